@@ -1,0 +1,132 @@
+"""The frozen records that say what is trained: one trial's hyperparameters and one sweep's training rules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+Task = Literal["classification", "regression"]
+
+OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam", "adamw")
+ACTIVATIONS = ("relu", "tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu")
+INITIALIZATIONS = ("normal", "xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "zeros")
+
+
+@dataclass(frozen=True)
+class PlateauConfig:
+    """Reduce the learning rate on a plateau of the validation loss, as ``torch.optim.lr_scheduler.ReduceLROnPlateau``.
+
+    ``threshold`` is relative: a loss counts as better below ``best * (1 - threshold)``. Epochs are the unit of
+    ``patience`` and ``cooldown``.
+    """
+
+    factor: float = 0.5
+    patience: int = 3
+    min_lr: float = 1e-6
+    threshold: float = 1e-4
+    cooldown: int = 0
+
+    def __post_init__(self) -> None:
+        _require(0.0 < self.factor < 1.0, "factor", self.factor, "between 0 and 1, both excluded")
+        _require(self.patience >= 0, "patience", self.patience, "0 or more")
+        _require(self.min_lr >= 0.0, "min_lr", self.min_lr, "0 or more")
+        _require(0.0 <= self.threshold < 1.0, "threshold", self.threshold, "in [0, 1)")
+        _require(self.cooldown >= 0, "cooldown", self.cooldown, "0 or more")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What all trials of a sweep share while they train.
+
+    ``batch_size`` is a number of rows, ``"full"`` for batch gradient descent, or 1 for stochastic gradient descent.
+    ``clip_norm`` bounds the global gradient norm (None: no clipping). ``plateau=None`` keeps the learning rate fixed.
+    """
+
+    epochs: int = 20
+    batch_size: int | Literal["full"] = 64
+    clip_norm: float | None = 1.0
+    plateau: PlateauConfig | None = field(default_factory=PlateauConfig)
+    task: Task = "classification"
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
+        _check_batch_size(self.batch_size)
+        _require(self.clip_norm is None or self.clip_norm > 0, "clip_norm", self.clip_norm, "above 0, or null")
+        _require(self.task in ("classification", "regression"), "task", self.task, "classification or regression")
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """One hyperparameter point.
+
+    ``weight_decay`` is the L2 penalty ``weight_decay / 2 * |theta|^2``, i.e. the maximum a posteriori estimate under a
+    Gaussian prior (coupled: added to the gradient), except for ``adamw``, where it is decoupled (Loshchilov and
+    Hutter 2019). ``hidden_layers=()`` is logistic or linear regression. ``batch_size`` and ``clip_norm`` of None
+    take the sweep's ``TrainConfig`` values. ``momentum`` is read by ``momentum`` only; ``beta1, beta2`` by adam, adamw.
+    """
+
+    learning_rate: float = 3e-4
+    optimizer: str = "adam"
+    momentum: float = 0.9
+    nesterov: bool = False
+    beta1: float = 0.9
+    beta2: float = 0.999
+    initialization: str = "he_uniform"
+    weight_decay: float = 0.0
+    activation: str = "relu"
+    hidden_layers: tuple[int, ...] = (128, 128)
+    batch_size: int | Literal["full"] | None = None
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden_layers", tuple(int(width) for width in self.hidden_layers))
+        rate_ok = self.learning_rate > 0 and math.isfinite(self.learning_rate)
+        _require(rate_ok, "learning_rate", self.learning_rate, "a finite number above 0")
+        _require(self.optimizer in OPTIMIZERS, "optimizer", self.optimizer, f"one of {', '.join(OPTIMIZERS)}")
+        _require(0.0 <= self.momentum < 1.0, "momentum", self.momentum, "in [0, 1)")
+        _require(0.0 <= self.beta1 < 1.0, "beta1", self.beta1, "in [0, 1)")
+        _require(0.0 <= self.beta2 < 1.0, "beta2", self.beta2, "in [0, 1)")
+        _require(
+            self.initialization in INITIALIZATIONS,
+            "initialization",
+            self.initialization,
+            f"one of {', '.join(INITIALIZATIONS)}",
+        )
+        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
+        _require(self.activation in ACTIVATIONS, "activation", self.activation, f"one of {', '.join(ACTIVATIONS)}")
+        _require(all(w >= 1 for w in self.hidden_layers), "hidden_layers", self.hidden_layers, "widths of 1 or more")
+        if self.batch_size is not None:
+            _check_batch_size(self.batch_size)
+        _require(self.clip_norm is None or self.clip_norm > 0, "clip_norm", self.clip_norm, "above 0, or null")
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> TrialConfig:
+        """Build a configuration from suggested parameters (a space's names).
+
+        ``depth`` and ``width`` together stand for ``hidden_layers = (width,) * depth``.
+
+        Raises:
+            ValueError: an unknown parameter name or a value out of its range.
+        """
+        values = dict(params)
+        if "depth" in values or "width" in values:
+            if "hidden_layers" in values:
+                raise ValueError("hidden_layers cannot be combined with depth and width: keep one of the two ways")
+            depth, width = int(values.pop("depth", 2)), int(values.pop("width", 128))
+            values["hidden_layers"] = (width,) * depth
+        unknown = sorted(set(values) - {f.name for f in fields(cls)})
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)}: not a hyperparameter of an MLP trial")
+        return cls(**values)
+
+
+def _check_batch_size(value: Any) -> None:
+    ok = value == "full" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1)
+    _require(ok, "batch_size", value, 'a whole number of 1 or more, or "full"')
+
+
+def _require(ok: bool, name: str, value: Any, wanted: str) -> None:
+    if not ok:
+        raise ValueError(f"{name} is {value!r}: it must be {wanted}")

@@ -1,0 +1,44 @@
+"""Training and validation arrays as tensors, with the order in which minibatches visit them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Data:
+    """The arrays a trial sees. n training rows, v validation rows, D features.
+
+    x_train ``(n, D)`` and x_val ``(v, D)`` are float32 or float64, already normalised; their dtype is the dtype of
+    all arithmetic. y_train ``(n,)`` and y_val ``(v,)`` are int64 class indices (classification) or floats of the same
+    dtype as x (regression).
+    """
+
+    x_train: Tensor
+    y_train: Tensor
+    x_val: Tensor
+    y_val: Tensor
+
+    def __post_init__(self) -> None:
+        if self.x_train.ndim != 2 or self.x_val.ndim != 2 or self.x_train.shape[1] != self.x_val.shape[1]:
+            raise ValueError("x_train and x_val must be (n, D) and (v, D) with the same D")
+        if self.y_train.shape != self.x_train.shape[:1] or self.y_val.shape != self.x_val.shape[:1]:
+            raise ValueError("y_train and y_val must be (n,) and (v,), one target per row of x")
+        if self.x_train.dtype not in (torch.float32, torch.float64) or self.x_val.dtype != self.x_train.dtype:
+            raise ValueError("x_train and x_val must both be float32 or both be float64")
+
+    def to(self, device: torch.device | str) -> Data:
+        """The same arrays on another device."""
+        return Data(*(t.to(device) for t in (self.x_train, self.y_train, self.x_val, self.y_val)))
+
+
+def batch_order(n: int, seed: int, epoch: int) -> Tensor:
+    """The permutation ``(n,)`` in which epoch ``epoch`` (from 0) of a trial with ``seed`` visits the training rows.
+
+    Minibatches are consecutive slices of it; the last one may be short. It depends on (n, seed, epoch) alone.
+    """
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch * 7919 + 1) % (2**63 - 1))
+    return torch.randperm(n, generator=generator)

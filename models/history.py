@@ -1,0 +1,35 @@
+"""What one trial's training leaves behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass
+class History:
+    """Per-epoch metrics and the last weights of one trial. Entry e of every list belongs to epoch e (from 0).
+
+    ``train_loss`` is the mean over the epoch's examples of the loss each minibatch had before its step; ``val_loss``
+    and ``val_accuracy`` (classification) or ``val_rmse`` (regression) are taken on the whole validation split after
+    the epoch's last step; ``learning_rate`` is the rate after the epoch's plateau step; ``grad_norm`` is the mean over
+    the epoch's steps of the global gradient norm before clipping. Only epochs in which all of these are finite are
+    listed: the first epoch that is not ends the trial with ``diverged`` true and ``divergence`` saying what broke.
+    ``state_dict`` has the names of ``build_mlp``'s module, on the CPU.
+    """
+
+    train_loss: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    val_accuracy: list[float] = field(default_factory=list)
+    val_rmse: list[float] = field(default_factory=list)
+    learning_rate: list[float] = field(default_factory=list)
+    grad_norm: list[float] = field(default_factory=list)
+    diverged: bool = False
+    divergence: str | None = None
+    state_dict: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def epochs(self) -> int:
+        """Finished epochs, all of them finite."""
+        return len(self.val_loss)

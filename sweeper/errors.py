@@ -1,0 +1,59 @@
+"""Errors a user can act on, named by what they have to do, each with its exit code."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SweeperError(Exception):
+    """Base of every error shown to a user as one message without a traceback."""
+
+    exit_code = 1
+
+
+class SpecError(SweeperError):
+    """The sweep file, space, dataset or usage has to be corrected. Nothing was written.
+
+    The message names file, key, value and remedy.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problem: str, *, file: str | None = None, key: str | None = None, remedy: str | None = None):
+        self.problem, self.file, self.key, self.remedy = problem, file, key, remedy
+        where = ": ".join(part for part in (file, key) if part)
+        super().__init__(f"{where + ': ' if where else ''}{problem}{'. ' + remedy if remedy else ''}")
+
+
+class NoTrialSucceeded(SweeperError):
+    """The sweep ended without one complete trial: the space or the data has to change."""
+
+    exit_code = 3
+
+
+class SweepNotFound(SweeperError):
+    """There is no sweep of that id or name in this ledger."""
+
+    exit_code = 4
+
+
+class LedgerError(SweeperError):
+    """The ledger cannot be read or written: the path, the database or the program's version has to change."""
+
+
+class SweepBusy(SweeperError):
+    """Another controller holds the sweep: wait for it or stop it."""
+
+
+class Interrupted(SweeperError):
+    """The user stopped the command; the sweep can be resumed."""
+
+    exit_code = 130
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """A remedy sentence: the closest valid name when one is near, else the list of valid names."""
+    names = [str(v) for v in valid]
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
+    return f"Did you mean {close[0]!r}?" if close else f"Valid: {', '.join(names)}"

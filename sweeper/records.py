@@ -1,0 +1,166 @@
+"""Frozen records of what the ledger holds, and the changes that one transaction writes to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sweeper.states import SweepState, TrialState
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One trial's metrics for one epoch (from 0). Metric names are those of ``History``; values may be non-finite."""
+
+    epoch: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial as the ledger knows it. All N rows of a sweep exist from its creation; ``params`` is None until asked.
+
+    ``attempt`` counts assignments from 1 (0: never started); ``lost`` counts the attempts that a lost worker cost.
+    ``value`` is the objective at the end (None when there is none), ``metrics`` the last epoch's metrics, ``epochs``
+    the finished epochs, ``seconds`` the training wall time. Times are Unix seconds.
+    """
+
+    number: int
+    state: TrialState = TrialState.WAITING
+    reason: str = ""
+    params: Mapping[str, Any] | None = None
+    seed: int = 0
+    attempt: int = 0
+    lost: int = 0
+    value: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    epochs: int = 0
+    seconds: float = 0.0
+    started_at: float | None = None
+    ended_at: float | None = None
+    mlflow_run_id: str | None = None
+    tracked_state: TrialState | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """One sweep as the ledger knows it. ``spec`` is the validated sweep file as JSON data."""
+
+    sweep: str
+    name: str
+    state: SweepState
+    reason: str
+    requested: int
+    spec: Mapping[str, Any]
+    created_at: float
+    started_at: float | None = None
+    ended_at: float | None = None
+    seconds: float = 0.0
+    owner: str = ""
+    priority: int = 0
+    mlflow_run_id: str | None = None
+    mlflow_experiment_id: str | None = None
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+# One transaction is a list of changes, written all or none. A change that carries an attempt is refused (skipped and
+# returned) when the trial has moved on to a later attempt or is terminal.
+
+
+@dataclass(frozen=True)
+class Suggested:
+    """A waiting trial got its parameters."""
+
+    number: int
+    params: Mapping[str, Any]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Started:
+    """waiting -> running: the trial was assigned to a worker under this attempt number."""
+
+    number: int
+    attempt: int
+    worker: str
+    at: float
+
+
+@dataclass(frozen=True)
+class Reported:
+    """Epochs that one leg of a running trial finished; ``seconds`` is the training time they took."""
+
+    number: int
+    attempt: int
+    reports: tuple[EpochReport, ...]
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Requeued:
+    """running -> waiting. ``lost`` is true when the attempt counts against the limit; reports from ``keep_epochs`` on
+    are dropped (0: the trial starts again; a checkpoint keeps the epochs it holds)."""
+
+    number: int
+    attempt: int
+    reason: str
+    lost: bool
+    keep_epochs: int = 0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """-> a terminal state, with its reason and objective value."""
+
+    number: int
+    attempt: int
+    state: TrialState
+    reason: str
+    value: float | None
+    at: float
+
+
+@dataclass(frozen=True)
+class Reopened:
+    """stopped | failed -> waiting, on a user's request only; the trial's reports are dropped."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """MLflow shows the trial: its run id and the state written there (None: only the run exists)."""
+
+    number: int
+    mlflow_run_id: str
+    state: TrialState | None
+
+
+@dataclass(frozen=True)
+class Noted:
+    """A remark in the trial's history, such as a checkpoint that could not be read."""
+
+    number: int
+    text: str
+
+
+@dataclass(frozen=True)
+class SweepChanged:
+    """The sweep moved to another state, or one of its fields changed (None: unchanged)."""
+
+    state: SweepState | None = None
+    reason: str | None = None
+    at: float = 0.0
+    requested: int | None = None
+    priority: int | None = None
+    mlflow_run_id: str | None = None
+    mlflow_experiment_id: str | None = None
+    summary: Mapping[str, Any] | None = None
+    seconds: float | None = None
+
+
+Change = Suggested | Started | Reported | Requeued | Ended | Reopened | Tracked | Noted | SweepChanged

@@ -1,0 +1,63 @@
+"""The states of trials and sweeps, with every transition that is allowed, written down once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class TrialState(StrEnum):
+    """Where a trial is. The last four are terminal; every terminal state has a reason."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+    @property
+    def terminal(self) -> bool:
+        """No worker's report can change the trial any more."""
+        return not TRIAL_TRANSITIONS[self]
+
+
+class SweepState(StrEnum):
+    """Where a sweep is. The last three are terminal, but ``stopped`` and ``failed`` can be resumed."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETE = "complete"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+    @property
+    def terminal(self) -> bool:
+        """No trial of the sweep will run unless a user resumes it."""
+        return self in (SweepState.COMPLETE, SweepState.STOPPED, SweepState.FAILED)
+
+
+TRIAL_TRANSITIONS: dict[TrialState, frozenset[TrialState]] = {
+    TrialState.WAITING: frozenset({TrialState.RUNNING, TrialState.STOPPED, TrialState.FAILED}),
+    TrialState.RUNNING: frozenset(
+        {TrialState.WAITING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED, TrialState.STOPPED}
+    ),
+    TrialState.COMPLETE: frozenset(),
+    TrialState.PRUNED: frozenset(),
+    TrialState.FAILED: frozenset(),
+    TrialState.STOPPED: frozenset(),
+}
+# What only a user's `resume` (stopped) or `retry --failed` (failed) may reopen; never a report or a policy.
+TRIAL_REOPENINGS: dict[TrialState, frozenset[TrialState]] = {
+    TrialState.STOPPED: frozenset({TrialState.WAITING}),
+    TrialState.FAILED: frozenset({TrialState.WAITING}),
+}
+
+SWEEP_TRANSITIONS: dict[SweepState, frozenset[SweepState]] = {
+    SweepState.QUEUED: frozenset({SweepState.RUNNING, SweepState.STOPPED, SweepState.FAILED}),
+    SweepState.RUNNING: frozenset({SweepState.PAUSED, SweepState.COMPLETE, SweepState.STOPPED, SweepState.FAILED}),
+    SweepState.PAUSED: frozenset({SweepState.RUNNING, SweepState.STOPPED, SweepState.FAILED}),
+    SweepState.COMPLETE: frozenset(),
+    SweepState.STOPPED: frozenset({SweepState.RUNNING}),
+    SweepState.FAILED: frozenset({SweepState.RUNNING}),
+}
