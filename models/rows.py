@@ -1,0 +1,192 @@
+"""K slots of one network shape: parameters, optimizer state, hyperparameter columns.
+
+Dimensions: K rows (slots), A active rows, P parameters per row (padded), n training rows, D features, C outputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from models.config import ACTIVATIONS, Task, TrialConfig
+from models.data import Data
+
+ROW_ALIGN = 16  # P is a multiple of this, so that every row starts on a 64 byte boundary in either dtype
+
+COLUMNS = ("lr", "wd_coupled", "wd_decoupled", "b1", "cg", "b2", "s", "eps", "nesterov", "clip", "corrected")
+
+
+class LinearSlice(NamedTuple):
+    """Where one Linear lies within a row: weight ``(n_out, n_in)`` row-major at ``weight``, bias ``(n_out,)`` at ``bias``."""
+
+    weight: int
+    bias: int
+    n_out: int
+    n_in: int
+
+
+class EpochSums(NamedTuple):
+    """What one epoch of A active rows gave: four ``(A,)`` float64 tensors, NaN or inf where a row broke.
+
+    train_loss: mean over the epoch's examples of the loss before each step. grad_norm: mean over the epoch's steps of
+    the global gradient norm before clipping. val_loss, val_metric (accuracy or rmse): on the validation split, after
+    the epoch's last step.
+    """
+
+    train_loss: Tensor
+    grad_norm: Tensor
+    val_loss: Tensor
+    val_metric: Tensor
+
+
+class Path(Protocol):
+    """One way to train an epoch of a cohort. Every path gives the arithmetic of ``models.solo``.
+
+    A row's numbers are bit for bit the same whatever width, slot, neighbours or order of ``active`` it ran with.
+    """
+
+    name: str
+
+    def __init__(self, task: Task, batch_size: int, data: Data, sizes: tuple[int, ...], width: int) -> None:
+        """Prepare buffers for up to ``width`` rows. ``batch_size`` is resolved: 1 <= batch_size <= n."""
+
+    def epoch(self, rows: Rows, active: Tensor, orders: Tensor) -> EpochSums:
+        """Train one epoch in place on the slots ``active`` and evaluate them on the validation split.
+
+        active ``(A,)`` int64 on the CPU: distinct slots. orders ``(A, n)`` int64 on the CPU: the order in which each
+        active row visits the training rows; minibatches are consecutive slices, the last one may be short. Updates
+        ``theta, m, v`` and ``t`` of the active slots only. A row that becomes NaN runs on and touches no other row.
+        """
+        ...
+
+
+@dataclass
+class Rows:
+    """K slots. theta, m, v ``(K, P)`` in the data's dtype, contiguous, zero beyond the parameters.
+
+    The columns are ``(K,)`` float64: ``lr`` (changed by the plateau between epochs), coupled and decoupled weight
+    decay, the update rule's ``b1, cg, b2, s, eps`` (``models/update.py``), ``nesterov`` 0 or 1, ``clip`` the bound of
+    the global gradient norm (inf: none), ``corrected`` 1 where the moments are bias-corrected (adam, adamw). ``t``
+    ``(K,)`` int64 counts optimizer steps; ``activation`` ``(K,)`` int64 indexes ``models.config.ACTIVATIONS``.
+    All tensors are on one device. A free slot holds zeros.
+    """
+
+    sizes: tuple[int, ...]
+    theta: Tensor
+    m: Tensor
+    v: Tensor
+    lr: Tensor
+    wd_coupled: Tensor
+    wd_decoupled: Tensor
+    b1: Tensor
+    cg: Tensor
+    b2: Tensor
+    s: Tensor
+    eps: Tensor
+    nesterov: Tensor
+    clip: Tensor
+    corrected: Tensor
+    t: Tensor
+    activation: Tensor
+    layers: tuple[LinearSlice, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.layers = linear_slices(self.sizes)
+
+    @classmethod
+    def empty(cls, sizes: tuple[int, ...], width: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> Rows:
+        """``width`` free slots for networks of ``sizes = (D, H1, .., C)``."""
+        planes = [torch.zeros(width, row_length(sizes), dtype=dtype, device=device) for _ in range(3)]
+        columns = {name: torch.zeros(width, dtype=torch.float64, device=device) for name in COLUMNS}
+        counters = [torch.zeros(width, dtype=torch.int64, device=device) for _ in range(2)]
+        return cls(sizes, *planes, **columns, t=counters[0], activation=counters[1])
+
+    @property
+    def width(self) -> int:
+        """K, the number of slots."""
+        return self.theta.shape[0]
+
+    def admit(self, slot: int, config: TrialConfig, model: nn.Module, clip_norm: float | None) -> None:
+        """Put a fresh trial into ``slot``: ``model``'s weights, zero optimizer state, ``config``'s columns."""
+        self.clear(slot)
+        flat = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+        self.theta[slot, : flat.numel()] = flat.to(self.theta)
+        for name, value in columns_of(config, clip_norm).items():
+            getattr(self, name)[slot] = value
+        self.activation[slot] = ACTIVATIONS.index(config.activation)
+
+    def clear(self, slot: int) -> None:
+        """Free ``slot``: zeros everywhere."""
+        for tensor in (self.theta, self.m, self.v, self.t, self.activation):
+            tensor[slot] = 0
+        for name in COLUMNS:
+            getattr(self, name)[slot] = 0
+
+    def weights(self, slot: int, layer: int) -> tuple[Tensor, Tensor]:
+        """Views on one Linear of one row: weight ``(n_out, n_in)`` and bias ``(n_out,)``."""
+        part, row = self.layers[layer], self.theta[slot]
+        weight = row[part.weight : part.bias].view(part.n_out, part.n_in)
+        return weight, row[part.bias : part.bias + part.n_out]
+
+    def state_dict(self, slot: int) -> dict[str, Tensor]:
+        """The row's weights under the names of ``build_mlp``'s module, copied to the CPU."""
+        state: dict[str, Tensor] = {}
+        for index in range(len(self.layers)):
+            weight, bias = self.weights(slot, index)
+            # build_mlp is Sequential(Linear, activation, Linear, ..): Linear number i has index 2i
+            state[f"{2 * index}.weight"], state[f"{2 * index}.bias"] = weight.cpu().clone(), bias.cpu().clone()
+        return state
+
+
+def columns_of(config: TrialConfig, clip_norm: float | None) -> dict[str, float]:
+    """The row's constants of the update rule (``models/update.py``), by column name."""
+    decoupled = config.optimizer == "adamw"
+    column = {
+        "lr": config.learning_rate,
+        "wd_coupled": 0.0 if decoupled else config.weight_decay,
+        "wd_decoupled": config.weight_decay if decoupled else 0.0,
+        # b2 = 1 keeps v at zero where it is not used
+        "b1": 0.0, "cg": 1.0, "b2": 1.0, "s": 0.0, "eps": 0.0, "nesterov": 0.0, "corrected": 0.0,
+        "clip": float("inf") if clip_norm is None else clip_norm,
+    }  # fmt: skip
+    if config.optimizer == "momentum":
+        column |= {"b1": config.momentum, "nesterov": float(config.nesterov)}
+    elif config.optimizer == "rmsprop":
+        column |= {"b2": 0.99, "s": 1.0, "eps": 1e-8}
+    elif config.optimizer in ("adam", "adamw"):
+        column |= {"b1": config.beta1, "cg": 1.0 - config.beta1, "b2": config.beta2}
+        column |= {"s": 1.0, "eps": 1e-8, "corrected": 1.0}
+    return column
+
+
+def linear_slices(sizes: tuple[int, ...]) -> tuple[LinearSlice, ...]:
+    """The layout of a row: for each Linear in order, its weight, then its bias."""
+    slices, start = [], 0
+    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+        slices.append(LinearSlice(start, start + n_out * n_in, n_out, n_in))
+        start += n_out * n_in + n_out
+    return tuple(slices)
+
+
+def n_parameters(sizes: tuple[int, ...]) -> int:
+    """Weights and biases of one network of ``sizes = (D, H1, .., C)``."""
+    return sum(n_in * n_out + n_out for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True))
+
+
+def row_length(sizes: tuple[int, ...]) -> int:
+    """P: the parameters of one row, padded to a multiple of ``ROW_ALIGN``."""
+    return -(-n_parameters(sizes) // ROW_ALIGN) * ROW_ALIGN
+
+
+def preferred_rows(sizes: tuple[int, ...]) -> int:
+    """How many rows one chunk wants, from the shape alone: 4 to 32, so that a chunk's parameters stay near 2 MB."""
+    return max(4, min(32, 2**19 // n_parameters(sizes)))
+
+
+def rows_that_fit(sizes: tuple[int, ...], batch: int, free_bytes: int, dtype: torch.dtype) -> int:
+    """The widest cohort within ``free_bytes``: parameters, gradient, two moments, one temporary, activations twice."""
+    per_row = 5 * row_length(sizes) + 2 * batch * sum(sizes)
+    return max(1, free_bytes // (per_row * dtype.itemsize))
