@@ -1,0 +1,111 @@
+"""Define-by-run spaces: a user's Python function on an Optuna trial, tied to the text it had when it was read."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+from search_spaces.errors import SpaceError, nearest, shown
+
+
+@dataclass(frozen=True)
+class FunctionSource:
+    """``function`` in the file at the absolute ``path``, whose bytes hashed to ``sha256`` when the sweep was made."""
+
+    path: str
+    function: str
+    sha256: str
+
+    @property
+    def reference(self) -> str:
+        """``path:function``, as a user writes it."""
+        return f"{self.path}:{self.function}"
+
+    @classmethod
+    def from_reference(cls, reference: Any, sha256: Any) -> FunctionSource:
+        """The source that was stored as ``reference`` and ``sha256``; the file is not opened."""
+        if not isinstance(reference, str) or not isinstance(sha256, str) or ":" not in reference:
+            raise SpaceError(f"{shown(reference)} is not a stored function", key="function")
+        path, _, function = reference.rpartition(":")
+        return cls(path, function, sha256)
+
+    @classmethod
+    def read(cls, path: str, function: str) -> FunctionSource:
+        """Find ``function`` in the file without running it.
+
+        Raises:
+            SpaceError: the file cannot be read, is not Python, or has no such function.
+        """
+        source = _source(path)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                tree = ast.parse(source)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            line = f"line {error.lineno}: " if isinstance(error, SyntaxError) else ""
+            message = error.msg if isinstance(error, SyntaxError) else str(error)
+            raise SpaceError(f"it is not valid Python ({line}{message})", file=path) from error
+        names = [n.name for n in tree.body if isinstance(n, ast.FunctionDef)]
+        if function not in names:
+            remedy = nearest(function, names)
+            raise SpaceError("there is no such function", key=function[:100], remedy=remedy, file=path)
+        return cls(path, function, hashlib.sha256(source).hexdigest())
+
+    def call(self, trial: Any) -> Any:
+        """What the function returns for a trial.
+
+        Raises:
+            SpaceError: the file changed or went away, or the user's code raised.
+        """
+        function = _load(self)
+        try:
+            return function(trial)
+        except (Exception, SystemExit) as error:
+            raise SpaceError(_what_happened(error, self.path), key=self.function, file=self.path) from error
+
+
+def _source(path: str) -> bytes:
+    try:
+        with open(path, "rb") as stream:
+            return stream.read()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SpaceError(f"it cannot be read ({reason})", file=path) from error
+
+
+@lru_cache(maxsize=16)
+def _load(source: FunctionSource) -> Callable[[Any], Any]:
+    text = _source(source.path)
+    if hashlib.sha256(text).hexdigest() != source.sha256:
+        remedy = "Restore the file, or start a new sweep"
+        raise SpaceError("it changed since the sweep was made", file=source.path, remedy=remedy)
+    module = ModuleType(f"search_space_{source.sha256[:12]}")
+    module.__file__ = source.path
+    sys.modules[module.__name__] = module  # dataclasses and pickle look a class's module up by name
+    folder = os.path.dirname(source.path)
+    sys.path.insert(0, folder)  # as if the file were run as a script: it may import its neighbours
+    try:
+        exec(compile(text, source.path, "exec"), module.__dict__)  # noqa: S102 - the user's own code, named by the user
+    except (Exception, SystemExit) as error:
+        raise SpaceError(_what_happened(error, source.path), file=source.path) from error
+    finally:
+        sys.path.remove(folder)
+    function = module.__dict__.get(source.function)
+    if not callable(function):
+        raise SpaceError("there is no such function", key=source.function, file=source.path)
+    return function
+
+
+def _what_happened(error: BaseException, path: str) -> str:
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    where = f"line {lines[-1]}: " if lines else ""
+    return f"{where}{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -1,0 +1,49 @@
+"""Translates the vocabulary to Optuna: distributions, define-by-run suggestions, random trials."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from search_spaces.vocabulary import Choice, Domain, Fixed, FloatRange, IntRange, to_key
+
+
+def distribution(domain: Domain) -> BaseDistribution:
+    """Optuna's distribution for a domain. A fixed value is a category of one."""
+    match domain:
+        case FloatRange(low, high, log, step):
+            return FloatDistribution(low, high, log=log, step=step)
+        case IntRange(low, high, log, step):
+            return IntDistribution(low, high, log=log, step=step)
+        case Choice(values):
+            return CategoricalDistribution([to_key(value) for value in values])
+        case Fixed(value):
+            return CategoricalDistribution([to_key(value)])
+
+
+def suggest(trial: Any, name: str, domain: Domain) -> Any:
+    """What the trial suggests for one parameter, as Optuna holds it."""
+    match domain:
+        case FloatRange(low, high, log, step):
+            return trial.suggest_float(name, low, high, log=log, step=step)
+        case IntRange(low, high, log, step):
+            return trial.suggest_int(name, low, high, log=log, step=step)
+        case Choice(values):
+            return trial.suggest_categorical(name, [to_key(value) for value in values])
+        case Fixed(value):
+            return trial.suggest_categorical(name, [to_key(value)])
+
+
+def random_trials(n: int) -> Iterator[optuna.Trial]:
+    """``n`` trials of a throw-away study in memory whose suggestions are random, the same ones every time."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+    for _ in range(n):
+        yield study.ask()

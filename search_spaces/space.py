@@ -1,0 +1,297 @@
+"""A search space: its parameters in the order they are decided, and what can be asked of it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from search_spaces.errors import SpaceError, nearest, shown
+from search_spaces.function import FunctionSource
+from search_spaces.parse import parse_parameters
+from search_spaces.vocabulary import (
+    KNOWN,
+    Choice,
+    Domain,
+    Fixed,
+    FloatRange,
+    IntRange,
+    Parameter,
+    Value,
+    check_value,
+    from_key,
+    listed,
+    plain,
+    to_key,
+)
+from search_spaces.widening import edge
+
+MAX_GRID = 100_000
+
+
+class Row(NamedTuple):
+    """One parameter for a reader: its name, its values in words, and when it applies ("" if always)."""
+
+    name: str
+    values: str
+    condition: str
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a sweep searches: either ``parameters`` or, for a define-by-run space, a ``function``.
+
+    Three forms of a hyperparameter point occur. *Parameters* are plain JSON data with fixed values included and
+    inactive parameters left out: what a trial is trained with and what the ledger stores. *Keys* are what Optuna
+    holds: only what is searched, inactive ones included, layer widths as text. ``active`` leads from keys (or
+    parameters) to parameters, ``encode`` back.
+    """
+
+    name: str
+    parameters: tuple[Parameter, ...] = ()
+    function: FunctionSource | None = None
+
+    @property
+    def is_function(self) -> bool:
+        """Whether the space is a function on an Optuna trial, which knows its parameters only as it runs."""
+        return self.function is not None
+
+    @property
+    def continuous(self) -> tuple[str, ...]:
+        """The parameters whose values cannot be listed."""
+        return tuple(p.name for p in self.parameters if p.continuous)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON data from which ``from_json`` makes an equal space; a list keeps the order of the parameters."""
+        if self.function is not None:
+            return {"name": self.name, "function": self.function.reference, "sha256": self.function.sha256}
+        return {"name": self.name, "parameters": [{"name": p.name, **_definition(p)} for p in self.parameters]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Space:
+        """The space that ``to_json`` described. The file of a function is not opened before it is used.
+
+        Raises:
+            SpaceError: the data is not what ``to_json`` writes.
+        """
+        name = data.get("name") if isinstance(data, Mapping) else data
+        if not isinstance(data, Mapping) or not isinstance(name, str):
+            raise SpaceError(f"{shown(name)} is not the name of a space", key="name")
+        if set(data) == {"name", "function", "sha256"}:
+            return cls(name, function=FunctionSource.from_reference(data["function"], data["sha256"]))
+        entries = data.get("parameters")
+        if set(data) != {"name", "parameters"} or not isinstance(entries, list | tuple):
+            raise SpaceError("it is not the JSON form of a space", remedy="It has name and parameters")
+        if not all(isinstance(entry, Mapping) and "name" in entry for entry in entries):
+            raise SpaceError("every parameter is a mapping with a name", key="parameters")
+        items = [(entry["name"], {k: v for k, v in entry.items() if k != "name"}) for entry in entries]
+        return cls(name, parse_parameters(items))
+
+    def distributions(self) -> dict[str, Any]:
+        """Optuna's distribution of every parameter that is searched, in order; constant ones are left out.
+
+        Raises:
+            SpaceError: the space is a function.
+        """
+        if self.function is not None:
+            raise SpaceError("a function space has no list of distributions", remedy="Use suggest(trial)")
+        from search_spaces.optuna_bridge import distribution
+
+        return {p.name: distribution(p.domain) for p in self.parameters if not p.constant}
+
+    def suggest(self, trial: Any) -> dict[str, Any]:
+        """The parameters that an Optuna trial suggests, asked one by one in order (define-by-run).
+
+        Raises:
+            SpaceError: the space's function failed, changed since the space was read, or suggested something unknown.
+        """
+        if self.function is not None:
+            return self._function_params(self.function.call(trial), trial)
+        from search_spaces.optuna_bridge import suggest
+
+        params: dict[str, Any] = {}
+        for p in self.parameters:
+            if _applies(p, params):
+                params[p.name] = _only(p) if p.constant else plain(from_key(p.name, suggest(trial, p.name, p.domain)))
+        return params
+
+    def active(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters that apply: constants added, layer widths as lists, those whose ``when`` fails left out.
+
+        ``params`` may be Optuna's keys or parameters. Applying it twice changes nothing.
+
+        Raises:
+            SpaceError: a value is missing, unknown or not valid.
+        """
+        if self.function is not None:
+            return check_params(params)
+        for name in params:
+            if all(name != p.name for p in self.parameters):
+                remedy = nearest(name, [p.name for p in self.parameters])
+                raise SpaceError("not a parameter of this space", key=str(name), remedy=remedy)
+        result: dict[str, Any] = {}
+        for p in self.parameters:
+            if not _applies(p, result):
+                continue
+            if p.constant:
+                result[p.name] = _only(p)
+            elif p.name in params:
+                result[p.name] = plain(check_value(p.name, from_key(p.name, params[p.name]), p.name))
+            else:
+                raise SpaceError("it has no value", key=p.name)
+        return result
+
+    def encode(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The keys under which Optuna holds parameters: constants left out, layer widths as text."""
+        searched = {p.name for p in self.parameters if not p.constant}
+        return {
+            name: to_key(tuple(value) if isinstance(value, list) else value)
+            for name, value in params.items()
+            if name in searched or self.function is not None
+        }
+
+    def grid(self, points: int | None = None) -> list[dict[str, Any]]:
+        """All combinations, the last parameter varying fastest; at most ``points`` of them, spread evenly, if given.
+
+        Raises:
+            SpaceError: the space is a function, a parameter is continuous, or there are over 100,000 combinations.
+        """
+        if self.function is not None:
+            remedy = "Write the space as a YAML file, or use another sampler than grid"
+            raise SpaceError("a function space has no grid", remedy=remedy)
+        for p in self.parameters:
+            if listed(p.domain) is None:
+                remedy = "Add a step, write {choice: [...]}, or use another sampler than grid"
+                what = "continuous" if p.continuous else "too long a range"
+                raise SpaceError(f"a grid needs listed values, and {p.name} is {what}", key=p.name, remedy=remedy)
+        combinations = []
+        for combination in self._combinations(0, {}):
+            combinations.append(combination)
+            if len(combinations) > MAX_GRID:
+                remedy = "Use larger steps or fewer choices"
+                raise SpaceError(f"the grid has more than {MAX_GRID:,} points", remedy=remedy)
+        if points is None or points >= len(combinations):
+            return combinations
+        kept = random.Random(0).sample(range(len(combinations)), points)  # noqa: S311 - a fixed, even spread
+        return [combinations[i] for i in sorted(kept)]
+
+    def describe(self) -> list[Row]:
+        """The parameters as rows for a reader, in order."""
+        if self.function is not None:
+            return [Row("(function)", self.function.reference, "")]
+        return [Row(p.name, _in_words(p.domain), _condition(p)) for p in self.parameters]
+
+    def edges(self, params: Mapping[str, Any]) -> list[tuple[str, Any, str, Any]]:
+        """Where a point lies at the edge of a range: ``(name, value, "low" or "high", suggested wider bound)``.
+
+        Edges that cannot be moved, such as a weight decay of 0, are left out.
+        """
+        found = []
+        for p in self.parameters:
+            if p.name in params and isinstance(p.domain, FloatRange | IntRange):
+                side_and_bound = edge(KNOWN[p.name], p.domain, params[p.name])
+                if side_and_bound is not None:
+                    found.append((p.name, params[p.name], *side_and_bound))
+        return found
+
+    def check(self) -> None:
+        """Run a function space on a few random trials, so that a wrong one is refused before a sweep starts.
+
+        Raises:
+            SpaceError: as ``suggest``.
+        """
+        if self.function is not None:
+            from search_spaces.optuna_bridge import random_trials
+
+            for trial in random_trials(5):
+                self.suggest(trial)
+
+    def _combinations(self, index: int, chosen: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        if index == len(self.parameters):
+            yield dict(chosen)
+            return
+        p = self.parameters[index]
+        if not _applies(p, chosen):
+            yield from self._combinations(index + 1, chosen)
+            return
+        for value in listed(p.domain) or ():
+            yield from self._combinations(index + 1, {**chosen, p.name: plain(value)})
+
+    def _function_params(self, returned: Any, trial: Any) -> dict[str, Any]:
+        assert self.function is not None
+        if returned is not None and not isinstance(returned, Mapping):
+            problem = f"it returned {shown(returned)}"
+            remedy = "Return a mapping of parameters, or nothing to use the trial's suggestions"
+            raise SpaceError(problem, key=self.function.function, remedy=remedy, file=self.function.path)
+        try:
+            return check_params(trial.params if returned is None else returned)
+        except SpaceError as error:
+            raise SpaceError.many(error.problems, file=self.function.path) from error
+
+
+def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters in canonical types, for values that no declared space vouches for.
+
+    Raises:
+        SpaceError: an unknown name or a value out of its hyperparameter's range.
+    """
+    checked = {}
+    for name, value in params.items():
+        if name not in KNOWN:
+            raise SpaceError("not a hyperparameter", key=str(name)[:100], remedy=nearest(name, KNOWN))
+        checked[name] = plain(check_value(name, from_key(name, value), name))
+    if "hidden_layers" in checked and ("depth" in checked or "width" in checked):
+        raise SpaceError("hidden_layers cannot be combined with depth and width", key="hidden_layers")
+    return checked
+
+
+def _applies(parameter: Parameter, decided: Mapping[str, Any]) -> bool:
+    return all(
+        parent in decided and any(decided[parent] == plain(value) for value in values)
+        for parent, values in parameter.when
+    )
+
+
+def _only(parameter: Parameter) -> Any:
+    values = listed(parameter.domain)
+    assert values is not None
+    return plain(values[0])
+
+
+def _definition(parameter: Parameter) -> dict[str, Any]:
+    match parameter.domain:
+        case Fixed(value):
+            result: dict[str, Any] = {"value": plain(value)}
+        case Choice(values):
+            result = {"choice": [plain(value) for value in values]}
+        case FloatRange(low, high, log, step):
+            result = {"float": [low, high]} | ({"log": True} if log else {}) | ({} if step is None else {"step": step})
+        case IntRange(low, high, log, step):
+            result = {"int": [low, high]} | ({"log": True} if log else {}) | ({} if step == 1 else {"step": step})
+    if parameter.when:
+        result["when"] = {parent: [plain(value) for value in values] for parent, values in parameter.when}
+    return result
+
+
+def _in_words(domain: Domain) -> str:
+    match domain:
+        case Fixed(value):
+            return f"always {_word(value)}"
+        case Choice(values):
+            return ", ".join(_word(value) for value in values)
+        case FloatRange() | IntRange():
+            step = f", step {domain.step:g}" if domain.step not in (None, 1) else ""
+            return f"{_word(domain.low)} to {_word(domain.high)}{', log' if domain.log else ''}{step}"
+
+
+def _condition(parameter: Parameter) -> str:
+    parts = (f"{parent} is {' or '.join(_word(value) for value in values)}" for parent, values in parameter.when)
+    return " and ".join(parts)
+
+
+def _word(value: Value) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:g}" if isinstance(value, float) else json.dumps(plain(value))
