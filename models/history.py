@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from torch import Tensor
+
+from models.config import Task
+
+
+METRICS: dict[Task, str] = {"classification": "val_accuracy", "regression": "val_rmse"}
 
 
 @dataclass
@@ -33,3 +39,17 @@ class History:
     def epochs(self) -> int:
         """Finished epochs, all of them finite."""
         return len(self.val_loss)
+
+    def record(
+        self, task: Task, train_loss: float, grad_norm: float, val_loss: float, metric: float, learning_rate: float
+    ) -> bool:
+        """List one more epoch and return True, or set ``diverged`` and return False when a number is not finite."""
+        metric_name = METRICS[task]
+        numbers = {"train_loss": train_loss, "grad_norm": grad_norm, "val_loss": val_loss, metric_name: metric}
+        for name, value in numbers.items():
+            if not math.isfinite(value):
+                self.diverged, self.divergence = True, f"{name} became {value} in epoch {self.epochs}"
+                return False
+        for name, value in (numbers | {"learning_rate": learning_rate}).items():
+            getattr(self, name).append(value)
+        return True

@@ -50,6 +50,11 @@ class Path(Protocol):
 
     name: str
 
+    @classmethod
+    def available(cls, device: torch.device) -> bool:
+        """Whether this installation can train on ``device`` this way."""
+        ...
+
     def __init__(self, task: Task, batch_size: int, data: Data, sizes: tuple[int, ...], width: int) -> None:
         """Prepare buffers for up to ``width`` rows. ``batch_size`` is resolved: 1 <= batch_size <= n."""
 
@@ -125,19 +130,13 @@ class Rows:
         for name in COLUMNS:
             getattr(self, name)[slot] = 0
 
-    def weights(self, slot: int, layer: int) -> tuple[Tensor, Tensor]:
-        """Views on one Linear of one row: weight ``(n_out, n_in)`` and bias ``(n_out,)``."""
-        part, row = self.layers[layer], self.theta[slot]
-        weight = row[part.weight : part.bias].view(part.n_out, part.n_in)
-        return weight, row[part.bias : part.bias + part.n_out]
-
     def state_dict(self, slot: int) -> dict[str, Tensor]:
         """The row's weights under the names of ``build_mlp``'s module, copied to the CPU."""
-        state: dict[str, Tensor] = {}
-        for index in range(len(self.layers)):
-            weight, bias = self.weights(slot, index)
-            # build_mlp is Sequential(Linear, activation, Linear, ..): Linear number i has index 2i
-            state[f"{2 * index}.weight"], state[f"{2 * index}.bias"] = weight.cpu().clone(), bias.cpu().clone()
+        row, state = self.theta[slot].cpu(), {}
+        for number, part in enumerate(self.layers):
+            # build_mlp is Sequential(Linear, activation, Linear, ..)
+            state[f"{2 * number}.weight"] = row[part.weight : part.bias].reshape(part.n_out, part.n_in).clone()
+            state[f"{2 * number}.bias"] = row[part.bias : part.bias + part.n_out].clone()
         return state
 
 

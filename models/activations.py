@@ -1,0 +1,59 @@
+"""Each activation as two in-place kernels: the function, and its gradient by the chain rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from models.mlp import LEAKY_SLOPE
+
+aten = torch.ops.aten
+
+
+class Activation(NamedTuple):
+    """``forward(z, h)`` writes h = act(z). ``backward(dh, z, h, dz)`` writes dz = dh * act'(z). Any shapes, all equal."""
+
+    forward: Callable[[Tensor, Tensor], object]
+    backward: Callable[[Tensor, Tensor, Tensor, Tensor], object]
+
+
+KERNELS: dict[str, Activation] = {
+    # act' = 1 where h > 0, else 0
+    "relu": Activation(
+        lambda z, h: torch.clamp_min(z, 0.0, out=h),
+        lambda dh, z, h, dz: aten.threshold_backward.grad_input(dh, h, 0.0, grad_input=dz),
+    ),
+    # act' = 1 - h^2
+    "tanh": Activation(
+        lambda z, h: torch.tanh(z, out=h),
+        lambda dh, z, h, dz: aten.tanh_backward.grad_input(dh, h, grad_input=dz),
+    ),
+    # act' = h (1 - h)
+    "sigmoid": Activation(
+        lambda z, h: torch.sigmoid(z, out=h),
+        lambda dh, z, h, dz: aten.sigmoid_backward.grad_input(dh, h, grad_input=dz),
+    ),
+    # act' = 1 where h > 0, else the slope
+    "leaky_relu": Activation(
+        lambda z, h: aten.leaky_relu.out(z, LEAKY_SLOPE, out=h),
+        lambda dh, z, h, dz: aten.leaky_relu_backward.grad_input(dh, h, LEAKY_SLOPE, True, grad_input=dz),
+    ),
+    # act' = 1 where h > 0, else h + 1 = e^z
+    "elu": Activation(
+        lambda z, h: aten.elu.out(z, out=h),
+        lambda dh, z, h, dz: aten.elu_backward.grad_input(dh, 1.0, 1.0, 1.0, True, h, grad_input=dz),
+    ),
+    # h = z Phi(z), act' = Phi(z) + z phi(z)
+    "gelu": Activation(
+        lambda z, h: aten.gelu.out(z, out=h),
+        lambda dh, z, h, dz: aten.gelu_backward.grad_input(dh, z, grad_input=dz),
+    ),
+    # h = z s(z) with the sigmoid s, act' = s(z) (1 + z (1 - s(z)))
+    "silu": Activation(
+        lambda z, h: aten.silu.out(z, out=h),
+        lambda dh, z, h, dz: aten.silu_backward.grad_input(dh, z, grad_input=dz),
+    ),
+}

@@ -1,0 +1,233 @@
+"""A cohort: slots in which trials of one shape train side by side, each with its own epoch counter."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.config import TrainConfig, TrialConfig
+from models.data import Data, batch_order
+from models.history import METRICS, History
+from models.mlp import build_mlp, count_outputs
+from models.paths import choose
+from models.plateau import Plateau
+from models.rows import EpochSums, Rows
+from models.solo import resolve_batch_size, resolve_clip_norm
+
+Key = Any  # hashable; a trial's number, say
+WIDTH = 64  # slots of train_cohort
+
+ROW_STATE = ("theta", "m", "v", "t", "lr")
+PLATEAU_STATE = ("best", "bad_epochs", "cooldown")
+
+
+@dataclass(frozen=True)
+class RowReport:
+    """What one trial did in a leg.
+
+    metrics: name -> one number for each finite epoch of the leg, the first being epoch ``first_epoch``. ``finished``:
+    it has all its epochs. ``diverged``: what broke, when it did. In both cases it has left its slot and
+    ``state_dict`` holds its last weights, on the CPU; otherwise that is None.
+    """
+
+    key: Key
+    first_epoch: int
+    metrics: dict[str, list[float]]
+    finished: bool
+    diverged: str | None
+    state_dict: dict[str, Tensor] | None
+
+
+@dataclass
+class _Occupant:
+    """The trial in a slot."""
+
+    key: Key
+    seed: int
+    history: History = field(default_factory=History)
+
+
+class Cohort:
+    """Up to ``width`` trials of one shape. A trial's numbers do not depend on what else is in the cohort.
+
+    ``train`` holds for all rows, except that a trial's ``clip_norm`` overrides the cohort's; a trial's
+    ``hidden_layers`` and ``batch_size`` have to agree with it. Everything lives on the device of ``data``.
+
+    Raises:
+        ValueError: a trial of another shape, a key that is taken or unknown, no free slot, a state that does not fit.
+    """
+
+    def __init__(
+        self, train: TrainConfig, hidden_layers: Sequence[int], data: Data, width: int, path: str = "auto"
+    ) -> None:
+        n, n_inputs = data.x_train.shape
+        self.train, self.data, self.width, self.hidden_layers = train, data, width, tuple(hidden_layers)
+        self.batch_size = resolve_batch_size(TrialConfig(), train, n)
+        sizes = (n_inputs, *self.hidden_layers, count_outputs(data, train.task))
+        self.rows = Rows.empty(sizes, width, data.x_train.dtype, data.x_train.device)
+        self.path = choose(path, data)(train.task, self.batch_size, data, sizes, width)
+        self.plateau = Plateau.empty(train.plateau, width) if train.plateau else None
+        self.occupants: dict[int, _Occupant] = {}
+
+    @property
+    def free(self) -> int:
+        """How many more trials can be admitted."""
+        return self.width - len(self.occupants)
+
+    def admit(self, key: Key, config: TrialConfig, seed: int, state: Mapping[str, Tensor] | None = None) -> None:
+        """Put a trial into a free slot, from its initial weights or from what ``export`` gave elsewhere."""
+        if any(occupant.key == key for occupant in self.occupants.values()):
+            raise ValueError(f"trial {key!r} is already in this cohort")
+        if self.free == 0:
+            raise ValueError(f"all {self.width} slots are taken: run a leg or drop a trial first")
+        self._check_shape(config)
+        slot = next(slot for slot in range(self.width) if slot not in self.occupants)
+        sizes, occupant = self.rows.sizes, _Occupant(key, seed)
+        model = build_mlp(config, sizes[0], sizes[-1], seed)
+        self.rows.admit(slot, config, model, resolve_clip_norm(config, self.train))
+        if self.plateau is not None:
+            self.plateau.clear(slot)
+        if state is not None:
+            self._restore(slot, occupant.history, state)
+        self.occupants[slot] = occupant
+
+    def leg(self, epochs: int) -> list[RowReport]:
+        """Advance every trial by up to ``epochs`` epochs; one report per trial, by slot."""
+        started = {slot: (occupant, occupant.history.epochs) for slot, occupant in sorted(self.occupants.items())}
+        for _ in range(epochs):
+            if self.occupants:
+                self._epoch()
+        return [self._report(occupant, first) for occupant, first in started.values()]
+
+    def drop(self, key: Key) -> None:
+        """Take a trial out of its slot."""
+        self._release(self._slot(key))
+
+    def state_dict(self, key: Key) -> dict[str, Tensor]:
+        """The trial's weights now, under the names of ``build_mlp``'s module, on the CPU."""
+        return self.rows.state_dict(self._slot(key))
+
+    def export(self, key: Key) -> dict[str, Tensor]:
+        """Everything the trial needs to go on elsewhere exactly as here, as CPU tensors by name.
+
+        theta, m, v ``(P,)``; t, lr, best, bad_epochs, cooldown ``()``; history.NAME ``(epochs,)`` float64.
+        """
+        slot = self._slot(key)
+        state = {name: getattr(self.rows, name)[slot].cpu().clone() for name in ROW_STATE}
+        if self.plateau is not None:
+            state |= {name: getattr(self.plateau, name)[slot].clone() for name in PLATEAU_STATE}
+        history = self.occupants[slot].history
+        for name in self.metric_names:
+            state[f"history.{name}"] = torch.tensor(getattr(history, name), dtype=torch.float64)
+        return state
+
+    def _restore(self, slot: int, history: History, state: Mapping[str, Tensor]) -> None:
+        """Overwrite ``slot`` and ``history`` with what ``export`` gave."""
+        tensors = {name: getattr(self.rows, name) for name in ROW_STATE}
+        if self.plateau is not None:
+            tensors |= {name: getattr(self.plateau, name) for name in PLATEAU_STATE}
+        for name, tensor in tensors.items():
+            if name not in state or state[name].shape != tensor[slot].shape:
+                raise ValueError(f"the exported state does not fit this cohort: {name} is missing or of another shape")
+        for name, tensor in tensors.items():
+            tensor[slot] = state[name].to(tensor)
+        for name in self.metric_names:
+            getattr(history, name).extend(state[f"history.{name}"].tolist())
+
+    def _epoch(self) -> None:
+        """Advance every trial by one epoch; those that end leave their slot."""
+        slots = sorted(self.occupants)
+        occupants = [self.occupants[slot] for slot in slots]
+        epochs = [(occupant.seed, occupant.history.epochs) for occupant in occupants]
+        orders = {pair: batch_order(self.data.x_train.shape[0], *pair) for pair in set(epochs)}
+        active = torch.tensor(slots)
+        sums = self.path.epoch(self.rows, active, torch.stack([orders[pair] for pair in epochs]))
+        numbers = torch.stack(sums).cpu()  # (4, A)
+        rates = self._rates_after(active, numbers[EpochSums._fields.index("val_loss")])
+
+        for slot, occupant, row, rate in zip(slots, occupants, numbers.T.tolist(), rates.tolist(), strict=True):
+            history = occupant.history
+            going_on = history.record(self.train.task, *row, rate)
+            if not going_on or history.epochs == self.train.epochs:
+                history.state_dict = self.rows.state_dict(slot)
+                self._release(slot)
+
+    def _report(self, occupant: _Occupant, first: int) -> RowReport:
+        history = occupant.history
+        return RowReport(
+            key=occupant.key,
+            first_epoch=first,
+            metrics={name: getattr(history, name)[first:] for name in self.metric_names},
+            finished=history.epochs == self.train.epochs,
+            diverged=history.divergence,
+            state_dict=history.state_dict or None,
+        )
+
+    def _rates_after(self, active: Tensor, val_loss: Tensor) -> Tensor:
+        """The learning rates ``(A,)`` after the plateau step, on the CPU; the rows are changed to them."""
+        rates = self.rows.lr.cpu()[active]
+        if self.plateau is not None:
+            rates = self.plateau.step(active, val_loss, rates)
+            self.rows.lr[active.to(self.rows.lr.device)] = rates.to(self.rows.lr)
+        return rates
+
+    @property
+    def metric_names(self) -> list[str]:
+        """The lists of a history that are filled for this task."""
+        return ["train_loss", "grad_norm", "val_loss", METRICS[self.train.task], "learning_rate"]
+
+    def _check_shape(self, config: TrialConfig) -> None:
+        if config.hidden_layers != self.hidden_layers:
+            raise ValueError(f"hidden_layers {config.hidden_layers} is not this cohort's {self.hidden_layers}")
+        batch_size = resolve_batch_size(config, self.train, self.data.x_train.shape[0])
+        if batch_size != self.batch_size:
+            raise ValueError(f"batch_size {batch_size} is not this cohort's {self.batch_size}")
+
+    def _slot(self, key: Key) -> int:
+        for slot, occupant in self.occupants.items():
+            if occupant.key == key:
+                return slot
+        raise ValueError(f"no trial {key!r} in this cohort")
+
+    def _release(self, slot: int) -> None:
+        del self.occupants[slot]
+        self.rows.clear(slot)
+
+
+def train_cohort(
+    configs: Sequence[TrialConfig],
+    train: TrainConfig,
+    data: Data,
+    seeds: Sequence[int],
+    path: str = "auto",
+    width: int | None = None,
+) -> list[History]:
+    """Train each trial as ``train_solo`` would, side by side; histories in the order of ``configs``.
+
+    Trials are grouped by shape; a group wider than ``width`` (default ``WIDTH``) has its slots refilled as
+    trials end.
+    """
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for number, (config, _) in enumerate(zip(configs, seeds, strict=True)):
+        groups.setdefault((config.hidden_layers, config.batch_size), []).append(number)
+    histories = [History() for _ in configs]
+    for (hidden_layers, batch_size), numbers in groups.items():
+        shared = train if batch_size is None else replace(train, batch_size=batch_size)
+        cohort = Cohort(shared, hidden_layers, data, min(len(numbers), width or WIDTH), path)
+        waiting = deque(numbers)
+        while waiting or cohort.occupants:
+            while waiting and cohort.free:
+                number = waiting.popleft()
+                cohort.admit(number, configs[number], seeds[number])
+            for report in cohort.leg(1):
+                history = histories[report.key]
+                for name, values in report.metrics.items():
+                    getattr(history, name).extend(values)
+                history.diverged, history.divergence = report.diverged is not None, report.diverged
+                history.state_dict = report.state_dict or {}
+    return histories

@@ -1,0 +1,229 @@
+"""The portable training path: batched tensor operations in place, on any device, gradients by the chain rule.
+
+Dimensions: A rows of a chunk, P parameters per row, B examples of a minibatch, D features, H hidden units, C outputs.
+Activations are feature-major ``(A, H, B)`` and weights ``(A, out, in)``, as in torch's Linear.
+
+    forward    z_l = W_l h_(l-1) + b_l,  h_l = act(z_l),  h_0 = x^T;  y_hat = softmax(z_L), or z_L for regression
+    backward   dz_L = (y_hat - y) / B, or 2 (y_hat - y) / B
+               dW_l = dz_l h_(l-1)^T,  db_l = sum_B dz_l,  dz_(l-1) = (W_l^T dz_l) * act'(z_(l-1))
+    step       g *= min(1, clip / (|g| + 1e-6)), then the update rule of models/update.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from models.activations import KERNELS, Activation
+from models.config import ACTIVATIONS, Task
+from models.data import Data
+from models.rows import ROW_ALIGN, EpochSums, Rows, linear_slices, preferred_rows, row_length
+from models.update import coefficients, update_
+
+GPU_CHUNK = 256
+EVAL_BLOCK = 256
+
+
+class Segment(NamedTuple):
+    """Neighbouring rows of a chunk that share an activation."""
+
+    rows: slice
+    kernel: Activation
+
+
+class EagerPath:
+    """Trains chunks of rows in a workspace that stays in the cache."""
+
+    name = "eager"
+
+    @classmethod
+    def available(cls, device: torch.device) -> bool:
+        """Everywhere."""
+        return True
+
+    def __init__(self, task: Task, batch_size: int, data: Data, sizes: tuple[int, ...], width: int) -> None:
+        self.task, self.batch_size, self.data = task, batch_size, data
+        device = data.x_train.device
+        chunk = preferred_rows(sizes) if device.type == "cpu" else GPU_CHUNK
+        self.net = Network(sizes, min(chunk, width), data.x_train.dtype, device)
+
+    def epoch(self, rows: Rows, active: Tensor, orders: Tensor) -> EpochSums:
+        """See ``Path.epoch``."""
+        codes = rows.activation.cpu()[active]
+        by_activation = torch.argsort(codes, stable=True)
+        sums = torch.empty(len(EpochSums._fields), len(active), dtype=torch.float64, device=rows.theta.device)
+        with one_thread():
+            for part in by_activation.split(self.net.rows):
+                sums[:, part.to(sums.device)] = self._chunk(rows, active[part], orders[part], segments(codes[part]))
+        return EpochSums(*sums)
+
+    def _chunk(self, rows: Rows, active: Tensor, orders: Tensor, parts: list[Segment]) -> Tensor:
+        """One epoch of a chunk: loads the rows into the workspace, trains and evaluates them, stores them back."""
+        net, data, device = self.net, self.data, rows.theta.device
+        active, orders = active.to(device), orders.to(device)
+        count, n = orders.shape
+        net.load(rows, active, parts)
+        steps = -(-n // self.batch_size)
+        c = coefficients(rows, active, steps)
+        sums = torch.zeros(4, count, dtype=torch.float64, device=device)
+        for step in range(steps):
+            batch = orders[:, step * self.batch_size : (step + 1) * self.batch_size].reshape(-1)
+            x, y = data.x_train.index_select(0, batch), data.y_train.index_select(0, batch)
+            size = len(batch) // count
+            output = net.forward(x.view(count, size, -1))
+            loss, dz = loss_and_gradient(output, y.view(count, size), self.task)
+            norm = net.backward(dz, c.clip)
+            update_(net.theta, net.d, net.m, net.v, net.scratch, c, step)
+            sums[0].add_(loss, alpha=size / n)
+            sums[1].add_(norm, alpha=1 / steps)
+        self._evaluate(sums)
+        net.store(rows, active)
+        rows.t[active] += steps
+        return sums
+
+    def _evaluate(self, sums: Tensor) -> None:
+        """Write loss and metric on the validation split into ``sums[2:] (2, A)``."""
+        data, v = self.data, self.data.x_val.shape[0]
+        for x, y in zip(data.x_val.split(EVAL_BLOCK), data.y_val.split(EVAL_BLOCK), strict=True):
+            output = self.net.forward(x.expand(sums.shape[1], -1, -1))
+            target = y.expand(sums.shape[1], -1)
+            if self.task == "classification":
+                sums[3].add_((output.argmax(dim=1) == target).sum(dim=1), alpha=1 / v)
+            loss, _ = loss_and_gradient(output, target, self.task)
+            sums[2].add_(loss, alpha=len(y) / v)
+        if self.task == "regression":
+            torch.sqrt(sums[2], out=sums[3])
+
+
+class Network:
+    """The workspace of up to ``rows`` networks: parameters, gradients and activations of the chunk at hand.
+
+    theta, m, v, the gradient d and a scratch are ``(A, P)`` as in ``Rows``.
+    """
+
+    def __init__(self, sizes: tuple[int, ...], rows: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.sizes, self.rows, self.dtype, self.device = sizes, rows, dtype, device
+        self.layers = linear_slices(sizes)
+        self.planes = [torch.zeros(rows, row_length(sizes), dtype=dtype, device=device) for _ in range(5)]
+        self.buffers: dict[int, Activations] = {}
+        self.dw = [torch.empty(rows, p.n_out, p.n_in, dtype=dtype, device=device) for p in self.layers]
+
+    def load(self, rows: Rows, active: Tensor, parts: list[Segment]) -> None:
+        """Copy the rows ``active (A,)`` in; from now on the workspace has A rows."""
+        self.parts, self.count = parts, len(active)
+        self.theta, self.m, self.v, self.d, self.scratch = (plane[: self.count] for plane in self.planes)
+        for plane, source in zip((self.theta, self.m, self.v), (rows.theta, rows.m, rows.v), strict=True):
+            torch.index_select(source, 0, active, out=plane)
+        self.w = [self.theta[:, p.weight : p.bias].unflatten(1, (p.n_out, p.n_in)) for p in self.layers]
+        self.b = [self.theta[:, p.bias : p.bias + p.n_out, None] for p in self.layers]
+
+    def store(self, rows: Rows, active: Tensor) -> None:
+        """Copy the workspace's rows back to ``active (A,)``."""
+        for plane, target in zip((self.theta, self.m, self.v), (rows.theta, rows.m, rows.v), strict=True):
+            target.index_copy_(0, active, plane)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The outputs ``(A, C, B)`` (logits) for inputs ``x (A, B, D)``; valid until the next call."""
+        batch = x.shape[1]
+        if batch not in self.buffers:
+            self.buffers[batch] = Activations(self.sizes, self.rows, batch, self.dtype, self.device)
+        self.at = self.buffers[batch]
+        h = x.transpose(1, 2)  # (A, D, B)
+        self.inputs = [h]
+        for layer, (w, b) in enumerate(zip(self.w, self.b, strict=True)):
+            z = self.at.z[layer][: self.count]  # (A, H, B)
+            torch.baddbmm(b, w, h, out=z)
+            if layer < len(self.w) - 1:
+                h = self.at.h[layer][: self.count]
+                for rows, kernel in self.parts:
+                    kernel.forward(z[rows], h[rows])
+                self.inputs.append(h)
+        return z
+
+    def backward(self, dz: Tensor, clip: Tensor) -> Tensor:
+        """Write the clipped gradient to d, from ``dz (A, C, B)`` at the output; returns the norms ``(A,)`` before it.
+
+        dW_l = dz_l h_(l-1)^T,  db_l = sum_B dz_l,  dz_(l-1) = (W_l^T dz_l) * act'(z_(l-1))
+        """
+        dw, db = [g[: self.count] for g in self.dw], []
+        for layer in reversed(range(len(self.w))):
+            torch.bmm(dz, self.inputs[layer].transpose(1, 2), out=dw[layer])
+            db.insert(0, dz.sum(dim=2))
+            if layer > 0:
+                z, h = self.at.z[layer - 1][: self.count], self.inputs[layer]
+                dh, below = self.at.dh[layer - 1][: self.count], self.at.dz[layer - 1][: self.count]
+                torch.bmm(self.w[layer].transpose(1, 2), dz, out=dh)
+                for rows, kernel in self.parts:
+                    kernel.backward(dh[rows], z[rows], h[rows], below[rows])
+                dz = below
+        flat = [g.flatten(1) for pair in zip(dw, db, strict=True) for g in pair]
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g, dim=1) for g in flat]), dim=0)
+        scale = (clip / (norm[:, None] + 1e-6)).clamp_(max=1.0)  # (A, 1)
+        start = 0
+        for g in flat:
+            torch.mul(g, scale, out=self.d[:, start : start + g.shape[1]])
+            start += g.shape[1]
+        return norm
+
+
+class Activations:
+    """The activation buffers of one minibatch size: z, h, dh, dz per hidden layer, and z of the output layer.
+
+    h and dz have a gap between rows. Element-wise kernels then walk each row by itself, so that which elements fall
+    into a kernel's scalar tail, and with it the last bit of a result, does not depend on the row's position.
+    """
+
+    def __init__(self, sizes: tuple[int, ...], rows: int, batch: int, dtype: torch.dtype, device: torch.device) -> None:
+        def plain(width: int) -> Tensor:
+            return torch.empty(rows, width, batch, dtype=dtype, device=device)
+
+        def gapped(width: int) -> Tensor:
+            length = -(-width * batch // ROW_ALIGN) * ROW_ALIGN + ROW_ALIGN
+            flat = torch.empty(rows, length, dtype=dtype, device=device)
+            return flat[:, : width * batch].unflatten(1, (width, batch))
+
+        hidden = sizes[1:-1]
+        self.z = [plain(width) for width in sizes[1:]]
+        self.h, self.dh, self.dz = ([make(w) for w in hidden] for make in (gapped, plain, gapped))
+
+
+def loss_and_gradient(output: Tensor, y: Tensor, task: Task) -> tuple[Tensor, Tensor]:
+    """Mean loss ``(A,)`` of ``output (A, C, B)`` against ``y (A, B)``, and its gradient ``(A, C, B)``.
+
+    Cross-entropy: dz = (softmax(z) - onehot(y)) / B. Mean squared error: dz = 2 (z - y) / B.
+    """
+    size = output.shape[2]
+    if task == "regression":
+        error = output - y[:, None]
+        return error.square().mean(dim=(1, 2)), error.mul_(2.0 / size)
+    log_p = torch.log_softmax(output, dim=1)
+    target = y[:, None]  # (A, 1, B)
+    loss = log_p.gather(1, target).mean(dim=(1, 2)).neg_()
+    dz = log_p.exp_()
+    dz.scatter_add_(1, target, dz.new_full((), -1.0).expand_as(target))
+    return loss, dz.div_(size)
+
+
+def segments(codes: Tensor) -> list[Segment]:
+    """The runs of equal activation ``codes (A,)``, which are sorted."""
+    kinds, counts = torch.unique_consecutive(codes, return_counts=True)
+    ends = counts.cumsum(0).tolist()
+    return [
+        Segment(slice(end - count, end), KERNELS[ACTIVATIONS[kind]])
+        for kind, count, end in zip(kinds.tolist(), counts.tolist(), ends, strict=True)
+    ]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run CPU kernels on one thread: the split of a kernel among threads would show in a row's last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

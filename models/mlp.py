@@ -1,0 +1,57 @@
+"""The multilayer perceptron: Linear layers with an activation between them.
+
+Dimensions: B examples, D features, H hidden units, C outputs (classes, or 1 for regression).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from models.config import Task, TrialConfig
+from models.data import Data
+from models.init import initialize
+
+LEAKY_SLOPE = 0.01
+
+ACTIVATION_MODULES: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "leaky_relu": lambda: nn.LeakyReLU(LEAKY_SLOPE),
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+}
+
+
+def build_mlp(config: TrialConfig, n_inputs: int, n_outputs: int, seed: int) -> nn.Sequential:
+    """``Linear, activation, Linear, .., Linear`` in float32 on the CPU: ``(B, n_inputs) -> (B, n_outputs)`` logits.
+
+    All weights come from one generator seeded by ``seed``, layers in order. No hidden layer: one Linear, i.e.
+    logistic (softmax) or linear regression.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    widths = (n_inputs, *config.hidden_layers, n_outputs)
+    modules: list[nn.Module] = []
+    for n_in, n_out in zip(widths[:-1], widths[1:], strict=True):
+        # skip_init: nn.Linear's own initialization would draw from the global generator
+        linear = nn.utils.skip_init(nn.Linear, n_in, n_out, dtype=torch.float32)
+        initialize(linear, config.initialization, generator)
+        modules += [linear, ACTIVATION_MODULES[config.activation]()]
+    return nn.Sequential(*modules[:-1])
+
+
+def count_outputs(data: Data, task: Task) -> int:
+    """C: 1 for regression, else one more than the largest class index in the training and validation targets."""
+    if task == "regression":
+        return 1
+    return int(max(data.y_train.max(), data.y_val.max())) + 1
+
+
+@torch.no_grad()
+def predict_probabilities(model: nn.Module, x: Tensor) -> Tensor:
+    """Class probabilities ``(B, C)`` of ``x (B, D)``: the softmax of the model's logits; rows sum to 1."""
+    return torch.softmax(model(x), dim=1)

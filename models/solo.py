@@ -1,0 +1,104 @@
+"""The plain PyTorch run of one trial: the oracle that every cohort path is compared with.
+
+Weight decay is the gradient of ``weight_decay / 2 * |theta|^2``: training finds the maximum a posteriori estimate
+under a Gaussian prior N(0, 1 / weight_decay) on the weights (per unit of log likelihood per example), not the
+maximum likelihood one.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from models.config import Task, TrainConfig, TrialConfig
+from models.data import Data, batch_order
+from models.history import History
+from models.mlp import build_mlp, count_outputs
+
+
+def train_solo(config: TrialConfig, train: TrainConfig, data: Data, seed: int) -> History:
+    """Train one MLP with torch.optim and return its history.
+
+    The seed draws the initial weights and orders the minibatches; nothing else is random.
+    """
+    x, y = data.x_train, data.y_train  # (n, D), (n,)
+    n = x.shape[0]
+    model = build_mlp(config, x.shape[1], count_outputs(data, train.task), seed).to(x)
+    optimizer = make_optimizer(config, model)
+    scheduler = make_scheduler(train, optimizer)
+    batch_size, clip_norm = resolve_batch_size(config, train, n), resolve_clip_norm(config, train)
+    history = History()
+
+    for epoch in range(train.epochs):
+        loss_sum, norm_sum, steps = 0.0, 0.0, 0
+        for batch in batch_order(n, seed, epoch).to(x.device).split(batch_size):
+            optimizer.zero_grad()
+            loss = loss_of(model(x[batch]), y[batch], train.task)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(model.parameters(), float("inf") if clip_norm is None else clip_norm)
+            optimizer.step()
+            loss_sum += loss.item() * len(batch)
+            norm_sum += norm.item()
+            steps += 1
+        val_loss, metric = evaluate(model, data, train.task)
+        if scheduler is not None:
+            scheduler.step(val_loss)
+        rate = float(optimizer.param_groups[0]["lr"])
+        if not history.record(train.task, loss_sum / n, norm_sum / steps, val_loss, metric, rate):
+            break
+    history.state_dict = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+    return history
+
+
+def resolve_batch_size(config: TrialConfig, train: TrainConfig, n: int) -> int:
+    """The number of examples in a minibatch: the trial's own, else the sweep's; ``"full"`` and too large mean n."""
+    wanted = train.batch_size if config.batch_size is None else config.batch_size
+    return n if wanted == "full" else min(wanted, n)
+
+
+def resolve_clip_norm(config: TrialConfig, train: TrainConfig) -> float | None:
+    """The bound on the global gradient norm: the trial's own, else the sweep's; None: no clipping."""
+    return train.clip_norm if config.clip_norm is None else config.clip_norm
+
+
+def make_optimizer(config: TrialConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """The torch.optim optimizer that ``config`` names."""
+    parameters, lr, decay = model.parameters(), config.learning_rate, config.weight_decay
+    betas = (config.beta1, config.beta2)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr, weight_decay=decay)
+    if config.optimizer == "momentum":
+        nesterov = config.nesterov and config.momentum > 0  # torch refuses nesterov with momentum 0
+        return torch.optim.SGD(parameters, lr, momentum=config.momentum, weight_decay=decay, nesterov=nesterov)
+    if config.optimizer == "rmsprop":
+        return torch.optim.RMSprop(parameters, lr, alpha=0.99, eps=1e-8, weight_decay=decay)
+    if config.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr, betas, eps=1e-8, weight_decay=decay)
+    return torch.optim.AdamW(parameters, lr, betas, eps=1e-8, weight_decay=decay)
+
+
+def make_scheduler(train: TrainConfig, optimizer: torch.optim.Optimizer) -> ReduceLROnPlateau | None:
+    """The scheduler of ``train.plateau``, or None for a fixed learning rate."""
+    if train.plateau is None:
+        return None
+    p = train.plateau
+    return ReduceLROnPlateau(
+        optimizer, factor=p.factor, patience=p.patience, threshold=p.threshold, cooldown=p.cooldown, min_lr=p.min_lr
+    )
+
+
+def loss_of(output: Tensor, y: Tensor, task: Task) -> Tensor:
+    """The mean loss of ``output (B, C)`` against ``y (B,)``: cross-entropy of the logits, or mean squared error."""
+    return F.cross_entropy(output, y) if task == "classification" else F.mse_loss(output[:, 0], y)
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, data: Data, task: Task) -> tuple[float, float]:
+    """Loss and metric (accuracy, or root mean squared error) on the whole validation split."""
+    output = model(data.x_val)
+    loss = loss_of(output, data.y_val, task).item()
+    if task == "regression":
+        return loss, loss**0.5
+    return loss, (output.argmax(dim=1) == data.y_val).double().mean().item()
