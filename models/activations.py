@@ -14,7 +14,7 @@ aten = torch.ops.aten
 
 
 class Activation(NamedTuple):
-    """``forward(z, h)`` writes h = act(z). ``backward(dh, z, h, dz)`` writes dz = dh * act'(z). Any shapes, all equal."""
+    """``forward(z, h)`` writes h = act(z), ``backward(dh, z, h, dz)`` writes dz = dh * act'(z); all of one shape."""
 
     forward: Callable[[Tensor, Tensor], object]
     backward: Callable[[Tensor, Tensor, Tensor, Tensor], object]

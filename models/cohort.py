@@ -152,7 +152,9 @@ class Cohort:
 
         for slot, occupant, row, rate in zip(slots, occupants, numbers.T.tolist(), rates.tolist(), strict=True):
             history = occupant.history
-            going_on = history.record(self.train.task, *row, rate)
+            going_on = history.record(
+                self.train.task, **dict(zip(EpochSums._fields, row, strict=True)), learning_rate=rate
+            )
             if not going_on or history.epochs == self.train.epochs:
                 history.state_dict = self.rows.state_dict(slot)
                 self._release(slot)
@@ -205,6 +207,7 @@ def train_cohort(
     data: Data,
     seeds: Sequence[int],
     path: str = "auto",
+    *,
     width: int | None = None,
 ) -> list[History]:
     """Train each trial as ``train_solo`` would, side by side; histories in the order of ``configs``.

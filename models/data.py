@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,6 +31,11 @@ class Data:
             raise ValueError("y_train and y_val must be (n,) and (v,), one target per row of x")
         if self.x_train.dtype not in (torch.float32, torch.float64) or self.x_val.dtype != self.x_train.dtype:
             raise ValueError("x_train and x_val must both be float32 or both be float64")
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Data:
+        """The tensors of four numpy arrays with this record's field names; the arrays are copied."""
+        return cls(**{f.name: torch.tensor(arrays[f.name]) for f in fields(cls)})
 
     def to(self, device: torch.device | str) -> Data:
         """The same arrays on another device."""

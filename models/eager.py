@@ -49,7 +49,7 @@ class EagerPath:
         self.task, self.batch_size, self.data = task, batch_size, data
         device = data.x_train.device
         chunk = preferred_rows(sizes) if device.type == "cpu" else GPU_CHUNK
-        self.net = Network(sizes, min(chunk, width), data.x_train.dtype, device)
+        self.net = Network(sizes, max(2, min(chunk, width)), data.x_train.dtype, device)
 
     def epoch(self, rows: Rows, active: Tensor, orders: Tensor) -> EpochSums:
         """See ``Path.epoch``."""
@@ -57,7 +57,9 @@ class EagerPath:
         by_activation = torch.argsort(codes, stable=True)
         sums = torch.empty(len(EpochSums._fields), len(active), dtype=torch.float64, device=rows.theta.device)
         with one_thread():
-            for part in by_activation.split(self.net.rows):
+            for split in by_activation.split(self.net.rows):
+                # a batched product of one matrix takes other kernels than one of two: a lone row runs as two
+                part = split.repeat(2) if len(split) == 1 else split
                 sums[:, part.to(sums.device)] = self._chunk(rows, active[part], orders[part], segments(codes[part]))
         return EpochSums(*sums)
 
@@ -77,7 +79,7 @@ class EagerPath:
             output = net.forward(x.view(count, size, -1))
             loss, dz = loss_and_gradient(output, y.view(count, size), self.task)
             norm = net.backward(dz, c.clip)
-            update_(net.theta, net.d, net.m, net.v, net.scratch, c, step)
+            update_(net.theta, net.d, net.m, net.v, scratch=net.scratch, c=c, step=step)
             sums[0].add_(loss, alpha=size / n)
             sums[1].add_(norm, alpha=1 / steps)
         self._evaluate(sums)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from models.config import Task
 
-
 METRICS: dict[Task, str] = {"classification": "val_accuracy", "regression": "val_rmse"}
 
 
@@ -41,11 +40,17 @@ class History:
         return len(self.val_loss)
 
     def record(
-        self, task: Task, train_loss: float, grad_norm: float, val_loss: float, metric: float, learning_rate: float
+        self,
+        task: Task,
+        *,
+        train_loss: float,
+        grad_norm: float,
+        val_loss: float,
+        val_metric: float,
+        learning_rate: float,
     ) -> bool:
         """List one more epoch and return True, or set ``diverged`` and return False when a number is not finite."""
-        metric_name = METRICS[task]
-        numbers = {"train_loss": train_loss, "grad_norm": grad_norm, "val_loss": val_loss, metric_name: metric}
+        numbers = {"train_loss": train_loss, "grad_norm": grad_norm, "val_loss": val_loss, METRICS[task]: val_metric}
         for name, value in numbers.items():
             if not math.isfinite(value):
                 self.diverged, self.divergence = True, f"{name} became {value} in epoch {self.epochs}"

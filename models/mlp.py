@@ -6,6 +6,7 @@ Dimensions: B examples, D features, H hidden units, C outputs (classes, or 1 for
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ def build_mlp(config: TrialConfig, n_inputs: int, n_outputs: int, seed: int) -> 
     generator = torch.Generator().manual_seed(seed)
     widths = (n_inputs, *config.hidden_layers, n_outputs)
     modules: list[nn.Module] = []
-    for n_in, n_out in zip(widths[:-1], widths[1:], strict=True):
+    for n_in, n_out in pairwise(widths):
         # skip_init: nn.Linear's own initialization would draw from the global generator
         linear = nn.utils.skip_init(nn.Linear, n_in, n_out, dtype=torch.float32)
         initialize(linear, config.initialization, generator)

@@ -6,6 +6,7 @@ Dimensions: K rows (slots), A active rows, P parameters per row (padded), n trai
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import torch
@@ -20,7 +21,7 @@ COLUMNS = ("lr", "wd_coupled", "wd_decoupled", "b1", "cg", "b2", "s", "eps", "ne
 
 
 class LinearSlice(NamedTuple):
-    """Where one Linear lies within a row: weight ``(n_out, n_in)`` row-major at ``weight``, bias ``(n_out,)`` at ``bias``."""
+    """Where a Linear lies in a row: weight ``(n_out, n_in)`` row-major at ``weight``, bias ``(n_out,)`` at ``bias``."""
 
     weight: int
     bias: int
@@ -164,7 +165,7 @@ def columns_of(config: TrialConfig, clip_norm: float | None) -> dict[str, float]
 def linear_slices(sizes: tuple[int, ...]) -> tuple[LinearSlice, ...]:
     """The layout of a row: for each Linear in order, its weight, then its bias."""
     slices, start = [], 0
-    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for n_in, n_out in pairwise(sizes):
         slices.append(LinearSlice(start, start + n_out * n_in, n_out, n_in))
         start += n_out * n_in + n_out
     return tuple(slices)
@@ -172,7 +173,7 @@ def linear_slices(sizes: tuple[int, ...]) -> tuple[LinearSlice, ...]:
 
 def n_parameters(sizes: tuple[int, ...]) -> int:
     """Weights and biases of one network of ``sizes = (D, H1, .., C)``."""
-    return sum(n_in * n_out + n_out for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True))
+    return sum(n_in * n_out + n_out for n_in, n_out in pairwise(sizes))
 
 
 def row_length(sizes: tuple[int, ...]) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from models.config import Task, TrainConfig, TrialConfig
@@ -46,7 +46,15 @@ def train_solo(config: TrialConfig, train: TrainConfig, data: Data, seed: int) -
         if scheduler is not None:
             scheduler.step(val_loss)
         rate = float(optimizer.param_groups[0]["lr"])
-        if not history.record(train.task, loss_sum / n, norm_sum / steps, val_loss, metric, rate):
+        going_on = history.record(
+            train.task,
+            train_loss=loss_sum / n,
+            grad_norm=norm_sum / steps,
+            val_loss=val_loss,
+            val_metric=metric,
+            learning_rate=rate,
+        )
+        if not going_on:
             break
     history.state_dict = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
     return history
@@ -91,7 +99,7 @@ def make_scheduler(train: TrainConfig, optimizer: torch.optim.Optimizer) -> Redu
 
 def loss_of(output: Tensor, y: Tensor, task: Task) -> Tensor:
     """The mean loss of ``output (B, C)`` against ``y (B,)``: cross-entropy of the logits, or mean squared error."""
-    return F.cross_entropy(output, y) if task == "classification" else F.mse_loss(output[:, 0], y)
+    return functional.cross_entropy(output, y) if task == "classification" else functional.mse_loss(output[:, 0], y)
 
 
 @torch.no_grad()

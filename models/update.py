@@ -74,7 +74,7 @@ def _powers(b: Tensor, t: Tensor, steps: int) -> Tensor:
     return b.repeat(steps, 1).cumprod(dim=0) * start
 
 
-def update_(theta: Tensor, d: Tensor, m: Tensor, v: Tensor, scratch: Tensor, c: Coefficients, step: int) -> None:
+def update_(theta: Tensor, d: Tensor, m: Tensor, v: Tensor, *, scratch: Tensor, c: Coefficients, step: int) -> None:
     """One step of the rule in place on theta, m, v ``(A, P)``; d holds the clipped gradient and is overwritten."""
     if c.decays:
         theta.mul_(c.decay)

@@ -192,7 +192,7 @@ def _validate(data: dict[str, Any], file: str | None) -> SweepSpec:
     if grid_trials is not None:
         _assign(data, "search.trials", grid_trials)
     try:
-        spec = SweepSpec.model_validate({**data, "space": space or load_space("mlp")})
+        spec = SweepSpec.model_validate({**data, "space": space or Space("refused")})
     except ValidationError as error:
         problems += _translated(error, data)
     except (OverflowError, RecursionError, UnicodeError) as error:

@@ -22,7 +22,8 @@ class TrialState(StrEnum):
 
 
 class SweepState(StrEnum):
-    """Where a sweep is. The last three are terminal, but ``stopped`` and ``failed`` can be resumed."""
+    """Where a sweep is. The last three are terminal, but a user can let the sweep go on: ``stopped`` and ``failed``
+    to their total, ``complete`` with its failed trials again or with more trials."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -57,7 +58,7 @@ SWEEP_TRANSITIONS: dict[SweepState, frozenset[SweepState]] = {
     SweepState.QUEUED: frozenset({SweepState.RUNNING, SweepState.STOPPED, SweepState.FAILED}),
     SweepState.RUNNING: frozenset({SweepState.PAUSED, SweepState.COMPLETE, SweepState.STOPPED, SweepState.FAILED}),
     SweepState.PAUSED: frozenset({SweepState.RUNNING, SweepState.STOPPED, SweepState.FAILED}),
-    SweepState.COMPLETE: frozenset(),
+    SweepState.COMPLETE: frozenset({SweepState.RUNNING}),
     SweepState.STOPPED: frozenset({SweepState.RUNNING}),
     SweepState.FAILED: frozenset({SweepState.RUNNING}),
 }

@@ -12,7 +12,7 @@ from sweeper.errors import SpecError
 from sweeper.spec import SweepSpec, load_spec
 
 QUICK = settings(
-    max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 SPACE = {

@@ -1,0 +1,116 @@
+"""The fast training path on a CPU: a compiled epoch in which each row trains alone in the core's cache."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, c_int64, c_void_p
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path as FilePath
+
+import torch
+from torch import Tensor
+
+from models.config import Task
+from models.data import Data
+from models.rows import EpochSums, Rows
+
+VARIANTS = ((4, "_native_v4"), (3, "_native_v3"), (0, "_native"))  # (the level a processor needs, module), best first
+COLUMNS = ("lr", "wd_coupled", "wd_decoupled", "b1", "cg", "b2", "s", "eps", "nesterov", "clip", "corrected")
+
+
+class _Job(ctypes.Structure):
+    """``Job`` of native.cpp, field by field."""
+
+    _fields_ = (
+        *((name, c_int64) for name in ("linears", "batch", "train", "val", "classify", "active", "stride")),
+        *((name, c_int64) for name in ("threads", "workspace_bytes")),
+        *((name, c_void_p) for name in ("sizes", "slots", "orders", "x_train", "y_train", "x_val", "y_val")),
+        *((name, c_void_p) for name in ("theta", "m", "v", "workspace")),
+        *((name, c_void_p) for name in COLUMNS),
+        *((name, c_void_p) for name in ("t", "activation", *EpochSums._fields)),
+    )
+
+
+class NativePath:
+    """Trains rows one after another, or on several threads, in compiled code; the numbers are the same.
+
+    ``threads`` defaults to torch's number of threads.
+
+    Raises:
+        RuntimeError: the compiled code is not there; ``available`` tells.
+    """
+
+    name = "native"
+
+    def __init__(
+        self, task: Task, batch_size: int, data: Data, sizes: tuple[int, ...], width: int, threads: int | None = None
+    ) -> None:
+        library = load_library()
+        if library is None:
+            raise RuntimeError("the compiled training code is not built: python setup.py build_ext --inplace")
+        self.task, self.batch_size, self.width = task, batch_size, width
+        self.threads = max(1, min(threads or torch.get_num_threads(), width))
+        suffix = "f32" if data.x_train.dtype == torch.float32 else "f64"
+        self._run = getattr(library, f"cohort_epoch_{suffix}")
+        self._data = [t.contiguous() for t in (data.x_train, data.y_train, data.x_val, data.y_val)]
+        self._sizes = torch.tensor(sizes)
+        self._bytes = getattr(library, f"cohort_workspace_{suffix}")(len(sizes) - 1, self._sizes.data_ptr())
+        self._workspace = torch.zeros(self.threads * self._bytes + 64, dtype=torch.uint8)
+
+    @classmethod
+    def available(cls, device: torch.device | str) -> bool:
+        """Whether this installation has the compiled code, and ``device`` is a CPU."""
+        return torch.device(device).type == "cpu" and load_library() is not None
+
+    def epoch(self, rows: Rows, active: Tensor, orders: Tensor) -> EpochSums:
+        """See ``Path.epoch``."""
+        slots, orders = active.contiguous(), orders.contiguous()
+        sums = EpochSums(*torch.empty(len(EpochSums._fields), len(slots), dtype=torch.float64))
+        names = ("x_train", "y_train", "x_val", "y_val")
+        tensors = dict(zip(names, self._data, strict=True)) | sums._asdict()
+        tensors |= {name: getattr(rows, name) for name in ("theta", "m", "v", *COLUMNS, "t", "activation")}
+        tensors |= {"sizes": self._sizes, "slots": slots, "orders": orders}
+        job = _Job(
+            linears=len(self._sizes) - 1,
+            batch=self.batch_size,
+            train=self._data[0].shape[0],
+            val=self._data[2].shape[0],
+            classify=self.task == "classification",
+            active=len(slots),
+            stride=rows.theta.stride(0),
+            threads=self.threads,
+            workspace_bytes=self._bytes,
+            workspace=-(-self._workspace.data_ptr() // 64) * 64,
+            **{name: tensor.data_ptr() for name, tensor in tensors.items()},
+        )
+        self._run(ctypes.byref(job))
+        return sums
+
+
+@cache
+def load_library() -> ctypes.CDLL | None:
+    """The best built variant that this processor runs, or None. Looked for beside this file."""
+    baseline = _open("_native")
+    if baseline is None:
+        return None
+    level = baseline.cohort_cpu_level()
+    built = (_open(module) for needs, module in VARIANTS if needs <= level)
+    return next(library for library in built if library is not None)
+
+
+def _open(module: str) -> ctypes.CDLL | None:
+    for suffix in EXTENSION_SUFFIXES:
+        file = FilePath(__file__).with_name(module + suffix)
+        if file.exists():
+            try:
+                library = ctypes.CDLL(str(file))
+            except OSError:  # built for another machine
+                continue
+            for dtype in ("f32", "f64"):
+                getattr(library, f"cohort_epoch_{dtype}").argtypes = [POINTER(_Job)]
+                getattr(library, f"cohort_epoch_{dtype}").restype = None
+                workspace = getattr(library, f"cohort_workspace_{dtype}")
+                workspace.argtypes, workspace.restype = [c_int64, c_void_p], c_int64
+            return library
+    return None

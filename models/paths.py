@@ -1,0 +1,27 @@
+"""The ways to train a cohort, by name."""
+
+from __future__ import annotations
+
+from models.data import Data
+from models.eager import EagerPath
+from models.native import NativePath
+from models.rows import Path
+
+PATHS: dict[str, type[Path]] = {"native": NativePath, "eager": EagerPath}  # the preferred one first
+
+
+def choose(name: str, data: Data) -> type[Path]:
+    """The path called ``name``; ``"auto"`` is the first of ``PATHS`` that this installation has for data's device.
+
+    It depends on the installation and the device alone, so that the same sweep takes the same path again.
+
+    Raises:
+        ValueError: an unknown name, or a path that is not available here.
+    """
+    device = data.x_train.device
+    available = [known for known, path in PATHS.items() if path.available(device)]
+    if name == "auto":
+        return PATHS[available[0]]
+    if name not in available:
+        raise ValueError(f"path {name!r} is not available on {device}: use auto or one of {', '.join(available)}")
+    return PATHS[name]

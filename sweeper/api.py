@@ -1,0 +1,96 @@
+"""The Python API: run a sweep or load one, and look at its trials as a DataFrame."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sweeper import local
+from sweeper.ledger_protocol import Ledger
+from sweeper.records import SweepRecord
+from sweeper.results import best_row, direction_of, run_summary, trial_frame
+from sweeper.settings import Settings
+from sweeper.spec import SweepSpec, load_spec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Result:
+    """A sweep's outcome, read from the ledger when it is asked for."""
+
+    sweep: str
+    record: SweepRecord
+    _ledger: Ledger
+    _settings: Settings
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The best complete trial: ``trial``, ``value``, ``params``, ``metrics``. None when none is complete."""
+        found = self._ledger.best(self.sweep, 1, direction_of(self.record))
+        return best_row(found[0]) if found else None
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """One row per trial: record fields, then ``params_*`` and ``metrics_*`` columns."""
+        return trial_frame(self._ledger.trials(self.sweep))
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The same object as ``sweeper run --json`` prints."""
+        return run_summary(self._ledger, self.sweep, tracking_uri(self._settings))
+
+
+def tracking_uri(settings: Settings) -> str:
+    """The MLflow store of these settings."""
+    return settings.mlflow_tracking_uri or f"sqlite:///{settings.home / 'mlflow.db'}"
+
+
+def run(
+    spec_or_path: SweepSpec | Mapping[str, Any] | str | os.PathLike[str],
+    *,
+    workers: str | int = "auto",
+    **overrides: Any,
+) -> Result:
+    """Run a sweep to its end.
+
+    ``overrides`` are sections of the sweep file, merged into it: ``run("sweep.yaml", search={"trials": 20})``, and the
+    short cuts ``trials``, ``seed``, ``name`` and ``timeout``.
+
+    Raises:
+        SpecError: the spec or its data cannot be used.
+        Interrupted: Ctrl-C; the sweep can be resumed.
+    """
+    short = {key: overrides.pop(key) for key in ("trials", "seed", "name", "timeout") if key in overrides}
+    spec = load_spec(spec_or_path, _flat(overrides), **short)
+    settings = Settings.from_env()
+    record = local.run_new(spec, settings, workers)
+    return load(record.sweep)
+
+
+def load(sweep_id: str) -> Result:
+    """A sweep by id, id prefix or name.
+
+    Raises:
+        SweepNotFound: there is no such sweep.
+    """
+    settings = Settings.from_env()
+    ledger = local.open_home_ledger(settings)
+    record = ledger.sweep(sweep_id)
+    return Result(record.sweep, record, ledger, settings)
+
+
+def _flat(overrides: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Nested mappings as ``a.b=c`` texts; a space is replaced as a whole."""
+    import json
+
+    texts = []
+    for key, value in overrides.items():
+        if isinstance(value, Mapping) and key != "space":
+            texts += _flat(value, f"{prefix}{key}.")
+        else:
+            texts.append(f"{prefix}{key}={json.dumps(value)}")
+    return texts

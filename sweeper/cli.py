@@ -1,0 +1,264 @@
+"""The command line: parses arguments, calls one function of the package, prints what it returns."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from sweeper.errors import NoTrialSucceeded, SpecError, SweeperError
+
+app = typer.Typer(
+    name="sweeper",
+    help="Hyperparameter sweeps for MLPs on your own data. Start with: sweeper run --dataset digits --space mlp",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Sweep = Annotated[str, typer.Argument(metavar="SWEEP", help="Sweep id, its first letters, or the sweep's name.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Spec = Annotated[str | None, typer.Argument(metavar="[SPEC]", help="Sweep file (YAML).")]
+Dataset = Annotated[str | None, typer.Option(help="Built-in dataset, or the path of a CSV, Parquet or npz file.")]
+Space = Annotated[str | None, typer.Option(help="Search space: a name, a YAML file, or file.py:function.")]
+Trials = Annotated[int | None, typer.Option(help="Number of trials.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one key of the sweep file.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the search and of every trial.")]
+Workers = Annotated[str, typer.Option(help="auto (all GPUs, else all cores), a number, or inline (no Ray).")]
+
+
+@app.command()
+def run(
+    spec: Spec = None,
+    dataset: Dataset = None,
+    space: Space = None,
+    trials: Trials = None,
+    sets: Sets = None,
+    seed: Seed = None,
+    name: Annotated[str | None, typer.Option(help="Name of the sweep.")] = None,
+    timeout: Annotated[str | None, typer.Option(help="Stop after this time, such as 90s or 10m.")] = None,
+    workers: Workers = "auto",
+    detach: Annotated[bool, typer.Option("--detach", help="Run in the background and print the sweep's id.")] = False,
+    json: Json = False,
+) -> None:
+    """Run a sweep to its end and show the winner."""
+    from sweeper import commands
+
+    parsed = commands.read_spec(spec, dataset, space, trials, seed, name, timeout, sets or [])
+    if detach:
+        commands.run_detached(parsed, workers, json)
+    else:
+        _end(commands.run(parsed, workers, json))
+
+
+@app.command()
+def plan(
+    spec: Spec = None,
+    dataset: Dataset = None,
+    space: Space = None,
+    trials: Trials = None,
+    sets: Sets = None,
+    seed: Seed = None,
+    json: Json = False,
+) -> None:
+    """Show what would run: trials, shapes, cohorts, memory and time. Starts nothing."""
+    from sweeper import commands, planning
+
+    parsed = commands.read_spec(spec, dataset, space, trials, seed, None, None, sets or [])
+    commands.show(planning.plan(parsed), json)
+
+
+@app.command()
+def resume(sweep: Sweep, workers: Workers = "auto", json: Json = False) -> None:
+    """Go on with an interrupted sweep to its total."""
+    from sweeper import commands
+
+    _end(commands.resume(sweep, workers, json))
+
+
+@app.command("list")
+def list_(json: Json = False) -> None:
+    """List the sweeps, newest first."""
+    from sweeper import commands
+
+    commands.list_sweeps(json)
+
+
+@app.command()
+def status(
+    sweep: Sweep,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again until the sweep ends.")] = False,
+    json: Json = False,
+) -> None:
+    """Show how far a sweep is, and why waiting trials wait."""
+    from sweeper import commands
+
+    commands.status(sweep, watch, json)
+
+
+@app.command()
+def trials(
+    sweep: Sweep,
+    state: Annotated[str | None, typer.Option(help="Only trials in this state.")] = None,
+    sort: Annotated[str | None, typer.Option(help="Field, metric or value to sort by; -NAME for descending.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    json: Json = False,
+) -> None:
+    """List the trials of a sweep."""
+    from sweeper import commands
+
+    commands.list_trials(sweep, state, sort, csv, json)
+
+
+@app.command()
+def best(
+    sweep: Sweep,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many trials.")] = 1,
+    json: Json = False,
+) -> None:
+    """Show the best trials of a sweep."""
+    from sweeper import commands
+
+    commands.best(sweep, k, json)
+
+
+@app.command()
+def why(
+    sweep: Sweep,
+    trial: Annotated[int, typer.Argument(metavar="TRIAL", help="Trial number.", min=0)],
+    json: Json = False,
+) -> None:
+    """Explain what happened to one trial."""
+    from sweeper import commands
+
+    commands.why(sweep, trial, json)
+
+
+@app.command()
+def stop(sweep: Sweep, json: Json = False) -> None:
+    """End a sweep; what is not complete becomes stopped. It can be resumed."""
+    from sweeper import commands
+
+    commands.ask_controller(sweep, "stop", json)
+
+
+@app.command()
+def pause(sweep: Sweep, json: Json = False) -> None:
+    """Let the legs in flight finish and start nothing new until resume."""
+    from sweeper import commands
+
+    commands.ask_controller(sweep, "pause", json)
+
+
+@app.command()
+def retry(
+    sweep: Sweep,
+    failed: Annotated[bool, typer.Option("--failed", help="Run the failed trials again.")] = False,
+    workers: Workers = "auto",
+    json: Json = False,
+) -> None:
+    """Run failed trials again."""
+    from sweeper import commands
+
+    if not failed:
+        raise SpecError("nothing was chosen", key="retry", remedy="Add --failed to run the failed trials again")
+    _end(commands.retry(sweep, workers, json))
+
+
+@app.command()
+def delete(
+    sweep: Sweep,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json: Json = False,
+) -> None:
+    """Delete a sweep from the ledger and its runs from MLflow."""
+    from sweeper import commands
+
+    commands.delete(sweep, yes, json)
+
+
+@app.command()
+def ui(
+    sweep: Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="Open this sweep's comparison view.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; the next free one when it is taken.")] = 5000,
+    browser: Annotated[bool, typer.Option(help="Open the browser.")] = True,
+) -> None:
+    """Start the MLflow UI on the right store and open the sweep's comparison view."""
+    from sweeper import commands
+
+    commands.ui(sweep, host, port, browser)
+
+
+@app.command()
+def init(
+    path: Annotated[str, typer.Argument(metavar="[FILE]", help="Sweep file to write.")] = "sweep.yaml",
+    dataset: Dataset = None,
+    target: Annotated[str | None, typer.Option(help="Column to predict, for a data file.")] = None,
+) -> None:
+    """Write a commented sweep file to start from."""
+    from sweeper import commands
+
+    commands.init(path, dataset, target)
+
+
+@app.command()
+def spaces(
+    name: Annotated[str | None, typer.Argument(metavar="[SPACE]", help="Show this space.")] = None, json: Json = False
+) -> None:
+    """List the ready-made search spaces, or show one."""
+    from sweeper import commands
+
+    commands.spaces(name, json)
+
+
+@app.command()
+def datasets(json: Json = False) -> None:
+    """List the built-in datasets."""
+    from sweeper import commands
+
+    commands.datasets(json)
+
+
+def _end(summary: dict[str, Any]) -> None:
+    """Exit code 3 when no trial succeeded."""
+    if summary["best"] is None:
+        raise NoTrialSucceeded(summary.get("advice") or f"no trial of sweep {summary['sweep']} succeeded")
+
+
+def main() -> None:
+    """Entry point: every error becomes one message and an exit code; a traceback goes to a file."""
+    import click
+
+    try:
+        app(standalone_mode=False)
+    except SweeperError as error:
+        print(f"sweeper: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        print("sweeper: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        sys.exit(_internal_error(error))
+
+
+def _internal_error(error: Exception) -> int:
+    """Keep the traceback in a file, show one line."""
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="sweeper-error-", suffix=".txt", delete=False) as file:
+        traceback.print_exception(error, file=file)
+    text = str(error).strip().splitlines()
+    print(f"sweeper: internal error: {type(error).__name__}: {text[0] if text else ''}", file=sys.stderr)
+    print(f"sweeper: the traceback is in {file.name}; please report it", file=sys.stderr)
+    return 1

@@ -1,0 +1,378 @@
+"""The loop that feeds events to the scheduler and carries its actions out: ledger first, then workers, then MLflow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+from sweeper.errors import SpecError, SweepBusy, SweeperError
+from sweeper.events import (
+    Action,
+    Admit,
+    Ask,
+    BudgetChanged,
+    ChangeSweep,
+    EndTrial,
+    Event,
+    LegDone,
+    LegFailed,
+    PauseSweep,
+    ReopenTrial,
+    RequeueTrial,
+    ResizeSweep,
+    ResumeSweep,
+    RetryTrials,
+    RunLeg,
+    Shape,
+    StopSweep,
+    SweepOpened,
+    TrialsSuggested,
+    WorkerJoined,
+    WorkerLost,
+)
+from sweeper.ledger_protocol import Ledger
+from sweeper.records import (
+    Change,
+    Ended,
+    EpochReport,
+    Reopened,
+    Requeued,
+    Started,
+    Suggested,
+    SweepChanged,
+    TrialRecord,
+)
+from sweeper.scheduler import Scheduler
+from sweeper.states import SweepState, TrialState
+from sweeper.sweep_run import MEMORY_SHARE, SweepRun
+from sweeper.workers import LegRaised, LegReturned, Pool
+
+LEASE_SECONDS = 15.0
+HOUSEKEEPING_SECONDS = 0.5
+MAX_ROWS_CPU = 64  # more rows than this only make a CPU's legs longer
+HANG_SECONDS = 120.0  # a leg that is this late, or 20 times its usual time, has hung
+
+Emit = Callable[[str, Mapping[str, Any]], None]
+
+
+class TrialSink(Protocol):
+    """Where ended trials are shown (MLflow)."""
+
+    def trial_ended(self, trial: TrialRecord, reports: list[EpochReport]) -> None:
+        """Show one ended trial; returns at once."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The suggestion thread's answer."""
+
+    sweep: str
+    numbers: tuple[int, ...]
+    future: Future[list[dict[str, Any]]]
+
+
+@dataclass
+class _LegInFlight:
+    sweep: str
+    started: float
+    rows: int
+
+
+class Controller:
+    """Runs sweeps on one pool of workers until each is terminal or paused.
+
+    Events (of the scheduler or the pool) come in through ``queue`` from any thread; everything else happens in the
+    thread that calls ``run``. ``emit`` is told of every event under a stable action name.
+    """
+
+    def __init__(
+        self,
+        queue: SimpleQueue[Any],
+        ledger: Ledger,
+        pool: Pool,
+        owner: str,
+        emit: Emit,
+        user_limit: int | None = None,
+    ) -> None:
+        self._queue = queue
+        self._ledger = ledger
+        self._pool = pool
+        self._owner = owner
+        self._emit = emit
+        self._scheduler = Scheduler(self._width, user_limit)
+        self._runs: dict[str, SweepRun] = {}
+        self._sinks: dict[str, TrialSink] = {}
+        self._states: dict[str, SweepState] = {}
+        self._threads: dict[str, ThreadPoolExecutor] = {}
+        self._deadlines: dict[str, float] = {}
+        self._legs: dict[str, _LegInFlight] = {}
+        self._leg_times: dict[str, float] = {}
+        self._next_chores = 0.0
+        self.idle_seconds: dict[str, float] = {}
+        self._idle_since: dict[str, float] = {}
+
+    def open(self, run: SweepRun, sink: TrialSink, trials: list[TrialRecord]) -> None:
+        """Take up a sweep whose lease this controller holds.
+
+        Raises:
+            SweepBusy: another controller holds the sweep.
+        """
+        if not self._ledger.acquire_lease(run.id, self._owner, LEASE_SECONDS):
+            lease = self._ledger.lease(run.id)
+            holder = lease.owner if lease else "another controller"
+            raise SweepBusy(f"sweep {run.id} is run by {holder}. Wait for it, or stop it with `sweeper stop {run.id}`")
+        self._runs[run.id], self._sinks[run.id] = run, sink
+        self._threads[run.id] = ThreadPoolExecutor(1, thread_name_prefix=f"suggest-{run.id}")
+        if run.spec.search.timeout is not None:
+            self._deadlines[run.id] = time.monotonic() + max(0.0, run.spec.search.timeout - run.record.seconds)
+        requeue = [
+            Requeued(t.number, t.attempt, "its controller ended", lost=False)
+            for t in trials
+            if t.state is TrialState.RUNNING
+        ]
+        now = time.time()
+        self._ledger.commit(run.id, [*requeue, SweepChanged(state=SweepState.RUNNING, reason="", at=now)])
+        self._states[run.id] = SweepState.RUNNING
+        shapes = {number: run.shape(number) for number in run.params}
+        self._pool.load(run.id, run.dataset.arrays())
+        self._emit("sweep.opened", {"sweep": run.id, "name": run.record.name, "requested": run.requested})
+        self._queue.put(SweepOpened(run.plan, tuple(trials), shapes))
+        reopen = tuple(
+            state for state in (TrialState.STOPPED,) if any(t.state is state for t in trials)
+        )  # a resumed sweep goes on to its total
+        if reopen:
+            self._queue.put(RetryTrials(run.id, reopen, "resumed"))
+
+    def state(self, sweep: str) -> SweepState:
+        """The state of a sweep that this controller has opened."""
+        return self._states[sweep]
+
+    def explain(self, sweep: str) -> str:
+        """Why the sweep's waiting trials wait."""
+        return self._scheduler.explain(sweep)
+
+    def run(self, until: Callable[[], bool]) -> None:
+        """Work until ``until()`` is true; it is asked after every event and twice a second."""
+        while not until():
+            try:
+                item = self._queue.get(timeout=HOUSEKEEPING_SECONDS)
+            except Empty:
+                item = None
+            if item is not None:
+                self._take(item)
+            if time.monotonic() >= self._next_chores:
+                self._chores()
+
+    def close(self, sweep: str) -> None:
+        """Give up a sweep that has ended or is to be left for another controller."""
+        if (thread := self._threads.pop(sweep, None)) is not None:
+            thread.shutdown(wait=True, cancel_futures=True)
+        self._pool.unload(sweep)
+        self._ledger.release_lease(sweep, self._owner)
+
+    # Events
+
+    def _take(self, item: Any) -> None:
+        if isinstance(item, LegReturned):
+            self._leg_returned(item)
+        elif isinstance(item, LegRaised):
+            self._leg_over(item.worker)
+            self._emit("leg.failed", {"worker": item.worker, "kind": item.kind, "detail": item.detail})
+            self._handle(LegFailed(item.worker, item.leg, item.kind, item.detail))
+        elif isinstance(item, _Asked):
+            self._answered(item)
+        else:
+            if isinstance(item, WorkerJoined):
+                self._idle_since[item.worker] = time.monotonic()
+                self._emit("worker.joined", {"worker": item.worker})
+            elif isinstance(item, WorkerLost):
+                self._legs.pop(item.worker, None)
+                self._emit("worker.lost", {"worker": item.worker, "reason": item.reason})
+            self._handle(item)
+
+    def _leg_over(self, worker: str) -> None:
+        flight = self._legs.pop(worker, None)
+        self._idle_since[worker] = time.monotonic()
+        if flight is not None:
+            self._leg_times[worker] = time.monotonic() - flight.started
+
+    def _leg_returned(self, item: LegReturned) -> None:
+        flight = self._legs.get(item.worker)
+        if flight is None:
+            return  # the worker was given up; its trials have moved on
+        self._leg_over(item.worker)
+        run = self._runs[flight.sweep]
+        current = self._scheduler.rows_of(item.worker)[1]
+        result = replace(item.result, trials=tuple(t for t in item.result.trials if t.number in current))
+        outcomes, reports = run.outcomes(result)
+        weights = {trial.number: trial.weights for trial in result.trials if trial.weights is not None}
+        self._emit("leg.done", {"sweep": run.id, "worker": item.worker, "trials": len(outcomes)})
+        self._handle(LegDone(item.worker, item.result.leg, outcomes), run.id, list(reports), weights)
+
+    def _answered(self, item: _Asked) -> None:
+        run = self._runs[item.sweep]
+        try:
+            answers = item.future.result()
+        except SweeperError as error:
+            self._emit("suggest.failed", {"sweep": item.sweep, "reason": str(error)})
+            self._handle(StopSweep(item.sweep, f"the search space failed: {error}"))
+            return
+        pairs = list(zip(item.numbers, answers, strict=False))
+        try:
+            suggestions = tuple(run.suggested(number, params) for number, params in pairs)
+        except SpecError as error:
+            self._handle(StopSweep(item.sweep, f"the space suggested what cannot be trained: {error}"))
+            return
+        changes: list[Change] = [Suggested(n, params, run.seeds[n]) for n, params in pairs]
+        self._handle(TrialsSuggested(item.sweep, suggestions), item.sweep, changes)
+
+    def _handle(
+        self,
+        event: Event,
+        sweep: str | None = None,
+        changes: list[Change] | None = None,
+        weights: Mapping[int, Any] | None = None,
+    ) -> None:
+        """One event through the scheduler: commit per sweep what it changed, then act."""
+        actions = self._scheduler.handle(event)
+        by_sweep: dict[str, list[Change]] = {sweep: list(changes or [])} if sweep is not None else {}
+        now = time.time()
+        for action in actions:
+            for name, change in changes_of(action, now):
+                by_sweep.setdefault(name, []).append(change)
+        for name, batch in by_sweep.items():
+            if batch:
+                self._ledger.commit(name, batch)
+        for action in actions:
+            self._act(action, weights or {})
+
+    # Actions
+
+    def _act(self, action: Action, weights: Mapping[int, Any]) -> None:
+        match action:
+            case RunLeg():
+                self._start_leg(action)
+            case Ask():
+                run = self._runs[action.sweep]
+                future = self._threads[action.sweep].submit(run.ask, run.news(), action.numbers)
+                asked = _Asked(action.sweep, action.numbers, future)
+                future.add_done_callback(lambda _: self._queue.put(asked))
+            case EndTrial():
+                self._trial_ended(action, weights.get(action.number))
+            case RequeueTrial():
+                about = {"sweep": action.sweep, "trial": action.number, "attempt": action.attempt}
+                self._emit("trial.requeued", {**about, "reason": action.reason})
+            case ReopenTrial():
+                run = self._runs[action.sweep]
+                run.untold.pop(action.number, None)
+                run.curves.pop(action.number, None)
+            case ChangeSweep():
+                self._states[action.sweep] = action.state
+                about = {"sweep": action.sweep, "state": str(action.state), "reason": action.reason}
+                self._emit("sweep.changed", about)
+            case ResizeSweep():
+                self._runs[action.sweep].requested = action.requested
+
+    def _start_leg(self, action: RunLeg) -> None:
+        run = self._runs[action.sweep]
+        rows = len(self._scheduler.rows_of(action.worker)[1])
+        order = run.order(action, max(rows, self._width(action.worker, action.shape)))
+        self._legs[action.worker] = _LegInFlight(action.sweep, time.monotonic(), rows)
+        since = self._idle_since.pop(action.worker, None)
+        if since is not None:
+            idle = time.monotonic() - since
+            self.idle_seconds[action.worker] = self.idle_seconds.get(action.worker, 0.0) + idle
+        self._pool.run(action.worker, order)
+        for admit in action.admit:
+            self._emit("trial.started", _about(action, admit))
+
+    def _trial_ended(self, action: EndTrial, weights: Any) -> None:
+        run = self._runs[action.sweep]
+        value = action.value
+        if action.number in run.params:
+            run.end(action.number, action.state, value, action.reason)
+        improved = action.state is TrialState.COMPLETE and run.consider(action.number, value, weights)
+        about = {"sweep": action.sweep, "trial": action.number, "state": str(action.state), "value": value}
+        about["params"] = dict(run.params.get(action.number, {}))
+        self._emit("trial.ended", {**about, "reason": action.reason, "improved": improved})
+        if action.attempt > 0:
+            trial = self._ledger.trial(action.sweep, action.number)
+            reports = self._ledger.reports(action.sweep, action.number).get(action.number, [])
+            self._sinks[action.sweep].trial_ended(trial, reports)
+
+    def _width(self, worker: str, shape: Shape) -> int:
+        """Rows of a shape that fit the worker's device."""
+        from models import rows_that_fit
+
+        device = self._pool.device(worker)
+        dataset = next(iter(self._runs.values())).dataset
+        sizes = (dataset.n_inputs, *shape.hidden_layers, dataset.n_outputs)
+        batch = dataset.n_train if shape.batch_size == "full" else shape.batch_size
+        rows = rows_that_fit(sizes, batch, int(device.free_bytes * MEMORY_SHARE))
+        return max(1, min(rows, MAX_ROWS_CPU) if device.kind == "cpu" else rows)
+
+    # Chores
+
+    def _chores(self) -> None:
+        """What has to happen from time to time: leases, users' requests, deadlines and hung workers."""
+        now = time.monotonic()
+        self._next_chores = now + HOUSEKEEPING_SECONDS
+        for name, run in self._runs.items():
+            if self._states[name] is not SweepState.RUNNING and self._states[name] is not SweepState.PAUSED:
+                continue
+            if not self._ledger.renew_lease(name, self._owner, LEASE_SECONDS):
+                raise SweepBusy(f"sweep {run.id} was taken over by another controller")
+            for request in self._ledger.take_requests(name):
+                self._request(name, request.kind, dict(request.args))
+            deadline = self._deadlines.get(name)
+            if deadline is not None and now >= deadline:
+                del self._deadlines[name]
+                self._handle(StopSweep(name, f"the timeout of {run.spec.search.timeout:g} s was reached"))
+        for worker, flight in list(self._legs.items()):
+            late = now - flight.started
+            if late > max(HANG_SECONDS, 20 * self._leg_times.get(worker, 0.0)):
+                        self._pool.replace(worker, f"no report for {late:.0f} s")
+
+    def _request(self, sweep: str, kind: str, args: dict[str, Any]) -> None:
+        self._emit("sweep.request", {"sweep": sweep, "kind": kind, **args})
+        reason = str(args.get("reason", "")) or f"{kind} requested by the user"
+        match kind:
+            case "stop":
+                self._handle(StopSweep(sweep, reason))
+            case "pause":
+                self._handle(PauseSweep(sweep, reason))
+            case "resume":
+                self._handle(ResumeSweep(sweep))
+            case "retry":
+                self._handle(RetryTrials(sweep, (TrialState.FAILED,), reason))
+            case "budget":
+                self._handle(BudgetChanged(sweep, args.get("requested"), args.get("priority")))
+
+
+def _about(action: RunLeg, admit: Admit) -> dict[str, Any]:
+    return {"sweep": action.sweep, "trial": admit.number, "attempt": admit.attempt, "worker": action.worker}
+
+
+def changes_of(action: Action, now: float) -> list[tuple[str, Change]]:
+    """What an action writes to the ledger."""
+    match action:
+        case RunLeg():
+            return [(action.sweep, Started(a.number, a.attempt, action.worker, now)) for a in action.admit]
+        case EndTrial():
+            ended = Ended(action.number, action.attempt, action.state, action.reason, action.value, now)
+            return [(action.sweep, ended)]
+        case RequeueTrial():
+            return [(action.sweep, Requeued(action.number, action.attempt, action.reason, action.lost))]
+        case ReopenTrial():
+            return [(action.sweep, Reopened(action.number, action.reason))]
+        case ChangeSweep():
+            return [(action.sweep, SweepChanged(state=action.state, reason=action.reason, at=now))]
+        case ResizeSweep():
+            return [(action.sweep, SweepChanged(requested=action.requested, at=now))]
+        case _:
+            return []

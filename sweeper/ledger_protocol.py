@@ -1,0 +1,172 @@
+"""What every ledger promises: the protocol that the SQL ledger and its in-memory twin both keep.
+
+The promise, tested by one contract suite for SQLite, PostgreSQL and the twin:
+
+- A sweep of N trials has exactly the rows 0..N-1 from its creation on; a ``complete`` sweep has terminal trials only.
+- ``commit`` writes all or nothing. A change that a trial's state or attempt does not allow is left out and returned.
+- ``commit`` takes effect exactly once: when the server is killed between the write and its answer, the same call finds
+  out what happened and returns the first attempt's answer. All other calls can be repeated without harm.
+- Calls wait for a lost PostgreSQL server for a bounded time, then raise LedgerError. Threads may share one ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from sweeper.records import Change, EpochReport, SweepRecord, TrialRecord
+from sweeper.states import SweepState, TrialState
+
+Direction = Literal["minimize", "maximize"]
+
+
+@dataclass(frozen=True)
+class AttemptRecord:
+    """One assignment of a trial to a worker; ``outcome`` is empty while it runs."""
+
+    attempt: int
+    worker: str
+    started_at: float
+    ended_at: float | None = None
+    outcome: str = ""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The one controller that may run a sweep until ``expires_at`` (Unix seconds, the ledger's clock)."""
+
+    owner: str
+    expires_at: float
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked of the controller that runs a sweep, such as stop, pause, retry, priority or budget."""
+
+    kind: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+    at: float = 0.0
+
+
+class Ledger(Protocol):
+    """The store of all sweeps. ``sweep`` arguments are full sweep ids, except where ``ref`` says otherwise.
+
+    Raises (all methods):
+        SweepNotFound: there is no such sweep.
+        LedgerError: the store cannot be read or written.
+    """
+
+    def create_sweep(
+        self,
+        name: str,
+        spec: Mapping[str, Any],
+        requested: int,
+        *,
+        owner: str = "",
+        priority: int = 0,
+        key: str | None = None,
+    ) -> SweepRecord:
+        """Add a queued sweep with all its trials waiting. The same owner and key again: the sweep of the first call."""
+        ...
+
+    def sweep(self, ref: str) -> SweepRecord:
+        """The sweep with this id, else the newest with this name, else the only one whose id starts like this."""
+        ...
+
+    def sweeps(
+        self,
+        *,
+        owner: str | None = None,
+        state: SweepState | None = None,
+        name: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[SweepRecord]:
+        """Sweeps, newest first."""
+        ...
+
+    def extend(self, sweep: str, requested: int) -> SweepRecord:
+        """Change the number of trials. Fewer: only trials that never started go.
+
+        Raises:
+            SpecError: a trial that would go has started, or the sweep is complete.
+        """
+        ...
+
+    def delete_sweep(self, sweep: str) -> None:
+        """Remove the sweep with everything that belongs to it."""
+        ...
+
+    def trials(
+        self,
+        sweep: str,
+        state: TrialState | None = None,
+        *,
+        sort: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        numbers: Sequence[int] | None = None,
+    ) -> list[TrialRecord]:
+        """Trials by number, or by a field or metric (``-name``: descending). Missing values and NaN come last.
+
+        Raises:
+            SpecError: ``sort`` names no field and no metric of this sweep.
+        """
+        ...
+
+    def trial(self, sweep: str, number: int) -> TrialRecord:
+        """One trial.
+
+        Raises:
+            SpecError: the sweep has no trial of that number.
+        """
+        ...
+
+    def best(self, sweep: str, k: int = 1, direction: Direction = "minimize") -> list[TrialRecord]:
+        """The k complete trials with the best finite values, ties by number."""
+        ...
+
+    def untracked(self, sweep: str) -> list[TrialRecord]:
+        """Terminal trials of which MLflow does not show that state yet."""
+        ...
+
+    def reports(self, sweep: str, number: int | None = None) -> dict[int, list[EpochReport]]:
+        """Each trial's reports by epoch. Trials without any are left out."""
+        ...
+
+    def attempts(self, sweep: str, number: int) -> list[AttemptRecord]:
+        """Every assignment of a trial, in order."""
+        ...
+
+    def commit(self, sweep: str, changes: Sequence[Change]) -> list[Change]:
+        """Write all changes in one transaction, in order; return those that were refused."""
+        ...
+
+    def acquire_lease(self, sweep: str, owner: str, ttl: float) -> bool:
+        """Take the sweep for ``ttl`` seconds when it is free, expired, or already this owner's."""
+        ...
+
+    def renew_lease(self, sweep: str, owner: str, ttl: float) -> bool:
+        """Prolong this owner's lease. False: another owner has taken it, or it was released."""
+        ...
+
+    def release_lease(self, sweep: str, owner: str) -> None:
+        """Give the sweep back. Another owner's lease stays."""
+        ...
+
+    def lease(self, sweep: str) -> Lease | None:
+        """Who holds the sweep now; an expired lease counts as none."""
+        ...
+
+    def request(self, sweep: str, kind: str, args: Mapping[str, Any] | None = None) -> None:
+        """Leave a request for the controller of the sweep."""
+        ...
+
+    def take_requests(self, sweep: str) -> list[Request]:
+        """The requests left since the last call, oldest first; each is delivered once."""
+        ...
+
+    def close(self) -> None:
+        """Close every connection."""
+        ...

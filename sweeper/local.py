@@ -1,0 +1,242 @@
+"""The composition root of a sweep on this machine: ledger, workers, study, tracker and controller put together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from sweeper.controller import Controller
+from sweeper.errors import Interrupted, SpecError, SweepBusy
+from sweeper.events import PauseSweep
+from sweeper.events_log import EventLog
+from sweeper.ledger_protocol import Ledger
+from sweeper.records import SweepChanged, SweepRecord
+from sweeper.settings import Settings
+from sweeper.spec import SweepSpec
+from sweeper.states import SweepState
+from sweeper.sweep_run import SweepRun, window_and_batch
+from sweeper.workers import InlinePool, Pool, Post, RayPool
+
+if TYPE_CHECKING:
+    from sweeper.datasets import Dataset
+    from sweeper.tracking import Tracker
+
+Progress = Callable[[SweepRecord], "ProgressSink"]
+SETTLE_SECONDS = 60.0  # how long a finished sweep waits for MLflow to take the last trials
+INTERRUPT_SECONDS = 10.0  # the same after Ctrl-C
+
+
+class ProgressSink:
+    """What shows a running sweep; this one shows nothing."""
+
+    def __call__(self, action: str, fields: Mapping[str, Any]) -> None:
+        """Take one event."""
+
+    def close(self) -> None:
+        """The sweep is over."""
+
+
+def parse_workers(workers: str | int) -> str | int:
+    """``auto``, ``inline`` or a number of workers.
+
+    Raises:
+        SpecError: anything else.
+    """
+    if workers in ("auto", "inline"):
+        return workers
+    try:
+        number = int(workers)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise SpecError(f"{workers!r} is no number of workers", key="--workers", remedy="Use auto, inline, or 1 or more")
+    return number
+
+
+def make_pool(workers: str | int, address: str | None, post: Post) -> Pool:
+    """The pool that ``--workers`` names."""
+    if workers == "inline":
+        return InlinePool(post)
+    return RayPool(post, address, None if workers == "auto" else int(workers))
+
+
+def open_home_ledger(settings: Settings) -> Ledger:
+    """The ledger of these settings; the home folder is made when it is missing."""
+    from sweeper.ledger import open_ledger
+
+    settings.ensure_home()
+    return open_ledger(settings.database_url, settings.home)
+
+
+def load(spec: SweepSpec) -> Dataset:
+    """The data of a spec, checked against what the spec wants of it."""
+    from sweeper.datasets import load_dataset
+
+    dataset = load_dataset(spec.dataset, spec.split, spec.normalize)
+    spec.check_task(dataset.task)
+    return dataset
+
+
+@dataclass
+class _Start:
+    """Workers that come up in the background, and where they post what they have to say."""
+
+    queue: SimpleQueue[Any]
+    pool: Pool
+    started: Future[None]
+
+
+def run_new(
+    spec: SweepSpec, settings: Settings, workers: str | int = "auto", progress: Progress | None = None
+) -> SweepRecord:
+    """Create a sweep and run it to its end.
+
+    Raises:
+        SpecError: the spec or its data cannot be used; nothing was written then.
+        Interrupted: the user stopped it; it can be resumed.
+    """
+    workers = parse_workers(workers)
+    settings.ensure_home()
+    with _starting(workers, settings) as start:
+        dataset = load(spec)
+        study = _study(spec)
+        ledger = open_home_ledger(settings)
+        requested = spec.search.trials if study.size is None else min(spec.search.trials, study.size)
+        record = ledger.create_sweep(spec.name, {**spec.to_json(), "fingerprint": dataset.fingerprint}, requested)
+        return _drive(start, settings, ledger, SweepRun(record, spec, dataset, study), progress)
+
+
+def run_again(
+    ref: str, settings: Settings, workers: str | int = "auto", progress: Progress | None = None
+) -> SweepRecord:
+    """Go on with an interrupted, paused, stopped or failed sweep to its total; a complete one is returned as it is.
+
+    Raises:
+        SweepNotFound: there is no such sweep.
+        SpecError: its data is gone or has changed.
+        SweepBusy: another controller runs it.
+    """
+    workers = parse_workers(workers)
+    ledger = open_home_ledger(settings)
+    record = ledger.sweep(ref)
+    spec = SweepSpec.from_json({k: v for k, v in record.spec.items() if k != "fingerprint"})
+    if record.state is SweepState.COMPLETE and not ledger.untracked(record.sweep):
+        return record
+    if (lease := ledger.lease(record.sweep)) is not None:
+        raise SweepBusy(
+            f"sweep {record.sweep} is run by {lease.owner}. Wait for it, or stop it with `sweeper stop {record.sweep}`"
+        )
+    with _starting(workers, settings) as start:
+        dataset = load(spec)
+        if record.spec.get("fingerprint") not in (None, dataset.fingerprint):
+            raise SpecError(
+                "the data has changed since this sweep began, so its trials could not be compared",
+                file=spec.dataset.path,
+                key="dataset",
+                remedy="Restore the file, or start a new sweep",
+            )
+        return _drive(start, settings, ledger, SweepRun(record, spec, dataset, _study(spec)), progress)
+
+
+@contextlib.contextmanager
+def _starting(workers: str | int, settings: Settings) -> Iterator[_Start]:
+    """Workers that come up in the background while data and ledger are opened in this thread."""
+    queue: SimpleQueue[Any] = SimpleQueue()
+    pool = make_pool(workers, settings.ray_address, queue.put)
+    with ThreadPoolExecutor(1, thread_name_prefix="sweeper-start") as executor:
+        start = _Start(queue, pool, executor.submit(pool.start))
+        try:
+            yield start
+        finally:
+            with contextlib.suppress(Exception):
+                start.started.result()
+            pool.close()
+
+
+def _study(spec: SweepSpec) -> Any:
+    from sweeper.study import Study
+
+    window, batch = window_and_batch(spec, spec.search.trials)
+    return Study(spec.space, spec.search, spec.objective.direction, batch=batch, window=window)
+
+
+def _drive(
+    start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, progress: Progress | None
+) -> SweepRecord:
+    """Run one sweep with everything in place, and leave ledger and MLflow complete."""
+    from sweeper.tracking import Tracker
+
+    sweep = run.id
+    sink = (progress or (lambda _: ProgressSink()))(run.record)
+    log = EventLog(settings.home, sweep)
+
+    def emit(action: str, fields: Mapping[str, Any]) -> None:
+        log(action, fields)
+        sink(action, fields)
+
+    controller = Controller(start.queue, ledger, start.pool, f"{socket.gethostname()}:{os.getpid()}", emit)
+    tracker = Tracker(settings, run.record, run.spec, run.dataset, ledger, emit)
+    began = time.monotonic()
+    try:
+        tracker.start()
+        trials = ledger.trials(sweep)
+        run.restore(trials, ledger.reports(sweep) if any(t.params for t in trials) else {})
+        start.started.result()
+        controller.open(run, tracker, trials)
+        with _signals(start.queue, sweep) as interrupted:
+            controller.run(until=lambda: controller.state(sweep) is not SweepState.RUNNING)
+        seconds = run.record.seconds + time.monotonic() - began
+        ledger.commit(sweep, [SweepChanged(seconds=seconds)])
+        if controller.state(sweep).terminal:
+            sink("sweep.finishing", {"sweep": sweep})
+            finish(run, ledger, tracker)
+        tracker.flush(SETTLE_SECONDS if not interrupted.is_set() else INTERRUPT_SECONDS)
+    finally:
+        sink.close()
+        controller.close(sweep)
+        tracker.close()
+        log.close()
+    if interrupted.is_set():
+        raise Interrupted(f"interrupted. Go on with: sweeper resume {sweep}")
+    return ledger.sweep(sweep)
+
+
+def finish(run: SweepRun, ledger: Ledger, tracker: Tracker) -> None:
+    """Log the winner as a model, and the sweep's summary."""
+    from sweeper.winner import winner_weights
+
+    if run.best is not None:
+        trial = ledger.trial(run.id, run.best.number)
+        tracker.log_winner(trial, run.spec.trial_config(run.params[trial.number]), winner_weights(run))
+    tracker.sweep_ended(ledger.sweep(run.id), ledger.trials(run.id))
+
+
+@contextlib.contextmanager
+def _signals(queue: SimpleQueue[Any], sweep: str) -> Iterator[threading.Event]:
+    """Ctrl-C or SIGTERM once: pause after the legs in flight. Twice: stop now. Only in the main thread."""
+    interrupted = threading.Event()
+
+    def on_signal(number: int, frame: Any) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+        queue.put(PauseSweep(sweep, "interrupted"))
+
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interrupted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,152 @@
+"""What a person sees while a sweep runs: a live panel on a terminal, one line per event otherwise."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from sweeper.states import TrialState
+
+Fields = Mapping[str, Any]
+
+
+def short(params: Mapping[str, Any]) -> str:
+    """Parameters in one line."""
+    return ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in params.items())
+
+
+class Tally:
+    """Counts and rates of one sweep, from its events."""
+
+    def __init__(self, requested: int, done: Mapping[str, int] | None = None) -> None:
+        self.requested = requested
+        self.ended: dict[str, int] = {str(s): (done or {}).get(str(s), 0) for s in TrialState if s.terminal}
+        self.running: set[int] = set()
+        self.began = time.monotonic()
+        self.fresh = 0
+        self.workers = 0
+        self.best: tuple[int, float, Mapping[str, Any]] | None = None
+
+    def take(self, action: str, fields: Fields) -> None:
+        """Count one event."""
+        match action:
+            case "trial.started":
+                self.running.add(fields["trial"])
+            case "trial.requeued":
+                self.running.discard(fields["trial"])
+            case "trial.ended":
+                self.running.discard(fields["trial"])
+                self.ended[fields["state"]] += 1
+                self.fresh += 1
+                if fields["improved"]:
+                    self.best = (fields["trial"], fields["value"], fields["params"])
+            case "worker.joined":
+                self.workers += 1
+            case "worker.lost":
+                self.workers -= 1
+
+    @property
+    def done(self) -> int:
+        """Trials in a terminal state."""
+        return sum(self.ended.values())
+
+    @property
+    def per_minute(self) -> float:
+        """Trials ended per minute in this process."""
+        return 60 * self.fresh / max(1e-9, time.monotonic() - self.began)
+
+    @property
+    def eta(self) -> str:
+        """Time to the end at the present rate."""
+        if not self.fresh:
+            return "-"
+        left = 60 * (self.requested - self.done) / self.per_minute
+        return f"{int(left // 60)}:{int(left % 60):02d}"
+
+    def line(self) -> str:
+        """Everything in one line."""
+        waiting = self.requested - self.done - len(self.running)
+        failed = self.ended["failed"]
+        text = f"{self.done}/{self.requested} done, {len(self.running)} running, {waiting} waiting, {failed} failed"
+        return f"{text}, {self.per_minute:.0f} trials/min, ETA {self.eta}"
+
+
+class LineProgress:
+    """One line per event on a stream that is no terminal."""
+
+    INTERVAL = 5.0
+
+    def __init__(self, tally: Tally, stream: TextIO | None = None) -> None:
+        self._tally, self._stream, self._next = tally, stream or sys.stderr, 0.0
+
+    def __call__(self, action: str, fields: Fields) -> None:
+        """Print the events that a person wants to know of."""
+        self._tally.take(action, fields)
+        match action:
+            case "sweep.opened":
+                self._say(f"sweep {fields['sweep']} ({fields['name']}): {fields['requested']} trials")
+            case "trial.ended" if fields["improved"]:
+                self._say(f"trial {fields['trial']}: best so far {fields['value']:.6g} ({short(fields['params'])})")
+            case "worker.lost":
+                self._say(f"worker {fields['worker']} lost: {fields['reason']}; its trials go back to waiting")
+            case "leg.failed":
+                self._say(f"a leg on worker {fields['worker']} failed ({fields['kind']}): {fields['detail']}")
+            case "tracker.down":
+                self._say(f"MLflow cannot be reached ({fields['reason']}): training goes on, writing is retried")
+            case "sweep.changed":
+                self._say(f"sweep {fields['sweep']} is {fields['state']}: {fields['reason']}")
+        if action in ("leg.done", "trial.ended") and time.monotonic() >= self._next:
+            self._next = time.monotonic() + self.INTERVAL
+            self._say(self._tally.line())
+
+    def close(self) -> None:
+        """Nothing to tidy up."""
+
+    def _say(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+
+class LiveProgress:
+    """A panel that is redrawn in place: bar, counts, rate, best trial so far."""
+
+    def __init__(self, tally: Tally, name: str) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._tally, self._name, self._note = tally, name, "starting workers ..."
+        self._live = Live(console=Console(stderr=True), get_renderable=self._panel, refresh_per_second=4)
+        self._live.start()
+
+    def __call__(self, action: str, fields: Fields) -> None:
+        """Take an event in; the panel redraws itself."""
+        self._tally.take(action, fields)
+        match action:
+            case "worker.joined":
+                self._note = f"{self._tally.workers} workers"
+            case "worker.lost":
+                self._note = f"worker {fields['worker']} lost: {fields['reason']}"
+            case "tracker.down":
+                self._note = f"MLflow cannot be reached ({fields['reason']}): writing is retried"
+            case "sweep.changed":
+                self._note = f"{fields['state']}: {fields['reason']}"
+
+    def close(self) -> None:
+        """Draw the last state and let go of the terminal."""
+        self._live.stop()
+
+    def _panel(self) -> Any:
+        from rich.console import Group
+        from rich.panel import Panel
+        from rich.progress_bar import ProgressBar
+        from rich.text import Text
+
+        tally = self._tally
+        bar = ProgressBar(total=max(1, tally.requested), completed=tally.done, width=60)
+        rows: list[Any] = [bar, Text(tally.line())]
+        if tally.best is not None:
+            number, value, params = tally.best
+            rows.append(Text(f"best: trial {number}, {value:.6g}  ({short(params)})"))
+        rows.append(Text(self._note, style="dim"))
+        return Panel(Group(*rows), title=self._name, title_align="left")

@@ -1,0 +1,78 @@
+"""The fitted preprocessing as plain data, which numpy alone can apply."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+MISSING_TEXT = "(missing)"
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One input of the network, made from one column.
+
+    A number becomes ``(value - offset) / scale``, a missing one counts as ``fill``. With a ``category`` the input is
+    1 where the column's text is that category and 0 elsewhere; a missing text counts as ``"(missing)"``.
+    """
+
+    column: str
+    category: str | None = None
+    fill: float = 0.0
+    offset: float = 0.0
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The network's inputs in order, D of them."""
+
+    features: tuple[Feature, ...]
+
+    def transform(self, columns: Mapping[str, Sequence[Any]] | Any) -> np.ndarray:
+        """The inputs ``(n, D)`` as float32 of raw columns: a data frame, or a mapping of names to n values each.
+
+        Raises:
+            KeyError: a column is missing.
+        """
+        read: dict[str, np.ndarray] = {}
+        made = []
+        for feature in self.features:
+            if feature.column not in read:
+                values = columns[feature.column]
+                read[feature.column] = _numbers(values) if feature.category is None else _texts(values)
+            value = read[feature.column]
+            if feature.category is None:
+                made.append((np.where(np.isnan(value), feature.fill, value) - feature.offset) / feature.scale)
+            else:
+                made.append(value == feature.category)
+        return np.stack(made, axis=1).astype(np.float32)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON data; ``from_json`` makes an equal recipe of it."""
+        return {"version": 1, "features": [asdict(feature) for feature in self.features]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Recipe:
+        """The recipe that ``to_json`` described.
+
+        Raises:
+            ValueError: the data comes from another version of the program.
+        """
+        if data.get("version") != 1:
+            raise ValueError(f"preprocessing of version {data.get('version')!r} cannot be read, 1 can")
+        return cls(tuple(Feature(**feature) for feature in data["features"]))
+
+
+def _numbers(values: Any) -> np.ndarray:
+    return np.asarray(values, dtype=np.float64)
+
+
+def _texts(values: Any) -> np.ndarray:
+    """Texts as objects; None and NaN are the missing ones."""
+    texts = np.array(values, dtype=object)
+    texts[[value is None or value != value for value in texts]] = MISSING_TEXT  # noqa: PLR0124 (NaN is not itself)
+    return texts

@@ -1,0 +1,125 @@
+"""Tables and closing words on a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sweeper.progress import short
+from sweeper.records import TrialRecord
+from sweeper.results import COUNTED, failures
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sweeper.spec import SweepSpec
+
+SWEEP_FILE = """\
+# A sweep: which data, which search space, how to train, what to optimise.
+dataset: {table}
+# task: classification or regression goes into dataset when it is not clear from the target
+split: {{validation: 0.2, test: 0.2, seed: 0}}
+normalize: standard              # standard | minmax | none
+space: mlp                       # `sweeper spaces` lists them; or your own YAML file, or my_space.py:function
+training:
+  epochs: 20
+  batch_size: 64                 # full = batch gradient descent, 1 = stochastic
+  clip_norm: 1.0                 # bound of the global gradient norm; null: none
+  plateau: {{factor: 0.5, patience: 3, min_lr: 1.0e-6}}
+objective: {{metric: val_loss, direction: minimize}}
+search: {{sampler: tpe, trials: 64, seed: 0}}
+"""
+
+
+def _console(stream: Any = None) -> Console:
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "160"))
+    return Console(file=stream, width=width, highlight=False)
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows with the same keys as a table on stdout."""
+    from rich.table import Table
+
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for key in rows[0]:
+        drawn.add_column(str(key), overflow="fold")
+    for row in rows:
+        drawn.add_row(*(_cell(value) for value in row.values()))
+    _console().print(drawn)
+
+
+def mapping(data: Mapping[str, Any]) -> None:
+    """Keys and values, one pair a line, on stdout."""
+    from rich.table import Table
+
+    drawn = Table(box=None, show_header=False, pad_edge=False)
+    drawn.add_column(style="bold")
+    drawn.add_column(overflow="fold")
+    for key, value in data.items():
+        drawn.add_row(str(key), _cell(value))
+    _console().print(drawn)
+
+
+def trials(found: Sequence[TrialRecord], metric: str) -> None:
+    """Trials as a table: number, state, value, epochs, parameters, reason."""
+    if not found:
+        print("no trials")
+        return
+    rows = []
+    for t in found:
+        row = {"trial": t.number, "state": str(t.state), metric: t.value, "epochs": t.epochs}
+        rows.append({**row, "parameters": short(t.params or {}), "reason": t.reason})
+    table(rows)
+
+
+def _cell(value: Any) -> str:
+    from rich.markup import escape
+
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return escape(short(value))
+    if isinstance(value, list):
+        return escape("; ".join(short(v) if isinstance(v, Mapping) else str(v) for v in value)) or "-"
+    return escape(str(value))
+
+
+def closing(
+    summary: Mapping[str, Any],
+    spec: SweepSpec,
+    found: Sequence[TrialRecord],
+    warnings: Sequence[str],
+    see: str,
+) -> None:
+    """The winner, what failed and why, and what to do next."""
+    sweep, seconds = summary["sweep"], summary["seconds"]
+    counts = ", ".join(f"{summary[state]} {state}" for state in COUNTED if summary[state])
+    rate = sum(summary[s] for s in COUNTED) / seconds if seconds else 0.0
+    lines = [f"sweep {sweep} ({summary['name']}) is {summary['state']}: {counts} of {summary['requested']} trials"]
+    lines[0] += f" in {seconds:.1f} s ({rate:.1f} trials/s)"
+    best = summary["best"]
+    if best is not None:
+        metrics = {k: v for k, v in best["metrics"].items() if v is not None}
+        lines += ["", f"winner: trial {best['trial']}, {spec.objective.metric} = {best['value']:.6g}"]
+        lines += [f"  {name:15s} {_plain(value)}" for name, value in best["params"].items()]
+        lines += [f"  {short(metrics)}"]
+    failed = failures(list(found))
+    if failed:
+        lines += ["", "failed: " + ", ".join(f"{count} {kind}" for kind, count in failed.items())]
+    lines += ["", *(f"note: {warning}" for warning in warnings)] if warnings else []
+    lines += ["", "next:"]
+    lines += [f"  {see:34s} compare all trials in the MLflow UI"]
+    lines += [f"  {f'sweeper best {sweep} -k 5':34s} the five best trials"]
+    lines += [f"  {f'sweeper trials {sweep} --sort value':34s} every trial"]
+    lines += [f"  {'sweeper run --dataset data.csv --set dataset.target=label':34s}  your own data"]
+    print("\n".join(lines))
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

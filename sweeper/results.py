@@ -1,0 +1,109 @@
+"""What a sweep came to, as the plain data that the CLI prints and the Python API returns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from sweeper.ledger_protocol import Direction, Ledger
+from sweeper.records import SweepRecord, TrialRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sweeper.spec import SweepSpec
+
+COUNTED = ("complete", "pruned", "failed", "stopped")
+
+
+def direction_of(record: SweepRecord) -> Direction:
+    """The direction of a sweep's objective."""
+    direction: Direction = record.spec["objective"]["direction"]
+    return direction
+
+
+def clean(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become None."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: clean(item) for key, item in value.items()}
+    return [clean(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def trial_row(trial: TrialRecord) -> dict[str, Any]:
+    """One entry of ``trials --json``."""
+    return {
+        "number": trial.number,
+        "state": str(trial.state),
+        "reason": trial.reason,
+        "value": clean(trial.value),
+        "attempts": trial.attempt,
+        "epochs": trial.epochs,
+        "params": dict(trial.params or {}),
+        "metrics": clean(dict(trial.metrics)),
+        "mlflow_run_id": trial.mlflow_run_id,
+        "seconds": round(trial.seconds, 4),
+    }
+
+
+def best_row(trial: TrialRecord) -> dict[str, Any]:
+    """A winner, as in ``run --json``."""
+    row = trial_row(trial)
+    return {"trial": trial.number, "value": row["value"], "params": row["params"], "metrics": row["metrics"]}
+
+
+def sweep_row(record: SweepRecord) -> dict[str, Any]:
+    """One entry of ``list --json``."""
+    row = {"sweep": record.sweep, "name": record.name, "state": str(record.state), "requested": record.requested}
+    return {**row, **{state: int(record.counts.get(state, 0)) for state in COUNTED}}
+
+
+def run_summary(ledger: Ledger, sweep: str, tracking_uri: str) -> dict[str, Any]:
+    """The object of ``run --json``."""
+    record = ledger.sweep(sweep)
+    best = ledger.best(record.sweep, 1, direction_of(record))
+    experiment = record.spec.get("tracking", {}).get("experiment") or record.name
+    return {
+        **sweep_row(record),
+        "seconds": round(record.seconds, 3),
+        "best": best_row(best[0]) if best else None,
+        "mlflow": {"tracking_uri": tracking_uri, "experiment": experiment, "run_id": record.mlflow_run_id},
+    }
+
+
+def failures(trials: list[TrialRecord]) -> dict[str, int]:
+    """Failed trials by the kind of reason, most frequent first."""
+    kinds: dict[str, int] = {}
+    for trial in trials:
+        if trial.state == "failed":
+            kind = trial.reason.split(":")[0] or "unknown"
+            kinds[kind] = kinds.get(kind, 0) + 1
+    return dict(sorted(kinds.items(), key=lambda item: -item[1]))
+
+
+def edge_warnings(spec: SweepSpec, params: Mapping[str, Any]) -> list[str]:
+    """A sentence for every parameter of the winner that lies at the edge of its range."""
+    if spec.space.is_function:
+        return []
+    sentences = []
+    for edge in spec.space.edges(params):
+        name, value, side, wider = edge
+        end = "lower" if side == "low" else "upper"
+        sentences.append(f"{name} = {value:g} lies at the {end} edge of its range: try a bound of {wider:g}")
+    return sentences
+
+
+def trial_frame(trials: list[TrialRecord]) -> pd.DataFrame:
+    """One row per trial: its record, with ``params_*`` and ``metrics_*`` columns."""
+    import pandas as pd
+
+    rows = []
+    for trial in trials:
+        row = trial_row(trial)
+        params, metrics = row.pop("params"), row.pop("metrics")
+        row |= {f"params_{name}": value for name, value in params.items()}
+        row |= {f"metrics_{name}": value for name, value in metrics.items()}
+        rows.append(row)
+    return pd.DataFrame(rows)

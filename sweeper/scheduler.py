@@ -1,0 +1,516 @@
+"""The pure scheduler: an event goes in, actions come out; no clock, Ray, SQL or thread inside."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from sweeper.events import (
+    Action,
+    Admit,
+    Ask,
+    BudgetChanged,
+    ChangeSweep,
+    EndTrial,
+    Event,
+    LegDone,
+    LegFailed,
+    Outcome,
+    PauseSweep,
+    ReopenTrial,
+    RequeueTrial,
+    ResizeSweep,
+    ResumeSweep,
+    RetryTrials,
+    RunLeg,
+    Shape,
+    StopSweep,
+    SweepOpened,
+    SweepPlan,
+    TrialsSuggested,
+    Verdict,
+    WorkerDraining,
+    WorkerJoined,
+    WorkerLost,
+)
+from sweeper.states import SweepState, TrialState
+from sweeper.window import told_before
+
+MAX_LOST = 3  # attempts that may be lost with a worker before the trial fails
+MAX_LEG_EPOCHS = 1_000_000
+
+_ENDS = {
+    Verdict.COMPLETE: TrialState.COMPLETE,
+    Verdict.PRUNED: TrialState.PRUNED,
+    Verdict.FAILED: TrialState.FAILED,
+}
+
+
+@dataclass
+class _Trial:
+    number: int
+    state: TrialState
+    attempt: int = 0
+    lost: int = 0
+    epochs: int = 0
+    shape: Shape | None = None
+    worker: str | None = None
+
+
+@dataclass
+class _Sweep:
+    plan: SweepPlan
+    trials: dict[int, _Trial]
+    state: SweepState = SweepState.RUNNING
+    ending: ChangeSweep | None = None  # a stop or pause that waits for the legs in flight
+    asked: int = 0  # trials 0..asked-1 have parameters or an Ask under way
+    asking: bool = False
+    exhausted: bool = False
+    prefix: int = 0  # trials 0..prefix-1 are terminal
+    waiting: dict[Shape, list[int]] = field(default_factory=dict)  # heaps of suggested, waiting trials
+    counts: Counter[TrialState] = field(default_factory=Counter)
+    served: int = 0  # when this sweep last got a worker
+
+    def push(self, trial: _Trial) -> None:
+        assert trial.shape is not None
+        heapq.heappush(self.waiting.setdefault(trial.shape, []), trial.number)
+
+    def n_ready(self) -> int:
+        return sum(len(heap) for heap in self.waiting.values())
+
+
+@dataclass
+class _Worker:
+    name: str
+    leg: int | None = None  # the leg in flight
+    sweep: str | None = None
+    shape: Shape | None = None
+    cohort: int = 0  # changes whenever the worker starts over with an empty cohort
+    rows: set[int] = field(default_factory=set)
+    drop: set[int] = field(default_factory=set)
+    draining: bool = False
+
+
+class Scheduler:
+    """Decides which trials are asked, where they run and how they end.
+
+    ``width_of(worker, shape)`` is the number of rows that fit the worker's device. ``user_limit`` bounds the running
+    trials of one owner (None: no bound).
+    """
+
+    def __init__(self, width_of: Callable[[str, Shape], int], user_limit: int | None = None) -> None:
+        self._width_of = width_of
+        self._user_limit = user_limit
+        self._sweeps: dict[str, _Sweep] = {}
+        self._workers: dict[str, _Worker] = {}
+        self._widths: dict[tuple[str, Shape], int] = {}
+        self._next_leg = 0
+        self._turn = 0
+
+    def handle(self, event: Event) -> list[Action]:
+        """Apply one event and return what has to be done, in order. The only method that changes anything."""
+        actions: list[Action] = []
+        match event:
+            case SweepOpened():
+                self._open(event)
+            case TrialsSuggested():
+                self._suggested(event, actions)
+            case WorkerJoined():
+                self._workers.setdefault(event.worker, _Worker(event.worker))
+            case WorkerLost():
+                self._worker_lost(event, actions)
+            case WorkerDraining():
+                if event.worker in self._workers:
+                    self._workers[event.worker].draining = True
+            case LegDone():
+                self._leg_done(event, actions)
+            case LegFailed():
+                self._leg_failed(event, actions)
+            case StopSweep():
+                self._end(event.sweep, ChangeSweep(event.sweep, SweepState.STOPPED, event.reason), actions)
+            case PauseSweep():
+                self._end(event.sweep, ChangeSweep(event.sweep, SweepState.PAUSED, event.reason), actions)
+            case ResumeSweep():
+                self._resume(event, actions)
+            case RetryTrials():
+                self._retry(event, actions)
+            case BudgetChanged():
+                self._budget(event, actions)
+        for sweep in list(self._sweeps.values()):
+            self._settle(sweep, actions)
+        self._dispatch(actions)
+        return actions
+
+    # Queries
+
+    def active(self, sweep: str) -> bool:
+        """Whether the sweep still has something in flight or to start."""
+        found = self._sweeps.get(sweep)
+        return found is not None and found.state is SweepState.RUNNING
+
+    def idle_workers(self) -> list[str]:
+        """Workers that could be given a leg now."""
+        return [w.name for w in self._workers.values() if w.leg is None and not w.draining]
+
+    def expects(self, worker: str, leg: int) -> bool:
+        """Whether this leg of this worker is still in flight."""
+        return worker in self._workers and self._workers[worker].leg == leg
+
+    def ready(self, sweep: str) -> int:
+        """Suggested trials of a running sweep that wait for a worker."""
+        found = self._sweeps.get(sweep)
+        running = found is not None and found.state is SweepState.RUNNING and found.ending is None
+        return found.n_ready() if found is not None and running else 0
+
+    def rows_of(self, worker: str) -> tuple[str | None, frozenset[int]]:
+        """The sweep and trials whose rows a worker holds."""
+        found = self._workers[worker]
+        return found.sweep, frozenset(found.rows)
+
+    def explain(self, sweep: str) -> str:
+        """Why the sweep's waiting trials wait, in one phrase (empty: nothing waits)."""
+        me = self._sweeps.get(sweep)
+        if me is None or me.state is not SweepState.RUNNING:
+            return ""
+        free = sum(w.leg is None and not w.draining for w in self._workers.values())
+        if not self._workers:
+            return "waiting: no worker has joined yet"
+        if me.asking and not me.n_ready():
+            return "waiting: the sampler is suggesting the next trials"
+        if not me.n_ready():
+            if me.asked < me.plan.requested and not me.exhausted:
+                return f"waiting: the next suggestion needs the result of trial {self._needs(me) - 1}"
+            return ""
+        others = [s for s in self._sweeps.values() if s is not me and s.state is SweepState.RUNNING]
+        ahead = [s for s in others if s.n_ready() + s.counts[TrialState.RUNNING] > 0]
+        trials = sum(s.n_ready() + s.counts[TrialState.RUNNING] for s in ahead)
+        return f"waiting: {trials} trials of {len(ahead)} sweeps ahead, {free} of {len(self._workers)} workers free"
+
+    # Sweeps
+
+    def _open(self, event: SweepOpened) -> None:
+        sweep = _Sweep(event.plan, {})
+        for record in event.trials:
+            state = TrialState.WAITING if record.state is TrialState.RUNNING else record.state
+            trial = _Trial(record.number, state, record.attempt, record.lost, shape=event.shapes.get(record.number))
+            sweep.trials[record.number] = trial
+            sweep.counts[state] += 1
+            if trial.shape is not None:
+                sweep.asked = max(sweep.asked, record.number + 1)
+                if state is TrialState.WAITING:
+                    sweep.push(trial)
+        self._sweeps[event.plan.sweep] = sweep
+
+    def _suggested(self, event: TrialsSuggested, actions: list[Action]) -> None:
+        sweep = self._sweeps.get(event.sweep)
+        if sweep is None or not sweep.asking:
+            return
+        sweep.asking = False
+        for suggestion in event.suggestions:
+            trial = sweep.trials[suggestion.number]
+            trial.shape = suggestion.shape
+            if trial.state is TrialState.WAITING:
+                sweep.push(trial)
+        answered = 1 + max((s.number for s in event.suggestions), default=self._first_unsuggested(sweep) - 1)
+        if answered < sweep.asked:
+            sweep.asked, sweep.exhausted = answered, True
+            for number in range(answered, sweep.plan.requested):
+                trial = sweep.trials[number]
+                self._finish(sweep, trial, TrialState.STOPPED, "the space has no further point to try", None, actions)
+
+    def _first_unsuggested(self, sweep: _Sweep) -> int:
+        return next((n for n in range(sweep.asked) if sweep.trials[n].shape is None), sweep.asked)
+
+    def _end(self, name: str, ending: ChangeSweep, actions: list[Action]) -> None:
+        sweep = self._sweeps.get(name)
+        if sweep is None or sweep.state is SweepState.PAUSED and ending.state is SweepState.PAUSED:
+            return
+        if sweep.state.terminal:
+            return
+        sweep.ending = ending
+        if sweep.state is SweepState.PAUSED:
+            sweep.state = SweepState.RUNNING  # so that it settles into the stop
+
+    def _resume(self, event: ResumeSweep, actions: list[Action]) -> None:
+        sweep = self._sweeps.get(event.sweep)
+        if sweep is None:
+            return
+        if sweep.ending is not None and sweep.ending.state is SweepState.PAUSED:
+            sweep.ending = None
+        elif sweep.state is SweepState.PAUSED:
+            sweep.state = SweepState.RUNNING
+            actions.append(ChangeSweep(event.sweep, SweepState.RUNNING, "resumed"))
+
+    def _retry(self, event: RetryTrials, actions: list[Action]) -> None:
+        sweep = self._sweeps.get(event.sweep)
+        if sweep is None:
+            return
+        reopened = [t for t in sweep.trials.values() if t.state in event.states and t.state.terminal]
+        for trial in reopened:
+            self._move(sweep, trial, TrialState.WAITING)
+            trial.lost = trial.epochs = 0
+            if trial.shape is not None:
+                sweep.push(trial)
+            sweep.prefix = min(sweep.prefix, trial.number)
+            actions.append(ReopenTrial(event.sweep, trial.number, event.reason))
+        if reopened and sweep.state is not SweepState.RUNNING:
+            sweep.state, sweep.ending = SweepState.RUNNING, None
+            actions.append(ChangeSweep(event.sweep, SweepState.RUNNING, event.reason))
+
+    def _budget(self, event: BudgetChanged, actions: list[Action]) -> None:
+        sweep = self._sweeps.get(event.sweep)
+        if sweep is None or sweep.state.terminal:
+            return
+        if event.priority is not None:
+            sweep.plan = replace(sweep.plan, priority=event.priority)
+        if event.requested is None or sweep.exhausted:
+            return
+        requested = max(event.requested, sweep.asked, 1)
+        for number in range(sweep.plan.requested, requested):
+            sweep.trials[number] = _Trial(number, TrialState.WAITING)
+            sweep.counts[TrialState.WAITING] += 1
+        for number in range(requested, sweep.plan.requested):
+            sweep.counts[sweep.trials.pop(number).state] -= 1
+        sweep.plan = replace(sweep.plan, requested=requested)
+        actions.append(ResizeSweep(event.sweep, requested))
+
+    def _settle(self, sweep: _Sweep, actions: list[Action]) -> None:
+        """Ask for the next batch, carry out a pending stop or pause, and end a sweep that has nothing left."""
+        if sweep.state is not SweepState.RUNNING:
+            return
+        requested = sweep.plan.requested
+        while sweep.prefix < requested and sweep.trials[sweep.prefix].state.terminal:
+            sweep.prefix += 1
+        if sweep.ending is not None:
+            if any(w.sweep == sweep.plan.sweep and w.leg is not None for w in self._workers.values()):
+                return
+            self._carry_out_ending(sweep, sweep.ending, actions)
+        elif sweep.prefix == requested:
+            good = sweep.counts[TrialState.COMPLETE]
+            state = SweepState.COMPLETE if good else SweepState.FAILED
+            reason = "every trial has ended" if good else "no trial succeeded"
+            self._close(sweep, ChangeSweep(sweep.plan.sweep, state, reason), actions)
+        elif not sweep.asking and not sweep.exhausted and sweep.asked < requested and self._may_ask(sweep):
+            numbers = tuple(range(sweep.asked, min(sweep.asked + sweep.plan.batch, requested)))
+            sweep.asked, sweep.asking = numbers[-1] + 1, True
+            told = self._needs(sweep, numbers[0]) if sweep.plan.deterministic else None
+            actions.append(Ask(sweep.plan.sweep, numbers, told))
+
+    def _needs(self, sweep: _Sweep, number: int | None = None) -> int:
+        """How many of the first trials must have ended before trial ``number`` can be suggested."""
+        return told_before(sweep.asked if number is None else number, sweep.plan.window, sweep.plan.batch)
+
+    def _may_ask(self, sweep: _Sweep) -> bool:
+        if sweep.plan.deterministic:
+            return sweep.prefix >= self._needs(sweep)
+        ended = sum(n for state, n in sweep.counts.items() if state.terminal)
+        return sweep.asked - ended <= sweep.plan.window - sweep.plan.batch
+
+    def _carry_out_ending(self, sweep: _Sweep, ending: ChangeSweep, actions: list[Action]) -> None:
+        for trial in sweep.trials.values():
+            if trial.state is TrialState.RUNNING:
+                self._leave(trial)
+                if ending.state is SweepState.PAUSED:
+                    self._requeue(sweep, trial, ending.reason, False, actions)
+            if ending.state is SweepState.STOPPED and not trial.state.terminal:
+                never = "never started: " if trial.attempt == 0 else ""
+                self._finish(sweep, trial, TrialState.STOPPED, never + ending.reason, None, actions)
+        if ending.state is SweepState.STOPPED:
+            sweep.waiting.clear()
+        self._close(sweep, ending, actions)
+
+    def _close(self, sweep: _Sweep, change: ChangeSweep, actions: list[Action]) -> None:
+        sweep.state, sweep.ending = change.state, None
+        actions.append(change)
+
+    # Trials
+
+    def _move(self, sweep: _Sweep, trial: _Trial, state: TrialState) -> None:
+        sweep.counts[trial.state] -= 1
+        sweep.counts[state] += 1
+        trial.state = state
+
+    def _leave(self, trial: _Trial) -> None:
+        """The trial's row is given up; its worker drops it with the next leg."""
+        worker = self._workers.get(trial.worker or "")
+        if worker is not None and trial.number in worker.rows:
+            worker.rows.discard(trial.number)
+            worker.drop.add(trial.number)
+        trial.worker = None
+
+    def _finish(
+        self, sweep: _Sweep, trial: _Trial, state: TrialState, reason: str, value: float | None, actions: list[Action]
+    ) -> None:
+        trial.worker = None
+        self._move(sweep, trial, state)
+        actions.append(EndTrial(sweep.plan.sweep, trial.number, trial.attempt, state, reason, value))
+
+    def _requeue(self, sweep: _Sweep, trial: _Trial, reason: str, lost: bool, actions: list[Action]) -> None:
+        trial.worker, trial.epochs = None, 0
+        trial.lost += lost
+        if trial.lost >= MAX_LOST:
+            self._finish(sweep, trial, TrialState.FAILED, f"lost: {reason} ({trial.lost} attempts)", None, actions)
+            return
+        self._move(sweep, trial, TrialState.WAITING)
+        sweep.push(trial)
+        actions.append(RequeueTrial(sweep.plan.sweep, trial.number, trial.attempt, reason, lost))
+
+    # Workers
+
+    def _worker_lost(self, event: WorkerLost, actions: list[Action]) -> None:
+        worker = self._workers.pop(event.worker, None)
+        if worker is not None:
+            self._give_back(worker, event.reason, True, actions)
+
+    def _give_back(self, worker: _Worker, reason: str, lost: bool, actions: list[Action]) -> None:
+        """Requeue every trial whose row the worker held; afterwards it holds none."""
+        if worker.sweep is not None:
+            sweep = self._sweeps[worker.sweep]
+            for number in sorted(worker.rows):
+                self._requeue(sweep, sweep.trials[number], reason, lost, actions)
+        worker.rows, worker.drop, worker.sweep, worker.shape, worker.leg = set(), set(), None, None, None
+
+    def _leg_done(self, event: LegDone, actions: list[Action]) -> None:
+        worker = self._workers.get(event.worker)
+        if worker is None or worker.leg != event.leg or worker.sweep is None:
+            return
+        worker.leg = None
+        sweep = self._sweeps[worker.sweep]
+        for outcome in event.outcomes:
+            trial = sweep.trials.get(outcome.number)
+            if trial is None or trial.state is not TrialState.RUNNING or trial.attempt != outcome.attempt:
+                continue
+            if trial.worker == worker.name:
+                self._apply(worker, sweep, trial, outcome, actions)
+        if worker.draining:
+            self._give_back(worker, "the worker's node is leaving", False, actions)
+
+    def _apply(
+        self, worker: _Worker, sweep: _Sweep, trial: _Trial, outcome: Outcome, actions: list[Action]
+    ) -> None:
+        trial.epochs = outcome.epochs
+        if outcome.verdict is Verdict.CONTINUE:
+            return
+        worker.rows.discard(trial.number)
+        if outcome.verdict is Verdict.PRUNED:
+            worker.drop.add(trial.number)  # every other verdict has left its slot by itself
+        self._finish(sweep, trial, _ENDS[outcome.verdict], outcome.reason, outcome.value, actions)
+
+    def _leg_failed(self, event: LegFailed, actions: list[Action]) -> None:
+        worker = self._workers.get(event.worker)
+        if worker is None or worker.leg != event.leg or worker.sweep is None or worker.shape is None:
+            return
+        sweep, key, rows = self._sweeps[worker.sweep], (worker.name, worker.shape), len(worker.rows)
+        if event.kind == "oom" and rows > 1:
+            self._widths[key] = max(1, rows // 2)
+            self._give_back(worker, f"out of memory with {rows} rows: trying {rows // 2}", False, actions)
+        elif event.kind == "oom":
+            for number in worker.rows:
+                reason = f"out of memory even alone: {event.detail}"
+                self._finish(sweep, sweep.trials[number], TrialState.FAILED, reason, None, actions)
+            worker.rows = set()
+            self._give_back(worker, "", False, actions)
+        else:
+            self._give_back(worker, event.detail, True, actions)
+
+    # Assignment
+
+    def _dispatch(self, actions: list[Action]) -> None:
+        for worker in self._workers.values():
+            if worker.leg is not None or worker.draining:
+                continue
+            if worker.sweep is not None and not worker.rows:
+                worker.sweep = worker.shape = None
+            if worker.sweep is None:
+                self._choose(worker)
+            if worker.sweep is not None and worker.shape is not None:
+                self._start_leg(worker, self._sweeps[worker.sweep], worker.shape, actions)
+
+    def _candidates(self) -> Iterable[_Sweep]:
+        for sweep in self._sweeps.values():
+            running = sweep.state is SweepState.RUNNING and sweep.ending is None
+            if running and any(sweep.waiting.values()) and self._allowed(sweep) > 0:
+                yield sweep
+
+    def _allowed(self, sweep: _Sweep) -> int:
+        """How many more trials the sweep's owner may run."""
+        if self._user_limit is None:
+            return MAX_LEG_EPOCHS
+        mine = (s for s in self._sweeps.values() if s.plan.owner == sweep.plan.owner)
+        return self._user_limit - sum(s.counts[TrialState.RUNNING] for s in mine)
+
+    def _choose(self, worker: _Worker) -> None:
+        """Highest priority; then the owner, then the sweep, with the fewest workers; then the longest wait."""
+        held = Counter(w.sweep for w in self._workers.values() if w.sweep is not None)
+        by_owner: Counter[str] = Counter()
+        for name, n in held.items():
+            by_owner[self._sweeps[name].plan.owner] += n
+        best = min(
+            self._candidates(),
+            key=lambda s: (-s.plan.priority, by_owner[s.plan.owner], held[s.plan.sweep], s.served),
+            default=None,
+        )
+        if best is not None:
+            self._turn += 1
+            best.served = worker.cohort = self._turn
+            worker.drop = set()
+            worker.sweep = best.plan.sweep
+            worker.shape = min((heap[0], shape) for shape, heap in best.waiting.items() if heap)[1]
+
+    def _refill(self, worker: _Worker, sweep: _Sweep) -> bool:
+        """Whether the worker may take more of its sweep, or must drain because another sweep is due."""
+        held = Counter(w.sweep for w in self._workers.values() if w.sweep is not None)
+        mine = held[sweep.plan.sweep]
+        for other in self._candidates():
+            if other is sweep:
+                continue
+            if other.plan.priority > sweep.plan.priority:
+                return False
+            if other.plan.priority == sweep.plan.priority and held[other.plan.sweep] < max(1, mine - 1):
+                return False
+        return True
+
+    def _start_leg(self, worker: _Worker, sweep: _Sweep, shape: Shape, actions: list[Action]) -> None:
+        admit: list[Admit] = []
+        if sweep.ending is None and (not worker.rows or self._refill(worker, sweep)):
+            admit = [self._admit(worker, sweep, shape) for _ in range(self._free_slots(worker, sweep, shape))]
+        if not worker.rows:
+            return
+        decisions = sweep.plan.decision_epochs
+        ahead = [
+            min((d for d in (*decisions, shape.epochs) if d > epochs), default=shape.epochs) - epochs
+            for epochs in (sweep.trials[n].epochs for n in worker.rows)
+        ]
+        worker.leg = self._next_leg
+        self._next_leg += 1
+        drop = tuple(sorted(worker.drop))
+        worker.drop = set()
+        epochs = max(1, min(ahead))
+        leg = RunLeg(worker.name, worker.leg, sweep.plan.sweep, worker.cohort, shape, tuple(admit), drop, epochs)
+        actions.append(leg)
+
+    def _free_slots(self, worker: _Worker, sweep: _Sweep, shape: Shape) -> int:
+        """Slots to fill now: what fits the device, half of the window spread over the workers, and a fair share."""
+        heap = sweep.waiting.get(shape, [])
+        if not heap:
+            return 0
+        rows = sweep.plan.rows_per_trial
+        fits = self._widths.get((worker.name, shape)) or max(1, self._width_of(worker.name, shape) // rows)
+        spread = -(-min(sweep.plan.window, sweep.plan.requested) // (2 * len(self._workers)))
+        idle = sum(w.leg is None and not w.rows and not w.draining for w in self._workers.values())
+        share = -(-len(heap) // max(1, idle))
+        width = min(fits, max(1, spread))
+        if any(sweep.trials[n].lost == MAX_LOST - 1 for n in (*worker.rows, heap[0])):
+            width = 1  # a trial that may be killing its workers runs alone
+        return max(0, min(width - len(worker.rows), share, len(heap), self._allowed(sweep)))
+
+    def _admit(self, worker: _Worker, sweep: _Sweep, shape: Shape) -> Admit:
+        trial = sweep.trials[heapq.heappop(sweep.waiting[shape])]
+        trial.attempt += 1
+        trial.epochs = 0
+        trial.worker = worker.name
+        worker.rows.add(trial.number)
+        self._move(sweep, trial, TrialState.RUNNING)
+        return Admit(trial.number, trial.attempt)

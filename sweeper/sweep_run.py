@@ -1,0 +1,216 @@
+"""One sweep while it runs: its data, study, curves and best trial, between the ledger's records and the workers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sweeper.events import Outcome, RunLeg, Shape, Suggestion, SweepPlan, Verdict
+from sweeper.legs import Arrays, LegOrder, LegResult, TrialLeg, TrialStart
+from sweeper.records import EpochReport, Reported, SweepRecord, TrialRecord
+from sweeper.spec import SweepSpec
+from sweeper.states import TrialState
+
+if TYPE_CHECKING:
+    from sweeper.datasets import Dataset
+    from sweeper.study import Outcome as StudyOutcome
+    from sweeper.study import Study
+
+ADAPTIVE = ("tpe", "gp", "cmaes")  # samplers whose suggestions depend on results
+LEG_SECONDS = 1.0
+MEMORY_SHARE = 0.25  # of a device's free memory that one cohort may take
+
+
+@dataclass
+class Best:
+    """The best complete trial so far; ``raw`` is its value before conversion to the user's units."""
+
+    number: int
+    value: float
+    weights: Arrays | None = None
+
+
+@dataclass
+class SweepRun:
+    """What the controller holds of one sweep besides the scheduler's view of it."""
+
+    record: SweepRecord
+    spec: SweepSpec
+    dataset: Dataset
+    study: Study
+    params: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    seeds: dict[int, int] = field(default_factory=dict)
+    curves: dict[int, list[float]] = field(default_factory=dict)
+    untold: dict[int, StudyOutcome] = field(default_factory=dict)
+    best: Best | None = None
+    requested: int = 0
+
+    def __post_init__(self) -> None:
+        self.requested = self.record.requested
+
+    @property
+    def id(self) -> str:
+        """The sweep's id."""
+        return self.record.sweep
+
+    @property
+    def minimize(self) -> bool:
+        """Whether smaller objective values are better."""
+        return self.spec.objective.direction == "minimize"
+
+    @property
+    def plan(self) -> SweepPlan:
+        """What the scheduler has to know."""
+        search = self.spec.search
+        window, batch = window_and_batch(self.spec, self.requested)
+        return SweepPlan(
+            sweep=self.id,
+            requested=self.requested,
+            window=window,
+            batch=batch,
+            deterministic=search.deterministic,
+            decision_epochs=(),
+            rows_per_trial=self.spec.training.replicates,
+            priority=self.record.priority,
+            owner=self.record.owner,
+        )
+
+    @property
+    def units(self) -> dict[str, float]:
+        """Factors from the normalised target to the user's units."""
+        return {"val_rmse": self.dataset.target_std} if self.dataset.task == "regression" else {}
+
+    def restore(self, trials: list[TrialRecord], reports: Mapping[int, list[EpochReport]]) -> None:
+        """Take up an interrupted sweep where the ledger says it is."""
+        known: list[tuple[Mapping[str, Any], StudyOutcome | None]] = []
+        for trial in trials:
+            if trial.params is None:
+                break
+            self.params[trial.number], self.seeds[trial.number] = trial.params, trial.seed
+            outcome = None
+            if trial.state.terminal and trial.state is not TrialState.STOPPED:
+                self.curves[trial.number] = [
+                    r.metrics.get(self.spec.objective.metric, math.nan) for r in reports.get(trial.number, [])
+                ]
+                outcome = self._study_outcome(trial.number, trial.state, trial.value, trial.reason)
+                if trial.state is TrialState.COMPLETE:
+                    self.consider(trial.number, trial.value, None)
+            known.append((trial.params, outcome))
+        self.study.restore(known)
+
+    def shape(self, number: int) -> Shape:
+        """The shape key of a suggested trial."""
+        config = self.spec.trial_config(self.params[number])
+        train = self.spec.train_config(self.dataset.task, self.params[number])
+        return Shape(config.hidden_layers, config.batch_size or train.batch_size, train.epochs)
+
+    def news(self) -> list[tuple[int, StudyOutcome]]:
+        """The results that the study has not been told yet."""
+        fresh, self.untold = self.untold, {}
+        return sorted(fresh.items())
+
+    def ask(self, news: list[tuple[int, StudyOutcome]], numbers: tuple[int, ...]) -> list[dict[str, Any]]:
+        """Tell the study what has ended, then let it suggest. Runs in the sweep's suggestion thread."""
+        for number, outcome in news:
+            self.study.tell(number, outcome)
+        return self.study.ask(numbers)
+
+    def end(self, number: int, state: TrialState, value: float | None, reason: str) -> None:
+        """Remember how a trial ended, for the study."""
+        self.untold[number] = self._study_outcome(number, state, value, reason)
+
+    def _study_outcome(self, number: int, state: TrialState, value: float | None, reason: str) -> StudyOutcome:
+        from sweeper.study import Outcome as StudyOutcome
+
+        diverged = state is TrialState.FAILED and reason.startswith("diverged")
+        curve = dict(enumerate(self.curves.get(number, [])))
+        return StudyOutcome(state, value, curve, diverged)
+
+    def suggested(self, number: int, params: Mapping[str, Any]) -> Suggestion:
+        """Remember a suggestion; common random numbers: every trial trains on the sweep's seed."""
+        self.params[number], self.seeds[number] = params, self.spec.search.seed
+        return Suggestion(number, self.shape(number))
+
+    def order(self, leg: RunLeg, width: int) -> LegOrder:
+        """The worker's side of a scheduler's leg."""
+        replicates = self.spec.training.replicates
+        admit = tuple(
+            TrialStart(
+                number=a.number,
+                attempt=a.attempt,
+                config=self.spec.trial_config(self.params[a.number]),
+                seeds=tuple(self.seeds[a.number] + r for r in range(replicates)),
+            )
+            for a in leg.admit
+        )
+        for start in admit:
+            self.curves.pop(start.number, None)
+        train = self.spec.train_config(self.dataset.task, {"batch_size": leg.shape.batch_size})
+        return LegOrder(
+            leg=leg.leg,
+            sweep=self.id,
+            cohort=leg.cohort,
+            shape=leg.shape,
+            train=train,
+            admit=admit,
+            drop=leg.drop,
+            epochs=leg.epochs,
+            width=width,
+            seconds=LEG_SECONDS,
+            metric=self.spec.objective.metric,
+            minimize=self.minimize,
+            units=self.units,
+            keep_better_than=self.best.value if self.best else None,
+        )
+
+    def outcomes(self, result: LegResult) -> tuple[tuple[Outcome, ...], list[Reported]]:
+        """What a leg means for its trials: verdicts for the scheduler, reports for the ledger."""
+        outcomes, reports = [], []
+        for trial in result.trials:
+            reports.append(Reported(trial.number, trial.attempt, epoch_reports(trial), trial.seconds))
+            self.curves.setdefault(trial.number, []).extend(trial.metrics.get(self.spec.objective.metric, []))
+            outcomes.append(self._outcome(trial))
+        return tuple(outcomes), reports
+
+    def _outcome(self, trial: TrialLeg) -> Outcome:
+        curve = self.curves.get(trial.number, [])
+        last = curve[-1] if curve else None
+        if trial.diverged is not None:
+            seen = f"; last finite {self.spec.objective.metric} {last:.6g}" if last is not None else ""
+            reason = f"diverged: {trial.diverged}{seen}"
+            return Outcome(trial.number, trial.attempt, trial.epochs, Verdict.FAILED, reason, None)
+        if trial.finished:
+            reason = f"trained {trial.epochs} epochs"
+            return Outcome(trial.number, trial.attempt, trial.epochs, Verdict.COMPLETE, reason, last)
+        return Outcome(trial.number, trial.attempt, trial.epochs, Verdict.CONTINUE)
+
+    def consider(self, number: int, value: float | None, weights: Arrays | None) -> bool:
+        """Whether a complete trial is the best so far (ties: the lower number); then it is remembered."""
+        if value is None or not math.isfinite(value):
+            return False
+        if self.best is not None:
+            better = value < self.best.value if self.minimize else value > self.best.value
+            if not better and not (value == self.best.value and number < self.best.number):
+                return False
+        self.best = Best(number, value, weights)
+        return True
+
+
+def epoch_reports(trial: TrialLeg) -> tuple[EpochReport, ...]:
+    """The leg's metrics of one trial, epoch by epoch."""
+    count = trial.epochs - trial.first_epoch
+    return tuple(
+        EpochReport(trial.first_epoch + i, {name: values[i] for name, values in trial.metrics.items()})
+        for i in range(count)
+    )
+
+
+def window_and_batch(spec: SweepSpec, requested: int) -> tuple[int, int]:
+    """The search's window and batch. A sampler that learns nothing from results need not wait for them."""
+    if spec.search.sampler in ADAPTIVE or spec.search.pruner != "none":
+        window = spec.default_window()
+        return window, max(1, min(spec.batch, window))
+    batch = max(1, min(64, requested))
+    return requested + batch, batch

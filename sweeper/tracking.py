@@ -1,0 +1,246 @@
+"""The buffered writer that shows a sweep in MLflow while it runs, in a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sweeper.errors import SweeperError
+from sweeper.ledger_protocol import Ledger
+from sweeper.records import Change, EpochReport, SweepChanged, SweepRecord, Tracked, TrialRecord
+from sweeper.settings import Settings
+from sweeper.tracking_entries import Point, Progress, trial_entry
+from sweeper.tracking_run import SweepInMlflow, delete_runs
+from sweeper.tracking_ui import open_ui
+
+if TYPE_CHECKING:
+    from models import TrialConfig
+    from sweeper.datasets import Dataset
+    from sweeper.legs import Arrays
+    from sweeper.spec import SweepSpec
+
+__all__ = ["Tracker", "delete_runs", "open_ui"]
+
+Emit = Callable[[str, Mapping[str, Any]], None]
+FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0  # seconds between two attempts while MLflow does not answer
+TRIES = 3  # of work that MLflow answers but refuses; and of a flush, while MLflow does not answer
+SETTLE_SECONDS = 1.0  # how often the ledger is told and the parent run's curves go on
+KEPT_REPORTS = 500  # trials whose reports wait in memory; those of later ones are read from the ledger again
+REFUSALS = (400, 404, 409, 413, 422)
+
+
+@dataclass
+class _Job:
+    """One piece of work for the writer, repeated until it is done or refused for good."""
+
+    what: str
+    do: Callable[[], None]
+    number: int | None = None
+    tries: int = 0
+
+
+class Tracker:
+    """Shows one sweep in MLflow. Every method returns at once, except ``flush`` and ``close``, which wait.
+
+    The ledger is told which run shows a trial, and asked at ``start`` what earlier processes left unwritten, so
+    nothing is lost when MLflow is down or this process dies: the next tracker of the sweep writes it. ``emit`` is told
+    of ``tracker.down`` and ``tracker.up``, and of ``tracker.refused`` when MLflow refuses something for good.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        sweep: SweepRecord,
+        spec: SweepSpec,
+        dataset: Dataset,
+        ledger: Ledger,
+        emit: Emit = lambda action, fields: None,
+    ) -> None:
+        self._sweep, self._ledger, self._emit = sweep, ledger, emit
+        self._target = SweepInMlflow(settings, sweep, spec, dataset)
+        self._progress = Progress(spec.objective.direction == "maximize")
+        self._jobs: deque[_Job] = deque()
+        self._settling = _Job("the sweep's curves", self._settle)
+        self._told: list[Change] = []
+        self._points: list[Point] = []
+        self._settled = time.monotonic()
+        self._refused: set[int] = set()
+        self._failures = self._flushes = 0
+        self._closing = self._hurry = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name=f"mlflow-{sweep.sweep}", daemon=True)
+
+    def start(self) -> None:
+        """Begin in the background: import MLflow, make or find the sweep's runs, write what is missing there."""
+        self._put(_Job("the sweep", self._begin))
+        self._thread.start()
+
+    def trial_ended(self, trial: TrialRecord, reports: Sequence[EpochReport]) -> None:
+        """Show an ended trial."""
+        self._put(self._trial_job(trial, reports if len(self._jobs) < KEPT_REPORTS else None))
+
+    def log_winner(self, trial: TrialRecord, config: TrialConfig, weights: Arrays) -> None:
+        """Log the best trial's network as a model of the parent run, and register it if the spec names a model."""
+        self._put(_Job("the winner's model", lambda: self._target.log_winner(trial, config, weights)))
+
+    def sweep_ended(self, sweep: SweepRecord, trials: Sequence[TrialRecord]) -> None:
+        """Write what is missing of the trials, then the parent run's tables and final state."""
+        self._put(_Job("the missing trials", self._catch_up))
+        self._put(_Job("the sweep's summary", lambda: self._target.end(sweep, trials)))
+
+    def flush(self, timeout: float) -> list[int]:
+        """Wait until everything is written: at most ``timeout`` seconds, and not for an MLflow that does not answer.
+
+        Returns the numbers of the trials that MLflow does not show yet; a resume writes them.
+        """
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            self._failures, self._hurry = 0, True
+            self._flushes += 1
+            self._changed.notify_all()
+            while self._busy() and self._failures < TRIES and (left := deadline - time.monotonic()) > 0:
+                self._changed.wait(left)
+            self._hurry = False
+            return sorted(self._refused | {job.number for job in self._jobs if job.number is not None})
+
+    def close(self) -> None:
+        """Stop after the call that is being made; what is unwritten stays for the next tracker of the sweep."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5.0)
+
+    def _busy(self) -> bool:
+        return self._thread.is_alive() and bool(self._jobs or self._told or self._points)
+
+    def _put(self, *jobs: _Job) -> None:
+        with self._changed:
+            self._jobs.extend(jobs)
+            self._changed.notify_all()
+
+    def _trial_job(self, trial: TrialRecord, reports: Sequence[EpochReport] | None) -> _Job:
+        return _Job(f"trial {trial.number}", lambda: self._write(trial, reports), trial.number)
+
+    # What the writer's thread does
+
+    def _begin(self) -> None:
+        place = self._target.connect()
+        told = SweepChanged(mlflow_run_id=place.parent, mlflow_experiment_id=place.experiment)
+        self._ledger.commit(self._sweep.sweep, [told])
+        if place.created:
+            return
+        ended = [trial for trial in self._ledger.trials(self._sweep.sweep) if trial.state.terminal]
+        for trial in sorted(ended, key=lambda trial: (trial.ended_at or 0.0, trial.number)):
+            points = self._progress.add(trial)
+            if trial.tracked_state is not trial.state:
+                self._points += points
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Put the trials in front that MLflow should show and does not."""
+        missing = self._ledger.untracked(self._sweep.sweep)
+        with self._changed:
+            known = {job.number for job in self._jobs} | {change.number for change in self._told}
+            jobs = [self._trial_job(trial, None) for trial in missing if trial.number not in known]
+            current = self._jobs.popleft()
+            self._jobs.extendleft(reversed(jobs))
+            self._jobs.appendleft(current)
+
+    def _write(self, trial: TrialRecord, reports: Sequence[EpochReport] | None) -> None:
+        if reports is None:
+            reports = self._ledger.reports(self._sweep.sweep, trial.number).get(trial.number, [])
+        run = self._target.write(trial_entry(self._sweep, trial, reports))
+        self._told.append(Tracked(trial.number, run, trial.state))
+        self._points += self._progress.add(trial)
+        self._refused.discard(trial.number)
+
+    def _settle(self) -> None:
+        """Bring the parent run's curves and the ledger up to date."""
+        if self._points:
+            self._target.log_points(self._points)
+            self._points = []
+        self._ledger.commit(self._sweep.sweep, self._told)
+        self._told = []
+        self._settled = time.monotonic()
+
+    # The thread itself
+
+    def _work(self) -> None:
+        while (job := self._next()) is not None:
+            try:
+                job.do()
+            except Exception as error:  # MLflow raises whatever its parts raise, and training must not notice
+                reason = " ".join(str(error).split())[:300] or type(error).__name__
+                if self._target.connected and _is_refusal(error):
+                    self._put_off(job, reason)
+                else:
+                    self._wait_for_mlflow(reason)
+            else:
+                self._done(job)
+
+    def _next(self) -> _Job | None:
+        """The job at the head of the queue, or settling when it is time for that; None when the thread has to stop."""
+        with self._changed:
+            while not self._closing:
+                gathered = bool(self._told or self._points)
+                due = self._settled + (0.0 if self._hurry and not self._jobs else SETTLE_SECONDS)
+                if gathered and time.monotonic() >= due:
+                    return self._settling
+                if self._jobs:
+                    return self._jobs[0]
+                self._changed.wait(max(0.0, due - time.monotonic()) if gathered else None)
+        return None
+
+    def _done(self, job: _Job) -> None:
+        with self._changed:
+            self._remove(job)
+            was_down, self._failures = self._failures > 0, 0
+            self._changed.notify_all()
+        if was_down:
+            self._emit("tracker.up", {"sweep": self._sweep.sweep})
+
+    def _put_off(self, job: _Job, reason: str) -> None:
+        """Go on with the rest: a refused job is tried again later, and given up in the end."""
+        job.tries += 1
+        given_up = job.tries >= TRIES
+        with self._changed:
+            self._remove(job)
+            if job is self._settling:
+                if given_up:
+                    self._points, job.tries = [], 0
+            elif not given_up:
+                self._jobs.append(job)
+            elif job.number is not None:
+                self._refused.add(job.number)
+            self._changed.notify_all()
+        if given_up:
+            self._emit("tracker.refused", {"sweep": self._sweep.sweep, "what": job.what, "reason": reason})
+
+    def _wait_for_mlflow(self, reason: str) -> None:
+        with self._changed:
+            self._failures += 1
+            failures, flushes = self._failures, self._flushes
+            self._changed.notify_all()
+        if failures == 1:
+            self._emit("tracker.down", {"sweep": self._sweep.sweep, "reason": reason})
+        until = time.monotonic() + min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (failures - 1))
+        with self._changed:
+            while not self._closing and flushes == self._flushes and (left := until - time.monotonic()) > 0:
+                self._changed.wait(left)
+
+    def _remove(self, job: _Job) -> None:
+        if self._jobs and self._jobs[0] is job:
+            self._jobs.popleft()
+
+
+def _is_refusal(error: Exception) -> bool:
+    """MLflow answered and will answer the same again; anything else may pass."""
+    status = getattr(error, "get_http_status_code", None)
+    if status is not None:
+        return status() in REFUSALS
+    return not isinstance(error, OSError | SweeperError)

@@ -1,0 +1,167 @@
+"""One sweep in MLflow: its parent run with view, spec and tables, and what is known of its trials' runs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from search_spaces.vocabulary import FloatRange, IntRange
+from sweeper.records import SweepRecord, TrialRecord
+from sweeper.settings import Settings
+from sweeper.states import TrialState
+from sweeper.tracking_entries import (
+    SWEEP_STATUS,
+    Point,
+    TrialEntry,
+    milliseconds,
+    spec_params,
+    summary_names,
+    sweep_tags,
+)
+from sweeper.tracking_store import Child, Place, Store
+from sweeper.tracking_view import TAG_PREFIX, SweepView, view_tag
+
+if TYPE_CHECKING:
+    from models import TrialConfig
+    from sweeper.datasets import Dataset
+    from sweeper.legs import Arrays
+    from sweeper.spec import SweepSpec
+
+CURVES = {
+    "classification": ("val_loss", "train_loss", "val_accuracy", "learning_rate", "grad_norm"),
+    "regression": ("val_loss", "train_loss", "val_rmse", "learning_rate", "grad_norm"),
+}
+
+
+class SweepInMlflow:
+    """Everything a tracker writes, in calls that can be repeated after any failure."""
+
+    def __init__(self, settings: Settings, sweep: SweepRecord, spec: SweepSpec, dataset: Dataset) -> None:
+        self._settings, self._sweep, self._spec, self._dataset = settings, sweep, spec, dataset
+        self._store: Store | None = None
+        self._place: Place | None = None
+        self._children: dict[int, Child] = {}
+        self._begun: set[int] = set()
+
+    @property
+    def connected(self) -> bool:
+        """MLflow has answered, and the sweep has its place there."""
+        return self._place is not None
+
+    def connect(self) -> Place:
+        """Open MLflow; find or make the experiment, the parent run and the view."""
+        self._store = store = self._store or Store(self._settings.mlflow_tracking_uri, self._settings.home)
+        experiment = store.experiment(self._spec.tracking.experiment or self._sweep.name)
+        tags = sweep_tags(self._sweep)
+        at = milliseconds(self._sweep.started_at or self._sweep.created_at)
+        place = store.place(experiment, self._sweep.name, tags, spec_params(self._sweep.spec), at)
+        if place.created:
+            store.client.log_text(place.parent, _yaml(self._spec.to_json()), "sweep.yaml")
+        else:
+            self._children = store.children(place)
+            store.client.update_run(place.parent, "RUNNING")
+        self._place = place
+        self._set_view(())
+        return place
+
+    def write(self, entry: TrialEntry) -> str:
+        """The id of the run that shows this end of a trial; it is written unless it is there already."""
+        store, place = self._open()
+        if entry.number in self._begun:  # an earlier call failed: nobody knows how far it came
+            self._children |= store.children(place, entry.number)
+        self._begun.add(entry.number)
+        child = store.write(place, entry, self._children.get(entry.number))
+        self._children[entry.number] = child
+        self._begun.discard(entry.number)
+        return child.run
+
+    def log_points(self, points: Sequence[Point]) -> None:
+        """Continue the parent run's curves."""
+        store, place = self._open()
+        store.log(place.parent, points)
+
+    def log_winner(self, trial: TrialRecord, config: TrialConfig, weights: Arrays) -> None:
+        """Log the best trial's network as the model ``model`` of the parent run, once."""
+        from sweeper.tracking_model import log_model
+
+        store, place = self._open()
+        run = self._run_of(trial.number)
+        tags = {"winner.trial": str(trial.number), "winner.value": str(trial.value), "winner.run_id": run or ""}
+        if store.client.get_run(place.parent).data.tags.get("winner.run_id") == run is not None:
+            return
+        log_model(store.client, place, self._dataset, config, weights, tags, self._spec.tracking.register_model)
+        store.log(place.parent, tags=tags)
+
+    def end(self, sweep: SweepRecord, trials: Sequence[TrialRecord]) -> None:
+        """Write the tables, the final view and the final state of the parent run."""
+        from sweeper.results import trial_frame
+
+        store, place = self._open()
+        self._set_view(trials)
+        shown = [replace(trial, mlflow_run_id=self._run_of(trial.number)) for trial in trials]
+        frame = trial_frame(shown)
+        client, parent = store.client, place.parent
+        client.log_text(parent, frame.to_json(orient="split", index=False), "trials.json")
+        client.log_text(parent, frame.to_csv(index=False), "trials.csv")
+        table = json.dumps([{"path": "trials.json", "type": "table"}])  # what makes it a table for MLflow
+        store.log(parent, tags={**sweep_tags(sweep), "mlflow.loggedArtifacts": table})
+        ended = milliseconds(sweep.ended_at or time.time())
+        client.set_terminated(parent, SWEEP_STATUS[sweep.state], ended)
+
+    def _open(self) -> tuple[Store, Place]:
+        if self._store is None or self._place is None:
+            self.connect()
+        assert self._store is not None
+        assert self._place is not None
+        return self._store, self._place
+
+    def _run_of(self, number: int) -> str | None:
+        child = self._children.get(number)
+        return None if child is None else child.run
+
+    def _set_view(self, trials: Sequence[TrialRecord]) -> None:
+        store, place = self._open()
+        view = sweep_view(self._sweep, self._spec, self._dataset.task, place.parent, trials)
+        tag = view_tag(view, self._sweep.created_at)
+        store.client.set_experiment_tag(place.experiment, TAG_PREFIX + self._sweep.sweep, tag)
+
+
+def sweep_view(
+    sweep: SweepRecord, spec: SweepSpec, task: str, parent: str, trials: Sequence[TrialRecord]
+) -> SweepView:
+    """The comparison view of a sweep; a function space's parameters are known from its ``trials`` only."""
+    if spec.space.is_function:
+        given = [trial.params for trial in trials if trial.params]
+        params = list(dict.fromkeys(name for one in given for name in one))
+        axes = [name for name in params if all(name in one for one in given)]
+        numeric = [name for name in axes if all(_is_number(one[name]) for one in given)]
+    else:
+        varying = [p for p in spec.space.parameters if not p.constant]
+        params = [p.name for p in varying]
+        axes = [p.name for p in varying if not p.when]
+        numeric = [p.name for p in varying if not p.when and isinstance(p.domain, FloatRange | IntRange)]
+    curves = CURVES["regression" if task == "regression" else "classification"]
+    return SweepView(
+        title=f"{sweep.name} ({sweep.sweep})",
+        parent=parent,
+        metric=spec.objective.metric,
+        maximize=spec.objective.direction == "maximize",
+        params=tuple(params),
+        axes=tuple(axes),
+        numeric=tuple(numeric),
+        curves=tuple(sorted(curves, key=lambda name: name != spec.objective.metric)),
+        summaries=tuple(summary_names(curves)),
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _yaml(data: Any) -> str:
+    import yaml
+
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)

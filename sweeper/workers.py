@@ -1,0 +1,370 @@
+"""The workers that run legs: Ray actors, one per device, and an in-process twin. The only importer of ray."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, Literal, Protocol
+
+from sweeper.errors import SweeperError
+from sweeper.events import WorkerDraining, WorkerJoined, WorkerLost
+from sweeper.legs import Arrays, LegOrder, LegResult, LegRunner
+
+NODE_POLL_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class LegReturned:
+    """A worker answered an order."""
+
+    worker: str
+    result: LegResult
+
+
+@dataclass(frozen=True)
+class LegRaised:
+    """A worker's leg raised an exception; the worker lives on without rows."""
+
+    worker: str
+    leg: int
+    kind: Literal["oom", "error"]
+    detail: str
+
+
+PoolEvent = WorkerJoined | WorkerLost | WorkerDraining | LegReturned | LegRaised
+Post = Callable[[PoolEvent], None]
+
+
+@dataclass(frozen=True)
+class Device:
+    """What one worker trains on. ``free_bytes`` is the memory a cohort may take."""
+
+    kind: str
+    free_bytes: int
+
+
+class Pool(Protocol):
+    """Workers that come, run legs and may go; everything they have to say is posted as a ``PoolEvent``."""
+
+    def start(self) -> None:
+        """Begin to bring workers up; returns at once."""
+        ...
+
+    def load(self, sweep: str, arrays: Arrays) -> None:
+        """Make a sweep's data available to every worker."""
+        ...
+
+    def unload(self, sweep: str) -> None:
+        """Let go of a sweep's data."""
+        ...
+
+    def run(self, worker: str, order: LegOrder) -> None:
+        """Start a leg; its result is posted later."""
+        ...
+
+    def device(self, worker: str) -> Device:
+        """The device of a worker that has joined."""
+        ...
+
+    def replace(self, worker: str, reason: str) -> None:
+        """End a worker that does not answer and start another in its place."""
+        ...
+
+    def close(self) -> None:
+        """End all workers."""
+        ...
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of a leg says that the device's memory did not suffice."""
+    text = f"{type(error).__name__} {error}".lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
+def free_memory() -> int:
+    """Free main memory in bytes."""
+    with contextlib.suppress(OSError, ValueError):
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 2 << 30
+
+
+def local_device() -> Device:
+    """The device of this process: the first CUDA device when there is one, else the CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return Device("cuda", torch.cuda.mem_get_info()[0])
+    return Device("cpu", free_memory())
+
+
+class InlinePool:
+    """One worker in a thread of this process: the same code without Ray, for tests and small sweeps."""
+
+    NAME = "inline"
+
+    def __init__(self, post: Post) -> None:
+        self._post = post
+        self._jobs: SimpleQueue[Callable[[LegRunner], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._loop, name="sweeper-inline", daemon=True)
+        self._device = Device("cpu", free_memory())
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def load(self, sweep: str, arrays: Arrays) -> None:
+        """Queue the data ahead of the legs that need it."""
+        self._jobs.put(lambda runner: runner.load(sweep, arrays))
+
+    def unload(self, sweep: str) -> None:
+        """The runner lets old data go by itself."""
+
+    def run(self, worker: str, order: LegOrder) -> None:
+        """Queue one leg."""
+
+        def job(runner: LegRunner) -> None:
+            try:
+                result = runner.run(order)
+            except Exception as error:
+                kind: Literal["oom", "error"] = "oom" if is_out_of_memory(error) else "error"
+                self._post(LegRaised(worker, order.leg, kind, describe(error)))
+            else:
+                self._post(LegReturned(worker, result))
+
+        self._jobs.put(job)
+
+    def device(self, worker: str) -> Device:
+        """The one device."""
+        return self._device
+
+    def replace(self, worker: str, reason: str) -> None:
+        """A thread cannot be replaced: a leg that hangs in this process hangs the process."""
+
+    def close(self) -> None:
+        """Let the leg in flight finish and end the thread."""
+        self._jobs.put(None)
+        if self._thread.ident is not None:
+            self._thread.join(timeout=60)
+
+    def _loop(self) -> None:
+        self._device = local_device()
+        runner = LegRunner(self._device.kind)
+        self._post(WorkerJoined(self.NAME))
+        while (job := self._jobs.get()) is not None:
+            job(runner)
+
+
+def describe(error: BaseException) -> str:
+    """One line about an exception."""
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else 'no message'}"[:500]
+
+
+class _Actor:
+    """What runs inside a Ray worker process."""
+
+    def __init__(self, device: str) -> None:
+        self._device = local_device() if device == "cuda" else Device("cpu", free_memory())
+        self._runner = LegRunner(self._device.kind, threads=1 if device == "cpu" else None)
+
+    def device(self) -> Device:
+        return self._device
+
+    def load(self, sweep: str, arrays: Arrays) -> None:
+        self._runner.load(sweep, arrays)
+
+    def run(self, order: LegOrder) -> LegResult:
+        return self._runner.run(order)
+
+
+@dataclass
+class _Slot:
+    """One place for an actor on a node; a replacement keeps the name."""
+
+    name: str
+    node: str
+    device: str
+    actor: Any = None
+    info: Device | None = None
+    loaded: frozenset[str] = frozenset()
+    leg: int | None = None
+    failures: int = 0
+
+
+class RayPool:
+    """One actor per GPU of the Ray cluster, or per core of a node without one; nodes may come and go.
+
+    ``address`` None starts a Ray of its own on this machine; ``workers`` bounds the number of actors (None: all).
+    """
+
+    def __init__(self, post: Post, address: str | None = None, workers: int | None = None) -> None:
+        self._post = post
+        self._address = address or "local"
+        self._limit = workers
+        self._slots: dict[str, _Slot] = {}
+        self._data: dict[str, Any] = {}
+        self._closing = threading.Event()
+        self._lock = threading.RLock()
+        self._watcher = threading.Thread(target=self._watch, name="sweeper-nodes", daemon=True)
+        self._mine = False
+
+    def start(self) -> None:
+        """Connect (or start Ray) in this thread, then watch the nodes in another.
+
+        Raises:
+            SweeperError: Ray cannot be reached or started.
+        """
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        import ray
+
+        if not ray.is_initialized():
+            local = {"num_cpus": max(self._limit, os.cpu_count() or 1)} if self._limit else {}
+            options: dict[str, Any] = local if self._address == "local" else {}
+            try:
+                ray.init(
+                    address=self._address,
+                    include_dashboard=False if self._address == "local" else None,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                    configure_logging=False,
+                    **options,
+                )
+            except Exception as error:
+                where = "start Ray on this machine" if self._address == "local" else f"reach Ray at {self._address}"
+                raise SweeperError(
+                    f"cannot {where} ({describe(error)}). Check RAY_ADDRESS and the token, or use --workers inline"
+                ) from error
+            self._mine = True
+        self._watcher.start()
+
+    def load(self, sweep: str, arrays: Arrays) -> None:
+        """Put the data once into the object store."""
+        import ray
+
+        self._data[sweep] = ray.put(arrays)
+
+    def unload(self, sweep: str) -> None:
+        """Free the object store's copy."""
+        self._data.pop(sweep, None)
+
+    def run(self, worker: str, order: LegOrder) -> None:
+        """Send one leg, with the sweep's data ahead of it when this actor has not seen it."""
+        with self._lock:
+            slot = self._slots[worker]
+            actor, slot.leg = slot.actor, order.leg
+            if order.sweep not in slot.loaded:
+                actor.load.remote(order.sweep, self._data[order.sweep])
+                slot.loaded = slot.loaded | {order.sweep}
+        future: Future[LegResult] = actor.run.remote(order).future()
+        future.add_done_callback(lambda done: self._leg_ended(slot, actor, order.leg, done))
+
+    def device(self, worker: str) -> Device:
+        """The device of a worker that has joined."""
+        return self._slots[worker].info or Device("cpu", free_memory())
+
+    def replace(self, worker: str, reason: str) -> None:
+        """Kill the actor; the slot gets a new one."""
+        with self._lock:
+            slot = self._slots.get(worker)
+            if slot is not None:
+                self._lose(slot, slot.actor, reason)
+
+    def close(self) -> None:
+        """Kill the actors, and the Ray that this pool started."""
+        import ray
+
+        self._closing.set()
+        if self._watcher.ident is not None:
+            self._watcher.join(timeout=30)
+        for slot in self._slots.values():
+            if slot.actor is not None:
+                with contextlib.suppress(Exception):
+                    ray.kill(slot.actor)
+        self._data.clear()
+        if self._mine:
+            ray.shutdown()
+
+    def _watch(self) -> None:
+        """Keep one actor in every slot of every living node."""
+        import ray
+
+        while not self._closing.is_set():
+            with contextlib.suppress(Exception):
+                self._reconcile([n for n in ray.nodes() if n["Alive"]])
+            self._closing.wait(NODE_POLL_SECONDS)
+
+    def _reconcile(self, nodes: list[dict[str, Any]]) -> None:
+        with self._lock:
+            alive = {node["NodeID"] for node in nodes}
+            for slot in [s for s in self._slots.values() if s.node not in alive]:
+                self._lose(slot, slot.actor, "its node left the cluster")
+                del self._slots[slot.name]
+            for node in nodes:
+                gpus, cpus = int(node["Resources"].get("GPU", 0)), int(node["Resources"].get("CPU", 0))
+                device, places = ("cuda", gpus) if gpus else ("cpu", cpus)
+                for place in range(places):
+                    name = f"{node['NodeID'][:6]}-{place}"
+                    full = self._limit is not None and len(self._slots) >= self._limit
+                    if name not in self._slots and not full:
+                        self._slots[name] = _Slot(name, node["NodeID"], device)
+            for slot in self._slots.values():
+                if slot.actor is None:
+                    self._spawn(slot)
+
+    def _spawn(self, slot: _Slot) -> None:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        remote = ray.remote(
+            num_cpus=0 if slot.device == "cuda" else 1,
+            num_gpus=1 if slot.device == "cuda" else 0,
+            max_restarts=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(slot.node, soft=False),
+        )(_Actor)
+        slot.actor = remote.remote(slot.device)
+        slot.loaded, slot.info, slot.leg = frozenset(), None, None
+        actor = slot.actor
+        actor.device.remote().future().add_done_callback(lambda done: self._spawned(slot, actor, done))
+
+    def _spawned(self, slot: _Slot, actor: Any, done: Future[Device]) -> None:
+        with self._lock:
+            if slot.actor is not actor or self._closing.is_set():
+                return
+            if (error := done.exception()) is not None:
+                self._lose(slot, actor, describe(error))
+                return
+            slot.info = done.result()
+        self._post(WorkerJoined(slot.name))
+
+    def _leg_ended(self, slot: _Slot, actor: Any, leg: int, done: Future[LegResult]) -> None:
+        from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
+
+        error = done.exception()
+        if error is None:
+            self._post(LegReturned(slot.name, done.result()))
+            return
+        cause = getattr(error, "cause", None) or error
+        if isinstance(error, RayTaskError) and not isinstance(error, RayActorError):
+            kind: Literal["oom", "error"] = "oom" if is_out_of_memory(cause) else "error"
+            self._post(LegRaised(slot.name, leg, kind, describe(cause)))
+            return
+        if isinstance(error, OutOfMemoryError):
+            self._post(LegRaised(slot.name, leg, "oom", describe(error)))
+        with self._lock:
+            self._lose(slot, actor, "its process died")
+
+    def _lose(self, slot: _Slot, actor: Any, reason: str) -> None:
+        """Give up an actor once; the watcher fills the slot again."""
+        import ray
+
+        if actor is None or slot.actor is not actor or self._closing.is_set():
+            return
+        slot.actor = None
+        with contextlib.suppress(Exception):
+            ray.kill(actor)
+        self._post(WorkerLost(slot.name, reason))

@@ -1,0 +1,58 @@
+"""Small data and comparisons for the tests of models."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from models import Data, History
+from models.config import Task
+from models.history import METRICS
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
+
+
+def tiny_data(
+    task: Task = "classification", dtype: torch.dtype = torch.float64, n: int = 21, v: int = 10, device: str = "cpu"
+) -> Data:
+    """n training and v validation examples of 5 features; 3 classes, or a target with noise."""
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    generator = torch.Generator().manual_seed(7)
+    x = torch.randn(n + v, 5, generator=generator, dtype=torch.float64)
+    noise = torch.randn(n + v, generator=generator, dtype=torch.float64)
+    signal = x[:, 0] - x[:, 1] * x[:, 2] + 0.3 * noise
+    y = torch.bucketize(signal, torch.tensor([-0.5, 0.5])) if task == "classification" else signal.to(dtype)
+    x = x.to(dtype)
+    return Data(x[:n], y[:n], x[n:], y[n:]).to(device)
+
+
+def curves(history: History) -> dict[str, list[float]]:
+    """The lists of a history by name, only the filled ones."""
+    names = ("train_loss", "val_loss", *METRICS.values(), "learning_rate", "grad_norm")
+    return {name: getattr(history, name) for name in names if getattr(history, name)}
+
+
+def relative_error(got: Tensor, wanted: Tensor) -> float:
+    """The largest relative difference of two tensors, entry by entry; where both are 0 there is none."""
+    difference, size = (got - wanted).abs(), wanted.abs()
+    return float(torch.where(difference == 0, 0.0, difference / size).max()) if wanted.numel() else 0.0
+
+
+def history_error(got: History, wanted: History) -> float:
+    """The largest relative difference in any history entry or weight; infinite where lengths or names differ."""
+    left, right = curves(got), curves(wanted)
+    if left.keys() != right.keys() or got.state_dict.keys() != wanted.state_dict.keys():
+        return float("inf")
+    if any(len(left[name]) != len(right[name]) for name in right) or got.diverged != wanted.diverged:
+        return float("inf")
+    errors = [relative_error(torch.tensor(left[n]).double(), torch.tensor(right[n]).double()) for n in right]
+    errors += [relative_error(got.state_dict[n], wanted.state_dict[n]) for n in wanted.state_dict]
+    return max(errors)
+
+
+def identical(got: History, wanted: History) -> bool:
+    """Whether two histories agree bit for bit."""
+    same_weights = all(torch.equal(got.state_dict[n], wanted.state_dict[n]) for n in wanted.state_dict)
+    return curves(got) == curves(wanted) and got.divergence == wanted.divergence and same_weights

@@ -1,0 +1,200 @@
+"""Pruners: the same decisions as Optuna's, in both directions, with the numbers in the reason."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState as OptunaState
+
+from sweeper.errors import SpecError
+from sweeper.pruning import Objective, make_pruner
+
+EPOCHS = 20
+LOSS = Objective("val_loss", "minimize", EPOCHS)
+
+
+def curves(rng, n, sign=1.0):
+    """Falling curves (rising for sign -1) with different ends."""
+    ends, noise = rng.random((n, 1)), 0.05 * rng.random((n, EPOCHS))
+    return (sign * (ends + np.exp(-np.arange(EPOCHS) / 5) + noise)).tolist()
+
+
+def optuna_decides(pruner, direction, finished, curve):
+    """Optuna's answer after the last epoch of ``curve``, with complete trials ``finished``."""
+    study = optuna.create_study(direction=direction, pruner=pruner)
+    for other in finished:
+        study.add_trial(
+            optuna.create_trial(state=OptunaState.COMPLETE, value=other[-1], intermediate_values=dict(enumerate(other)))
+        )
+    trial = study.ask()
+    for step, value in enumerate(curve):
+        trial.report(value, step)
+    return trial.should_prune()
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+@pytest.mark.parametrize("name", ["median", "percentile"])
+def test_median_and_percentile_decide_as_optuna(name, direction):
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    rng = np.random.default_rng(0)
+    sign = 1.0 if direction == "minimize" else -1.0
+    peer = {
+        "median": optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=3),
+        "percentile": optuna.pruners.PercentilePruner(25.0, n_startup_trials=5, n_warmup_steps=3),
+    }[name]
+    pruner = make_pruner(name, {"warmup": 3}, objective=Objective("val_loss", direction, EPOCHS))
+    stopped = 0
+    for count in (0, 4, 5, 12):
+        finished = curves(rng, count, sign)
+        for curve in curves(rng, 5, sign):
+            for epochs in (1, 3, 4, 10):
+                decision = pruner.decide(99, curve[:epochs], dict(enumerate(finished)))
+                assert decision.stop == optuna_decides(peer, direction, finished, curve[:epochs])
+                stopped += decision.stop
+    assert stopped > 5
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_asynchronous_halving_decides_as_optuna_while_trials_arrive_one_by_one(direction):
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sign = 1.0 if direction == "minimize" else -1.0
+    study = optuna.create_study(
+        direction=direction, pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
+    )
+    pruner = make_pruner("asha", objective=Objective("val_loss", direction, EPOCHS))
+    known, stops = {}, 0
+    for number, curve in enumerate(curves(np.random.default_rng(1), 40, sign)):
+        trial = study.ask()
+        for epochs in range(1, EPOCHS):
+            trial.report(curve[epochs - 1], epochs)  # Optuna counts resources from 1
+            known[number] = curve[:epochs]
+            decision = pruner.decide(number, curve[:epochs], known)
+            assert decision.stop == trial.should_prune(), f"trial {number} after {epochs} epochs"
+            if decision.stop:
+                stops += 1
+                break
+        study.tell(trial, curve[-1])
+    assert 20 < stops < 40
+
+
+def test_a_reason_names_the_values_the_epoch_and_how_many_were_compared():
+    peers = {n: [1.0, 0.5, 0.41] + [0.4] * 17 for n in range(6)}
+    decision = make_pruner("median", objective=LOSS).decide(9, [2.5, 1.95, 1.92], peers)
+    assert decision.reason == "val_loss 1.92 at epoch 3 is worse than the median 0.41 of 6 earlier trials"
+    decision = make_pruner("asha", objective=LOSS).decide(9, [2.5, 1.9, 1.92], {**peers, 9: [2.5, 1.9, 1.92]})
+    assert decision.reason == "val_loss 1.92 at epoch 3 is place 7 of 7 trials there, of which the best 2 go on"
+
+
+def test_accuracy_is_shown_as_it_is_not_negated():
+    pruner = make_pruner("median", objective=Objective("val_accuracy", "maximize", 2))
+    decision = pruner.decide(9, [0.31], {n: [0.9, 0.95] for n in range(5)})
+    assert decision.reason == "val_accuracy 0.31 at epoch 1 is worse than the median 0.9 of 5 earlier trials"
+
+
+@pytest.mark.parametrize("name", ["median", "percentile", "asha", "hyperband", "halving"])
+def test_nothing_is_stopped_without_peers(name):
+    pruner = make_pruner(name, objective=LOSS)
+    assert not any(pruner.decide(0, [1.0] * epochs, {}).stop for epochs in pruner.legs(EPOCHS))
+
+
+def test_median_does_not_compare_with_trials_that_were_themselves_stopped_or_still_run():
+    short = {n: [0.1, 0.1] for n in range(10)}
+    assert not make_pruner("median", objective=LOSS).decide(99, [5.0, 5.0], short).stop
+
+
+def test_legs_end_where_something_is_decided():
+    legs = {name: make_pruner(name, objective=LOSS).legs(EPOCHS) for name in ("none", "asha", "halving", "hyperband")}
+    assert legs == {"none": [], "asha": [1, 3, 9], "halving": [1, 3, 9], "hyperband": [1, 3, 9]}
+    assert make_pruner("median", {"warmup": 4, "interval": 5}, objective=LOSS).legs(EPOCHS) == [5, 10, 15]
+    assert make_pruner("plateau", {"patience": 16}, objective=LOSS).legs(EPOCHS) == [17, 18, 19]
+    assert make_pruner("asha", {"first": 2, "eta": 2}, objective=LOSS).legs(EPOCHS) == [2, 4, 8, 16]
+
+
+def test_synchronous_halving_keeps_the_best_third_of_a_batch_whatever_the_order_of_arrival():
+    pruner = make_pruner("halving", objective=LOSS)
+    values = {10: 0.5, 11: 0.1, 12: 0.9, 13: 0.2, 14: math.nan, 15: 0.3, 16: 0.1}
+    decisions = pruner.decide_group(values, 3)
+    assert {n for n, d in decisions.items() if not d.stop} == {11, 16}
+    assert pruner.decide_group(dict(reversed(values.items())), 3) == decisions
+    assert decisions[12].reason == "val_loss 0.9 at epoch 3 is place 6 of 7 in its batch, of which the best 2 go on"
+    one_by_one = {n: pruner.decide(n, [1, 1, v], {m: [1, 1, w] for m, w in values.items()}) for n, v in values.items()}
+    assert one_by_one == decisions
+
+
+def test_synchronous_halving_stops_a_diverged_batch_but_breaks_ties_by_number():
+    pruner = make_pruner("halving", objective=LOSS)
+    assert all(d.stop for d in pruner.decide_group({0: math.nan, 1: math.inf}, 1).values())
+    assert [n for n, d in pruner.decide_group({4: 1.0, 3: 1.0, 5: 1.0}, 1).items() if not d.stop] == [3]
+
+
+def test_hyperband_deals_trials_to_brackets_and_compares_within_them_only():
+    pruner = make_pruner("hyperband", objective=LOSS)
+    brackets = [pruner.bracket(n) for n in range(170)]
+    counts = np.bincount(brackets)
+    assert len(counts) == 3
+    assert counts[0] > counts[1] > counts[2]
+    last = [n for n in range(170) if brackets[n] == 2]
+    peers = {n: [0.1] * EPOCHS for n in range(170) if n != last[-1]}
+    assert not pruner.decide(last[-1], [9.0], peers).stop, "bracket 2 begins at epoch 9"
+    assert pruner.decide(last[-1], [9.0] * 9, peers).stop
+    assert not pruner.decide(last[-1], [9.0] * 9, {n: c for n, c in peers.items() if n not in last}).stop
+
+
+def test_plateau_stops_after_patience_epochs_without_improvement():
+    pruner = make_pruner("plateau", {"patience": 3}, objective=LOSS)
+    falling = [1.0, 0.9, 0.8, 0.7, 0.6]
+    assert not pruner.decide(0, falling, {}).stop
+    assert not pruner.decide(0, [*falling, 0.6, 0.61], {}).stop
+    decision = pruner.decide(0, [*falling, 0.6, 0.61, 0.6], {})
+    assert decision.stop
+    assert decision.reason == "val_loss has not improved for 3 epochs: best 0.6 at epoch 5"
+
+
+@pytest.mark.parametrize("name", ["median", "asha", "halving", "hyperband", "plateau"])
+def test_values_that_are_not_finite_are_the_worst_and_crash_nothing(name):
+    pruner = make_pruner(name, objective=LOSS)
+    peers = {n: [math.nan, math.inf, 0.5] + [0.5] * 17 for n in range(8)} | {8: [math.nan] * 20}
+    for curve in ([math.nan], [0.3], [math.inf, math.nan, 0.2], [0.4, 0.4, math.nan], [math.nan] * 9):
+        assert isinstance(pruner.decide(20, curve, peers).stop, bool)
+    assert make_pruner("asha", objective=LOSS).decide(20, [1.0, 1.0, math.nan], peers).stop
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("medain", {}, "Did you mean 'median'"),
+        ("median", {"wramup": 3}, "Did you mean 'warmup'"),
+        ("asha", {"eta": 1}, "at least 2"),
+        ("asha", {"first": 0}, "at least 1"),
+        ("percentile", {"percentile": 120}, "0 to 100"),
+        ("plateau", {"patience": 2.5}, "whole number"),
+        ("plateau", {"patience": math.nan}, "at least 1"),
+        ("plateau", {"patience": True}, "at least 1"),
+    ],
+)
+def test_a_wrong_name_or_option_is_refused_with_the_remedy(name, options, message):
+    with pytest.raises(SpecError, match=message) as caught:
+        make_pruner(name, options, objective=LOSS)
+    assert caught.value.key.startswith("search.pruner")
+
+
+def test_halving_finds_the_best_configuration_for_a_fraction_of_the_epochs():
+    """27 trials in batches of 9 whose final order shows early: the best survives at under half the epochs."""
+    rng = np.random.default_rng(2)
+    pruner = make_pruner("halving", objective=LOSS)
+    everything = dict(enumerate(curves(rng, 27)))
+    spent, survivors = 0, []
+    for start in range(0, 27, 9):
+        alive = range(start, start + 9)
+        for previous, rung in zip([0, *pruner.legs(EPOCHS)], [*pruner.legs(EPOCHS), EPOCHS], strict=True):
+            spent += (rung - previous) * len(alive)
+            if rung < EPOCHS:
+                decisions = pruner.decide_group({n: everything[n][rung - 1] for n in alive}, rung)
+                alive = [n for n in alive if not decisions[n].stop]
+        survivors += alive
+    best = min(everything, key=lambda n: everything[n][-1])
+    assert best in survivors
+    assert spent < 0.4 * 27 * EPOCHS
