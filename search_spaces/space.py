@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -37,6 +36,9 @@ class Row(NamedTuple):
     name: str
     values: str
     condition: str
+
+    def __str__(self) -> str:
+        return f"{self.name:15} {self.values}{f' (when {self.condition})' if self.condition else ''}"
 
 
 @dataclass(frozen=True)
@@ -152,8 +154,8 @@ class Space:
             if name in searched or self.function is not None
         }
 
-    def grid(self, points: int | None = None) -> list[dict[str, Any]]:
-        """All combinations, the last parameter varying fastest; at most ``points`` of them, spread evenly, if given.
+    def grid(self) -> list[dict[str, Any]]:
+        """All combinations, the last parameter varying fastest, none twice.
 
         Raises:
             SpaceError: the space is a function, a parameter is continuous, or there are over 100,000 combinations.
@@ -172,10 +174,7 @@ class Space:
             if len(combinations) > MAX_GRID:
                 remedy = "Use larger steps or fewer choices"
                 raise SpaceError(f"the grid has more than {MAX_GRID:,} points", remedy=remedy)
-        if points is None or points >= len(combinations):
-            return combinations
-        kept = random.Random(0).sample(range(len(combinations)), points)  # noqa: S311 - a fixed, even spread
-        return [combinations[i] for i in sorted(kept)]
+        return combinations
 
     def describe(self) -> list[Row]:
         """The parameters as rows for a reader, in order."""

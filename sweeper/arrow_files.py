@@ -50,6 +50,7 @@ def read_arrow(path: Path, target: str | None) -> tuple[pd.DataFrame, pd.Series,
     table, name, warnings = _read(path, target)
     if table.num_rows == 0:
         raise SpecError("it has column names but no rows", file=str(path), remedy="Add data rows")
+    _check_kind(name, table.schema.field(name).type, str(path))
     left_out: dict[str, list[str]] = {}
     kept: dict[str, pa.ChunkedArray] = {}
     for position, (column_name, column) in enumerate(zip(table.column_names, table.columns, strict=True), start=1):
@@ -201,9 +202,10 @@ def _check_not_numbers(name: str, codes: pa.ChunkedArray, values: list[str], fil
     strange = [value for value in values if not is_number(value)]
     if not strange or len(strange) > len(values) / 2:
         return
-    texts = codes.chunk(0).dictionary.to_pylist()
-    numbers = pa.chunked_array([chunk.indices for chunk in codes.chunks])
-    row = pc.index(numbers, pa.scalar(texts.index(strange[0]), numbers.type)).as_py() + 1
+    texts = codes.chunk(0).dictionary
+    code = pc.index(texts, pa.scalar(strange[0], texts.type))
+    indices = pa.chunked_array([chunk.indices for chunk in codes.chunks])
+    row = pc.index(indices, code.cast(indices.type)).as_py() + 1
     problem = f"its values are numbers, except '{shown(strange[0])}' in data row {row:,} and others like it"
     remedy = "Correct these values, or leave them empty: missing numbers are filled with the median"
     raise SpecError(problem, file=file, key=f"column '{shown(name)}'", remedy=remedy)

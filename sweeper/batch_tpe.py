@@ -205,11 +205,13 @@ def _gauss_rows(mu: Array, sigma: Array) -> Array:
 
 def _bin_rows(edges: Array, mu: Array, sigma: Array) -> Array:
     """(G, n) log probabilities of the bins between the edges under Gaussians truncated to [0, 1]."""
-    z = (edges[:, None] - mu) / sigma
+    pairs, which = np.unique(mu + 1j * sigma, return_inverse=True)  # few: centres are bin centres
+    z = (edges[:, None] - pairs.real) / pairs.imag
     flip = z[:-1] > 0  # the right tail is computed as a left one, where ndtr keeps its relative precision
     mass = np.where(flip, ndtr(-z[:-1]) - ndtr(-z[1:]), ndtr(z[1:]) - ndtr(z[:-1]))
     total = ndtr(z[-1]) - ndtr(z[0])
-    return np.log(np.maximum(mass, 1e-300)) - np.log(total)
+    rows: Array = np.log(np.maximum(mass, 1e-300)) - np.log(total)
+    return rows[:, which]
 
 
 def _choice_rows(n_choices: int, codes: Array, n_kernels: int) -> Array:

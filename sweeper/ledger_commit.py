@@ -21,7 +21,7 @@ from sweeper.states import SweepState, TrialState
 _SWEEP_FIELDS = SweepRow.__slots__
 _TRIAL_FIELDS = tuple(name for name in TrialRow.__slots__ if name != "number")
 _AT_TRIAL = (trials.c.sweep == sa.bindparam("at_sweep"), trials.c.number == sa.bindparam("at_number"))
-_UPDATE_TRIALS = trials.update().where(*_AT_TRIAL).values({name: sa.bindparam(name) for name in _TRIAL_FIELDS})
+_UPDATE_TRIALS = trials.update().where(*_AT_TRIAL)  # the columns to set are those of the parameters
 _CUT_REPORTS = reports.delete().where(
     reports.c.sweep == sa.bindparam("at_sweep"),
     reports.c.number == sa.bindparam("at_number"),

@@ -23,6 +23,8 @@ def plan(spec: SweepSpec) -> dict[str, Any]:
     Raises:
         SpecError: the data cannot be used.
     """
+    import torch
+
     from models import rows_that_fit
     from sweeper.local import load
     from sweeper.study import Study
@@ -42,7 +44,7 @@ def plan(spec: SweepSpec) -> dict[str, Any]:
         shapes[config.hidden_layers, config.batch_size or spec.training.batch_size] += 1
     layers, size = shapes.most_common(1)[0][0]
     sizes = (dataset.n_inputs, *layers, dataset.n_outputs)
-    fit = rows_that_fit(sizes, dataset.n_train if size == "full" else size, device.free_bytes // 4)
+    fit = rows_that_fit(sizes, dataset.n_train if size == "full" else size, device.free_bytes // 4, torch.float32)
     seconds = _seconds_per_epoch(spec, dataset, samples) * spec.training.epochs * spec.training.replicates
     return {
         "name": spec.name,

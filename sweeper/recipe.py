@@ -72,7 +72,8 @@ def _numbers(values: Any) -> np.ndarray:
 
 
 def _texts(values: Any) -> np.ndarray:
-    """Texts as objects; None and NaN are the missing ones."""
-    texts = np.array(values, dtype=object)
-    texts[[value is None or value != value for value in texts]] = MISSING_TEXT  # noqa: PLR0124 (NaN is not itself)
-    return texts
+    """Texts as objects; None, NaN and pandas' NA are the missing ones."""
+    missing = ("None", "nan", "<NA>")
+    return np.array(
+        [v if isinstance(v, str) else MISSING_TEXT if str(v) in missing else str(v) for v in values], dtype=object
+    )

@@ -63,6 +63,7 @@ def _batch(value: Any) -> Any:
 
 
 def _name(value: Any) -> Any:
+    value = _column(value)
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9._ -]{1,100}", value):
         remedy = "Use 1 to 100 letters, digits, dots, underscores, dashes and spaces"
         refuse(f"{str(value)[:40]!r} is not a name", remedy=remedy)
@@ -72,7 +73,12 @@ def _name(value: Any) -> Any:
 
 
 def _column(value: Any) -> Any:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    """A column's name; a header that is a number reads as one in YAML."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18:
+        return str(value)
+    if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
+        refuse(f"{value[:40]!r} holds a character that is not text")
+    return value
 
 
 def _title(value: Any) -> Any:

@@ -43,12 +43,9 @@ def split_rows(target: Target, split: SplitSpec, file: str | None) -> Splits:
         train, validation = train_test_split(rest, test_size=n_validation, random_state=split.seed, stratify=stratify)
     except ValueError as error:  # a rare class cannot be shared out
         raise _too_rare(target, file) from error
-    found = Splits(np.sort(train), np.sort(validation), np.sort(test))
-    return found if target.labels is None else Splits(*_parts(found), warnings=_missing_classes(target, found, file))
-
-
-def _parts(splits: Splits) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return splits.train, splits.validation, splits.test
+    parts = {"training": np.sort(train), "validation": np.sort(validation), "test": np.sort(test)}
+    warnings = () if target.labels is None else _missing_classes(target, parts, file)
+    return Splits(parts["training"], parts["validation"], parts["test"], warnings)
 
 
 def _check_sizes(target: Target, split: SplitSpec, n_test: int, n_validation: int, file: str | None) -> None:
@@ -76,10 +73,10 @@ def _too_rare(target: Target, file: str | None) -> SpecError:
     return SpecError(problem, file=file, key="dataset.target", remedy=remedy)
 
 
-def _missing_classes(target: Target, splits: Splits, file: str | None) -> tuple[str, ...]:
+def _missing_classes(target: Target, parts: dict[str, np.ndarray], file: str | None) -> tuple[str, ...]:
     """Warnings about held-out splits without some class; training must have all of them."""
     warnings = []
-    for name, rows in (("training", splits.train), ("validation", splits.validation), ("test", splits.test)):
+    for name, rows in parts.items():
         counts = np.bincount(target.y[rows], minlength=len(target.labels or ()))
         absent = [label for label, count in zip(target.labels or (), counts, strict=True) if not count]
         if absent and name == "training":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SweeperError
 from sweeper.ledger_protocol import Ledger
-from sweeper.records import Change, EpochReport, SweepChanged, SweepRecord, Tracked, TrialRecord
+from sweeper.records import EpochReport, SweepChanged, SweepRecord, Tracked, TrialRecord
 from sweeper.settings import Settings
 from sweeper.tracking_entries import Point, Progress, trial_entry
 from sweeper.tracking_run import SweepInMlflow, delete_runs
@@ -51,7 +51,7 @@ class Tracker:
     of ``tracker.down`` and ``tracker.up``, and of ``tracker.refused`` when MLflow refuses something for good.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the parts of one sweep, as every collaborator of it takes them
         self,
         settings: Settings,
         sweep: SweepRecord,
@@ -65,7 +65,7 @@ class Tracker:
         self._progress = Progress(spec.objective.direction == "maximize")
         self._jobs: deque[_Job] = deque()
         self._settling = _Job("the sweep's curves", self._settle)
-        self._told: list[Change] = []
+        self._told: list[Tracked] = []
         self._points: list[Point] = []
         self._settled = time.monotonic()
         self._refused: set[int] = set()

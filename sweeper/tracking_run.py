@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.vocabulary import FloatRange, IntRange
+from sweeper.errors import SweeperError
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.settings import Settings
-from sweeper.states import TrialState
 from sweeper.tracking_entries import (
     SWEEP_STATUS,
     Point,
@@ -88,11 +88,16 @@ class SweepInMlflow:
         from sweeper.tracking_model import log_model
 
         store, place = self._open()
-        run = self._run_of(trial.number)
-        tags = {"winner.trial": str(trial.number), "winner.value": str(trial.value), "winner.run_id": run or ""}
-        if store.client.get_run(place.parent).data.tags.get("winner.run_id") == run is not None:
+        tags = {
+            "winner.trial": str(trial.number),
+            "winner.value": str(trial.value),
+            "winner.run_id": self._run_of(trial.number) or "",
+        }
+        shown = store.client.get_run(place.parent).data.tags
+        if all(shown.get(key) == value for key, value in tags.items()):
             return
-        log_model(store.client, place, self._dataset, config, weights, tags, self._spec.tracking.register_model)
+        register = self._spec.tracking.register_model
+        log_model(store.client, place, self._dataset, config, weights, tags=tags, register=register)
         store.log(place.parent, tags=tags)
 
     def end(self, sweep: SweepRecord, trials: Sequence[TrialRecord]) -> None:
@@ -129,9 +134,7 @@ class SweepInMlflow:
         store.client.set_experiment_tag(place.experiment, TAG_PREFIX + self._sweep.sweep, tag)
 
 
-def sweep_view(
-    sweep: SweepRecord, spec: SweepSpec, task: str, parent: str, trials: Sequence[TrialRecord]
-) -> SweepView:
+def sweep_view(sweep: SweepRecord, spec: SweepSpec, task: str, parent: str, trials: Sequence[TrialRecord]) -> SweepView:
     """The comparison view of a sweep; a function space's parameters are known from its ``trials`` only."""
     if spec.space.is_function:
         given = [trial.params for trial in trials if trial.params]
@@ -155,6 +158,25 @@ def sweep_view(
         curves=tuple(sorted(curves, key=lambda name: name != spec.objective.metric)),
         summaries=tuple(summary_names(curves)),
     )
+
+
+def delete_runs(settings: Settings, sweep: SweepRecord) -> None:
+    """Delete a sweep's runs and view from MLflow, as MLflow does it: ``mlflow gc`` frees their space.
+
+    Raises:
+        SweeperError: MLflow does not answer.
+    """
+    if sweep.mlflow_run_id is None or sweep.mlflow_experiment_id is None:
+        return
+    place = Place(sweep.mlflow_experiment_id, sweep.mlflow_run_id, created=False)
+    try:
+        store = Store(settings.mlflow_tracking_uri, settings.home)
+        for child in store.children(place).values():
+            store.client.delete_run(child.run)
+        store.client.delete_run(place.parent)
+        store.client.delete_experiment_tag(place.experiment, TAG_PREFIX + sweep.sweep)
+    except Exception as error:
+        raise SweeperError(f"the runs of {sweep.sweep} could not be deleted from MLflow ({error})") from error
 
 
 def _is_number(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""One sweep's place in MLflow: its experiment, parent run and child runs, written so that every call can be repeated."""
+"""One sweep's place in MLflow: experiment, parent run and child runs, written so that every call can be repeated."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from sweeper.tracking_entries import ATTEMPTS, NUMBER, PARENT, STATE, SWEEP_ID, Point, TrialEntry
+from sweeper.tracking_template import make_database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -86,9 +87,10 @@ class Store:
         for name in ("alembic", "mlflow.store.db.utils"):  # what they report comes to us as an exception as well
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self.uri = resolve_uri(uri, home)
-        self._artifacts = home.absolute() / "mlartifacts" if urlsplit(self.uri).scheme.split("+")[0] in _DATABASES else None
-        if self._artifacts is not None:
-            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if uri is None:
+            make_database(home / "mlflow.db")
+        is_database = urlsplit(self.uri).scheme.split("+")[0] in _DATABASES
+        self._artifacts = home.absolute() / "mlartifacts" if is_database else None
         self.client: MlflowClient = MlflowClient(tracking_uri=self.uri)
 
     def experiment(self, name: str) -> str:
@@ -115,7 +117,7 @@ class Store:
         return Place(experiment, run.info.run_id, created=not found)
 
     def children(self, place: Place, number: int | None = None) -> dict[int, Child]:
-        """The trials that MLflow has (only ``number``, if given). Of two runs of one trial the lesser one is deleted."""
+        """The trials that MLflow has (only ``number``, if given). Of two runs of one trial the lesser is deleted."""
         where = f"tags.`{PARENT}` = '{place.parent}'"
         if number is not None:
             where += f" and tags.`{NUMBER}` = '{number}'"
@@ -177,4 +179,3 @@ class Store:
         if self._artifacts is None:
             return None
         return (self._artifacts / re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:100]).as_uri()
-

@@ -10,7 +10,6 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +82,7 @@ def serve_ui(uri: str | None, home: Path, host: str = "127.0.0.1", port: int = 5
 
 
 def open_ui(settings: Settings, sweep: SweepRecord | None, host: str, port: int, browser: bool) -> None:
-    """Start the UI, print the link of the sweep's comparison view and open it; stay until Ctrl-C or the server's end."""
+    """Start the UI, print and open the link of the sweep's comparison view; stay until Ctrl-C or the server's end."""
     server = serve_ui(settings.mlflow_tracking_uri, settings.home, host, port)
     try:
         link = sweep_link(server.url, sweep)
@@ -102,7 +101,7 @@ def open_ui(settings: Settings, sweep: SweepRecord | None, host: str, port: int,
 
 
 def sweep_link(base: str, sweep: SweepRecord | None) -> str:
-    """The page of a sweep's comparison view below a UI's address; the UI itself for a sweep that MLflow does not show."""
+    """A sweep's comparison view below a UI's address; the UI itself for a sweep that MLflow does not show."""
     if sweep is None or sweep.mlflow_experiment_id is None:
         return base
     return view_url(base, sweep.mlflow_experiment_id, sweep.sweep)

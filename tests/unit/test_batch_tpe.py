@@ -74,17 +74,28 @@ def test_a_value_outside_an_axis_has_no_code_and_one_from_json_has_the_same():
 # Density
 
 
-@pytest.mark.parametrize("n", [0, 1, 2, 9, 15, 120])
-def test_the_density_equals_optunas_parzen_estimator(n):
+@pytest.mark.parametrize(
+    ("axes", "n"),
+    [
+        (AXES, 0),
+        (AXES, 1),
+        (AXES, 2),
+        (AXES[:3], 15),
+        (AXES[:3], 120),
+        (AXES[3:4], 20),
+        (AXES[4:5], 20),
+        (AXES[5:], 20),
+    ],
+)
+def test_the_density_equals_optunas_parzen_estimator(axes, n):
     """Fails loudly when Optuna changes what we follow: it reads private parts of Optuna on purpose.
 
-    Up to 16 trials on all kinds of axes; beyond, without stepped ones, among whose equal values Optuna's
-    unstable sorting chooses bandwidths at random.
+    Stepped axes with many trials are compared alone: among equal values, Optuna's unstable sorting decides which of
+    the trials gets which bandwidth, and that only shows in the product with other axes.
     """
     from optuna.samplers._tpe.parzen_estimator import _ParzenEstimator, _ParzenEstimatorParameters
     from optuna.samplers._tpe.sampler import default_gamma, default_weights
 
-    axes = AXES if n <= 16 else AXES[:3]
     space = {axis.name: SPACE[axis.name] for axis in axes}
 
     def internal(points):
@@ -99,14 +110,14 @@ def test_the_density_equals_optunas_parzen_estimator(n):
     )
     ours = ParzenEstimator(axes, seen)
     difference = ours.log_density(features(axes, where)) - np.log(ours.weights.sum()) - theirs.log_pdf(internal(where))
-    ranges = math.log(math.log(1e3) * 8)  # density per unit of the axis against per unit of the parameter
+    ranges = math.log(math.log(1e3) * 8) if len(axes) > 1 else 0.0  # density per unit of the axis or of the parameter
     np.testing.assert_allclose(difference, ranges, rtol=0, atol=1e-9)
     np.testing.assert_array_equal(age_weights(n), default_weights(n))
     assert n_good(n) == default_gamma(n)
 
 
 def test_samples_follow_the_density():
-    """On a finite axis the shares of samples equal the estimator's probabilities; on a continuous one, its quantiles."""
+    """On both kinds of axes the shares of samples equal the estimator's probabilities."""
     axes = [AXES[1], AXES[3]]
     estimator = ParzenEstimator(axes, random_points(7, axes))
     rng = np.random.default_rng(5)
@@ -139,7 +150,7 @@ def batch(axes, good, bad, size=8, seed=0, applies=None):
 
 def test_suggestions_gather_where_the_good_trials_are():
     axes = AXES[:2]
-    good = np.array([[0.8, 0.2], [0.82, 0.22], [0.78, 0.18]])
+    good = np.array([0.8, 0.2]) + 0.02 * (random_points(25, axes, seed=7) - 0.5)
     points = []
     tpe = batch(axes, good, random_points(40, axes))
     for b in range(8):
@@ -187,16 +198,24 @@ def test_what_does_not_apply_is_left_out_and_counts_in_no_comparison():
 # Quality and cost, see also benchmarks/suggest.py
 
 
-def test_a_batch_of_32_at_5000_finished_costs_at_most_5_ms_a_trial():
+def test_a_batch_of_32_at_5000_finished_costs_less_than_two_single_suggestions_of_optuna():
+    """Optuna takes 131 to 215 ms for one there, so this keeps a trial of ours below 5 to 13 ms on any machine."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     seen = random_points(5000)
-    best = math.inf
-    for _ in range(7):
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))
+    for number, point in enumerate(seen):
+        study.add_trial(optuna.create_trial(value=float(number), params=decode_point(AXES, point), distributions=SPACE))
+    ours, theirs = [], []
+    for _ in range(4):
         begin = time.process_time()
         tpe = batch(AXES, seen[:25], seen[25:], size=32)
         for b in range(32):
             tpe.add(tpe.pick(b))
-        best = min(best, (time.process_time() - begin) / 32)
-    assert best < 0.005
+        middle = time.process_time()
+        study.ask(SPACE)
+        ours.append(middle - begin)
+        theirs.append(time.process_time() - middle)
+    assert min(ours) < 2 * min(theirs)
 
 
 @pytest.mark.slow

@@ -37,7 +37,9 @@ def people() -> pd.DataFrame:
     return frame
 
 
-def load(frame: pd.DataFrame, path: Path, target: str, normalize: str = "standard", split: SplitSpec = SPLIT) -> Dataset:
+def load(
+    frame: pd.DataFrame, path: Path, target: str, normalize: str = "standard", split: SplitSpec = SPLIT
+) -> Dataset:
     if path.suffix == ".csv":
         frame.to_csv(path, index=False)
     else:

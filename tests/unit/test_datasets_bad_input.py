@@ -25,9 +25,7 @@ GOOD = "size,kind\n" + "1.5,a\n2.5,b\n" * 30
 def refused(path: Path, target: str | None = "kind", task=None, split: SplitSpec | None = None) -> str:
     """The whole message of the refusal, which must be one printable line."""
     with pytest.raises(SpecError) as caught:
-        load_dataset(
-            DatasetSpec(path=str(path), target=target, task=task), split or SplitSpec(), "standard"
-        )
+        load_dataset(DatasetSpec(path=str(path), target=target, task=task), split or SplitSpec(), "standard")
     assert str(caught.value).isprintable()
     return str(caught.value)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from models import ACTIVATIONS, TrialConfig, build_mlp
 from models.activations import KERNELS
@@ -54,7 +54,7 @@ def test_output_gradient_is_prediction_minus_target(task: Task) -> None:
     torch.testing.assert_close(gradient, wanted, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(gradient, central_differences(total, z), rtol=1e-7, atol=1e-8)
     if task == "classification":  # (y_hat - y) / B
-        onehot = F.one_hot(y, 3).transpose(1, 2)
+        onehot = functional.one_hot(y, 3).transpose(1, 2)
         torch.testing.assert_close(gradient, (torch.softmax(z, dim=1) - onehot) / 4)
 
 

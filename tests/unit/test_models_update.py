@@ -44,7 +44,7 @@ def test_every_row_moves_as_its_torch_optimizer(steps_per_epoch: int) -> None:
                 flat = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
                 gradient[slot, : len(flat)] = flat
                 optimizer.step()
-            update_(rows.theta, gradient, rows.m, rows.v, torch.empty_like(gradient), c, step)
+            update_(rows.theta, gradient, rows.m, rows.v, scratch=torch.empty_like(gradient), c=c, step=step)
         rows.t += steps_per_epoch
 
     for name, slot, model in zip(CONFIGS, active, models, strict=True):
@@ -57,8 +57,7 @@ def test_padding_stays_zero() -> None:
     rows.admit(0, TrialConfig(hidden_layers=()), build_mlp(TrialConfig(hidden_layers=()), 1, 1, 0), clip_norm=1.0)
     gradient = torch.zeros_like(rows.theta)
     gradient[0, :2] = 1.0
-    update_(
-        rows.theta, gradient, rows.m, rows.v, torch.empty_like(gradient), coefficients(rows, torch.tensor([0]), 1), 0
-    )
+    c = coefficients(rows, torch.tensor([0]), 1)
+    update_(rows.theta, gradient, rows.m, rows.v, scratch=torch.empty_like(gradient), c=c, step=0)
     assert rows.theta[0, :2].all()
     assert not rows.theta[0, 2:].any()

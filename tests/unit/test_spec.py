@@ -156,6 +156,12 @@ def test_a_default_name_has_allowed_characters_only(tmp_path):
     assert spec.name == "gr-e - co-mlp"
 
 
+def test_a_name_or_target_that_reads_as_a_number_is_text(tmp_path):
+    (tmp_path / "x.csv").write_text("0,1\n")
+    spec = load_spec({"dataset": {"path": tmp_path / "x.csv", "target": 1}}, ["name=2024"])
+    assert (spec.name, spec.dataset.target) == ("2024", "1")
+
+
 @pytest.mark.parametrize(
     ("written", "seconds"),
     [
@@ -313,7 +319,7 @@ def test_a_wrong_override_is_refused(override, needle):
         ({"name": "a\n"}, ["name"]),
         ({"name": "a" * 101}, ["name"]),
         ({"name": ""}, ["name"]),
-        ({"name": 5}, ["name: '5' is not a name"]),
+        ({"name": 1.5}, ["name: '1.5' is not a name"]),
         ({"space": "mpl"}, ["space: there is no space 'mpl'", "Did you mean 'mlp'"]),
         ({"space": {"optimizer": "adamm"}}, ["space.optimizer: 'adamm'", "Did you mean 'adam'"]),
         ({"space": {"learning_rate": {"float": [1, 0.1]}}}, ["space.learning_rate.float", "reversed"]),

@@ -136,11 +136,12 @@ def test_a_mutated_space_is_a_space_or_a_space_error(data):
 @given(mutations(SPACE))
 def test_every_grid_point_of_a_space_applies_as_it_is(data):
     try:
-        points = load_space(data).grid(20)
+        space = load_space(data)
+        points = space.grid()
     except SpaceError:
         return
-    space = load_space(data)
-    for point in points:
+    assert len({json.dumps(point) for point in points}) == len(points)
+    for point in points[:20]:
         assert space.active(point) == point
         assert space.active(space.encode(point)) == point
 

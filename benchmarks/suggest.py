@@ -1,0 +1,199 @@
+"""Suggestions measured: quality of the batched TPE beside Optuna's own, and cost per trial as the history grows.
+
+    python -m benchmarks.suggest [--seeds 20] [--trials 200] [--batch 8] [--window 16] [--cost-only | --quality-only]
+
+Quality: the best value after N trials on three test functions with five mixed parameters, for the same batches and the
+same delay of results; Optuna is asked one by one. Cost: CPU milliseconds per suggestion in batches of 32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+
+from search_spaces import load_space
+from sweeper.states import TrialState
+from sweeper.study import Outcome, Study
+from sweeper.window import told_before
+
+Params = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What the study reads of a sweep's search section."""
+
+    sampler: str = "tpe"
+    seed: int = 0
+    deterministic: bool = True
+
+
+@dataclass(frozen=True)
+class Function:
+    """A test problem: a space of five parameters and its value, lower is better."""
+
+    space: Mapping[str, Any]
+    value: Callable[[Params], float]
+
+
+OPTIMIZERS = {"sgd": 0.6, "momentum": 0.25, "rmsprop": 0.3, "adam": 0.0, "adamw": 0.1}
+ACTIVATIONS = {"relu": 0.0, "tanh": 0.3, "sigmoid": 0.8}
+MIXED = {
+    "learning_rate": {"float": [1e-5, 1.0], "log": True},
+    "weight_decay": {"float": [1e-6, 1e-1], "log": True},
+    "depth": {"int": [1, 6]},
+    "optimizer": {"choice": list(OPTIMIZERS)},
+    "activation": {"choice": list(ACTIVATIONS)},
+}
+NUMERIC = {
+    "learning_rate": {"float": [1e-5, 1.0], "log": True},
+    "momentum": {"float": [0.0, 0.99]},
+    "beta1": {"float": [0.0, 0.99]},
+    "width": {"int": [8, 512], "log": True},
+    "activation": {"choice": list(ACTIVATIONS)},
+}
+CONDITIONAL = {
+    "learning_rate": {"float": [1e-5, 1.0], "log": True},
+    "optimizer": {"choice": ["sgd", "momentum", "adam"]},
+    "momentum": {"float": [0.0, 0.99], "when": {"optimizer": ["momentum"]}},
+    "depth": {"int": [1, 6]},
+    "weight_decay": {"float": [0.0, 1.0]},
+}
+
+
+def valley(p: Params) -> float:
+    """A learning-curve-like bowl whose best learning rate depends on the optimizer and the depth."""
+    centre = {"sgd": -1.0, "momentum": -1.5, "rmsprop": -3.0, "adam": -3.0, "adamw": -2.8}[p["optimizer"]]
+    rate = math.log10(p["learning_rate"]) - centre + 0.2 * (p["depth"] - 3)
+    decay = math.log10(p["weight_decay"]) + 4
+    shallow = 0.15 * abs(p["depth"] - 3)
+    return rate**2 + 0.15 * decay**2 + shallow + OPTIMIZERS[p["optimizer"]] + ACTIVATIONS[p["activation"]]
+
+
+def ridge(p: Params) -> float:
+    """A narrow curved valley (Rosenbrock's) in learning rate and momentum, plus a bowl in the others."""
+    x, y = (math.log10(p["learning_rate"]) + 2.5) / 2, 4 * p["momentum"] - 1
+    rosenbrock = math.log1p(20 * (y - x * x) ** 2 + (1 - x) ** 2)
+    width = math.log2(p["width"] / 64)
+    return rosenbrock + (p["beta1"] - 0.9) ** 2 + 0.05 * width**2 + ACTIVATIONS[p["activation"]]
+
+
+def rugged(p: Params) -> float:
+    """Many local optima (Rastrigin's) with a conditional parameter that only pays for one choice."""
+    x, w = math.log10(p["learning_rate"]) + 2, 4 * (p["weight_decay"] - 0.3)
+    waves = x * x + w * w + 0.6 * (2 - math.cos(2 * math.pi * x) - math.cos(2 * math.pi * w))
+    choice = {"sgd": 0.5, "momentum": 4 * (p.get("momentum", 0.0) - 0.8) ** 2, "adam": 0.2}[p["optimizer"]]
+    return waves + choice + 0.1 * abs(p["depth"] - 2)
+
+
+FUNCTIONS = {
+    "valley": Function(MIXED, valley),
+    "ridge": Function(NUMERIC, ridge),
+    "rugged": Function(CONDITIONAL, rugged),
+}
+
+
+def best_with_batch_tpe(function: Function, seed: int, trials: int, batch: int, window: int) -> float:
+    """The best value found by our study."""
+    study = Study(load_space(function.space), Search(seed=seed), "minimize", batch, window)
+    values: list[float] = []
+    told = 0
+    for start in range(0, trials, batch):
+        while told < told_before(start, window, batch):
+            study.tell(told, Outcome(TrialState.COMPLETE, values[told]))
+            told += 1
+        values += [function.value(params) for params in study.ask(range(start, min(start + batch, trials)))]
+    return min(values)
+
+
+def best_with_optuna(function: Function, seed: int, trials: int, batch: int, window: int) -> float:
+    """The best value found by Optuna's TPE, asked one by one, with results told at the same delay."""
+    space = load_space(function.space)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
+    values: list[float] = []
+    told = 0
+    for start in range(0, trials, batch):
+        while told < told_before(start, window, batch):
+            study.tell(told, values[told])
+            told += 1
+        for _ in range(start, min(start + batch, trials)):
+            values.append(function.value(space.suggest(study.ask())))
+    return min(values)
+
+
+def quality(seeds: int, trials: int, batch: int, window: int) -> None:
+    """Print medians and their noise for each function."""
+    print(f"best of {trials} trials, median of {seeds} seeds, batches of {batch}, window {window}")
+    print(f"{'function':10} {'ours':>9} {'optuna':>9} {'random':>9} {'difference / noise':>19}")
+    for name, function in FUNCTIONS.items():
+        ours = [best_with_batch_tpe(function, seed, trials, batch, window) for seed in range(seeds)]
+        theirs = [best_with_optuna(function, seed, trials, batch, window) for seed in range(seeds)]
+        chance = [best_by_chance(function, seed, trials) for seed in range(seeds)]
+        noise = 1.25 * math.sqrt((np.var(ours, ddof=1) + np.var(theirs, ddof=1)) / seeds)
+        middle = [float(np.median(values)) for values in (ours, theirs, chance)]
+        print(f"{name:10} {middle[0]:9.4f} {middle[1]:9.4f} {middle[2]:9.4f} {(middle[0] - middle[1]) / noise:19.2f}")
+
+
+def best_by_chance(function: Function, seed: int, trials: int) -> float:
+    """The best value of as many random trials."""
+    study = Study(load_space(function.space), Search("random", seed), "minimize", trials, trials)
+    return min(function.value(params) for params in study.ask(range(trials)))
+
+
+def cost(histories: tuple[int, ...] = (100, 1000, 5000, 10_000), batch: int = 32, repeats: int = 5) -> None:
+    """Print CPU milliseconds per suggestion of a batch after so many finished trials (the least of some repeats)."""
+    function = FUNCTIONS["valley"]
+    print(f"CPU ms per suggestion in batches of {batch}, and per single ask of Optuna")
+    for finished in histories:
+        start = -(-finished // batch) * batch
+        past = Study(load_space(function.space), Search("random"), "minimize", start, start).ask(range(start))
+        ours, theirs = [], []
+        for _ in range(repeats):
+            study = Study(load_space(function.space), Search(), "minimize", batch, batch)
+            study.restore((p, Outcome(TrialState.COMPLETE, function.value(p))) for p in past)
+            study.ask(range(start, start + batch))  # encodes the history once
+            for number in range(start, start + batch):
+                study.tell(number, Outcome(TrialState.COMPLETE, 9.0))
+            begin = time.process_time()
+            study.ask(range(start + batch, start + 2 * batch))
+            ours.append((time.process_time() - begin) * 1000 / batch)
+        space = load_space(function.space)
+        peer = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))
+        distributions = space.distributions()
+        peer.add_trials(
+            [optuna.create_trial(value=function.value(p), params=dict(p), distributions=distributions) for p in past]
+        )
+        for _ in range(repeats):
+            begin = time.process_time()
+            space.suggest(peer.ask())
+            theirs.append((time.process_time() - begin) * 1000)
+        print(f"{finished:6} finished: ours {min(ours):7.2f}, optuna {min(theirs):7.2f}", flush=True)
+
+
+def main() -> None:
+    """Measure what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--window", type=int, default=16)
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--cost-only", action="store_true")
+    only.add_argument("--quality-only", action="store_true")
+    options = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if not options.quality_only:
+        cost()
+    if not options.cost_only:
+        quality(options.seeds, options.trials, options.batch, options.window)
+
+
+if __name__ == "__main__":
+    main()

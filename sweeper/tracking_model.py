@@ -1,0 +1,177 @@
+"""The winner as an MLflow model that predicts from raw rows, for ``mlflow.pytorch`` and ``mlflow.pyfunc`` alike."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from sweeper import winner_pyfunc
+from sweeper.recipe import MISSING_TEXT
+from sweeper.tracking_store import Place
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.models import Model, ModelSignature
+
+    from models import TrialConfig
+    from sweeper.datasets import Dataset
+    from sweeper.legs import Arrays
+
+NAME = "model"
+LOADER = "sweeper_winner"  # the name under which winner_pyfunc.py is copied into the model
+REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas")
+EXAMPLE_ROWS = 3
+
+
+class RawNetwork(nn.Module):
+    """A trained network behind its preprocessing. F raw columns, D inputs, C classes, B rows.
+
+    Raw rows ``(B, F)`` of any number type, texts as positions of their categories -> class probabilities ``(B, C)``
+    or predictions ``(B,)`` in the target's unit. NaN is a missing value. All arithmetic on raw values is float64.
+    """
+
+    def __init__(self, network: nn.Module, dataset: Dataset) -> None:
+        super().__init__()
+        self.network = network
+        self.classifies = dataset.class_labels is not None
+        self.target_mean, self.target_std = dataset.target_mean, dataset.target_std
+        raw = [column.name for column in dataset.raw_columns]
+        known = categories(dataset)
+        columns, rules, codes = [], [], []
+        for feature in dataset.recipe.features:
+            columns.append(raw.index(feature.column))
+            if feature.category is None:
+                rules.append((feature.fill, feature.offset, feature.scale))
+                codes.append(-2.0)
+            else:
+                texts = known[feature.column]
+                missing = texts.index(MISSING_TEXT) if MISSING_TEXT in texts else -1
+                rules.append((float(missing), 0.0, 1.0))
+                codes.append(float(texts.index(feature.category)))
+        fill, offset, scale = torch.tensor(rules, dtype=torch.float64).T
+        self.register_buffer("columns", torch.tensor(columns))
+        self.register_buffer("fill", fill.clone())
+        self.register_buffer("offset", offset.clone())
+        self.register_buffer("scale", scale.clone())
+        self.register_buffer("codes", torch.tensor(codes, dtype=torch.float64))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """``(B, F) -> (B, C)`` probabilities or ``(B,)`` predictions."""
+        values = rows[:, self.columns].to(torch.float64)  # (B, D)
+        values = torch.where(torch.isnan(values), self.fill, values)
+        numbers = (values - self.offset) / self.scale
+        inputs = torch.where(self.codes < -1, numbers, (values == self.codes).to(torch.float64))
+        made = self.network(inputs.to(torch.float32))
+        if self.classifies:
+            return torch.softmax(made, dim=1)
+        return made[:, 0] * self.target_std + self.target_mean
+
+
+def categories(dataset: Dataset) -> dict[str, list[str]]:
+    """The known texts of each text column, in the order of the inputs they became."""
+    known: dict[str, list[str]] = {}
+    for feature in dataset.recipe.features:
+        if feature.category is not None:
+            known.setdefault(feature.column, []).append(feature.category)
+    return known
+
+
+def raw_network(dataset: Dataset, config: TrialConfig, weights: Arrays) -> RawNetwork:
+    """The winner's network with its weights and preprocessing."""
+    from models import build_mlp
+
+    network = build_mlp(config, dataset.n_inputs, dataset.n_outputs, seed=0)
+    network.load_state_dict({name: torch.as_tensor(values) for name, values in weights.items()})
+    return RawNetwork(network, dataset).eval()
+
+
+def save_model(folder: Path, dataset: Dataset, config: TrialConfig, weights: Arrays, **identity: Any) -> Model:
+    """Save the winner in MLflow's format to a new ``folder``: nothing is pickled, nothing of ours is needed to load it.
+
+    ``identity`` goes to ``mlflow.models.Model``.
+    """
+    import mlflow.pyfunc
+    import mlflow.pytorch
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    network = raw_network(dataset, config, weights)
+    frame = dataset.raw_train.head(EXAMPLE_ROWS)
+    columns = [column.name for column in dataset.raw_columns]
+    outputs = [dataset.target_name] if dataset.class_names is None else list(dataset.class_names)
+    table = {"columns": columns, "categories": categories(dataset), "outputs": outputs}
+    rows = torch.zeros(EXAMPLE_ROWS, len(columns))
+    tensors = ModelSignature(Schema([TensorSpec(rows.numpy().dtype, (-1, len(columns)))]))
+    requirements = [f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS]
+    with tempfile.TemporaryDirectory() as scratch:
+        traced, loader = Path(scratch, "traced"), Path(scratch, f"{LOADER}.py")
+        mlflow.pytorch.save_model(
+            network, str(traced), signature=tensors, input_example=rows, pip_requirements=requirements
+        )
+        flavor = Model.load(str(traced)).flavors["pytorch"]
+        data = traced / str(flavor["model_data"])
+        (data / winner_pyfunc.TABLE_FILE).write_text(json.dumps(table), encoding="utf-8")
+        shutil.copyfile(winner_pyfunc.__file__, loader)
+        model = Model(**identity)
+        model.add_flavor("pytorch", **{**flavor, "code": None})
+        mlflow.pyfunc.save_model(
+            path=str(folder),
+            loader_module=LOADER,
+            data_path=str(data),
+            code_paths=[str(loader)],
+            mlflow_model=model,
+            signature=_signature(dataset, outputs),
+            input_example=frame,
+            pip_requirements=requirements,
+        )
+    return model
+
+
+def log_model(
+    client: MlflowClient,
+    place: Place,
+    dataset: Dataset,
+    config: TrialConfig,
+    weights: Arrays,
+    *,
+    tags: Mapping[str, str],
+    register: str | None,
+) -> None:
+    """Log the winner as a model of the sweep's parent run; with ``register``, as a new version of that name, too."""
+    from mlflow.entities import LoggedModelOutput
+
+    params = client.get_run(place.parent).data.params
+    made = client.create_logged_model(place.experiment, NAME, place.parent, dict(tags), params, "mlp")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, NAME)
+        identity = {"artifact_path": made.artifact_location, "run_id": place.parent, "model_id": made.model_id}
+        save_model(folder, dataset, config, weights, **identity)
+        client.log_model_artifacts(made.model_id, str(folder))
+    client.finalize_logged_model(made.model_id, "READY")
+    client.log_outputs(place.parent, [LoggedModelOutput(made.model_id, step=0)])
+    if register is not None:
+        from mlflow.exceptions import MlflowException
+
+        with contextlib.suppress(MlflowException):  # it exists
+            client.create_registered_model(register)
+        source = f"models:/{made.model_id}"
+        client.create_model_version(register, source, place.parent, dict(tags), model_id=made.model_id)
+
+
+def _signature(dataset: Dataset, outputs: list[str]) -> ModelSignature:
+    """Columns by name. Their types are left open: MLflow would refuse whole numbers where training had fractions."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import AnyType
+
+    inputs = [ColSpec(AnyType(), column.name, required=column.used) for column in dataset.raw_columns]
+    return ModelSignature(Schema(inputs), Schema([ColSpec(DataType.double, name) for name in outputs]))

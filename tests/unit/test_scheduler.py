@@ -1,0 +1,221 @@
+"""The scheduler's decisions, one event at a time."""
+
+from __future__ import annotations
+
+from sweeper import events as ev
+from sweeper.records import TrialRecord
+from sweeper.scheduler import Scheduler
+from sweeper.states import SweepState, TrialState
+
+SHAPE = ev.Shape((8,), 4, 3)
+OTHER = ev.Shape((16,), 4, 3)
+
+
+def open_sweep(
+    scheduler: Scheduler, name: str = "a", requested: int = 8, window: int = 8, batch: int = 4, **plan: object
+) -> list[ev.Action]:
+    records = tuple(TrialRecord(n) for n in range(requested))
+    return scheduler.handle(ev.SweepOpened(ev.SweepPlan(name, requested, window, batch, **plan), records, {}))
+
+
+def suggest(scheduler: Scheduler, actions: list[ev.Action], shape: ev.Shape = SHAPE) -> list[ev.Action]:
+    [ask] = [a for a in actions if isinstance(a, ev.Ask)]
+    suggestions = tuple(ev.Suggestion(n, shape) for n in ask.numbers)
+    return scheduler.handle(ev.TrialsSuggested(ask.sweep, suggestions))
+
+
+def legs(actions: list[ev.Action]) -> list[ev.RunLeg]:
+    return [a for a in actions if isinstance(a, ev.RunLeg)]
+
+
+def complete(scheduler: Scheduler, leg: ev.RunLeg, numbers: list[int], attempt: int = 1) -> list[ev.Action]:
+    done = tuple(ev.Outcome(n, attempt, 3, ev.Verdict.COMPLETE, "trained", 0.5) for n in numbers)
+    return scheduler.handle(ev.LegDone(leg.worker, leg.leg, done))
+
+
+def wide(_worker: str, _shape: ev.Shape) -> int:
+    return 64
+
+
+def test_the_first_batch_is_asked_at_once() -> None:
+    assert open_sweep(Scheduler(wide)) == [ev.Ask("a", (0, 1, 2, 3), 0)]
+
+
+def test_the_next_batch_is_asked_while_the_window_allows() -> None:
+    scheduler = Scheduler(wide)
+    actions = suggest(scheduler, open_sweep(scheduler, requested=12))
+    actions = suggest(scheduler, actions)
+    assert not [a for a in actions if isinstance(a, ev.Ask)]  # 8 are pending: the window is full
+    assert scheduler.explain("a") == "waiting: no worker has joined yet"
+
+
+def test_the_window_moves_on_with_the_prefix_of_ended_trials() -> None:
+    scheduler = Scheduler(wide)
+    scheduler.handle(ev.WorkerJoined("w"))
+    actions = suggest(scheduler, open_sweep(scheduler, requested=12, window=4))
+    [leg] = legs(actions)
+    assert [a.number for a in leg.admit] == [0, 1]  # half of the window
+    actions = complete(scheduler, leg, [0, 1])
+    assert not [a for a in actions if isinstance(a, ev.Ask)]
+    [leg] = legs(actions)
+    actions = complete(scheduler, leg, [2, 3])
+    assert ev.Ask("a", (4, 5, 6, 7), 4) in actions
+
+
+def test_waiting_trials_are_spread_over_idle_workers() -> None:
+    scheduler = Scheduler(wide)
+    actions = open_sweep(scheduler)
+    for name in ("v", "w"):
+        scheduler.handle(ev.WorkerJoined(name))
+    shares = [[a.number for a in leg.admit] for leg in legs(suggest(scheduler, actions))]
+    assert shares == [[0, 1], [2, 3]]
+
+
+def test_trials_of_different_shapes_never_share_a_cohort() -> None:
+    scheduler = Scheduler(wide)
+    scheduler.handle(ev.WorkerJoined("w"))
+    open_sweep(scheduler, window=64, batch=8)
+    mixed = tuple(ev.Suggestion(n, SHAPE if n % 2 == 0 else OTHER) for n in range(8))
+    [leg] = legs(scheduler.handle(ev.TrialsSuggested("a", mixed)))
+    assert leg.shape == SHAPE
+    assert [a.number for a in leg.admit] == [0, 2, 4, 6]
+
+
+def test_a_lost_workers_trials_wait_again_and_get_a_new_attempt() -> None:
+    scheduler = Scheduler(wide)
+    scheduler.handle(ev.WorkerJoined("w"))
+    [leg] = legs(suggest(scheduler, open_sweep(scheduler, requested=4, batch=4)))
+    actions = scheduler.handle(ev.WorkerLost("w", "killed"))
+    assert [a for a in actions if isinstance(a, ev.RequeueTrial)] == [
+        ev.RequeueTrial("a", n, 1, "killed", True) for n in (a.number for a in leg.admit)
+    ]
+    [again] = legs(scheduler.handle(ev.WorkerJoined("x")))
+    assert {a.attempt for a in again.admit} == {2}
+
+
+def test_the_third_lost_attempt_fails_the_trial() -> None:
+    scheduler = Scheduler(wide)
+    suggest(scheduler, open_sweep(scheduler, requested=1, window=1, batch=1))
+    for name in "uvw":
+        assert legs(scheduler.handle(ev.WorkerJoined(name)))
+        actions = scheduler.handle(ev.WorkerLost(name, "killed"))
+    [end] = [a for a in actions if isinstance(a, ev.EndTrial)]
+    assert end.state is TrialState.FAILED
+    assert end.reason == "lost: killed (3 attempts)"
+
+
+def test_a_stale_report_changes_nothing() -> None:
+    scheduler = Scheduler(wide)
+    scheduler.handle(ev.WorkerJoined("w"))
+    [leg] = legs(suggest(scheduler, open_sweep(scheduler)))
+    scheduler.handle(ev.WorkerLost("w", "slow"))
+    assert complete(scheduler, leg, [0]) == []
+
+
+def test_out_of_memory_halves_the_width_and_costs_no_attempt() -> None:
+    scheduler = Scheduler(wide)
+    scheduler.handle(ev.WorkerJoined("w"))
+    [leg] = legs(suggest(scheduler, open_sweep(scheduler, requested=32, window=16, batch=16)))
+    assert len(leg.admit) == 8
+    actions = scheduler.handle(ev.LegFailed("w", leg.leg, "oom", "boom"))
+    assert {a.lost for a in actions if isinstance(a, ev.RequeueTrial)} == {False}
+    [leg] = legs(actions)
+    assert len(leg.admit) == 4
+
+
+def test_out_of_memory_of_one_row_fails_that_trial() -> None:
+    scheduler = Scheduler(lambda _w, _s: 1)
+    scheduler.handle(ev.WorkerJoined("w"))
+    [leg] = legs(suggest(scheduler, open_sweep(scheduler, requested=1)))
+    actions = scheduler.handle(ev.LegFailed("w", leg.leg, "oom", "boom"))
+    assert [a.state for a in actions if isinstance(a, ev.EndTrial)] == [TrialState.FAILED]
+
+
+def test_stop_waits_for_the_leg_in_flight_and_ends_every_trial() -> None:
+    scheduler = Scheduler(wide)
+    scheduler.handle(ev.WorkerJoined("w"))
+    [leg] = legs(suggest(scheduler, open_sweep(scheduler, requested=12)))
+    assert scheduler.handle(ev.StopSweep("a", "enough")) == []
+    actions = complete(scheduler, leg, [0])
+    ends = {a.number: a.state for a in actions if isinstance(a, ev.EndTrial)}
+    assert ends.pop(0) is TrialState.COMPLETE
+    assert set(ends.values()) == {TrialState.STOPPED}
+    assert len(ends) == 11
+    assert actions[-1] == ev.ChangeSweep("a", SweepState.STOPPED, "enough")
+
+
+def test_pause_puts_running_trials_back_and_resume_goes_on() -> None:
+    scheduler = Scheduler(wide)
+    scheduler.handle(ev.WorkerJoined("w"))
+    [leg] = legs(suggest(scheduler, open_sweep(scheduler, requested=4)))
+    scheduler.handle(ev.PauseSweep("a", "interrupted"))
+    actions = complete(scheduler, leg, [0])
+    requeued = [a.number for a in actions if isinstance(a, ev.RequeueTrial)]
+    assert requeued == [a.number for a in leg.admit if a.number != 0]
+    assert legs(actions) == []
+    assert legs(scheduler.handle(ev.ResumeSweep("a")))
+
+
+def test_a_sweep_without_a_complete_trial_has_failed() -> None:
+    scheduler = Scheduler(wide)
+    scheduler.handle(ev.WorkerJoined("w"))
+    [leg] = legs(suggest(scheduler, open_sweep(scheduler, requested=1)))
+    diverged = (ev.Outcome(0, 1, 0, ev.Verdict.FAILED, "diverged: nan"),)
+    actions = scheduler.handle(ev.LegDone("w", leg.leg, diverged))
+    assert actions[-1] == ev.ChangeSweep("a", SweepState.FAILED, "no trial succeeded")
+
+
+def test_an_exhausted_space_ends_the_trials_it_has_no_point_for() -> None:
+    scheduler = Scheduler(wide)
+    scheduler.handle(ev.WorkerJoined("w"))
+    open_sweep(scheduler, requested=8)
+    actions = scheduler.handle(ev.TrialsSuggested("a", (ev.Suggestion(0, SHAPE),)))
+    assert {a.number for a in actions if isinstance(a, ev.EndTrial)} == set(range(1, 8))
+
+
+def test_a_leg_ends_where_a_pruner_decides() -> None:
+    scheduler = Scheduler(wide)
+    scheduler.handle(ev.WorkerJoined("w"))
+    [leg] = legs(suggest(scheduler, open_sweep(scheduler, decision_epochs=(1, 2))))
+    assert leg.epochs == 1
+
+
+def test_higher_priority_is_served_first() -> None:
+    scheduler = Scheduler(wide)
+    suggest(scheduler, open_sweep(scheduler, "low"))
+    suggest(scheduler, open_sweep(scheduler, "high", priority=1))
+    [leg] = legs(scheduler.handle(ev.WorkerJoined("w")))
+    assert leg.sweep == "high"
+
+
+def test_two_users_share_the_workers() -> None:
+    scheduler = Scheduler(wide)
+    for name, owner in (("a1", "ada"), ("a2", "ada"), ("b", "bob")):
+        suggest(scheduler, open_sweep(scheduler, name, owner=owner))
+    served = [legs(scheduler.handle(ev.WorkerJoined(w)))[0].sweep for w in "xy"]
+    assert {name[0] for name in served} == {"a", "b"}
+
+
+def test_a_user_limit_bounds_running_trials() -> None:
+    scheduler = Scheduler(wide, user_limit=2)
+    scheduler.handle(ev.WorkerJoined("w"))
+    [leg] = legs(suggest(scheduler, open_sweep(scheduler)))
+    assert len(leg.admit) == 2
+
+
+def test_a_new_total_adds_trials_but_never_drops_suggested_ones() -> None:
+    scheduler = Scheduler(wide)
+    suggest(scheduler, open_sweep(scheduler, requested=12))
+    assert ev.ResizeSweep("a", 20) in scheduler.handle(ev.BudgetChanged("a", requested=20))
+    assert ev.ResizeSweep("a", 8) in scheduler.handle(ev.BudgetChanged("a", requested=2))
+
+
+def test_a_draining_worker_gives_its_trials_back_after_its_leg() -> None:
+    scheduler = Scheduler(wide)
+    scheduler.handle(ev.WorkerJoined("w"))
+    [leg] = legs(suggest(scheduler, open_sweep(scheduler, requested=4)))
+    scheduler.handle(ev.WorkerDraining("w"))
+    going = tuple(ev.Outcome(a.number, 1, 1, ev.Verdict.CONTINUE) for a in leg.admit)
+    actions = scheduler.handle(ev.LegDone("w", leg.leg, going))
+    assert {a.lost for a in actions if isinstance(a, ev.RequeueTrial)} == {False}
+    assert legs(actions) == []
