@@ -12,7 +12,7 @@ from search_spaces.errors import SpaceError, nearest, shown
 from search_spaces.function import FunctionSource
 from search_spaces.parse import parse_parameters
 from search_spaces.space import Space
-from search_spaces.yaml_file import ReadError, read_file
+from search_spaces.yaml_file import ReadError, is_text, read_file
 
 FOLDER = Path(__file__).parent
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -45,6 +45,8 @@ def load_space(
     if not isinstance(source, str | os.PathLike):
         raise SpaceError(f"{shown(source)} is not a space", remedy=f"Name a space, a file or a mapping. {_names('')}")
     text = os.fspath(source)
+    if not isinstance(text, str) or not is_text(text):
+        raise SpaceError(f"{shown(text)} is not text", remedy="Rename the file with ordinary characters")
     if text in _ready_made_names():
         return _from_file(str(FOLDER / f"{text}.yaml"))
     if match := _FUNCTION.fullmatch(text):

@@ -196,7 +196,12 @@ def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
+def is_text(text: str) -> bool:
+    """Whether a string can be stored everywhere: it holds neither half of a character (a surrogate) nor a NUL."""
+    return text.isprintable() or not any("\ud800" <= char <= "\udfff" or char == "\0" for char in text)
+
+
 def _text(text: str) -> str:
-    if not text.isprintable() and any("\ud800" <= char <= "\udfff" or char == "\0" for char in text):
+    if not is_text(text):
         raise ReadError(f"{text[:40]!r} holds a character that is not text")
     return text

@@ -141,12 +141,7 @@ class Controller:
         shapes = {number: run.shape(number) for number in run.params}
         self._pool.load(run.id, run.dataset.arrays())
         self._emit("sweep.opened", {"sweep": run.id, "name": run.record.name, "requested": run.requested})
-        self._queue.put(SweepOpened(run.plan, tuple(trials), shapes))
-        reopen = tuple(
-            state for state in (TrialState.STOPPED,) if any(t.state is state for t in trials)
-        )  # a resumed sweep goes on to its total
-        if reopen:
-            self._queue.put(RetryTrials(run.id, reopen, "resumed"))
+        self._queue.put(SweepOpened(run.plan, tuple(trials), shapes, reopen=(TrialState.STOPPED,)))
 
     def state(self, sweep: str) -> SweepState:
         """The state of a sweep that this controller has opened."""

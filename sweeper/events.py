@@ -72,11 +72,15 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class SweepOpened:
-    """A new or interrupted sweep: its trials as the ledger has them, and the shapes of those already suggested."""
+    """A new or interrupted sweep: its trials as the ledger has them, and the shapes of those already suggested.
+
+    Trials in a state of ``reopen`` wait again: a resumed sweep goes on to its total.
+    """
 
     plan: SweepPlan
     trials: tuple[TrialRecord, ...]
     shapes: dict[int, Shape]
+    reopen: tuple[TrialState, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ class Scheduler:
         actions: list[Action] = []
         match event:
             case SweepOpened():
-                self._open(event)
+                self._open(event, actions)
             case TrialsSuggested():
                 self._suggested(event, actions)
             case WorkerJoined():
@@ -190,7 +190,7 @@ class Scheduler:
 
     # Sweeps
 
-    def _open(self, event: SweepOpened) -> None:
+    def _open(self, event: SweepOpened, actions: list[Action]) -> None:
         sweep = _Sweep(event.plan, {})
         for record in event.trials:
             state = TrialState.WAITING if record.state is TrialState.RUNNING else record.state
@@ -202,6 +202,8 @@ class Scheduler:
                 if state is TrialState.WAITING:
                     sweep.push(trial)
         self._sweeps[event.plan.sweep] = sweep
+        if event.reopen:
+            self._retry(RetryTrials(event.plan.sweep, event.reopen, "resumed"), actions)
 
     def _suggested(self, event: TrialsSuggested, actions: list[Action]) -> None:
         sweep = self._sweeps.get(event.sweep)
@@ -248,6 +250,9 @@ class Scheduler:
         if sweep is None:
             return
         reopened = [t for t in sweep.trials.values() if t.state in event.states and t.state.terminal]
+        if reopened and sweep.state is not SweepState.RUNNING:
+            sweep.state, sweep.ending = SweepState.RUNNING, None
+            actions.append(ChangeSweep(event.sweep, SweepState.RUNNING, event.reason))
         for trial in reopened:
             self._move(sweep, trial, TrialState.WAITING)
             trial.lost = trial.epochs = 0
@@ -255,9 +260,6 @@ class Scheduler:
                 sweep.push(trial)
             sweep.prefix = min(sweep.prefix, trial.number)
             actions.append(ReopenTrial(event.sweep, trial.number, event.reason))
-        if reopened and sweep.state is not SweepState.RUNNING:
-            sweep.state, sweep.ending = SweepState.RUNNING, None
-            actions.append(ChangeSweep(event.sweep, SweepState.RUNNING, event.reason))
 
     def _budget(self, event: BudgetChanged, actions: list[Action]) -> None:
         sweep = self._sweeps.get(event.sweep)
@@ -284,8 +286,9 @@ class Scheduler:
         while sweep.prefix < requested and sweep.trials[sweep.prefix].state.terminal:
             sweep.prefix += 1
         if sweep.ending is not None:
-            if any(w.sweep == sweep.plan.sweep and w.leg is not None for w in self._workers.values()):
-                return
+            busy = any(w.sweep == sweep.plan.sweep and w.leg is not None for w in self._workers.values())
+            if busy or sweep.asking:
+                return  # what is in flight is still written down
             self._carry_out_ending(sweep, sweep.ending, actions)
         elif sweep.prefix == requested:
             good = sweep.counts[TrialState.COMPLETE]

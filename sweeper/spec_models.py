@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, 
 from pydantic_core import PydanticCustomError
 
 from search_spaces import Space, SpaceError
+from search_spaces.yaml_file import is_text
 from sweeper.errors import SpecError, nearest
 
 if TYPE_CHECKING:
@@ -76,8 +77,12 @@ def _column(value: Any) -> Any:
     """A column's name; a header that is a number reads as one in YAML."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18:
         return str(value)
-    if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
-        refuse(f"{value[:40]!r} holds a character that is not text")
+    return _text(value)
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, str) and not is_text(value):
+        refuse(f"{value[-40:]!r} holds a character that is not text", remedy="Use ordinary characters")
     return value
 
 
@@ -103,7 +108,7 @@ class DatasetSpec(_Section):
     """
 
     name: str | None = None
-    path: str | None = None
+    path: Annotated[str, BeforeValidator(_text)] | None = None
     target: Annotated[str, BeforeValidator(_column), Field(min_length=1, max_length=1000)] | None = None
     task: Task | None = None
 

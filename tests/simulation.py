@@ -141,9 +141,8 @@ class World:
         shapes = {t.number: shape_of(self.index[sweep], t.number) for t in trials if t.params is not None}
         plan = replace(self.sweeps[sweep], requested=record.requested, priority=record.priority)
         self.sweeps[sweep] = plan
-        self.take(ev.SweepOpened(plan, tuple(trials), shapes))
-        if record.state in (SweepState.PAUSED, SweepState.STOPPED):
-            self.take(ev.RetryTrials(sweep, (TrialState.STOPPED,), "resumed"))
+        self._forget(sweep, (TrialState.STOPPED,))
+        self.take(ev.SweepOpened(plan, tuple(trials), shapes, reopen=(TrialState.STOPPED,)))
 
     def _join(self) -> None:
         name = f"w{next(self.names)}"
@@ -380,8 +379,6 @@ class World:
         while True:
             self.say("driver killed; a new one starts")
             try:
-                for sweep in self.sweeps:
-                    self._forget(sweep, (TrialState.STOPPED,))
                 self._boot()
                 self._join()
                 return
@@ -395,8 +392,8 @@ class World:
             state = self.ledger.sweep(sweep).state
             if state in (SweepState.PAUSED, SweepState.STOPPED):
                 open_sweeps = True
-                self._forget(sweep, (TrialState.STOPPED,))
                 self.take(ev.ResumeSweep(sweep))
+                self._forget(sweep, (TrialState.STOPPED,))
                 self.take(ev.RetryTrials(sweep, (TrialState.STOPPED,), "resumed"))
             elif not state.terminal:
                 open_sweeps = True

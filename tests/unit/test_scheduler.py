@@ -134,8 +134,10 @@ def test_out_of_memory_of_one_row_fails_that_trial() -> None:
 def test_stop_waits_for_the_leg_in_flight_and_ends_every_trial() -> None:
     scheduler = Scheduler(wide)
     scheduler.handle(ev.WorkerJoined("w"))
-    [leg] = legs(suggest(scheduler, open_sweep(scheduler, requested=12)))
+    actions = suggest(scheduler, open_sweep(scheduler, requested=12))
+    [leg] = legs(actions)
     assert scheduler.handle(ev.StopSweep("a", "enough")) == []
+    assert suggest(scheduler, actions) == []  # the suggestions under way are written down, and not started
     actions = complete(scheduler, leg, [0])
     ends = {a.number: a.state for a in actions if isinstance(a, ev.EndTrial)}
     assert ends.pop(0) is TrialState.COMPLETE

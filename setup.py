@@ -1,0 +1,40 @@
+"""Builds models/native.cpp once per instruction set; a machine that cannot compile it installs without it."""
+
+import platform
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fvisibility=hidden"]
+SETS = {"models._native": []}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    SETS |= {"models._native_v3": ["-march=x86-64-v3"], "models._native_v4": ["-march=x86-64-v4"]}
+
+
+class BuildVariants(build_ext):
+    """Keeps the object files of the variants, which come from one source, apart."""
+
+    def build_extension(self, ext):
+        """Build one variant in a folder of its own."""
+        shared = self.build_temp
+        self.build_temp = f"{shared}/{ext.name}"
+        try:
+            super().build_extension(ext)
+        finally:
+            self.build_temp = shared
+
+
+setup(
+    cmdclass={"build_ext": BuildVariants},
+    ext_modules=[
+        Extension(
+            name,
+            ["models/native.cpp"],
+            depends=["models/native_simd.h", "models/native_gemm.h", "models/native_mlp.h"],
+            extra_compile_args=[*FLAGS, *flags, "-pthread"],
+            extra_link_args=["-pthread"],
+            optional=True,
+        )
+        for name, flags in SETS.items()
+    ],
+)

@@ -1,0 +1,185 @@
+"""What a sweep looks like in MLflow, before anything is written."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from dataclasses import replace
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+
+from search_spaces import ready_made
+from sweeper.ledger_memory import MemoryLedger
+from sweeper.records import EpochReport, SweepRecord, TrialRecord
+from sweeper.states import TrialState
+from sweeper.tracking_entries import MAX_KEY, MAX_PARAM, Progress, clean_key, spec_params, text, trial_entry
+from sweeper.tracking_run import sweep_view
+from sweeper.tracking_view import MAX_TAG_LENGTH, runs_url, view_tag, view_url
+from tests.ended_sweeps import BEGAN, end_trials, new_sweep, spec_of
+
+
+def ended(**sections: Any) -> tuple[SweepRecord, TrialRecord, list[EpochReport]]:
+    ledger = MemoryLedger()
+    sweep = new_sweep(ledger, spec_of(trials=2, **sections))
+    end_trials(ledger, sweep.sweep, [1])
+    return sweep, ledger.trial(sweep.sweep, 1), ledger.reports(sweep.sweep, 1)[1]
+
+
+def state_of(tag: str) -> dict[str, Any]:
+    packed = json.loads(tag)["state"]
+    assert packed.startswith("deflate;")
+    return dict(json.loads(zlib.decompress(base64.b64decode(packed.removeprefix("deflate;")))))
+
+
+def test_a_trial_becomes_a_run_with_sortable_name_tags_parameters_and_every_epoch() -> None:
+    sweep, trial, reports = ended()
+    entry = trial_entry(sweep, trial, reports)
+    assert entry.name == "trial-0001"
+    assert entry.status == "FINISHED"
+    assert entry.tags["sweep.id"] == sweep.sweep
+    assert (entry.tags["trial.number"], entry.tags["trial.state"], entry.tags["trial.attempts"]) == (
+        "1",
+        "complete",
+        "1",
+    )
+    assert entry.tags["trial.reason"] == "finished"
+    assert entry.params["hidden_layers"] == "[128,128]"
+    assert float(entry.params["learning_rate"]) == trial.params["learning_rate"]
+    assert entry.params["seed"] == "0"
+    losses = [point for point in entry.points if point.key == "val_loss"]
+    assert [point.step for point in losses] == list(range(20))
+    assert [point.value for point in losses] == [report.metrics["val_loss"] for report in reports]
+    last = {point.key: point.value for point in entry.points}
+    assert last["objective"] == last["val_loss"] == trial.value
+    assert last["best_val_loss"] == min(point.value for point in losses)
+    assert last["best_val_accuracy"] == max(report.metrics["val_accuracy"] for report in reports)
+    assert (last["epochs"], last["seconds"]) == (20, 1.5)
+
+
+def test_times_are_those_of_the_trial_and_do_not_change_from_one_writing_to_the_next() -> None:
+    sweep, trial, reports = ended()
+    entry = trial_entry(sweep, trial, reports)
+    assert (entry.started, entry.ended) == (round((BEGAN + 2) * 1000), round((BEGAN + 3.5) * 1000))
+    times = [point.timestamp for point in entry.points]
+    assert times == sorted(times)
+    assert entry.started < times[0] <= times[-1] == entry.ended
+    assert trial_entry(sweep, trial, reports) == entry
+
+
+@pytest.mark.parametrize(
+    ("state", "status"), [("complete", "FINISHED"), ("pruned", "KILLED"), ("failed", "FAILED"), ("stopped", "KILLED")]
+)
+def test_every_state_has_its_status_and_only_complete_trials_are_ranked(state: str, status: str) -> None:
+    sweep, trial, reports = ended()
+    entry = trial_entry(sweep, replace(trial, state=TrialState(state)), reports)
+    assert entry.status == status
+    assert ("objective" in {point.key for point in entry.points}) == (state == "complete")
+
+
+def test_values_that_are_no_numbers_are_left_out_of_the_curves() -> None:
+    sweep, trial, _ = ended()
+    reports = [EpochReport(0, {"val_loss": 1.0}), EpochReport(1, {"val_loss": float("nan")})]
+    entry = trial_entry(sweep, replace(trial, state=TrialState.FAILED, value=float("inf")), reports)
+    assert [point.value for point in entry.points if point.key == "val_loss"] == [1.0]
+
+
+def test_a_trial_that_never_started_is_shown_without_parameters() -> None:
+    ledger = MemoryLedger()
+    sweep = new_sweep(ledger, spec_of())
+    entry = trial_entry(sweep, replace(ledger.trial(sweep.sweep, 0), state=TrialState.STOPPED, ended_at=BEGAN), [])
+    assert (entry.started, entry.ended, entry.status) == (BEGAN * 1000, BEGAN * 1000, "KILLED")
+    assert set(entry.params) == {"seed"}
+
+
+@pytest.mark.parametrize(
+    "key", ["learning_rate", "a b", "per layer/0.weight", "größe", "x" * 400, "a?b=c", "../up", "", "/"]
+)
+def test_any_name_becomes_one_that_mlflow_takes(key: str) -> None:
+    cleaned = clean_key(key)
+    assert 0 < len(cleaned) <= MAX_KEY
+    assert cleaned.isascii()
+    assert ".." not in cleaned
+    assert not cleaned.startswith("/")
+    if key.replace("_", "").isalnum() and key.isascii() and len(key) <= MAX_KEY:
+        assert cleaned == key
+
+
+def test_two_long_names_stay_two_names() -> None:
+    assert clean_key("x" * 400 + "a") != clean_key("x" * 400 + "b")
+
+
+def test_a_long_value_is_cut_with_a_mark() -> None:
+    cut = text(list(range(5000)))
+    assert len(cut) == MAX_PARAM
+    assert cut.endswith("characters)")
+
+
+def test_the_parent_run_has_the_specs_settings_but_none_that_may_change() -> None:
+    sweep, _, _ = ended()
+    params = spec_params(sweep.spec)
+    assert params["dataset.name"] == "iris"
+    assert params["training.epochs"] == "20"
+    assert params["objective.metric"] == "val_loss"
+    assert params["space"] == "mlp"
+    assert "search.trials" not in params
+
+
+def test_progress_counts_trials_and_keeps_the_best_value() -> None:
+    progress = Progress(maximize=False)
+    trial = TrialRecord(0, TrialState.COMPLETE, value=2.0, ended_at=1.0)
+    worse = replace(trial, number=1, value=3.0)
+    failed = replace(trial, number=2, state=TrialState.FAILED, value=None)
+    points = [point for one in (trial, worse, failed) for point in progress.add(one)]
+    assert [(p.step, p.value) for p in points if p.key == "best_value"] == [(1, 2.0), (2, 2.0)]
+    assert [(p.step, p.value) for p in points if p.key == "trials_complete"] == [(1, 1.0), (2, 2.0)]
+    assert progress.add(worse) == []
+    retried = progress.add(replace(failed, state=TrialState.COMPLETE, value=1.0))
+    assert [(p.step, p.key, p.value) for p in retried] == [(3, "trials_complete", 3.0), (3, "best_value", 1.0)]
+
+
+def test_the_view_lists_the_best_trials_first_with_their_parameters_and_results() -> None:
+    sweep, _, _ = ended()
+    view = sweep_view(sweep, spec_of(), "classification", "parent-run", ())
+    tag = view_tag(view, created_at=BEGAN)
+    state = state_of(tag)
+    assert json.loads(tag)["name"] == f"demo ({sweep.sweep})"
+    assert state["searchFilter"] == "tags.`mlflow.parentRunId` = 'parent-run'"
+    assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`objective`", True)
+    assert "params.`momentum`" in state["selectedColumns"]
+    assert "params.`hidden_layers`" not in state["selectedColumns"]  # it is the same in all trials
+    charts = [chart for chart in state["compareRunCharts"] if not chart["deleted"]]
+    assert {chart["metricSectionId"] for chart in charts} == {one["uuid"] for one in state["compareRunSections"]}
+    [parallel] = [chart for chart in charts if chart["type"] == "PARALLEL"]
+    assert "momentum" not in parallel["selectedParams"]  # most trials have none
+    assert [c["xaxis"]["key"] for c in charts if c["type"] == "SCATTER"] == ["learning_rate", "weight_decay"]
+    lines = [chart["metricKey"] for chart in charts if chart["type"] == "LINE"]
+    assert lines == ["val_loss", "train_loss", "val_accuracy", "learning_rate", "grad_norm"]
+
+
+def test_a_maximised_metric_and_a_regression_have_their_own_view() -> None:
+    spec = spec_of(dataset={"name": "diabetes"}, objective={"metric": "val_rmse", "direction": "maximize"})
+    sweep = new_sweep(MemoryLedger(), spec)
+    state = state_of(view_tag(sweep_view(sweep, spec, "regression", "p", ()), BEGAN))
+    assert state["orderByAsc"] is False
+    assert "metrics.`val_rmse`" in state["selectedColumns"]
+    assert "metrics.`val_accuracy`" not in state["selectedColumns"]
+
+
+@pytest.mark.parametrize("space", [*ready_made()])
+def test_every_ready_made_space_has_a_view_that_fits_into_a_tag(space: str) -> None:
+    spec = spec_of(space=space)
+    view = sweep_view(new_sweep(MemoryLedger(), spec), spec, "classification", "0" * 32, ())
+    assert len(view_tag(view, BEGAN)) < MAX_TAG_LENGTH / 2
+
+
+def test_links_open_the_view_and_the_filtered_list() -> None:
+    link = view_url("http://localhost:5000/", "7", "sweep-1")
+    assert link.startswith("http://localhost:5000/#/experiments/7/runs?")
+    query = parse_qs(urlsplit("http://x/" + link.split("#")[1]).query)
+    assert query == {"viewStateShareKey": ["sweep-1"], "compareRunsMode": ["CHART"]}
+    plain = runs_url("http://localhost:5000", "7", "abc", "objective", maximize=True)
+    assert "tags.`mlflow.parentRunId` = 'abc'" in unquote(plain)
+    assert "orderByAsc=false" in plain
