@@ -83,7 +83,7 @@ def test_a_function_whose_file_changed_is_refused(functions):
         ("my_space.py:main", "Did you mean 'mine'"),
         ("my_spce.py:mine", "Did you mean 'my_space.py'"),
         ("my_space.py:wrong", "Did you mean 'learning_rate'"),
-        ("my_space.py:broken", "line 19: ZeroDivisionError"),
+        ("my_space.py:broken", "line 18: ZeroDivisionError"),
     ],
 )
 def test_a_wrong_function_space_is_refused_with_its_file(functions, reference, needle):
