@@ -44,7 +44,7 @@ class NativePath:
     name = "native"
 
     def __init__(
-        self, task: Task, batch_size: int, data: Data, sizes: tuple[int, ...], width: int, threads: int | None = None
+        self, task: Task, batch_size: int, data: Data, sizes: tuple[int, ...], width: int, *, threads: int | None = None
     ) -> None:
         library = load_library()
         if library is None:

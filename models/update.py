@@ -70,8 +70,8 @@ def coefficients(rows: Rows, active: Tensor, steps: int) -> Coefficients:
 
 def _powers(b: Tensor, t: Tensor, steps: int) -> Tensor:
     """``b^(t+1) .. b^(t+steps)`` as ``(S, A)``, by operations whose result does not depend on a row's position."""
-    start = torch.tensor([base**exponent for base, exponent in zip(b.tolist(), t.tolist(), strict=True)]).double()
-    return b.repeat(steps, 1).cumprod(dim=0) * start
+    starts = [base**exponent for base, exponent in zip(b.tolist(), t.tolist(), strict=True)]
+    return b.repeat(steps, 1).cumprod(dim=0) * torch.tensor(starts, dtype=b.dtype)
 
 
 def update_(theta: Tensor, d: Tensor, m: Tensor, v: Tensor, *, scratch: Tensor, c: Coefficients, step: int) -> None:

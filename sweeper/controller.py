@@ -333,7 +333,7 @@ class Controller:
         for worker, flight in list(self._legs.items()):
             late = now - flight.started
             if late > max(HANG_SECONDS, 20 * self._leg_times.get(worker, 0.0)):
-                        self._pool.replace(worker, f"no report for {late:.0f} s")
+                self._pool.replace(worker, f"no report for {late:.0f} s")
 
     def _request(self, sweep: str, kind: str, args: dict[str, Any]) -> None:
         self._emit("sweep.request", {"sweep": sweep, "kind": kind, **args})

@@ -196,7 +196,7 @@ Event = (
 
 @dataclass(frozen=True)
 class Ask:
-    """Suggest the trials ``numbers``, the study knowing exactly the results of trials 0..told-1 (None: of all ended)."""
+    """Suggest the trials ``numbers``, the study knowing the results of trials 0..told-1 (None: of all that ended)."""
 
     sweep: str
     numbers: tuple[int, ...]

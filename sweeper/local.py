@@ -58,7 +58,9 @@ def parse_workers(workers: str | int) -> str | int:
     except ValueError:
         number = 0
     if number < 1:
-        raise SpecError(f"{workers!r} is no number of workers", key="--workers", remedy="Use auto, inline, or 1 or more")
+        raise SpecError(
+            f"{workers!r} is no number of workers", key="--workers", remedy="Use auto, inline, or 1 or more"
+        )
     return number
 
 
@@ -169,9 +171,7 @@ def _study(spec: SweepSpec) -> Any:
     return Study(spec.space, spec.search, spec.objective.direction, batch=batch, window=window)
 
 
-def _drive(
-    start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, progress: Progress | None
-) -> SweepRecord:
+def _drive(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, progress: Progress | None) -> SweepRecord:
     """Run one sweep with everything in place, and leave ledger and MLflow complete."""
     from sweeper.tracking import Tracker
 

@@ -227,7 +227,7 @@ class Scheduler:
 
     def _end(self, name: str, ending: ChangeSweep, actions: list[Action]) -> None:
         sweep = self._sweeps.get(name)
-        if sweep is None or sweep.state is SweepState.PAUSED and ending.state is SweepState.PAUSED:
+        if sweep is None or (sweep.state is SweepState.PAUSED and ending.state is SweepState.PAUSED):
             return
         if sweep.state.terminal:
             return
@@ -390,9 +390,7 @@ class Scheduler:
         if worker.draining:
             self._give_back(worker, "the worker's node is leaving", False, actions)
 
-    def _apply(
-        self, worker: _Worker, sweep: _Sweep, trial: _Trial, outcome: Outcome, actions: list[Action]
-    ) -> None:
+    def _apply(self, worker: _Worker, sweep: _Sweep, trial: _Trial, outcome: Outcome, actions: list[Action]) -> None:
         trial.epochs = outcome.epochs
         if outcome.verdict is Verdict.CONTINUE:
             return

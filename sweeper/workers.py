@@ -161,7 +161,9 @@ class InlinePool:
 
 def describe(error: BaseException) -> str:
     """One line about an exception."""
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else 'no message'}"[:500]
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else 'no message'}"[
+        :500
+    ]
 
 
 class _Actor:

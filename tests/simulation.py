@@ -406,7 +406,9 @@ class World:
                 if not trial.state.terminal:
                     raise Violation(f"sweep {sweep} ended with trial {trial.number} {trial.state}")
                 epochs = [r.epoch for r in self.ledger.reports(sweep, trial.number).get(trial.number, [])]
-                if trial.state is TrialState.COMPLETE and epochs != list(range(shape_of(self.index[sweep], trial.number).epochs)):
+                if trial.state is TrialState.COMPLETE and epochs != list(
+                    range(shape_of(self.index[sweep], trial.number).epochs)
+                ):
                     raise Violation(f"trial {trial.number} has the epochs {epochs}")
                 if trial.attempt > 0 and self.shown.get((sweep, trial.number)) != str(trial.state):
                     raise Violation(f"MLflow shows trial {trial.number} as {self.shown.get((sweep, trial.number))}")

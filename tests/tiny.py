@@ -52,7 +52,13 @@ def history_error(got: History, wanted: History) -> float:
     return max(errors)
 
 
+def same_bits(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> bool:
+    """Whether two state dicts hold the same numbers, NaN in the same places."""
+    pairs = [(got[name], wanted[name]) for name in wanted]
+    return all(torch.allclose(a, b, rtol=0, atol=0, equal_nan=True) for a, b in pairs)
+
+
 def identical(got: History, wanted: History) -> bool:
     """Whether two histories agree bit for bit."""
-    same_weights = all(torch.equal(got.state_dict[n], wanted.state_dict[n]) for n in wanted.state_dict)
+    same_weights = same_bits(got.state_dict, wanted.state_dict)
     return curves(got) == curves(wanted) and got.divergence == wanted.divergence and same_weights

@@ -120,6 +120,6 @@ def test_clipping_scales_each_row_to_its_own_bound() -> None:
     net.load(rows, torch.arange(3), segments(torch.zeros(3, dtype=torch.int64)))
     x = torch.randn(4, 5, generator=generator, dtype=torch.float64).expand(3, 4, 5)
     _, dz = loss_and_gradient(net.forward(x), torch.zeros(3, 4, dtype=torch.int64), "classification")
-    norm = net.backward(dz, torch.tensor([[0.01], [1e6], [torch.inf]]).double())
+    norm = net.backward(dz, torch.tensor([[0.01], [1e6], [torch.inf]], dtype=torch.float64))
     assert norm[0] > 0.01
     torch.testing.assert_close(net.d.norm(dim=1), torch.stack([0.01 * norm[0] / (norm[0] + 1e-6), norm[1], norm[2]]))

@@ -25,7 +25,7 @@ def test_every_row_follows_its_own_torch_scheduler(config: PlateauConfig) -> Non
     trials = [TrialConfig(learning_rate=0.1 * 0.5**row, hidden_layers=(), optimizer="sgd") for row in range(width)]
     optimizers = [make_optimizer(trial, build_mlp(trial, 1, 1, 0)) for trial in trials]
     schedulers = [make_scheduler(TrainConfig(plateau=config), optimizer) for optimizer in optimizers]
-    plateau, rates = Plateau.empty(config, width), torch.tensor([trial.learning_rate for trial in trials]).double()
+    plateau, rates = Plateau.empty(config, width), torch.tensor([t.learning_rate for t in trials], dtype=torch.float64)
 
     for epoch in range(40):
         active = torch.arange(width) if epoch % 3 else torch.tensor([4, 1])  # rows step at different epochs
@@ -43,7 +43,7 @@ def test_every_row_follows_its_own_torch_scheduler(config: PlateauConfig) -> Non
 
 def test_a_cleared_slot_forgets() -> None:
     plateau, one = Plateau.empty(PlateauConfig(patience=0), 2), torch.tensor([1])
-    rate = torch.tensor([0.1]).double()
+    rate = torch.tensor([0.1], dtype=torch.float64)
     plateau.step(one, torch.tensor([1.0]).double(), rate)
     plateau.clear(1)
     assert plateau.step(one, torch.tensor([5.0]).double(), rate).item() == 0.1

@@ -1,0 +1,383 @@
+"""The tracker against real MLflow: an SQLite store in a temporary home, and a real server over HTTP."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeper.ledger_memory import MemoryLedger
+from sweeper.ledger_protocol import Ledger
+from sweeper.records import Reopened, SweepChanged, SweepRecord
+from sweeper.settings import Settings
+from sweeper.spec import SweepSpec
+from sweeper.states import SweepState, TrialState
+from sweeper.tracking import Tracker, delete_runs
+from sweeper.tracking_entries import ATTEMPTS, NUMBER, PARENT, STATE, trial_entry
+from sweeper.tracking_store import Store, resolve_uri
+from sweeper.tracking_template import dump_schema, make_database
+from sweeper.tracking_ui import UiServer, _free_port, serve_ui
+from tests.ended_sweeps import BEGAN, EPOCHS, REASONS, TableStub, end_trials, new_sweep, spec_of
+
+PATIENCE = 120.0
+STATES = {1: TrialState.PRUNED, 2: TrialState.FAILED, 3: TrialState.STOPPED}
+
+
+class Told(list[tuple[str, dict[str, Any]]]):
+    """What a tracker said, in order."""
+
+    def __call__(self, action: str, fields: Mapping[str, Any]) -> None:
+        self.append((action, dict(fields)))
+
+    @property
+    def actions(self) -> list[str]:
+        return [action for action, _ in self]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home")
+
+
+def tracker_of(settings: Settings, ledger: Ledger, sweep: str, spec: SweepSpec, told: Told | None = None) -> Tracker:
+    tracker = Tracker(settings, ledger.sweep(sweep), spec, TableStub(), ledger, told if told is not None else Told())
+    tracker.start()
+    return tracker
+
+
+def track(
+    settings: Settings, ledger: Ledger, sweep: str, spec: SweepSpec, told: Told | None = None, end: bool = False
+) -> list[int]:
+    """Everything that the ledger has and MLflow has not is written by a new tracker; returns what is left."""
+    tracker = tracker_of(settings, ledger, sweep, spec, told)
+    if end:
+        ledger.commit(sweep, [SweepChanged(state=SweepState.COMPLETE, at=BEGAN + 100)])
+    tracker.sweep_ended(ledger.sweep(sweep), ledger.trials(sweep))
+    try:
+        return tracker.flush(PATIENCE)
+    finally:
+        tracker.close()
+
+
+def client_of(settings: Settings) -> Any:
+    return Store(settings.mlflow_tracking_uri, settings.home).client
+
+
+def children(client: Any, sweep: SweepRecord) -> dict[int, Any]:
+    """The active child runs by trial number; fails when a trial has two."""
+    where = f"tags.`{PARENT}` = '{sweep.mlflow_run_id}'"
+    found = client.search_runs([sweep.mlflow_experiment_id], where, max_results=5000)
+    numbers = [int(run.data.tags[NUMBER]) for run in found]
+    assert len(numbers) == len(set(numbers))
+    return dict(zip(numbers, found, strict=True))
+
+
+def test_every_trial_is_one_child_run_with_its_state_parameters_curves_and_times(settings: Settings) -> None:
+    ledger, spec = MemoryLedger(), spec_of()
+    sweep = new_sweep(ledger, spec).sweep
+    end_trials(ledger, sweep, range(4), STATES)
+    assert track(settings, ledger, sweep, spec, end=True) == []
+    record, client = ledger.sweep(sweep), client_of(settings)
+    runs = children(client, record)
+    assert {number: run.info.status for number, run in runs.items()} == {
+        0: "FINISHED",
+        1: "KILLED",
+        2: "FAILED",
+        3: "KILLED",
+    }
+    for trial in ledger.trials(sweep):
+        run = runs[trial.number]
+        assert (trial.mlflow_run_id, trial.tracked_state) == (run.info.run_id, trial.state)
+        assert run.info.run_name == f"trial-{trial.number:04d}"
+        assert run.data.tags[STATE] == trial.state
+        assert run.data.tags["trial.reason"] == REASONS[trial.state]
+        assert run.data.params["optimizer"] == trial.params["optimizer"]
+        assert (run.info.start_time, run.info.end_time) == (trial.started_at * 1000, trial.ended_at * 1000)
+    history = client.get_metric_history(runs[0].info.run_id, "val_loss")
+    reports = ledger.reports(sweep, 0)[0]
+    assert [(m.step, m.value) for m in history] == [(r.epoch, r.metrics["val_loss"]) for r in reports]
+    assert runs[0].data.metrics["objective"] == ledger.trial(sweep, 0).value
+
+
+def test_the_parent_run_has_spec_table_counts_and_final_state(settings: Settings) -> None:
+    ledger, spec = MemoryLedger(), spec_of(tracking={"experiment": "mine"})
+    sweep = new_sweep(ledger, spec).sweep
+    end_trials(ledger, sweep, range(4), STATES)
+    track(settings, ledger, sweep, spec, end=True)
+    record, client = ledger.sweep(sweep), client_of(settings)
+    parent = client.get_run(record.mlflow_run_id)
+    assert client.get_experiment(record.mlflow_experiment_id).name == "mine"
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params["objective.metric"] == "val_loss"
+    assert parent.data.metrics["trials_complete"] == parent.data.metrics["trials_failed"] == 1
+    assert parent.data.metrics["best_value"] == ledger.trial(sweep, 0).value
+    assert {file.path for file in client.list_artifacts(parent.info.run_id)} >= {
+        "sweep.yaml",
+        "trials.json",
+        "trials.csv",
+    }
+    table = client.load_table(record.mlflow_experiment_id, "trials.json", [parent.info.run_id])
+    assert list(table["number"]) == [0, 1, 2, 3]
+    assert list(table["mlflow_run_id"]) == [trial.mlflow_run_id for trial in ledger.trials(sweep)]
+    assert str(settings.home) in parent.info.artifact_uri
+
+
+def test_two_sweeps_share_an_experiment_that_was_deleted_in_between(settings: Settings) -> None:
+    ledger, spec = MemoryLedger(), spec_of(trials=1)
+    first, second = new_sweep(ledger, spec).sweep, new_sweep(ledger, spec).sweep
+    track(settings, ledger, first, spec)
+    client_of(settings).delete_experiment(ledger.sweep(first).mlflow_experiment_id)
+    end_trials(ledger, second, [0])
+    assert track(settings, ledger, second, spec) == []
+    assert ledger.sweep(first).mlflow_experiment_id == ledger.sweep(second).mlflow_experiment_id
+    assert len(children(client_of(settings), ledger.sweep(second))) == 1
+
+
+def test_trials_that_end_while_the_sweep_runs_appear_without_being_asked_for(settings: Settings) -> None:
+    ledger, spec = MemoryLedger(), spec_of()
+    sweep = new_sweep(ledger, spec).sweep
+    tracker = tracker_of(settings, ledger, sweep, spec)
+    for number in range(3):
+        end_trials(ledger, sweep, [number])
+        tracker.trial_ended(ledger.trial(sweep, number), ledger.reports(sweep, number)[number])
+    assert tracker.flush(PATIENCE) == []
+    assert sorted(children(client_of(settings), ledger.sweep(sweep))) == [0, 1, 2]
+    assert client_of(settings).get_run(ledger.sweep(sweep).mlflow_run_id).info.status == "RUNNING"
+    tracker.close()
+
+
+def test_a_half_written_run_is_completed_and_no_value_is_there_twice(settings: Settings) -> None:
+    """As after a kill -9 between the calls of one trial: the run exists, with some of its metrics."""
+    ledger, spec = MemoryLedger(), spec_of()
+    sweep = new_sweep(ledger, spec).sweep
+    track(settings, ledger, sweep, spec)
+    end_trials(ledger, sweep, range(2))
+    store, record = Store(None, settings.home), ledger.sweep(sweep)
+    for number, written in ((0, 0), (1, 30)):
+        entry = trial_entry(record, ledger.trial(sweep, number), ledger.reports(sweep, number)[number])
+        tags = {**entry.tags, PARENT: record.mlflow_run_id}
+        run = store.client.create_run(record.mlflow_experiment_id, entry.started, tags, entry.name)
+        store.log(run.info.run_id, entry.points[:written], dict(list(entry.params.items())[:written]))
+    assert track(settings, ledger, sweep, spec) == []
+    for run in children(store.client, record).values():
+        assert run.info.status == "FINISHED"
+        assert "learning_rate" in run.data.params
+        for metric in ("train_loss", "val_loss", "learning_rate"):
+            assert len(store.client.get_metric_history(run.info.run_id, metric)) == EPOCHS
+
+
+def test_a_finished_run_that_the_ledger_was_not_told_of_is_found_again(settings: Settings) -> None:
+    """As after a kill -9 between MLflow's last call and the ledger's commit."""
+    ledger, spec = MemoryLedger(), spec_of()
+    sweep = new_sweep(ledger, spec).sweep
+    end_trials(ledger, sweep, range(4))
+    track(settings, ledger, sweep, spec)
+    before = {number: run.info.run_id for number, run in children(client_of(settings), ledger.sweep(sweep)).items()}
+    forgetful = MemoryLedger()
+    forgetful._sweeps = {sweep: ledger._sweeps[sweep]}
+    for row in forgetful._sweeps[sweep].trials.values():
+        row.mlflow_run_id = row.tracked_state = None
+    assert track(settings, forgetful, sweep, spec) == []
+    assert {trial.number: trial.mlflow_run_id for trial in forgetful.trials(sweep)} == before
+    assert len(children(client_of(settings), ledger.sweep(sweep))) == 4
+
+
+def test_a_retried_trial_shows_its_new_end_and_the_old_run_is_gone(settings: Settings) -> None:
+    ledger, spec = MemoryLedger(), spec_of()
+    sweep = new_sweep(ledger, spec).sweep
+    end_trials(ledger, sweep, range(4), {2: TrialState.FAILED})
+    track(settings, ledger, sweep, spec)
+    old = ledger.trial(sweep, 2).mlflow_run_id
+    assert not ledger.commit(sweep, [Reopened(2, "retried by the user")])
+    end_trials(ledger, sweep, [2])
+    assert track(settings, ledger, sweep, spec) == []
+    client, record = client_of(settings), ledger.sweep(sweep)
+    run = children(client, record)[2]
+    assert (run.info.status, run.data.tags[STATE], run.data.tags[ATTEMPTS]) == ("FINISHED", "complete", "2")
+    assert ledger.trial(sweep, 2).mlflow_run_id == run.info.run_id != old
+    assert client.get_run(old).info.lifecycle_stage == "deleted"
+
+
+def test_of_two_runs_of_one_trial_one_is_left(settings: Settings) -> None:
+    ledger, spec = MemoryLedger(), spec_of(trials=1)
+    sweep = new_sweep(ledger, spec).sweep
+    end_trials(ledger, sweep, [0])
+    track(settings, ledger, sweep, spec)
+    store, record = Store(None, settings.home), ledger.sweep(sweep)
+    tags = {PARENT: record.mlflow_run_id, NUMBER: "0"}
+    store.client.create_run(record.mlflow_experiment_id, 1, tags, "trial-0000")
+    track(settings, ledger, sweep, spec)
+    assert children(store.client, record)[0].info.run_id == ledger.trial(sweep, 0).mlflow_run_id
+
+
+def test_a_trial_that_mlflow_refuses_is_named_and_does_not_stop_the_others(settings: Settings) -> None:
+    ledger, spec, told = MemoryLedger(), spec_of(), Told()
+    sweep = new_sweep(ledger, spec).sweep
+    track(settings, ledger, sweep, spec)
+    end_trials(ledger, sweep, range(4))
+    store, record = Store(None, settings.home), ledger.sweep(sweep)
+    entry = trial_entry(record, ledger.trial(sweep, 1), ledger.reports(sweep, 1)[1])
+    run = store.client.create_run(record.mlflow_experiment_id, 1, {**entry.tags, PARENT: record.mlflow_run_id}, "x")
+    store.client.log_param(run.info.run_id, "optimizer", "another")  # MLflow lets no parameter change
+    assert track(settings, ledger, sweep, spec, told) == [1]
+    assert {n for n, run in children(store.client, record).items() if run.info.status == "FINISHED"} == {0, 2, 3}
+    [refusal] = [fields for action, fields in told if action == "tracker.refused"]
+    assert refusal["what"] == "trial 1"
+    assert "optimizer" in refusal["reason"]
+
+
+def test_a_deleted_sweep_is_gone_from_mlflow(settings: Settings) -> None:
+    ledger, spec = MemoryLedger(), spec_of()
+    sweep = new_sweep(ledger, spec).sweep
+    end_trials(ledger, sweep, range(4))
+    track(settings, ledger, sweep, spec)
+    record = ledger.sweep(sweep)
+    delete_runs(settings, record)
+    client = client_of(settings)
+    assert client.search_runs([record.mlflow_experiment_id]) == []
+    assert not [key for key in client.get_experiment(record.mlflow_experiment_id).tags if "sharedViewState" in key]
+
+
+def test_nothing_is_printed(settings: Settings, capfd: pytest.CaptureFixture[str]) -> None:
+    ledger, spec = MemoryLedger(), spec_of(trials=1)
+    sweep = new_sweep(ledger, spec).sweep
+    end_trials(ledger, sweep, [0])
+    track(settings, ledger, sweep, spec, end=True)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_new_database_is_made_once_when_several_ask_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "home" / "mlflow.db"
+    made: list[bool] = []
+    threads = [threading.Thread(target=lambda: made.append(make_database(path))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert any(made)
+    assert [file.name for file in path.parent.iterdir()] == ["mlflow.db"]
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+@pytest.mark.slow
+def test_the_kept_schema_is_what_the_installed_mlflow_migrates_to(tmp_path: Path) -> None:
+    from sweeper.tracking_template import SCHEMA
+
+    Store(f"sqlite:///{tmp_path / 'migrated.db'}", tmp_path)
+    remedy = "MLflow has changed: run python -m sweeper.tracking_template on a database it has just made"
+    assert SCHEMA.read_text(encoding="utf-8") == dump_schema(tmp_path / "migrated.db"), remedy
+
+
+# Over HTTP
+
+
+@pytest.fixture(scope="module")
+def server_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return _free_port("127.0.0.1", 0)
+
+
+@pytest.fixture(scope="module")
+def remote(server_home: Path, port: int) -> Settings:
+    """Settings of a user whose MLflow is a server; nobody has started it yet."""
+    return Settings(home=server_home / "user", mlflow_tracking_uri=f"http://127.0.0.1:{port}")
+
+
+@pytest.fixture(scope="module")
+def server(server_home: Path, port: int) -> Iterator[UiServer]:
+    running = serve_ui(None, server_home, port=port)
+    yield running
+    running.close()
+
+
+@pytest.mark.slow
+def test_what_ends_while_the_server_is_down_is_written_by_the_next_tracker(
+    remote: Settings, request: pytest.FixtureRequest
+) -> None:
+    ledger, spec, told = MemoryLedger(), spec_of(name="down"), Told()
+    sweep = new_sweep(ledger, spec).sweep
+    end_trials(ledger, sweep, range(4), STATES)
+    began = time.monotonic()
+    tracker = tracker_of(remote, ledger, sweep, spec, told)
+    for trial in ledger.trials(sweep):
+        tracker.trial_ended(trial, ledger.reports(sweep, trial.number)[trial.number])
+    assert tracker.flush(PATIENCE) == [0, 1, 2, 3]
+    tracker.close()
+    assert time.monotonic() - began < PATIENCE / 2  # it does not wait for a server that refuses connections
+    assert told.actions == ["tracker.down"]
+    server: UiServer = request.getfixturevalue("server")
+    assert track(remote, ledger, sweep, spec, end=True) == []
+    client, record = client_of(remote), ledger.sweep(sweep)
+    statuses = {number: run.info.status for number, run in children(client, record).items()}
+    assert statuses == {0: "FINISHED", 1: "KILLED", 2: "FAILED", 3: "KILLED"}
+    assert client.get_run(record.mlflow_run_id).info.status == "FINISHED"
+    assert serve_ui(server.url, remote.home) == UiServer(server.url)  # a server needs no server
+
+
+@pytest.mark.slow
+def test_a_server_shows_the_same_as_a_database(remote: Settings, server: UiServer) -> None:
+    ledger, spec = MemoryLedger(), spec_of(name="remote")
+    sweep = new_sweep(ledger, spec).sweep
+    end_trials(ledger, sweep, range(4), STATES)
+    assert track(remote, ledger, sweep, spec, end=True) == []
+    record, client = ledger.sweep(sweep), client_of(remote)
+    for number, run in children(client, record).items():
+        entry = trial_entry(record, ledger.trial(sweep, number), ledger.reports(sweep, number)[number])
+        assert run.data.params == entry.params
+        assert entry.tags.items() <= run.data.tags.items()
+        assert run.data.metrics == pytest.approx({point.key: point.value for point in entry.points})
+    artifacts = {file.path for file in client.list_artifacts(record.mlflow_run_id)}
+    assert artifacts >= {"sweep.yaml", "trials.json", "trials.csv"}
+
+
+@pytest.mark.slow
+def test_the_ui_takes_the_next_port_when_one_is_taken_and_ends_with_its_children(tmp_path: Path, port: int) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        first = taken.getsockname()[1]
+        running = serve_ui(None, tmp_path, port=first)
+        assert not running.url.endswith(f":{first}")
+    assert running.process is not None
+    group = running.process.pid
+    running.close()
+    assert not [p for p in Path("/proc").iterdir() if p.name.isdigit() and _group(p) == group]
+
+
+def _group(process: Path) -> int | None:
+    try:
+        return int((process / "stat").read_text().rsplit(")", 1)[1].split()[2])
+    except OSError:
+        return None
+
+
+@pytest.mark.slow
+def test_three_hundred_trials_are_written_at_a_bounded_cost(settings: Settings) -> None:
+    """48 ms of CPU per trial is the budget on an idle machine; the bound leaves room for a busy one."""
+    ledger, spec, trials = MemoryLedger(), spec_of(trials=300), 300
+    sweep = new_sweep(ledger, spec).sweep
+    track(settings, ledger, sweep, spec)
+    end_trials(ledger, sweep, range(trials))
+    tracker = tracker_of(settings, ledger, sweep, spec)
+    cpu = time.process_time()
+    assert tracker.flush(PATIENCE) == []
+    spent = (time.process_time() - cpu) / trials
+    tracker.close()
+    print(json.dumps({"cpu_ms_per_trial": round(1000 * spent, 1), "uri": resolve_uri(None, settings.home)}))
+    assert len(children(client_of(settings), ledger.sweep(sweep))) == trials
+    assert spent < 0.15
