@@ -33,8 +33,8 @@ class LegOrder:
     """Everything one leg needs. Training stops at ``epochs`` more epochs per row or after ``seconds``, whichever first.
 
     ``units`` are factors that turn a metric of the normalised target into the user's units. Weights come back with a
-    finished trial only when its ``metric`` beats ``keep_better_than`` (None: any does); ``export`` asks for the state of
-    the rows that go on, for a checkpoint.
+    finished trial only when its ``metric`` beats ``keep_better_than`` (None: any does); ``export`` asks for the state
+    of the rows that go on, for a checkpoint.
     """
 
     leg: int

@@ -51,7 +51,7 @@ class Tracker:
     of ``tracker.down`` and ``tracker.up``, and of ``tracker.refused`` when MLflow refuses something for good.
     """
 
-    def __init__(  # noqa: PLR0917 - the parts of one sweep, as every collaborator of it takes them
+    def __init__(
         self,
         settings: Settings,
         sweep: SweepRecord,
