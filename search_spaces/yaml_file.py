@@ -2,7 +2,7 @@
 
 Scalars follow the YAML 1.2 core schema, so ``1e-4`` is a number and ``no`` and ``2020-01-01`` are text. Refused: more
 than 1 MB, repeated keys, keys that are not text, tags other than the plain ones, several documents, nesting deeper than
-50 levels, and more than 20,000 values once aliases are expanded.
+50 levels, and more than 5,000 values once aliases are expanded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import yaml
 
 MAX_BYTES = 1_000_000
-MAX_VALUES = 20_000
+MAX_VALUES = 5_000
 MAX_DEPTH = 50
 
 _TAG = "tag:yaml.org,2002:"

@@ -41,7 +41,7 @@ def test_scalars_follow_yaml_1_2(text, value):
         ('"\\ud800"', "not text"),
         ("x: " + "9" * 5000, "is not a valid int"),
         ("a" * 1_000_001, "larger than 1 MB"),
-        ("[" + "1," * 30_000 + "]", "more than 20,000 values"),
+        ("[" + "1," * 6_000 + "]", "more than 5,000 values"),
     ],
 )
 def test_a_hostile_text_is_refused(text, needle):
@@ -53,7 +53,7 @@ def test_a_hostile_text_is_refused(text, needle):
 def test_an_alias_bomb_is_refused():
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
-    with pytest.raises(ReadError, match=r"more than 20,000 values"):
+    with pytest.raises(ReadError, match=r"more than 5,000 values"):
         parse_yaml("\n".join(lines))
 
 
@@ -64,7 +64,7 @@ def test_a_plain_alias_is_read():
 @pytest.mark.parametrize(
     ("text", "needle"),
     [('{"a": 1, "a": 2}', "written twice"), ("{", "not valid JSON (line 1"), ("[" * 5000, "not valid JSON"),
-     ("[" * 100 + "]" * 100, "nested deeper"), ('"\\ud800"', "not text"), ("[" + "1," * 30_000 + "1]", "20,000")],
+     ("[" * 100 + "]" * 100, "nested deeper"), ('"\\ud800"', "not text"), ("[" + "1," * 6_000 + "1]", "5,000")],
 )  # fmt: skip
 def test_a_hostile_json_text_is_refused(text, needle):
     with pytest.raises(ReadError) as caught:

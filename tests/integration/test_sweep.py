@@ -1,0 +1,172 @@
+"""Whole sweeps on real data through the Python API and the command line: ledger, study, workers and MLflow together."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sweeper
+from sweeper import cli
+
+SPACE: dict[str, Any] = {
+    "learning_rate": {"float": [1e-3, 1e-1], "log": True},
+    "optimizer": {"choice": ["sgd", "adam"]},
+    "activation": {"choice": ["relu", "tanh"]},
+    "hidden_layers": [8],
+}
+SPEC: dict[str, Any] = {
+    "name": "small",
+    "dataset": {"name": "iris"},
+    "space": SPACE,
+    "training": {"epochs": 3},
+    "search": {"trials": 12, "seed": 3},
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(autouse=True)
+def environment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWEEPER_HOME", str(home))
+    for name in ("MLFLOW_TRACKING_URI", "SWEEPER_DATABASE_URL", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def result(home: Path) -> sweeper.Result:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SWEEPER_HOME", str(home))
+        return sweeper.run(SPEC, workers="inline")
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    """Run one command of the line in this process; its exit code."""
+    monkeypatch.setattr(sys, "argv", ["sweeper", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+        sys.exit(0)
+    return int(ended.value.code or 0)
+
+
+def test_every_requested_trial_ends_once(result: sweeper.Result) -> None:
+    assert list(result.trials["number"]) == list(range(12))
+    assert set(result.trials["state"]) <= {"complete", "failed"}
+    assert (result.trials["reason"] != "").all()
+
+
+def test_the_best_trial_has_the_lowest_loss(result: sweeper.Result) -> None:
+    best = result.best
+    assert best is not None
+    assert best["value"] == result.trials["value"].min()
+    assert best["metrics"]["val_loss"] == best["value"]
+
+
+def test_mlflow_shows_every_trial_with_its_state_and_value(result: sweeper.Result) -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient(result.summary["mlflow"]["tracking_uri"])
+    parent = client.get_run(result.summary["mlflow"]["run_id"])
+    children = client.search_runs(
+        [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'", max_results=100
+    )
+    shown = {int(run.data.tags["trial.number"]): run for run in children}
+    status = {"complete": "FINISHED", "failed": "FAILED"}
+    assert sorted(shown) == list(range(12))
+    for row in result.trials.itertuples():
+        run = shown[row.number]
+        assert run.info.run_id == row.mlflow_run_id
+        assert run.info.status == status[row.state]
+        assert run.data.metrics["val_loss"] == pytest.approx(row.metrics_val_loss)
+
+
+def test_a_trial_equals_the_plain_pytorch_run(result: sweeper.Result) -> None:
+    from models import train_solo
+    from sweeper.local import load
+    from sweeper.spec import load_spec
+
+    spec = load_spec(SPEC)
+    dataset, best = load(spec), result.best
+    assert best is not None
+    config = spec.trial_config(best["params"])
+    history = train_solo(config, spec.train_config(dataset.task, best["params"]), dataset.tensors(), 3)
+    assert history.val_loss[-1] == pytest.approx(best["value"], rel=1e-3)
+
+
+def test_the_same_seed_gives_the_same_trials_and_values(result: sweeper.Result) -> None:
+    again = sweeper.run(SPEC, workers="inline")
+    ignored = ["mlflow_run_id", "seconds"]
+    first, second = result.trials.drop(columns=ignored), again.trials.drop(columns=ignored)
+    assert first.to_json() == second.to_json()
+
+
+def test_the_command_line_answers_as_the_contract_says(
+    result: sweeper.Result, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answer(*words: str) -> Any:
+        assert command(monkeypatch, *words) == 0
+        return json.loads(capsys.readouterr().out)
+
+    trials = answer("trials", result.sweep, "--json")
+    keys = "number state reason value attempts epochs params metrics mlflow_run_id seconds".split()
+    assert trials["sweep"] == result.sweep
+    assert list(trials["trials"][0]) == keys
+    listed = answer("list", "--json")["sweeps"]
+    assert result.sweep in [row["sweep"] for row in listed]
+    assert list(listed[0]) == "sweep name state requested complete pruned failed stopped".split()
+    assert answer("best", "small", "-k", "3", "--json")["best"][0]["value"] == result.best["value"]  # type: ignore[index]
+    assert answer("why", result.sweep, "0", "--json")["history"][0]["outcome"]
+    assert answer("status", result.sweep, "--json")["state"] == "complete"
+    assert answer("resume", result.sweep, "--workers", "inline", "--json")["complete"] == len(
+        [t for t in trials["trials"] if t["state"] == "complete"]
+    )
+
+
+def test_an_unknown_sweep_is_exit_code_4(monkeypatch: pytest.MonkeyPatch, result: sweeper.Result) -> None:
+    assert command(monkeypatch, "status", "nosuchsweep") == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--dataset", "digitz"], "digits"),
+        (["--dataset", "iris", "--set", "training.epoch=3"], "epochs"),
+        (["--dataset", "iris", "--set", "search.trials=0"], "search.trials"),
+        (["--dataset", "iris", "--set", "objective.metric=val_rmse"], "val_accuracy"),
+        (["--dataset", "iris", "--workers", "none"], "--workers"),
+        (["--dataset", "nosuch.csv", "--set", "dataset.target=label"], "nosuch.csv"),
+    ],
+)
+def test_bad_input_is_exit_code_2_and_writes_nothing(
+    words: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("SWEEPER_HOME", str(tmp_path / "fresh"))
+    assert command(monkeypatch, "run", *words, *(["--workers", "inline"] if "--workers" not in words else [])) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "fresh" / "ledger.db").exists()
+
+
+def test_a_space_in_which_every_trial_diverges_is_exit_code_3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = {"learning_rate": 1e30, "optimizer": "sgd", "activation": "relu", "hidden_layers": [8]}
+    spec = tmp_path / "sweep.json"
+    training = {"epochs": 3, "clip_norm": None}
+    data = {"dataset": {"name": "iris"}, "space": space, "training": training, "search": {"trials": 3}}
+    spec.write_text(json.dumps(data))
+    assert command(monkeypatch, "run", str(spec), "--workers", "inline", "--json") == 3
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["failed"] == 3
+    assert summary["best"] is None
