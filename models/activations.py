@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,10 +15,32 @@ aten = torch.ops.aten
 
 
 class Activation(NamedTuple):
-    """``forward(z, h)`` writes h = act(z), ``backward(dh, z, h, dz)`` writes dz = dh * act'(z); all of one shape."""
+    """``forward(z, h)`` writes h = act(z), ``backward(dh, z, h, dz)`` writes dz = dh * act'(z); all of one shape.
+
+    ``backward`` may overwrite h.
+    """
 
     forward: Callable[[Tensor, Tensor], object]
     backward: Callable[[Tensor, Tensor, Tensor, Tensor], object]
+
+
+# gelu is spelt out: torch's own may run in oneDNN, which does not reliably write an ``out`` with gaps between rows
+
+
+def gelu(z: Tensor, h: Tensor) -> None:
+    """h = z Phi(z), with the normal distribution function Phi."""
+    normal_cdf(z, h).mul_(z)
+
+
+def gelu_backward(dh: Tensor, z: Tensor, h: Tensor, dz: Tensor) -> None:
+    """act' = Phi(z) + z phi(z), with phi(z) = exp(-z^2 / 2) / sqrt(2 pi)."""
+    torch.mul(z, z, out=h).mul_(-0.5).exp_().mul_(z).mul_(1.0 / math.sqrt(2.0 * math.pi))
+    normal_cdf(z, dz).add_(h).mul_(dh)
+
+
+def normal_cdf(z: Tensor, out: Tensor) -> Tensor:
+    """Write Phi(z) = (1 + erf(z / sqrt 2)) / 2 to ``out`` and return it."""
+    return torch.mul(z, math.sqrt(0.5), out=out).erf_().add_(1.0).mul_(0.5)
 
 
 KERNELS: dict[str, Activation] = {
