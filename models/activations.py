@@ -69,11 +69,7 @@ KERNELS: dict[str, Activation] = {
         lambda z, h: aten.elu.out(z, out=h),
         lambda dh, z, h, dz: aten.elu_backward.grad_input(dh, 1.0, 1.0, 1.0, True, h, grad_input=dz),
     ),
-    # h = z Phi(z), act' = Phi(z) + z phi(z)
-    "gelu": Activation(
-        lambda z, h: aten.gelu.out(z, out=h),
-        lambda dh, z, h, dz: aten.gelu_backward.grad_input(dh, z, grad_input=dz),
-    ),
+    "gelu": Activation(gelu, gelu_backward),
     # h = z s(z) with the sigmoid s, act' = s(z) (1 + z (1 - s(z)))
     "silu": Activation(
         lambda z, h: aten.silu.out(z, out=h),

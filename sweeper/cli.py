@@ -231,23 +231,23 @@ def _end(summary: dict[str, Any]) -> None:
 
 def main() -> None:
     """Entry point: every error becomes one message and an exit code; a traceback goes to a file."""
-    import click
-
+    usage_error = typer.BadParameter.__mro__[2]  # typer carries a click of its own; this is its ClickException
+    assert usage_error.__name__ == "ClickException"
     try:
         app(standalone_mode=False)
     except SweeperError as error:
         print(f"sweeper: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show(sys.stderr)
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("sweeper: interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
     except Exception as error:
+        if isinstance(error, usage_error):
+            error.show(sys.stderr)
+            sys.exit(error.exit_code)
         sys.exit(_internal_error(error))
 
 

@@ -99,7 +99,7 @@ def retry(ref: str, workers: str, as_json: bool) -> dict[str, Any]:
     """Reopen the failed trials, here or in the controller that runs the sweep."""
     ledger, _ = _ledger()
     record = ledger.sweep(ref)
-    failed = ledger.trials(record.sweep, TrialState.FAILED)
+    failed = ledger.trials(record.sweep, state=TrialState.FAILED)
     if ledger.lease(record.sweep) is not None:
         ledger.request(record.sweep, "retry")
         raise SweepBusy(f"sweep {record.sweep} is running: its controller was asked to run {len(failed)} trials again")
@@ -207,7 +207,7 @@ def list_trials(ref: str, state: str | None, sort: str | None, csv: bool, as_jso
     record = ledger.sweep(ref)
     if state is not None and state not in set(TrialState):
         raise SpecError(f"{state!r} is no state", key="--state", remedy=nearest(state, TrialState))
-    found = ledger.trials(record.sweep, TrialState(state) if state else None, sort)
+    found = ledger.trials(record.sweep, state=TrialState(state) if state else None, sort=sort)
     if as_json:
         print(json.dumps({"sweep": record.sweep, "trials": [trial_row(trial) for trial in found]}))
     elif csv:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sweeper.tracking import Tracker
 
 Progress = Callable[[SweepRecord], "ProgressSink"]
-SETTLE_SECONDS = 60.0  # how long a finished sweep waits for MLflow to take the last trials
+SETTLE_SECONDS = 600.0  # how long a finished sweep waits for an MLflow that answers to take the last trials
 INTERRUPT_SECONDS = 10.0  # the same after Ctrl-C
 
 
