@@ -70,7 +70,7 @@ class Tracker:
         self._settled = time.monotonic()
         self._refused: set[int] = set()
         self._failures = self._flushes = 0
-        self._closing = self._hurry = False
+        self._closing = self._hurry = self._down = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name=f"mlflow-{sweep.sweep}", daemon=True)
 
@@ -199,7 +199,7 @@ class Tracker:
     def _done(self, job: _Job) -> None:
         with self._changed:
             self._remove(job)
-            was_down, self._failures = self._failures > 0, 0
+            was_down, self._down, self._failures = self._down, False, 0
             self._changed.notify_all()
         if was_down:
             self._emit("tracker.up", {"sweep": self._sweep.sweep})
@@ -225,8 +225,9 @@ class Tracker:
         with self._changed:
             self._failures += 1
             failures, flushes = self._failures, self._flushes
+            was_down, self._down = self._down, True
             self._changed.notify_all()
-        if failures == 1:
+        if not was_down:
             self._emit("tracker.down", {"sweep": self._sweep.sweep, "reason": reason})
         until = time.monotonic() + min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (failures - 1))
         with self._changed:

@@ -100,7 +100,7 @@ def test_every_trial_is_one_child_run_with_its_state_parameters_curves_and_times
         assert run.data.tags["trial.reason"] == REASONS[trial.state]
         assert run.data.params["optimizer"] == trial.params["optimizer"]
         assert (run.info.start_time, run.info.end_time) == (trial.started_at * 1000, trial.ended_at * 1000)
-    history = client.get_metric_history(runs[0].info.run_id, "val_loss")
+    history = sorted(client.get_metric_history(runs[0].info.run_id, "val_loss"), key=lambda metric: metric.step)
     reports = ledger.reports(sweep, 0)[0]
     assert [(m.step, m.value) for m in history] == [(r.epoch, r.metrics["val_loss"]) for r in reports]
     assert runs[0].data.metrics["objective"] == ledger.trial(sweep, 0).value

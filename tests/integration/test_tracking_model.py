@@ -102,6 +102,7 @@ def test_a_regression_predicts_in_the_unit_of_its_target(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*validate_serving_input")
 def test_texts_holes_unseen_texts_and_missing_constants_are_taken_as_in_training(people: Path, tmp_path: Path) -> None:
     from mlflow.models import convert_input_example_to_serving_input, validate_serving_input
 
