@@ -112,7 +112,7 @@ class Network:
         self.layers = linear_slices(sizes)
         self.planes = [torch.zeros(rows, row_length(sizes), dtype=dtype, device=device) for _ in range(5)]
         self.buffers: dict[int, Activations] = {}
-        self.dw = [torch.empty(rows, p.n_out, p.n_in, dtype=dtype, device=device) for p in self.layers]
+        self.dw = [aligned(rows, p.n_out, p.n_in, dtype, device) for p in self.layers]
 
     def load(self, rows: Rows, active: Tensor, parts: list[Segment]) -> None:
         """Copy the rows ``active (A,)`` in; from now on the workspace has A rows."""
@@ -134,6 +134,8 @@ class Network:
         if batch not in self.buffers:
             self.buffers[batch] = Activations(self.sizes, self.rows, batch, self.dtype, self.device)
         self.at = self.buffers[batch]
+        if x.stride(0) % ROW_ALIGN:
+            x = self.at.x[: self.count].copy_(x)
         h = x.transpose(1, 2)  # (A, D, B)
         self.inputs = [h]
         for layer, (w, b) in enumerate(zip(self.w, self.b, strict=True)):
@@ -152,6 +154,7 @@ class Network:
         dW_l = dz_l h_(l-1)^T,  db_l = sum_B dz_l,  dz_(l-1) = (W_l^T dz_l) * act'(z_(l-1))
         """
         dw, db = [g[: self.count] for g in self.dw], []
+        dz = self.at.dz[-1][: self.count].copy_(dz)
         for layer in reversed(range(len(self.w))):
             torch.bmm(dz, self.inputs[layer].transpose(1, 2), out=dw[layer])
             db.insert(0, dz.sum(dim=2))
@@ -173,24 +176,27 @@ class Network:
 
 
 class Activations:
-    """The activation buffers of one minibatch size: z, h, dh, dz per hidden layer, and z of the output layer.
-
-    h and dz have a gap between rows. Element-wise kernels then walk each row by itself, so that which elements fall
-    into a kernel's scalar tail, and with it the last bit of a result, does not depend on the row's position.
-    """
+    """The buffers of one minibatch size: x, then z and dz per layer, h and dh per hidden layer."""
 
     def __init__(self, sizes: tuple[int, ...], rows: int, batch: int, dtype: torch.dtype, device: torch.device) -> None:
-        def plain(width: int) -> Tensor:
-            return torch.empty(rows, width, batch, dtype=dtype, device=device)
+        def buffers(widths: tuple[int, ...]) -> list[Tensor]:
+            return [aligned(rows, width, batch, dtype, device) for width in widths]
 
-        def gapped(width: int) -> Tensor:
-            length = -(-width * batch // ROW_ALIGN) * ROW_ALIGN + ROW_ALIGN
-            flat = torch.empty(rows, length, dtype=dtype, device=device)
-            return flat[:, : width * batch].unflatten(1, (width, batch))
+        self.x = aligned(rows, batch, sizes[0], dtype, device)
+        self.z, self.dz = buffers(sizes[1:]), buffers(sizes[1:])
+        self.h, self.dh = buffers(sizes[1:-1]), buffers(sizes[1:-1])
 
-        hidden = sizes[1:-1]
-        self.z = [plain(width) for width in sizes[1:]]
-        self.h, self.dh, self.dz = ([make(w) for w in hidden] for make in (gapped, plain, gapped))
+
+def aligned(rows: int, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A buffer ``(rows, height, width)`` with a gap between rows, so that each begins on a 64 byte boundary.
+
+    The last bits of a matrix product depend on where its operands begin, and those of an element-wise kernel on which
+    elements fall into its scalar tail. With every row at the same boundary and walked by itself, neither depends on a
+    row's position.
+    """
+    length = -(-height * width // ROW_ALIGN) * ROW_ALIGN + ROW_ALIGN
+    flat = torch.empty(rows, length, dtype=dtype, device=device)
+    return flat[:, : height * width].unflatten(1, (height, width))
 
 
 def loss_and_gradient(output: Tensor, y: Tensor, task: Task) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,6 @@
 namespace {
 
 constexpr index_t kChunk = 128;  // examples per pass: a larger minibatch adds up the gradients of several chunks
-constexpr index_t kMaxLayers = 64;
 
 // Mirrored field by field in models/native.py.
 struct Job {
@@ -40,11 +39,11 @@ struct Linear {
 };
 
 template <class T> struct Plan {
-    Linear linear[kMaxLayers];
     index_t linears, parameters = 0, total = 0;
-    index_t theta, m, v, g, input, delta, sums;
+    std::vector<Linear> linear;
+    index_t theta, m, v, g, input, delta, sums;  // starts of these regions, in numbers
 
-    Plan(index_t count, const index_t* sizes) : linears(count) {
+    Plan(index_t count, const index_t* sizes) : linears(count), linear(size_t(count)) {
         index_t row = 0, widest = 0;
         for (index_t l = 0; l < linears; l++) {
             Linear& at = linear[l];
@@ -304,7 +303,6 @@ template <class T> void run(const Job& job) {
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
-EXPORT index_t cohort_max_linears() { return kMaxLayers; }
 EXPORT index_t cohort_workspace_f32(index_t linears, const index_t* sizes) { return Plan<float>(linears, sizes).total * 4; }
 EXPORT index_t cohort_workspace_f64(index_t linears, const index_t* sizes) { return Plan<double>(linears, sizes).total * 8; }
 EXPORT void cohort_epoch_f32(const Job* job) { run<float>(*job); }

@@ -46,7 +46,7 @@ class NativePath:
     def __init__(
         self, task: Task, batch_size: int, data: Data, sizes: tuple[int, ...], width: int, *, threads: int | None = None
     ) -> None:
-        library = load_library()
+        library = next(iter(variants().values()), None)
         if library is None:
             raise RuntimeError("the compiled training code is not built: python setup.py build_ext --inplace")
         self.task, self.batch_size, self.width = task, batch_size, width
@@ -61,7 +61,7 @@ class NativePath:
     @classmethod
     def available(cls, device: torch.device | str) -> bool:
         """Whether this installation has the compiled code, and ``device`` is a CPU."""
-        return torch.device(device).type == "cpu" and load_library() is not None
+        return torch.device(device).type == "cpu" and bool(variants())
 
     def epoch(self, rows: Rows, active: Tensor, orders: Tensor) -> EpochSums:
         """See ``Path.epoch``."""
@@ -89,14 +89,12 @@ class NativePath:
 
 
 @cache
-def load_library() -> ctypes.CDLL | None:
-    """The best built variant that this processor runs, or None. Looked for beside this file."""
-    baseline = _open("_native")
-    if baseline is None:
-        return None
-    level = baseline.cohort_cpu_level()
-    built = (_open(module) for needs, module in VARIANTS if needs <= level)
-    return next(library for library in built if library is not None)
+def variants() -> dict[str, ctypes.CDLL]:
+    """The built variants that this processor runs, the best first, by module name. Looked for beside this file."""
+    built = {module: _open(module) for _, module in VARIANTS}
+    baseline = built["_native"]
+    level = -1 if baseline is None else baseline.cohort_cpu_level()
+    return {module: library for needs, module in VARIANTS if needs <= level and (library := built[module]) is not None}
 
 
 def _open(module: str) -> ctypes.CDLL | None:

@@ -138,6 +138,8 @@ def _refuse(path: Path, head: CsvHead, reason: str) -> NoReturn:
         wanted = len(head.names)
         remedy = f"Correct that line; texts that hold {shown(repr(head.separator))} or quotes must stand in quotes"
         raise SpecError(f"line {number:,} has {width} values for {wanted} columns", file=str(path), remedy=remedy)
+    if "Empty CSV" in reason:
+        raise SpecError("it has column names but no rows", file=str(path), remedy="Add data rows")
     if "straddling" in reason:
         raise SpecError("a record is too long. Is a quote left open?", file=str(path), remedy=_SAVE)
     raise SpecError(f"it cannot be read as CSV ({shown(reason, 200)})", file=str(path), remedy=_SAVE)

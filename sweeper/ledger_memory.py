@@ -50,10 +50,13 @@ class _Sweep:
 
 
 class MemoryLedger:
-    """A ledger that lives and dies with its process. ``clock`` gives Unix seconds (virtual ones in a simulation)."""
+    """A ledger that lives and dies with its process.
 
-    def __init__(self, clock: Callable[[], float] = time.time):
-        self._clock = clock
+    ``clock`` gives Unix seconds, ``new_id`` an id for a sweep of that time (in a simulation both are made up).
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time, new_id: Callable[[float], str] = new_sweep_id) -> None:
+        self._clock, self._new_id = clock, new_id
         self._sweeps: dict[str, _Sweep] = {}
         self._keys: dict[tuple[str, str], str] = {}
         self._lock = threading.RLock()
@@ -73,7 +76,7 @@ class MemoryLedger:
             if key is not None and (known := self._keys.get((owner, key))):
                 return self._sweeps[known].record()
             now = self._clock()
-            while (sweep := new_sweep_id(now)) in self._sweeps:
+            while (sweep := self._new_id(now)) in self._sweeps:
                 pass
             row = SweepRow(SweepState.QUEUED, "", requested, priority, None, None, 0.0, None, None, {})
             trials = {number: TrialRow(number) for number in range(requested)}

@@ -288,10 +288,10 @@ def _translated(error: ValidationError, data: Mapping[str, Any]) -> Iterator[Pro
 def _plain_words(found: Mapping[str, Any]) -> tuple[str, str | None]:
     value, kind = found["input"], found["type"]
     if kind in ("model_type", "model_attributes_type"):
-        example = {"dataset": "dataset: {name: digits}"}.get(str(found["loc"][-1]))
+        example = "dataset: {name: digits}" if found["loc"][-1:] == ("dataset",) else None
         return f"{shown(value)} is not a section", f"Write {example}" if example else "Write keys and values below it"
     message = found["msg"].removeprefix("Input ").replace("should be", "it must be", 1)
-    nullable = found["loc"][-1] in ("clip_norm", "plateau", "timeout", "finals")
+    nullable = found["loc"][-1:] and found["loc"][-1] in ("clip_norm", "plateau", "timeout", "finals")
     return f"{shown(value)} is not valid: {message}", "null turns it off" if nullable else None
 
 

@@ -63,7 +63,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
-        self.ledger = MemoryLedger(lambda: self.now)
+        self.ledger = MemoryLedger(lambda: self.now, lambda _: f"sweep-{len(self.sweeps)}")
         self.now = 0.0
         self.queue: list[tuple[float, int, Callable[[], None]]] = []
         self.order = itertools.count()
@@ -182,6 +182,7 @@ class World:
     def _act(self, action: ev.Action) -> None:
         match action:
             case ev.Ask():
+                self._check_ask(action)
                 self._later(self.rng.uniform(0.1, 1.0), lambda: self._answer(action))
             case ev.RunLeg():
                 self._leg(action)
@@ -194,11 +195,6 @@ class World:
         self.after(delay, lambda: act() if generation == self.generation else None)
 
     def _answer(self, ask: ev.Ask) -> None:
-        plan = self.sweeps[ask.sweep]
-        if plan.deterministic:
-            trials = self.ledger.trials(ask.sweep, numbers=list(range(ask.told or 0)))
-            if not all(t.state.terminal for t in trials):
-                raise Violation(f"{ask} before the results it needs")
         numbers = [n for n in ask.numbers if n in {t.number for t in self.ledger.trials(ask.sweep)}]
         changes: list[Change] = [Suggested(n, {"x": n}, 0) for n in numbers]
         answer = tuple(ev.Suggestion(n, shape_of(self.index[ask.sweep], n)) for n in numbers)
@@ -313,10 +309,18 @@ class World:
         return [self.ledger.trials(sweep) for sweep in self.sweeps]
 
     def _check_action(self, action: ev.Action) -> None:
+        """No action on a trial that has ended."""
         if isinstance(action, ev.EndTrial | ev.RequeueTrial):
             state = self.ledger.trial(action.sweep, action.number).state
             if state.terminal:
                 raise Violation(f"{action} on a trial that is {state}")
+
+    def _check_ask(self, ask: ev.Ask) -> None:
+        """A deterministic suggestion finds every result that it has to see."""
+        if self.sweeps[ask.sweep].deterministic:
+            trials = self.ledger.trials(ask.sweep, numbers=list(range(ask.told or 0)))
+            if not all(t.state.terminal for t in trials):
+                raise Violation(f"{ask} before the results it needs")
 
     def check(self) -> None:
         """Everything that must hold after every event."""

@@ -280,8 +280,7 @@ def test_an_npz_needs_no_target_name(tmp_path):
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int32, np.float16, np.float32, bool, ">f8"])
 def test_an_npz_holds_numbers_of_any_width(tmp_path, kind):
-    x = (np.random.default_rng(0).random((60, 2)) * 100).astype(kind)
-    x[0] = 0
+    x = np.random.default_rng(0).integers(0, 2, (60, 2)).astype(kind)
     np.savez(tmp_path / "arrays.npz", x=x, y=np.arange(60) % 2)
     data = load_dataset(DatasetSpec(path=str(tmp_path / "arrays.npz")), SPLIT, "none")
     np.testing.assert_allclose(data.x_train, x[data.train_rows].astype(np.float32))
@@ -324,7 +323,6 @@ def test_the_fingerprint_changes_with_data_target_split_and_normalisation_only(p
     changed.loc[3, "age"] = 99.0
     others = [
         load(changed, copy, "moved").fingerprint,
-        load(people, one, "city").fingerprint if people["city"].notna().all() else "",
         load(people, one, "member").fingerprint,
         load(people, one, "moved", "minmax").fingerprint,
         load(people, one, "moved", split=SplitSpec(seed=1)).fingerprint,

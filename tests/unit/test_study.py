@@ -157,9 +157,13 @@ def test_learning_samplers_find_better_points_than_random_ones_in_both_direction
         distance = (math.log10(params["learning_rate"]) + 2) ** 2 + (params["momentum"] - 0.3) ** 2 * 10
         return Outcome(COMPLETE, sign * distance)
 
-    found = drive(new(sampler, space, direction=direction), 40, objective=objective)
-    distances = [sign * objective(0, p).value for p in found]
-    assert np.median(distances[-10:]) < 0.3 * np.median(distances[:10])
+    first, last = [], []
+    for seed in range(1 if sampler == "gp" else 8):
+        found = drive(new(sampler, space, seed=seed, direction=direction), 40, objective=objective)
+        distances = [sign * objective(0, p).value for p in found]
+        first.append(np.median(distances[:10]))
+        last.append(np.median(distances[-10:]))
+    assert np.mean(last) < 0.5 * np.mean(first)  # 0.2 to 0.3 was seen; random search stays at 1
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes"])
@@ -198,8 +202,10 @@ def test_a_space_in_which_everything_diverges_at_first_is_escaped_towards_what_l
             return Outcome(FAILED, None, dict.fromkeys(range(lasted), 3.0), diverged=True)
         return Outcome(COMPLETE, excess**2)
 
-    sound = [not objective(0, p).diverged for p in drive(new(space=space), 100, objective=objective)]
-    assert np.mean(sound[-20:]) > 0.4 > np.mean(sound[:20]) + 0.2
+    runs = [drive(new(space=space, seed=seed), 100, objective=objective) for seed in range(6)]
+    sound = np.array([[not objective(0, p).diverged for p in run] for run in runs])
+    assert sound[:, :20].mean() < 0.2
+    assert sound[:, -20:].mean() > 0.3
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

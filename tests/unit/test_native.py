@@ -1,0 +1,181 @@
+"""The compiled CPU path: every built variant trains as plain PyTorch does, whatever the shape, and never crashes."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from models import ACTIVATIONS, Data, TrainConfig, TrialConfig, build_mlp, native, train_cohort, train_solo
+from models.config import Task
+from models.mlp import ACTIVATION_MODULES
+from models.native import NativePath
+from models.paths import choose
+from models.rows import EpochSums, Rows
+from tests.tiny import history_error, tiny_data
+
+BUILT = NativePath.available("cpu")
+needs_build = pytest.mark.skipif(not BUILT, reason="the compiled code is not built here")
+each_variant = pytest.mark.parametrize("variant", native.variants(), indirect=True)
+RULES: list[dict[str, Any]] = [
+    {"optimizer": "sgd"},
+    {"optimizer": "momentum", "nesterov": True},
+    {"optimizer": "rmsprop"},
+    {"optimizer": "adam", "beta1": 0.0},
+    {"optimizer": "adamw", "clip_norm": 1e9},
+    {"optimizer": "momentum", "clip_norm": 0.1},
+    {"optimizer": "adam"},
+]
+
+
+@pytest.fixture
+def variant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ctypes.CDLL:
+    """One built variant, the only one there is while the test runs."""
+    library = native.variants()[request.param]
+    monkeypatch.setattr(native, "variants", lambda: {request.param: library})
+    return library
+
+
+def random_data(task: Task, n: int, D: int, C: int, dtype: torch.dtype = torch.float64) -> Data:
+    """n training and 131 validation examples of noise; C classes, or a target."""
+    generator, total = torch.Generator().manual_seed(D), n + 131
+    x, classes = torch.randn(total, D, generator=generator, dtype=dtype), torch.arange(total) % C
+    y = classes if task == "classification" else torch.randn(total, generator=generator, dtype=dtype)
+    return Data(x[:n], y[:n], x[n:], y[n:])
+
+
+def one_epoch(data: Data, config: TrialConfig) -> EpochSums:
+    """The sums of one epoch of one trial of 3 classes, by the path itself."""
+    sizes = (data.x_train.shape[1], *config.hidden_layers, 3)
+    rows = Rows.empty(sizes, 1, data.x_train.dtype)
+    rows.admit(0, config, build_mlp(config, sizes[0], 3, seed=0), clip_norm=1.0)
+    path = NativePath("classification", 8, data, sizes, width=1)
+    return path.epoch(rows, torch.tensor([0]), torch.arange(data.x_train.shape[0])[None])
+
+
+@each_variant
+@pytest.mark.parametrize(
+    ("task", "D", "hidden", "C", "batch_size"),
+    [
+        ("classification", 1, (1,), 2, 1),  # the smallest there is
+        ("classification", 17, (31, 33), 19, 50),  # no width a multiple of a vector, a short last batch
+        ("classification", 64, (32,), 70, "full"),  # more classes than a panel; a batch in three chunks, the last short
+        ("classification", 3, (), 5, 128),  # exactly a chunk, then a rest
+        ("regression", 9, (65, 1, 16), 1, 129),  # a chunk and one example
+        ("regression", 40, (), 1, 7),
+    ],
+)
+def test_every_variant_trains_any_shape_as_plain_pytorch(
+    variant: ctypes.CDLL, task: Task, D: int, hidden: tuple[int, ...], C: int, batch_size: Any
+) -> None:
+    data = random_data(task, 40 if batch_size == 1 else 301, D, C)
+    train = TrainConfig(epochs=2, batch_size=batch_size, task=task)
+    trials = [
+        TrialConfig(activation=activation, hidden_layers=hidden, learning_rate=0.01, weight_decay=0.1, **rule)
+        for activation, rule in zip(ACTIVATIONS, RULES, strict=True)
+    ]
+    for seed, history in enumerate(train_cohort(trials, train, data, range(len(trials)), path="native")):
+        assert history_error(history, train_solo(trials[seed], train, data, seed)) < 1e-9, trials[seed]
+
+
+@each_variant
+def test_float32_stays_near_plain_pytorch_in_float64(variant: ctypes.CDLL) -> None:
+    train = TrainConfig(epochs=3, batch_size=32)
+    trials = [TrialConfig(activation=activation, hidden_layers=(40, 24)) for activation in ACTIVATIONS]
+    single = random_data("classification", 200, 20, 6, torch.float32)
+    double = Data(single.x_train.double(), single.y_train, single.x_val.double(), single.y_val)
+    histories = train_cohort(trials, train, single, [0] * len(trials), path="native")
+    for trial, history in zip(trials, histories, strict=True):
+        wanted = train_solo(trial, train, double, seed=0)
+        assert history.state_dict["0.weight"].dtype == torch.float32
+        assert history.val_loss == pytest.approx(wanted.val_loss, rel=2e-5), trial.activation
+        assert history.grad_norm == pytest.approx(wanted.grad_norm, rel=2e-4), trial.activation
+
+
+@each_variant
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_float32_activations_are_good_to_a_few_units_in_the_last_place(variant: ctypes.CDLL, activation: str) -> None:
+    """A frozen net of one unit shows f(x) as the root of its validation loss against 0."""
+    config = TrialConfig(optimizer="sgd", learning_rate=1e-30, activation=activation, hidden_layers=(1,))
+    rows = Rows.empty((1, 1, 1), 1, torch.float32)
+    rows.admit(0, config, nn.Linear(1, 1), clip_norm=None)
+    rows.theta[0, :4] = torch.tensor([1.0, 0.0, 1.0, 0.0])
+    exact = ACTIVATION_MODULES[activation]()
+    sizes = [1e-30, 1e-7, 1e-3, 0.1, 0.3, 0.5, 0.9, 1.5, 3.0, 5.0, 8.5, 10.0, 20.0, 80.0, 87.5, 95.0, 1e4]
+    for x in [torch.tensor([[sign * size]], dtype=torch.float32) for size in sizes for sign in (1, -1)]:
+        at_zero = exact(torch.zeros(1))  # the training example is fitted, so that nothing moves
+        path = NativePath("regression", 1, Data(torch.zeros(1, 1), at_zero, x, torch.zeros(1)), rows.sizes, 1)
+        got = path.epoch(rows, torch.tensor([0]), torch.tensor([[0]])).val_metric.item()
+        # gelu is x * Phi(x): in the lower tail Phi is a difference from 1
+        floor = 1e-7 * abs(x.item()) if activation == "gelu" else 1e-36
+        assert got == pytest.approx(exact(x.double()).abs().item(), rel=2e-6, abs=floor), x.item()
+
+
+@needs_build
+def test_only_the_active_slots_change_and_their_steps_are_counted() -> None:
+    data, config = tiny_data(dtype=torch.float32), TrialConfig(hidden_layers=(4,))
+    rows = Rows.empty((5, 4, 3), 4, torch.float32)
+    for slot in range(4):
+        rows.admit(slot, config, build_mlp(config, 5, 3, slot), clip_norm=None)
+    before = rows.theta.clone()
+    path = NativePath("classification", 8, data, rows.sizes, width=4, threads=2)
+    path.epoch(rows, torch.tensor([3, 1]), torch.arange(21).repeat(2, 1))
+    changed = [not torch.equal(rows.theta[slot], before[slot]) for slot in range(4)]
+    assert changed == [False, True, False, True]
+    assert rows.t.tolist() == [0, 3, 0, 3]  # 21 examples in batches of 8
+    assert [bool(rows.m[slot].any()) for slot in range(4)] == changed
+    assert not rows.theta[:, -1].any(), "the padding of a row stays zero"
+
+
+@needs_build
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf"), 3e38])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_input_that_breaks_a_row_shows_in_its_numbers(broken: float, activation: str) -> None:
+    data = tiny_data(dtype=torch.float32)
+    x = data.x_train.clone()
+    x[4] = broken
+    config = TrialConfig(hidden_layers=(6,), activation=activation, learning_rate=10.0)
+    sums = one_epoch(Data(x, data.y_train, data.x_val, data.y_val), config)
+    assert len(sums.train_loss) == 1, "it came back"
+    if math.isnan(broken):
+        assert all(math.isnan(number.item()) for number in (sums.train_loss, sums.grad_norm, sums.val_loss))
+
+
+@needs_build
+def test_a_label_without_an_output_gives_nan_instead_of_a_crash() -> None:
+    data = tiny_data(dtype=torch.float32)
+    y = data.y_val.clone()
+    y[0], y[1] = 2**40, -1
+    sums = one_epoch(Data(data.x_train, data.y_train, data.x_val, y), TrialConfig(hidden_layers=(4,)))
+    assert math.isfinite(sums.train_loss.item())
+    assert math.isnan(sums.val_loss.item())
+
+
+@needs_build
+def test_tiny_numbers_are_as_before_once_an_epoch_is_over() -> None:
+    one_epoch(tiny_data(dtype=torch.float32), TrialConfig(hidden_layers=(4,)))
+    assert (torch.tensor([1e-40]) * 0.5).item() > 0
+
+
+def test_without_the_compiled_code_auto_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "variants", dict)
+    data = tiny_data()
+    assert choose("auto", data).name == "eager"
+    with pytest.raises(ValueError, match="'native' is not available on cpu: use auto or one of eager"):
+        choose("native", data)
+
+
+@needs_build
+def test_auto_is_native_where_it_is_built() -> None:
+    assert choose("auto", tiny_data()).name == "native"
+
+
+def test_a_library_of_another_machine_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "_native.so").write_bytes(b"not a library")
+    monkeypatch.setattr(native, "__file__", str(tmp_path / "native.py"))
+    assert native.variants.__wrapped__() == {}
