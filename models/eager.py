@@ -153,7 +153,7 @@ class Network:
 
         dW_l = dz_l h_(l-1)^T,  db_l = sum_B dz_l,  dz_(l-1) = (W_l^T dz_l) * act'(z_(l-1))
         """
-        dw, db = [g[: self.count] for g in self.dw], []
+        dw, db = [g[: self.count] for g in self.dw], list[Tensor]()
         dz = self.at.dz[-1][: self.count].copy_(dz)
         for layer in reversed(range(len(self.w))):
             torch.bmm(dz, self.inputs[layer].transpose(1, 2), out=dw[layer])

@@ -106,9 +106,9 @@ class Rows:
     def empty(cls, sizes: tuple[int, ...], width: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> Rows:
         """``width`` free slots for networks of ``sizes = (D, H1, .., C)``."""
         planes = [torch.zeros(width, row_length(sizes), dtype=dtype, device=device) for _ in range(3)]
-        columns = {name: torch.zeros(width, dtype=torch.float64, device=device) for name in COLUMNS}
+        columns = [torch.zeros(width, dtype=torch.float64, device=device) for _ in COLUMNS]
         counters = [torch.zeros(width, dtype=torch.int64, device=device) for _ in range(2)]
-        return cls(sizes, *planes, **columns, t=counters[0], activation=counters[1])
+        return cls(sizes, *planes, *columns, *counters)
 
     @property
     def width(self) -> int:

@@ -34,7 +34,7 @@ class Coefficients(NamedTuple):
     """The columns of A rows for S steps, in the dtype of theta.
 
     decay ``1 - lr*wd_decoupled``, wd, b1, cg, w2 ``1 - b2``, clip, and nesterov's shares of d and m are ``(A, 1)``.
-    root ``s*sqrt(c2) / (lr*c1)`` and floor ``(s*eps + 1 - s) / (lr*c1)`` are ``(S, A, 1)``: with them the last line
+    root ``s*sqrt(c2) / (lr*c1)`` and floor ``(s*eps + (1-s)) / (lr*c1)`` are ``(S, A, 1)``: with them the last line
     of the rule is ``theta -= u / (root*sqrt(v) + floor)``. ``decays``, ``nesterov``: whether any row needs it.
     """
 
@@ -62,10 +62,10 @@ def coefficients(rows: Rows, active: Tensor, steps: int) -> Coefficients:
     columns = (
         1.0 - lr * wd_decoupled, wd, b1, cg, 1.0 - b2, clip,
         nesterov, 1.0 - nesterov + nesterov * b1,
-        s * c2.sqrt() / (lr * c1), (s * eps + 1.0 - s) / (lr * c1),
+        s * c2.sqrt() / (lr * c1), (s * eps + (1.0 - s)) / (lr * c1),
     )  # fmt: skip
-    flags = bool((wd_decoupled > 0).any()), bool((nesterov > 0).any())
-    return Coefficients(*(column.to(rows.theta).unsqueeze(-1) for column in columns), *flags)
+    tensors = dict(zip(Coefficients._fields, (c.to(rows.theta).unsqueeze(-1) for c in columns), strict=False))
+    return Coefficients(**tensors, decays=bool((wd_decoupled > 0).any()), nesterov=bool((nesterov > 0).any()))
 
 
 def _powers(b: Tensor, t: Tensor, steps: int) -> Tensor:

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -122,7 +122,7 @@ class _Counter:
 class _NodeLoader(yaml.SafeLoader):
     """PyYAML's parser with the scalar rules of YAML 1.2 and a depth limit; it builds nodes, never objects."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own convention: each class replaces it
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -174,7 +174,7 @@ def _scalar(kind: str, node: yaml.ScalarNode) -> Any:
             return _BOOL[text]
         if kind == "int":
             return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
-        return float(_SPECIAL_FLOATS.get(text.lower().replace(".", ""), text))
+        return float(str(_SPECIAL_FLOATS.get(text.lower().replace(".", ""), text)))
     except (ValueError, KeyError) as error:
         raise ReadError(f"line {node.start_mark.line + 1}: {text[:60]!r} is not a valid {kind}") from error
 

@@ -6,13 +6,12 @@ import sys
 from typing import Annotated, Any
 
 import typer
+from typer.exceptions import TyperException
 
 from sweeper.errors import NoTrialSucceeded, SpecError, SweeperError
 
 app = typer.Typer(
     name="sweeper",
-    help="Hyperparameter sweeps for MLPs on your own data. Start with: sweeper run --dataset digits --space mlp",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -28,6 +27,23 @@ Trials = Annotated[int | None, typer.Option(help="Number of trials.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one key of the sweep file.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the search and of every trial.")]
 Workers = Annotated[str, typer.Option(help="auto (all GPUs, else all cores), a number, or inline (no Ray).")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from sweeper import __version__
+
+        print(f"sweeper {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Hyperparameter sweeps for MLPs on your own data. Start with: sweeper run --dataset digits --space mlp"""
 
 
 @app.command()
@@ -231,10 +247,12 @@ def _end(summary: dict[str, Any]) -> None:
 
 def main() -> None:
     """Entry point: every error becomes one message and an exit code; a traceback goes to a file."""
-    usage_error = typer.BadParameter.__mro__[2]  # typer carries a click of its own; this is its ClickException
-    assert usage_error.__name__ == "ClickException"
     try:
-        app(standalone_mode=False)
+        app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except TyperException as error:
+        message = error.format_message()
+        print(f"sweeper: {message} (see sweeper --help)", file=sys.stderr)
+        sys.exit(error.exit_code)
     except SweeperError as error:
         print(f"sweeper: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -245,9 +263,6 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     except Exception as error:
-        if isinstance(error, usage_error):
-            error.show(sys.stderr)
-            sys.exit(error.exit_code)
         sys.exit(_internal_error(error))
 
 

@@ -225,7 +225,7 @@ def load_dataset(spec: DatasetSpec, split: SplitSpec, normalize: str) -> Dataset
         name=table.name,
         task=target.task,
         fingerprint=_fingerprint(table.content, table.target_name, target.task, split, normalize),
-        raw_columns=tuple(RawColumn(n, str(kind), n in used) for n, kind in table.frame.dtypes.items()),
+        raw_columns=tuple(RawColumn(str(n), str(kind), n in used) for n, kind in table.frame.dtypes.items()),
         feature_names=fitted.names,
         target_name=table.target_name,
         class_labels=target.labels,

@@ -140,16 +140,16 @@ class LegRunner:
             self._cohort_id, self._running = (order.sweep, order.cohort), {}
         for number in order.drop:
             if (dropped := self._running.pop(number, None)) is not None:
-                for i, row in enumerate(dropped.rows):
+                for i, key in enumerate(dropped.rows):
                     if i not in dropped.finished:
-                        self._cohort.drop(row)
+                        self._cohort.drop(key)
         for start in order.admit:
-            rows = [(start.number, i) for i in range(len(start.seeds))]
+            keys = [(start.number, i) for i in range(len(start.seeds))]
             for i, seed in enumerate(start.seeds):
                 state = start.states[i] if start.states is not None else None
-                self._cohort.admit(rows[i], start.config, seed, state=state)
+                self._cohort.admit(keys[i], start.config, seed, state=state)
             epoch = int(start.states[0]["epoch"]) if start.states is not None else 0
-            self._running[start.number] = _Running(start, rows, epoch)
+            self._running[start.number] = _Running(start, keys, epoch)
 
     def _train(self, order: LegOrder, began: float) -> None:
         assert self._cohort is not None
@@ -167,8 +167,8 @@ class LegRunner:
                     running.finished.add(i)
                 elif report.finished:
                     running.finished.add(i)
-                    if i == 0 and self._wanted(order, running):
-                        running.weights = {k: v.detach().cpu().numpy() for k, v in report.state_dict.items()}
+                    if i == 0 and report.state_dict is not None and self._wanted(order, running):
+                        running.weights = {k: v.numpy() for k, v in report.state_dict.items()}
             done = all(len(r.finished) == len(r.rows) for r in self._running.values())
             if done or time.perf_counter() - began >= order.seconds:
                 break

@@ -354,6 +354,7 @@ class _CmaEs:
         self._study.sampler = optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
         self._placed = number + 1
         trial = self._study.ask()
+        _ = trial.relative_params  # sampled when first read, which given parameters never do: CMA-ES moves on here
         params = self._space.suggest(trial)
         return _Trial(params, dict(trial.params), dict(trial.distributions))
 

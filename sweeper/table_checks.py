@@ -20,7 +20,7 @@ def pick_target(names: Sequence[str], target: str | None, file: str) -> tuple[st
         SpecError: there is no such column, or nobody said which.
     """
     key = "dataset.target"
-    if target in names:
+    if target is not None and target in names:
         return target, []
     if target is not None:
         remedy = nearest_column(target, names)

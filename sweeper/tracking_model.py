@@ -39,6 +39,12 @@ class RawNetwork(nn.Module):
     or predictions ``(B,)`` in the target's unit. NaN is a missing value. All arithmetic on raw values is float64.
     """
 
+    columns: Tensor
+    fill: Tensor
+    offset: Tensor
+    scale: Tensor
+    codes: Tensor
+
     def __init__(self, network: nn.Module, dataset: Dataset) -> None:
         super().__init__()
         self.network = network
@@ -90,7 +96,7 @@ def raw_network(dataset: Dataset, config: TrialConfig, weights: Arrays) -> RawNe
     from models import build_mlp
 
     network = build_mlp(config, dataset.n_inputs, dataset.n_outputs, seed=0)
-    network.load_state_dict({name: torch.as_tensor(values) for name, values in weights.items()})
+    network.load_state_dict({name: torch.tensor(values) for name, values in weights.items()})
     return RawNetwork(network, dataset).eval()
 
 
@@ -122,7 +128,8 @@ def save_model(folder: Path, dataset: Dataset, config: TrialConfig, weights: Arr
         (data / winner_pyfunc.TABLE_FILE).write_text(json.dumps(table), encoding="utf-8")
         shutil.copyfile(winner_pyfunc.__file__, loader)
         model = Model(**identity)
-        model.add_flavor("pytorch", **{**flavor, "code": None})
+        # the pyfunc flavor puts a data folder into one called data
+        model.add_flavor("pytorch", **{**flavor, "code": None, "model_data": f"data/{data.name}"})
         mlflow.pyfunc.save_model(
             path=str(folder),
             loader_module=LOADER,
@@ -170,8 +177,11 @@ def log_model(
 def _signature(dataset: Dataset, outputs: list[str]) -> ModelSignature:
     """Columns by name. Their types are left open: MLflow would refuse whole numbers where training had fractions."""
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
     from mlflow.types.schema import AnyType
 
-    inputs = [ColSpec(AnyType(), column.name, required=column.used) for column in dataset.raw_columns]
-    return ModelSignature(Schema(inputs), Schema([ColSpec(DataType.double, name) for name in outputs]))
+    inputs: list[ColSpec | TensorSpec] = [
+        ColSpec(AnyType(), column.name, required=column.used) for column in dataset.raw_columns
+    ]
+    made: list[ColSpec | TensorSpec] = [ColSpec(DataType.double, name) for name in outputs]
+    return ModelSignature(Schema(inputs), Schema(made))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -232,7 +233,7 @@ class RayPool:
                     address=self._address,
                     include_dashboard=False if self._address == "local" else None,
                     log_to_driver=False,
-                    logging_level="ERROR",
+                    logging_level=logging.ERROR,
                     configure_logging=False,
                     **options,
                 )
@@ -322,7 +323,7 @@ class RayPool:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        remote = ray.remote(
+        remote: Any = ray.remote(  # type: ignore[call-overload]
             num_cpus=0 if slot.device == "cuda" else 1,
             num_gpus=1 if slot.device == "cuda" else 0,
             max_restarts=0,

@@ -52,18 +52,19 @@ def end_trials(
     task: str = "classification",
 ) -> None:
     """Bring trials from waiting to an end (complete, unless ``states`` says otherwise)."""
-    attempts = {trial.number: trial.attempt for trial in ledger.trials(sweep, numbers=list(numbers))}
+    before = {trial.number: trial for trial in ledger.trials(sweep, numbers=list(numbers))}
     changes: list[Change] = []
     for number in numbers:
         state = (states or {}).get(number, TrialState.COMPLETE)
         params = params_of(number)
-        attempt = attempts[number] + 1
+        attempt = before[number].attempt + 1
         done = epochs if state is TrialState.COMPLETE else epochs // 2
         reports = curves(params, number, done, task)
         began = BEGAN + 2.0 * number
         value = reports[-1].metrics["val_loss"] if state is TrialState.COMPLETE else None
+        if before[number].params is None:
+            changes.append(Suggested(number, params, seed=0))
         changes += [
-            Suggested(number, params, seed=0),
             Started(number, attempt, "worker-0", began),
             Reported(number, attempt, tuple(reports), seconds=1.5),
             Ended(number, attempt, state, REASONS[state], value, began + 1.5),
