@@ -1,6 +1,6 @@
 """Suggestions measured: quality of the batched TPE beside Optuna's own, and cost per trial as the history grows.
 
-    python -m benchmarks.suggest [--seeds 20] [--trials 200] [--batch 8] [--window 16] [--cost-only | --quality-only]
+    python -m benchmarks.suggest [--seeds 20] [--trials 200] [--batch 8] [--window 16]
 
 Quality: the best value after N trials on three test functions with five mixed parameters, for the same batches and the
 same delay of results; Optuna is asked one by one. Cost: CPU milliseconds per suggestion in batches of 32.
@@ -9,21 +9,24 @@ same delay of results; Optuna is asked one by one. Cost: CPU milliseconds per su
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import optuna
 
+from benchmarks.results import Table, number, times
 from search_spaces import load_space
 from sweeper.states import TrialState
 from sweeper.study import Outcome, Study
 from sweeper.window import told_before
 
 Params = Mapping[str, Any]
+COST_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ FUNCTIONS = {
     "ridge": Function(NUMERIC, ridge),
     "rugged": Function(CONDITIONAL, rugged),
 }
+VALLEY = FUNCTIONS["valley"]
 
 
 def best_with_batch_tpe(function: Function, seed: int, trials: int, batch: int, window: int) -> float:
@@ -128,17 +132,17 @@ def best_with_optuna(function: Function, seed: int, trials: int, batch: int, win
     return min(values)
 
 
-def quality(seeds: int, trials: int, batch: int, window: int) -> None:
-    """Print medians and their noise for each function."""
-    print(f"best of {trials} trials, median of {seeds} seeds, batches of {batch}, window {window}")
-    print(f"{'function':10} {'ours':>9} {'optuna':>9} {'random':>9} {'difference / noise':>19}")
+def quality(seeds: int, trials: int, batch: int, window: int) -> list[dict[str, Any]]:
+    """Medians over seeds for each function, and the standard error of the difference of two medians."""
+    rows = []
     for name, function in FUNCTIONS.items():
         ours = [best_with_batch_tpe(function, seed, trials, batch, window) for seed in range(seeds)]
         theirs = [best_with_optuna(function, seed, trials, batch, window) for seed in range(seeds)]
         chance = [best_by_chance(function, seed, trials) for seed in range(seeds)]
         noise = 1.25 * math.sqrt((np.var(ours, ddof=1) + np.var(theirs, ddof=1)) / seeds)
         middle = [float(np.median(values)) for values in (ours, theirs, chance)]
-        print(f"{name:10} {middle[0]:9.4f} {middle[1]:9.4f} {middle[2]:9.4f} {(middle[0] - middle[1]) / noise:19.2f}")
+        rows.append({"function": name, "ours": middle[0], "optuna": middle[1], "random": middle[2], "noise": noise})
+    return rows
 
 
 def best_by_chance(function: Function, seed: int, trials: int) -> float:
@@ -147,52 +151,104 @@ def best_by_chance(function: Function, seed: int, trials: int) -> float:
     return min(function.value(params) for params in study.ask(range(trials)))
 
 
-def cost(histories: tuple[int, ...] = (100, 1000, 5000, 10_000), batch: int = 32, repeats: int = 5) -> None:
-    """Print CPU milliseconds per suggestion of a batch after so many finished trials (the least of some repeats)."""
-    function = FUNCTIONS["valley"]
-    print(f"CPU ms per suggestion in batches of {batch}, and per single ask of Optuna")
+def cost(histories: Sequence[int], repeats: int, batch: int = COST_BATCH) -> list[dict[str, Any]]:
+    """CPU milliseconds per suggestion of a batch after so many finished trials (the least of some repeats)."""
+    rows = []
     for finished in histories:
         start = -(-finished // batch) * batch
-        past = Study(load_space(function.space), Search("random"), "minimize", start, start).ask(range(start))
-        ours, theirs = [], []
-        for _ in range(repeats):
-            study = Study(load_space(function.space), Search(), "minimize", batch, batch)
-            study.restore((p, Outcome(TrialState.COMPLETE, function.value(p))) for p in past)
-            study.ask(range(start, start + batch))  # encodes the history once
-            for number in range(start, start + batch):
-                study.tell(number, Outcome(TrialState.COMPLETE, 9.0))
-            begin = time.process_time()
-            study.ask(range(start + batch, start + 2 * batch))
-            ours.append((time.process_time() - begin) * 1000 / batch)
-        space = load_space(function.space)
-        peer = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))
-        distributions = space.distributions()
-        peer.add_trials(
-            [optuna.create_trial(value=function.value(p), params=dict(p), distributions=distributions) for p in past]
+        past = Study(load_space(VALLEY.space), Search("random"), "minimize", start, start).ask(range(start))
+        ours, theirs = cost_of_ours(past, batch, repeats), cost_of_optuna(past, repeats)
+        rows.append({"finished": finished, "ours": ours, "optuna": theirs})
+    return rows
+
+
+def cost_of_ours(past: list[dict[str, Any]], batch: int, repeats: int) -> float:
+    """Milliseconds per trial of a batch."""
+    start, least = len(past), math.inf
+    for _ in range(repeats):
+        study = Study(load_space(VALLEY.space), Search(), "minimize", batch, batch)
+        study.restore((p, Outcome(TrialState.COMPLETE, VALLEY.value(p))) for p in past)
+        study.ask(range(start, start + batch))  # encodes the history once
+        for asked in range(start, start + batch):
+            study.tell(asked, Outcome(TrialState.COMPLETE, 9.0))
+        begin = time.process_time()
+        study.ask(range(start + batch, start + 2 * batch))
+        least = min(least, (time.process_time() - begin) * 1000 / batch)
+    return least
+
+
+def cost_of_optuna(past: list[dict[str, Any]], repeats: int) -> float:
+    """Milliseconds of one ask."""
+    space, least = load_space(VALLEY.space), math.inf
+    peer = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))
+    distributions = space.distributions()
+    values = [VALLEY.value(p) for p in past]
+    peer.add_trials(
+        [
+            optuna.create_trial(value=value, params=dict(p), distributions=distributions)
+            for value, p in zip(values, past, strict=True)
+        ]
+    )
+    for _ in range(repeats):
+        begin = time.process_time()
+        space.suggest(peer.ask())
+        least = min(least, (time.process_time() - begin) * 1000)
+    return least
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Run in a child."""
+    from benchmarks import process
+
+    return process.measure("suggest", *(["--quick"] if options.quick else []))
+
+
+def tables(section: Mapping[str, Any]) -> list[Table]:
+    """Cost per suggestion, and quality after some trials."""
+    cost_rows = tuple(
+        (f"{r['finished']:,}", number(r["ours"]), number(r["optuna"]), times(r["optuna"], r["ours"]))
+        for r in section["cost"]
+    )
+    quality_rows = tuple(
+        (
+            r["function"],
+            *(f"{r[key]:.4f}" for key in ("ours", "optuna", "random")),
+            f"{(r['ours'] - r['optuna']) / r['noise']:+.2f}",
         )
-        for _ in range(repeats):
-            begin = time.process_time()
-            space.suggest(peer.ask())
-            theirs.append((time.process_time() - begin) * 1000)
-        print(f"{finished:6} finished: ours {min(ours):7.2f}, optuna {min(theirs):7.2f}", flush=True)
+        for r in section["quality"]
+    )
+    cost_note = f"CPU ms per trial: ours in batches of {COST_BATCH}, Optuna's TPE asked one by one, both in memory."
+    quality_note = (
+        f"Best value of {section['trials']} trials (lower is better), median of {section['seeds']} seeds; the same "
+        f"batches of {section['batch']} and window of {section['window']}. Difference in units of its standard error."
+    )
+    return [
+        Table("Cost of a suggestion", ("finished trials", "ours", "Optuna", "Optuna takes"), cost_rows, cost_note),
+        Table(
+            "Quality of the suggestions",
+            ("function", "ours", "Optuna", "random", "difference"),
+            quality_rows,
+            quality_note,
+        ),
+    ]
 
 
 def main() -> None:
-    """Measure what the command line says."""
+    """Measure and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--window", type=int, default=16)
-    only = parser.add_mutually_exclusive_group()
-    only.add_argument("--cost-only", action="store_true")
-    only.add_argument("--quality-only", action="store_true")
+    parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if not options.quality_only:
-        cost()
-    if not options.cost_only:
-        quality(options.seeds, options.trials, options.batch, options.window)
+    if options.quick:
+        options.seeds, options.trials = 2, 24
+    scale = {"seeds": options.seeds, "trials": options.trials, "batch": options.batch, "window": options.window}
+    histories = (100, 1000) if options.quick else (100, 1000, 5000, 10_000)
+    costs = cost(histories, 1 if options.quick else 5)
+    print(json.dumps(scale | {"cost": costs, "quality": quality(**scale)}))
 
 
 if __name__ == "__main__":

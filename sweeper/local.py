@@ -131,11 +131,13 @@ def run_again(
         SpecError: its data is gone or has changed.
         SweepBusy: another controller runs it.
     """
+    from sweeper.tracking import SHOWN
+
     workers = parse_workers(workers)
     ledger = open_home_ledger(settings)
     record = ledger.sweep(ref)
     spec = SweepSpec.from_json({k: v for k, v in record.spec.items() if k != "fingerprint"})
-    if record.state is SweepState.COMPLETE and not ledger.untracked(record.sweep):
+    if record.state is SweepState.COMPLETE and record.summary.get(SHOWN) and not ledger.untracked(record.sweep):
         return record
     if (lease := ledger.lease(record.sweep)) is not None:
         raise SweepBusy(
@@ -203,6 +205,8 @@ def _drive(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, pro
         if controller.state(sweep).terminal:
             sink("sweep.finishing", {"sweep": sweep})
             finish(run, ledger, tracker)
+        else:
+            tracker.sweep_paused(ledger.sweep(sweep))
         tracker.flush(SETTLE_SECONDS if not interrupted.is_set() else INTERRUPT_SECONDS)
     finally:
         sink.close()

@@ -30,6 +30,7 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0  # seconds between two attempts while MLflo
 TRIES = 3  # of work that MLflow answers but refuses; and of a flush, while MLflow does not answer
 SETTLE_SECONDS = 1.0  # how often the ledger is told and the parent run's curves go on
 KEPT_REPORTS = 500  # trials whose reports wait in memory; those of later ones are read from the ledger again
+SHOWN = "shown_in_mlflow"  # in a sweep's summary: tables, model and final state are written
 REFUSALS = (400, 404, 409, 413, 422)
 
 
@@ -91,6 +92,11 @@ class Tracker:
         """Write what is missing of the trials, then the parent run's tables and final state."""
         self._put(_Job("the missing trials", self._catch_up))
         self._put(_Job("the sweep's summary", lambda: self._target.end(sweep, trials)))
+        self._put(_Job("the ledger", self._mark_shown))
+
+    def sweep_paused(self, sweep: SweepRecord) -> None:
+        """Show that the sweep waits for a resume."""
+        self._put(_Job("the sweep's state", lambda: self._target.pause(sweep)))
 
     def flush(self, timeout: float) -> list[int]:
         """Wait until everything is written: at most ``timeout`` seconds, and not for an MLflow that does not answer.
@@ -158,6 +164,11 @@ class Tracker:
         self._told.append(Tracked(trial.number, run, trial.state))
         self._points += self._progress.add(trial)
         self._refused.discard(trial.number)
+
+    def _mark_shown(self) -> None:
+        """From now on a resume of the complete sweep finds nothing to do in MLflow."""
+        summary = {**self._ledger.sweep(self._sweep.sweep).summary, SHOWN: True}
+        self._ledger.commit(self._sweep.sweep, [SweepChanged(summary=summary)])
 
     def _settle(self) -> None:
         """Bring the parent run's curves and the ledger up to date."""

@@ -35,8 +35,8 @@ EXAMPLE_ROWS = 3
 class RawNetwork(nn.Module):
     """A trained network behind its preprocessing. F raw columns, D inputs, C classes, B rows.
 
-    Raw rows ``(B, F)`` of any number type, texts as positions of their categories -> class probabilities ``(B, C)``
-    or predictions ``(B,)`` in the target's unit. NaN is a missing value. All arithmetic on raw values is float64.
+    Raw rows ``(B, F)``, float32 once it is exported, texts as positions of their categories -> class probabilities
+    ``(B, C)`` or predictions ``(B,)`` in the target's unit. NaN is a missing value. Preprocessing runs in float64.
     """
 
     columns: Tensor
@@ -157,6 +157,9 @@ def log_model(
     from mlflow.entities import LoggedModelOutput
 
     params = client.get_run(place.parent).data.params
+    earlier = client.search_logged_models([place.experiment], f"source_run_id = '{place.parent}'")
+    for model in earlier:  # of an earlier winner, or left by a call that failed half-way
+        client.delete_logged_model(model.model_id)
     made = client.create_logged_model(place.experiment, NAME, place.parent, dict(tags), params, "mlp")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, NAME)
@@ -170,8 +173,7 @@ def log_model(
 
         with contextlib.suppress(MlflowException):  # it exists
             client.create_registered_model(register)
-        source = f"models:/{made.model_id}"
-        client.create_model_version(register, source, place.parent, dict(tags), model_id=made.model_id)
+        client.create_model_version(register, made.artifact_location, place.parent, dict(tags), model_id=made.model_id)
 
 
 def _signature(dataset: Dataset, outputs: list[str]) -> ModelSignature:

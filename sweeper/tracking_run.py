@@ -116,6 +116,12 @@ class SweepInMlflow:
         ended = milliseconds(sweep.ended_at or time.time())
         client.set_terminated(parent, SWEEP_STATUS[sweep.state], ended)
 
+    def pause(self, sweep: SweepRecord) -> None:
+        """Write the parent run's state, so that it does not look as if it were running."""
+        store, place = self._open()
+        store.log(place.parent, tags=sweep_tags(sweep))
+        store.client.update_run(place.parent, SWEEP_STATUS[sweep.state])
+
     def _open(self) -> tuple[Store, Place]:
         if self._store is None or self._place is None:
             self.connect()

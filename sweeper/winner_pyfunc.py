@@ -36,7 +36,7 @@ class Winner:
         if not len(frame):
             return pd.DataFrame(np.empty((0, len(self.table["outputs"]))), frame.index, self.table["outputs"])
         with torch.no_grad():
-            made = self.network(torch.from_numpy(matrix)).numpy()
+            made = self.network(torch.from_numpy(matrix.astype(np.float32))).numpy()
         return pd.DataFrame(made.reshape(len(frame), -1), frame.index, self.table["outputs"])
 
 

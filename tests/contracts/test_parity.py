@@ -96,7 +96,8 @@ SHAPES = {
 def test_every_shape(task: Task, shape: str, path: str, device: str) -> None:
     hidden, batch_size = SHAPES[shape]
     configs = [TrialConfig(**(vars(c) | {"hidden_layers": hidden, "batch_size": batch_size})) for c in MIXED]
-    data, train = tiny_data(task, device=device), train_config(task, epochs=2)
+    # 23 examples are not as many of each class: sums that are 0 but for rounding would be Adam's to blow up
+    data, train = tiny_data(task, n=23, device=device), train_config(task, epochs=2)
     histories = train_cohort(configs, train, data, SEEDS[: len(configs)], path=path)
     for config, seed, got in zip(configs, SEEDS, histories, strict=False):
         assert history_error(got, train_solo(config, train, data, seed)) < 1e-9, config

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -78,11 +79,16 @@ def test_processes_that_open_a_new_ledger_at_once_all_succeed(tmp_path: Path) ->
     assert len(open_ledger(None, tmp_path).sweeps()) == 4
 
 
+def default_differs(context: Any, inspected: Any, column: Any, made: str | None, *wanted: str | None) -> bool:
+    """Alembic's own comparison takes an empty text for no default."""
+    return (made or "").strip("()'") != (wanted[-1] or "").strip("'")
+
+
 def test_the_migrations_make_exactly_the_tables(tmp_path: Path) -> None:
     open_ledger(None, tmp_path).close()
     assert ScriptDirectory(str(MIGRATIONS)).get_current_head() == SCHEMA_VERSION
     with sa.create_engine(f"sqlite:///{tmp_path}/ledger.db").connect() as connection:
-        options = {"version_table": VERSION_TABLE, "compare_server_default": True}
+        options = {"version_table": VERSION_TABLE, "compare_server_default": default_differs}
         assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
         made = dict(connection.execute(sa.text("SELECT name, sql FROM sqlite_master WHERE type = 'table'")).all())
     wanted = [name for name, table in metadata.tables.items() if table.dialect_options["sqlite"]["with_rowid"] is False]
@@ -194,6 +200,7 @@ def test_a_full_disk_is_an_error_and_what_was_committed_is_still_there(small_dis
 WRITER = """
 import sys
 from pathlib import Path
+from typing import Any
 from sweeper.ledger import open_ledger
 from sweeper.records import Noted
 ledger = open_ledger(None, Path(sys.argv[1]))

@@ -74,9 +74,8 @@ def test_a_classifier_gives_the_classes_probabilities_for_raw_rows(tmp_path: Pat
     network, pyfunc = loaded(tmp_path / "model", dataset)
     frame = dataset.raw_test
     wanted = expected(dataset, frame)
-    for dtype in (torch.float32, torch.float64):
-        made = network(torch.tensor(frame.to_numpy(), dtype=dtype)).detach().numpy()
-        np.testing.assert_allclose(made, wanted, atol=1e-5)
+    made = network(torch.tensor(frame.to_numpy(), dtype=torch.float32)).detach().numpy()
+    np.testing.assert_allclose(made, wanted, atol=1e-5)
     table = pyfunc.predict(frame)
     assert list(table.columns) == list(dataset.class_names or ())
     np.testing.assert_allclose(table.to_numpy(), wanted, atol=1e-6)

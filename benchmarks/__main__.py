@@ -1,0 +1,57 @@
+"""Measures the sections asked for, one after another, and writes results.md; see README.md beside this file."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks import engine, gpu, machine, results, scaling, suggest, sweep
+
+MEASURES: dict[str, Callable[[argparse.Namespace], dict[str, Any] | None]] = {
+    "engine": engine.measure,
+    "sweep": sweep.measure,
+    "scaling": scaling.measure,
+    "suggest": suggest.measure,
+    "gpu": gpu.measure,
+}
+RENDERERS: dict[str, results.Tables] = {
+    "engine": engine.tables,
+    "sweep": sweep.tables,
+    "scaling": scaling.tables,
+    "suggest": suggest.tables,
+    "gpu": gpu.tables,
+}
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", choices=MEASURES, help="measure this section; the others keep their results")
+    parser.add_argument("--runs", type=int, default=3, help="interleaved runs of which medians are taken")
+    parser.add_argument("--trials", type=int, default=512, help="trials of a whole sweep")
+    parser.add_argument("--peer-trials", type=int, default=24, help="trials of a peer's whole sweep")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: only shows that everything runs")
+    return parser.parse_args(words)
+
+
+def main() -> None:
+    """Measure, show and write section by section."""
+    options = parse(sys.argv[1:])
+    for name in [options.only] if options.only else MEASURES:
+        print(f"measuring: {name}", flush=True)
+        about = machine.describe()
+        data = MEASURES[name](options)
+        if data is None:
+            continue
+        command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+        section = {"machine": about, "command": command, "quick": options.quick, "data": data}
+        results.write(name, section, RENDERERS)
+        results.show(RENDERERS[name](data))
+    print(f"written: {results.MARKDOWN}")
+
+
+if __name__ == "__main__":
+    main()
