@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 JAX_ROWS = (4, 8, 16, 32)  # JAX runs at the best of these
 SAME = 1e-2  # deviation of a final validation loss that counts as equal
 MATMUL = 1024
+NUDGE = 2e-7
 
 
 @dataclass
@@ -123,6 +124,26 @@ def best_jax(workload: Workload, configs: Sequence[TrialConfig], arrays: Data) -
     return replace(best, wall=[], cpu=[], losses=[])
 
 
+def perturbed(workload: Workload, configs: Sequence[TrialConfig], arrays: Data) -> list[float]:
+    """Final losses of the plain loop from initial weights changed in the last bits: what chaos alone does."""
+    import torch
+
+    from models import build_mlp, solo
+
+    def build(*args: Any) -> torch.nn.Module:
+        model = build_mlp(*args)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(1.0 + NUDGE)
+        return model
+
+    solo.build_mlp = build  # type: ignore[assignment]
+    try:
+        return [last(solo.train_solo(config, workload.train, arrays, SEED).val_loss) for config in configs]
+    finally:
+        solo.build_mlp = build_mlp
+
+
 def last(curve: Sequence[float]) -> float:
     """The final value; NaN when the trial diverged in its first epoch."""
     return curve[-1] if curve else float("nan")
@@ -151,9 +172,11 @@ def race(workload: Workload, runs: int, trials: int, solo_trials: int) -> dict[s
         for contender in contenders.values():
             contender.run()
     truth = contenders["train_solo"].losses
+    finals = {name: contender.losses for name, contender in contenders.items() if contender.losses is not truth}
+    finals["train_solo, weights off by 2e-7"] = perturbed(workload, configs[:solo_trials], arrays)
     return {
         "contenders": {name: contender.numbers() for name, contender in contenders.items()},
-        "deviation": {name: deviation(c.losses, truth) for name, c in contenders.items() if c.losses is not truth},
+        "deviation": {name: deviation(losses, truth) for name, losses in finals.items()},
         "gflops": median(speed),
         "multiply_adds": workload.multiply_adds(arrays),
         "runs": runs,
@@ -203,7 +226,7 @@ def _exactness(name: str, race: Mapping[str, Any]) -> Table:
     )
     note = (
         "Trials whose learning rate is so high that training is chaotic end elsewhere after any change of the last "
-        "bits, in every contender."
+        "bits, as the last row shows of train_solo itself."
     )
     columns = ("", "median", "largest", f"within {SAME:g}")
     return Table(f"{name}: final validation loss against train_solo", columns, rows, note)

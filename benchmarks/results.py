@@ -35,7 +35,7 @@ def read() -> dict[str, Any]:
 def write(name: str, section: Mapping[str, Any], renderers: Mapping[str, Tables]) -> None:
     """Replace one section; the others stay."""
     sections = read() | {name: section}
-    JSON.write_text(json.dumps(sections, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    JSON.write_text(json.dumps(sections, indent=1) + "\n", encoding="utf-8")
     MARKDOWN.write_text(markdown(sections, renderers), encoding="utf-8")
 
 

@@ -18,6 +18,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+INTERRUPTED = 130
+
 Sweep = Annotated[str, typer.Argument(metavar="SWEEP", help="Sweep id, its first letters, or the sweep's name.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Spec = Annotated[str | None, typer.Argument(metavar="[SPEC]", help="Sweep file (YAML).")]
@@ -248,7 +250,10 @@ def _end(summary: dict[str, Any]) -> None:
 def main() -> None:
     """Entry point: every error becomes one message and an exit code; a traceback goes to a file."""
     try:
-        app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        if code == INTERRUPTED:  # how typer tells of Ctrl-C
+            raise KeyboardInterrupt
+        sys.exit(code if isinstance(code, int) else 0)
     except TyperException as error:
         message = error.format_message()
         print(f"sweeper: {message} (see sweeper --help)", file=sys.stderr)
@@ -258,7 +263,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         print("sweeper: interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)

@@ -11,6 +11,7 @@ from typing import Any
 
 from sweeper import render
 from sweeper.errors import SpecError, SweepBusy, SweeperError, nearest
+from sweeper.leases import holder
 from sweeper.ledger_protocol import Ledger
 from sweeper.progress import LineProgress, LiveProgress, Tally
 from sweeper.records import Ended, Reopened, Requeued, SweepChanged, SweepRecord
@@ -100,7 +101,7 @@ def retry(ref: str, workers: str, as_json: bool) -> dict[str, Any]:
     ledger, _ = _ledger()
     record = ledger.sweep(ref)
     failed = ledger.trials(record.sweep, state=TrialState.FAILED)
-    if ledger.lease(record.sweep) is not None:
+    if holder(ledger, record.sweep) is not None:
         ledger.request(record.sweep, "retry")
         raise SweepBusy(f"sweep {record.sweep} is running: its controller was asked to run {len(failed)} trials again")
     changes = [Reopened(trial.number, "retried by the user") for trial in failed]
@@ -178,14 +179,14 @@ def status(ref: str, watch: bool, as_json: bool) -> None:
     ledger, _ = _ledger()
     while True:
         record = ledger.sweep(ref)
-        lease = ledger.lease(record.sweep)
+        owner = holder(ledger, record.sweep)
         best = ledger.best(record.sweep, 1, direction_of(record))
         states = {str(state): int(record.counts.get(state, 0)) for state in TrialState}
         data = {
             **sweep_row(record),
             **states,
-            "reason": record.reason or _reason(record, lease is not None),
-            "controller": lease.owner if lease else None,
+            "reason": record.reason or _reason(record, owner is not None),
+            "controller": owner,
             "seconds": round(record.seconds, 1),
             "best": best_row(best[0]) if best else None,
         }
@@ -251,7 +252,7 @@ def ask_controller(ref: str, kind: str, as_json: bool) -> None:
     record = ledger.sweep(ref)
     wanted = SweepState.STOPPED if kind == "stop" else SweepState.PAUSED
     if not record.state.terminal and record.state is not wanted:
-        if ledger.lease(record.sweep) is not None:
+        if holder(ledger, record.sweep) is not None:
             ledger.request(record.sweep, kind)
             _wait_for(ledger, record.sweep, wanted)
         else:
@@ -296,7 +297,7 @@ def delete(ref: str, yes: bool, as_json: bool) -> None:
 
     ledger, settings = _ledger()
     record = ledger.sweep(ref)
-    if ledger.lease(record.sweep) is not None:
+    if holder(ledger, record.sweep) is not None:
         raise SweepBusy(f"sweep {record.sweep} is running. Stop it first: sweeper stop {record.sweep}")
     if not yes:
         import typer

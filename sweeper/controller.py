@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from sweeper.errors import SpecError, SweepBusy, SweeperError
 from sweeper.events import (
     Action,
-    Admit,
     Ask,
     BudgetChanged,
     ChangeSweep,
@@ -35,6 +34,7 @@ from sweeper.events import (
     WorkerLost,
 )
 from sweeper.ledger_protocol import Ledger
+from sweeper.legs import TrialLeg
 from sweeper.records import (
     Change,
     Ended,
@@ -54,6 +54,7 @@ from sweeper.workers import LegRaised, LegReturned, Pool
 LEASE_SECONDS = 15.0
 HOUSEKEEPING_SECONDS = 0.5
 MAX_ROWS_CPU = 64  # more rows than this only make a CPU's legs longer
+CHECKPOINT_SECONDS = 60.0  # between two checkpoints of the trials of one worker
 HANG_SECONDS = 120.0  # a leg that is this late, or 20 times its usual time, has hung
 
 Emit = Callable[[str, Mapping[str, Any]], None]
@@ -112,6 +113,7 @@ class Controller:
         self._deadlines: dict[str, float] = {}
         self._legs: dict[str, _LegInFlight] = {}
         self._leg_times: dict[str, float] = {}
+        self._saved_at: dict[str, tuple[int, float]] = {}  # worker: its cohort, and when that was last saved
         self._next_chores = 0.0
         self.idle_seconds: dict[str, float] = {}
         self._idle_since: dict[str, float] = {}
@@ -131,7 +133,7 @@ class Controller:
         if run.spec.search.timeout is not None:
             self._deadlines[run.id] = time.monotonic() + max(0.0, run.spec.search.timeout - run.record.seconds)
         requeue = [
-            Requeued(t.number, t.attempt, "its controller ended", lost=False)
+            Requeued(t.number, t.attempt, "its controller ended", lost=False, keep_epochs=run.kept(t.number))
             for t in trials
             if t.state is TrialState.RUNNING
         ]
@@ -206,6 +208,7 @@ class Controller:
         result = replace(item.result, trials=tuple(t for t in item.result.trials if t.number in current))
         outcomes, reports = run.outcomes(result)
         weights = {trial.number: trial.weights for trial in result.trials if trial.weights is not None}
+        self._checkpoint(run, result.trials)
         self._emit("leg.done", {"sweep": run.id, "worker": item.worker, "trials": len(outcomes)})
         self._handle(LegDone(item.worker, item.result.leg, outcomes), run.id, list(reports), weights)
 
@@ -239,6 +242,8 @@ class Controller:
         now = time.time()
         for action in actions:
             for name, change in changes_of(action, now):
+                if isinstance(change, Requeued):
+                    change = replace(change, keep_epochs=self._runs[name].kept(change.number))  # noqa: PLW2901
                 by_sweep.setdefault(name, []).append(change)
         for name, batch in by_sweep.items():
             if batch:
@@ -266,6 +271,8 @@ class Controller:
                 run = self._runs[action.sweep]
                 run.untold.pop(action.number, None)
                 run.curves.pop(action.number, None)
+                if run.checkpoints is not None:
+                    run.checkpoints.drop(action.number)
             case ChangeSweep():
                 self._states[action.sweep] = action.state
                 about = {"sweep": action.sweep, "state": str(action.state), "reason": action.reason}
@@ -276,7 +283,10 @@ class Controller:
     def _start_leg(self, action: RunLeg) -> None:
         run = self._runs[action.sweep]
         rows = len(self._scheduler.rows_of(action.worker)[1])
-        order = run.order(action, max(rows, self._width(action.worker, action.shape)))
+        order = run.order(action, export=self._checkpoint_is_due(action))
+        if run.notes:
+            self._ledger.commit(run.id, run.notes)
+            run.notes = []
         self._legs[action.worker] = _LegInFlight(action.sweep, time.monotonic(), rows)
         since = self._idle_since.pop(action.worker, None)
         if since is not None:
@@ -284,11 +294,33 @@ class Controller:
             self.idle_seconds[action.worker] = self.idle_seconds.get(action.worker, 0.0) + idle
         self._pool.run(action.worker, order)
         for admit in action.admit:
-            self._emit("trial.started", _about(action, admit))
+            about = {"sweep": action.sweep, "trial": admit.number, "attempt": admit.attempt, "worker": action.worker}
+            self._emit("trial.started", {**about, "epoch": run.kept(admit.number)})
+
+    def _checkpoint_is_due(self, leg: RunLeg) -> bool:
+        cohort, saved = self._saved_at.get(leg.worker, (-1, 0.0))
+        now = time.monotonic()
+        if cohort == leg.cohort and now - saved < CHECKPOINT_SECONDS:
+            return False
+        self._saved_at[leg.worker] = (leg.cohort, now)
+        return cohort == leg.cohort
+
+    def _checkpoint(self, run: SweepRun, trials: tuple[TrialLeg, ...]) -> None:
+        """Save the rows that came with their state. What cannot be saved starts again after a fault, and is told."""
+        if run.checkpoints is None:
+            return
+        try:
+            for trial in trials:
+                if trial.states is not None:
+                    run.checkpoints.save(trial.number, trial.states)
+        except OSError as error:
+            self._emit("checkpoint.failed", {"sweep": run.id, "reason": str(error)})
 
     def _trial_ended(self, action: EndTrial, weights: Any) -> None:
         run = self._runs[action.sweep]
         value = action.value
+        if run.checkpoints is not None:
+            run.checkpoints.drop(action.number)
         if action.number in run.params:
             run.end(action.number, action.state, value, action.reason)
         improved = action.state is TrialState.COMPLETE and run.consider(action.number, value, weights)
@@ -349,10 +381,6 @@ class Controller:
                 self._handle(RetryTrials(sweep, (TrialState.FAILED,), reason))
             case "budget":
                 self._handle(BudgetChanged(sweep, args.get("requested"), args.get("priority")))
-
-
-def _about(action: RunLeg, admit: Admit) -> dict[str, Any]:
-    return {"sweep": action.sweep, "trial": admit.number, "attempt": admit.attempt, "worker": action.worker}
 
 
 def changes_of(action: Action, now: float) -> list[tuple[str, Change]]:

@@ -215,7 +215,8 @@ class Admit:
 class RunLeg:
     """Give a worker its next leg: drop rows, admit rows, advance every row by up to ``epochs`` epochs.
 
-    A ``cohort`` number other than the last leg's means that the worker starts over with no rows.
+    A ``cohort`` number other than the last leg's means that the worker starts over with no rows and makes room for
+    ``width`` trials.
     """
 
     worker: str
@@ -226,6 +227,7 @@ class RunLeg:
     admit: tuple[Admit, ...]
     drop: tuple[int, ...]
     epochs: int
+    width: int
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,9 @@ class Database:
         if self.remote:
             remedy = f"Check the server and {DATABASE_VARIABLE}, then run `sweeper resume`: what was committed is safe"
         else:
-            remedy = next((text for part, text in _SQLITE_REMEDIES.items() if part in said), "Run `sweeper doctor`")
+            remedy = next(
+                (text for part, text in _SQLITE_REMEDIES.items() if part in said), "Check the disk and the file"
+            )
         return LedgerError(f"the ledger {self.where} cannot be used: {said}. {remedy}")
 
     def _connect_remote(self) -> sa.Engine:

@@ -148,7 +148,7 @@ class LegRunner:
             for i, seed in enumerate(start.seeds):
                 state = start.states[i] if start.states is not None else None
                 self._cohort.admit(keys[i], start.config, seed, state=state)
-            epoch = int(start.states[0]["epoch"]) if start.states is not None else 0
+            epoch = len(start.states[0]["history.val_loss"]) if start.states is not None else 0
             self._running[start.number] = _Running(start, keys, epoch)
 
     def _train(self, order: LegOrder, began: float) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,10 +12,12 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from sweeper.checkpoints import Checkpoints
 from sweeper.controller import Controller
-from sweeper.errors import Interrupted, SpecError, SweepBusy
+from sweeper.errors import Interrupted, SpecError
 from sweeper.events import PauseSweep
 from sweeper.events_log import EventLog
+from sweeper.leases import own_name, wait_until_free
 from sweeper.ledger_protocol import Ledger
 from sweeper.records import SweepChanged, SweepRecord
 from sweeper.settings import Settings
@@ -139,10 +139,7 @@ def run_again(
     spec = SweepSpec.from_json({k: v for k, v in record.spec.items() if k != "fingerprint"})
     if record.state is SweepState.COMPLETE and record.summary.get(SHOWN) and not ledger.untracked(record.sweep):
         return record
-    if (lease := ledger.lease(record.sweep)) is not None:
-        raise SweepBusy(
-            f"sweep {record.sweep} is run by {lease.owner}. Wait for it, or stop it with `sweeper stop {record.sweep}`"
-        )
+    wait_until_free(ledger, record.sweep)
     with _starting(workers, settings) as start:
         dataset = load(spec)
         if record.spec.get("fingerprint") not in (None, dataset.fingerprint):
@@ -189,7 +186,8 @@ def _drive(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, pro
         log(action, fields)
         sink(action, fields)
 
-    controller = Controller(start.queue, ledger, start.pool, f"{socket.gethostname()}:{os.getpid()}", emit)
+    run.checkpoints = Checkpoints(settings.home / "sweeps" / sweep / "checkpoints")
+    controller = Controller(start.queue, ledger, start.pool, own_name(), emit)
     tracker = Tracker(settings, run.record, run.spec, run.dataset, ledger, emit)
     began = time.monotonic()
     try:
@@ -203,6 +201,7 @@ def _drive(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, pro
         seconds = run.record.seconds + time.monotonic() - began
         ledger.commit(sweep, [SweepChanged(seconds=seconds)])
         if controller.state(sweep).terminal:
+            run.checkpoints.clear()
             sink("sweep.finishing", {"sweep": sweep})
             finish(run, ledger, tracker)
         else:

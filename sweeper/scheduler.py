@@ -88,6 +88,7 @@ class _Worker:
     sweep: str | None = None
     shape: Shape | None = None
     cohort: int = 0  # changes whenever the worker starts over with an empty cohort
+    width: int = 0  # trials that the cohort has room for
     rows: set[int] = field(default_factory=set)
     drop: set[int] = field(default_factory=set)
     draining: bool = False
@@ -458,7 +459,8 @@ class Scheduler:
             best.served = worker.cohort = self._turn
             worker.drop = set()
             worker.sweep = best.plan.sweep
-            worker.shape = min((heap[0], shape) for shape, heap in best.waiting.items() if heap)[1]
+            worker.shape = shape = min((heap[0], shape) for shape, heap in best.waiting.items() if heap)[1]
+            worker.width = min(self._fits(worker, best, shape), max(1, self._spread(best, 1)))
 
     def _refill(self, worker: _Worker, sweep: _Sweep) -> bool:
         """Whether the worker may take more of its sweep, or must drain because another sweep is due."""
@@ -489,23 +491,41 @@ class Scheduler:
         drop = tuple(sorted(worker.drop))
         worker.drop = set()
         epochs = max(1, min(ahead))
-        leg = RunLeg(worker.name, worker.leg, sweep.plan.sweep, worker.cohort, shape, tuple(admit), drop, epochs)
-        actions.append(leg)
+        actions.append(
+            RunLeg(
+                worker.name,
+                worker.leg,
+                sweep.plan.sweep,
+                worker.cohort,
+                shape,
+                tuple(admit),
+                drop,
+                epochs,
+                worker.width,
+            )
+        )
 
     def _free_slots(self, worker: _Worker, sweep: _Sweep, shape: Shape) -> int:
         """Slots to fill now: what fits the device, half of the window spread over the workers, and a fair share."""
         heap = sweep.waiting.get(shape, [])
         if not heap:
             return 0
-        rows = sweep.plan.rows_per_trial
-        fits = self._widths.get((worker.name, shape)) or max(1, self._width_of(worker.name, shape) // rows)
-        spread = -(-min(sweep.plan.window, sweep.plan.requested) // (2 * len(self._workers)))
+        spread = self._spread(sweep, len(self._workers))
         idle = sum(w.leg is None and not w.rows and not w.draining for w in self._workers.values())
         share = -(-len(heap) // max(1, idle))
-        width = min(fits, max(1, spread))
+        width = min(worker.width, max(1, spread))
         if any(sweep.trials[n].lost == MAX_LOST - 1 for n in (*worker.rows, heap[0])):
             width = 1  # a trial that may be killing its workers runs alone
         return max(0, min(width - len(worker.rows), share, len(heap), self._allowed(sweep)))
+
+    def _fits(self, worker: _Worker, sweep: _Sweep, shape: Shape) -> int:
+        """Trials that fit the worker's device: what it has room for, or half of what it ran out of memory with."""
+        known = self._widths.get((worker.name, shape))
+        return known or max(1, self._width_of(worker.name, shape) // sweep.plan.rows_per_trial)
+
+    def _spread(self, sweep: _Sweep, workers: int) -> int:
+        """Half of the window, spread over so many workers: the other half is asked for meanwhile."""
+        return -(-min(sweep.plan.window, sweep.plan.requested) // (2 * workers))
 
     def _admit(self, worker: _Worker, sweep: _Sweep, shape: Shape) -> Admit:
         trial = sweep.trials[heapq.heappop(sweep.waiting[shape])]

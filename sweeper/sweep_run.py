@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sweeper.checkpoints import Checkpoints, States, UnreadableCheckpoint
 from sweeper.events import Outcome, RunLeg, Shape, Suggestion, SweepPlan, Verdict
 from sweeper.legs import Arrays, LegOrder, LegResult, TrialLeg, TrialStart
-from sweeper.records import EpochReport, Reported, SweepRecord, TrialRecord
+from sweeper.records import EpochReport, Noted, Reported, SweepRecord, TrialRecord
 from sweeper.spec import SweepSpec
 from sweeper.states import TrialState
 
@@ -46,6 +47,8 @@ class SweepRun:
     untold: dict[int, StudyOutcome] = field(default_factory=dict)
     best: Best | None = None
     requested: int = 0
+    checkpoints: Checkpoints | None = None
+    notes: list[Noted] = field(default_factory=list)  # for the ledger
 
     def __post_init__(self) -> None:
         self.requested = self.record.requested
@@ -133,8 +136,8 @@ class SweepRun:
         self.params[number], self.seeds[number] = params, self.spec.search.seed
         return Suggestion(number, self.shape(number))
 
-    def order(self, leg: RunLeg, width: int) -> LegOrder:
-        """The worker's side of a scheduler's leg."""
+    def order(self, leg: RunLeg, export: bool = False) -> LegOrder:
+        """The worker's side of a scheduler's leg; with ``export`` it sends back what a checkpoint needs."""
         replicates = self.spec.training.replicates
         admit = tuple(
             TrialStart(
@@ -142,11 +145,10 @@ class SweepRun:
                 attempt=a.attempt,
                 config=self.spec.trial_config(self.params[a.number]),
                 seeds=tuple(self.seeds[a.number] + r for r in range(replicates)),
+                states=self._saved(a.number),
             )
             for a in leg.admit
         )
-        for start in admit:
-            self.curves.pop(start.number, None)
         train = self.spec.train_config(self.dataset.task, {"batch_size": leg.shape.batch_size})
         return LegOrder(
             leg=leg.leg,
@@ -157,13 +159,37 @@ class SweepRun:
             admit=admit,
             drop=leg.drop,
             epochs=leg.epochs,
-            width=width,
+            width=leg.width,
             seconds=LEG_SECONDS,
             metric=self.spec.objective.metric,
             minimize=self.minimize,
             units=self.units,
             keep_better_than=self.best.value if self.best else None,
+            export=export,
         )
+
+    def kept(self, number: int) -> int:
+        """How many finished epochs of a trial its checkpoint keeps."""
+        try:
+            return self.checkpoints.epochs(number) if self.checkpoints is not None else 0
+        except UnreadableCheckpoint as error:
+            self.notes.append(Noted(number, str(error)))
+            return 0
+
+    def _saved(self, number: int) -> States | None:
+        """What the trial goes on from; its curve so far is taken from there, too."""
+        states: States | None = None
+        self.curves.pop(number, None)
+        if self.checkpoints is not None:
+            try:
+                states = self.checkpoints.load(number)
+            except UnreadableCheckpoint as error:
+                self.notes.append(Noted(number, str(error)))
+        if states is not None:
+            name = self.spec.objective.metric
+            rows = zip(*(state[f"history.{name}"].tolist() for state in states), strict=True)
+            self.curves[number] = [self.units.get(name, 1.0) * sum(row) / len(row) for row in rows]
+        return states
 
     def outcomes(self, result: LegResult) -> tuple[tuple[Outcome, ...], list[Reported]]:
         """What a leg means for its trials: verdicts for the scheduler, reports for the ledger."""

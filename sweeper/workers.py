@@ -223,6 +223,7 @@ class RayPool:
         """
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        logging.getLogger("ray").setLevel(logging.ERROR)  # its warnings are about our thread and about the token
         import ray
 
         if not ray.is_initialized():

@@ -1,0 +1,184 @@
+"""Answers, from one sweep's trials, to three questions: ReLU or not, why initialization matters, Adam or SGD."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sweeper.contrasts import ChoiceEffects, choice_effects, conditions_of, listed
+from sweeper.effects import Model, fit
+from sweeper.factors import Factor, Scale, Table
+from sweeper.records import EpochReport, TrialRecord
+from sweeper.spec import SweepSpec
+
+Reports = Mapping[int, Sequence[EpochReport]]
+FEW_TRIALS = 30  # a choice tried less often than this may be undecided for want of trials
+TOO_FEW = "This sweep has too few different trials to say."
+SPACES = {"activation": "activations", "optimizer": "optimizers", "initialization": "initializations"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question, its answer in a sentence or two, what it rests on, and what would settle it ("" if it is settled)."""
+
+    parameter: str
+    question: str
+    answer: str
+    evidence: tuple[str, ...]
+    next_step: str
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    spec: SweepSpec
+    best_first: Sequence[TrialRecord]
+    table: Table
+    model: Model | None
+    effects: Mapping[str, ChoiceEffects]
+
+
+def answers(
+    spec: SweepSpec,
+    best_first: Sequence[TrialRecord],
+    table: Table,
+    model: Model | None,
+    effects: Sequence[ChoiceEffects],
+    reports: Reports,
+) -> tuple[Answer, ...]:
+    """Those of the three questions that the sweep's parameters allow; ``best_first`` are its complete trials."""
+    sweep = _Sweep(spec, best_first, table, model, {e.parameter: e for e in effects})
+    found = []
+    rivals = [rival for rival in ("tanh", "sigmoid") if _varied(table, "activation", "relu", rival)]
+    if rivals:
+        question = f"When does ReLU beat {' or '.join(rivals)}?"
+        found.append(_duel(sweep, "activation", "relu", rivals, question))
+    if (factor := table.factor("initialization")) is not None:
+        found.append(_initialization(sweep, factor, reports))
+    if _varied(table, "optimizer", "adam", "sgd"):
+        found.append(_duel(sweep, "optimizer", "adam", ["sgd"], "Under what conditions does Adam beat SGD?"))
+    return tuple(found)
+
+
+def _varied(table: Table, name: str, *levels: str) -> bool:
+    factor = table.factor(name)
+    return factor is not None and set(levels) <= set(factor.levels or ())
+
+
+def _duel(sweep: _Sweep, parameter: str, one: str, rivals: Sequence[str], question: str) -> Answer:
+    """One choice against each rival: on average, and where that depends on another parameter."""
+    factor = sweep.table.factor(parameter)
+    assert factor is not None
+    evidence = _best_of_each(sweep, factor, [one, *rivals])
+    step = _next_step(sweep, factor, [one, *rivals])
+    if sweep.model is None or parameter not in sweep.effects:
+        return Answer(parameter, question, TOO_FEW, evidence, step)
+    averages, elsewhere, settled = [], [], True
+    for rival in rivals:
+        pair = sweep.effects[parameter].pair(one, rival)
+        conditions = conditions_of(sweep.model, parameter, one, rival)
+        averages.append(pair.sentence if pair else f"{one} or {rival} was tried too rarely to say")
+        elsewhere += [f"By {condition.along}: {condition.sentence}" for condition in conditions]
+        settled &= bool(conditions) or (pair is not None and pair.shown)
+    if not elsewhere:
+        evidence += ("That this depends on any other parameter cannot be shown.",)
+    sentences = [f"On average over the settings tried, {'; '.join(averages)}", *elsewhere]
+    return Answer(parameter, question, _joined(sentences), evidence, "" if settled else step)
+
+
+def _initialization(sweep: _Sweep, factor: Factor, reports: Reports) -> Answer:
+    """What the initialization does to the result, and to the gradients of the first epochs."""
+    question = "Why does initialization matter for gradient flow?"
+    levels = factor.levels or ()
+    evidence = (*_best_of_each(sweep, factor, levels), *_gradient_curves(sweep.table, factor, reports))
+    step = _next_step(sweep, factor, levels)
+    if sweep.model is None or factor.name not in sweep.effects:
+        return Answer(factor.name, question, TOO_FEW, evidence, step)
+    effects = sweep.effects[factor.name]
+    shown = any(pair.shown for pair in effects.pairs)
+    sentences = [effects.sentence.removeprefix(f"{factor.name}: ")]
+    sentences[0] = f"On the result, on average over the settings tried: {sentences[0]}"
+    known = {e.level for e in effects.effects}
+    pairs = [(a, b) for i, a in enumerate(levels) for b in levels[i + 1 :] if {a, b} <= known]
+    conditions = [c for a, b in pairs for c in conditions_of(sweep.model, factor.name, a, b)]
+    conditions.sort(key=lambda c: not c.changes)
+    sentences += [f"By {c.along}: {c.sentence}" for c in conditions[:2]]
+    sentences += _first_gradients(sweep.table, factor, reports)
+    return Answer(factor.name, question, _joined(sentences), evidence, "" if shown or conditions else step)
+
+
+def _first_gradients(table: Table, factor: Factor, reports: Reports) -> list[str]:
+    """The adjusted effect of the initialization on the gradient norm of the first epoch, as the same model sees it."""
+    norms = {n: r[0].metrics.get("grad_norm", math.nan) for n, r in reports.items() if r}
+    first = np.array([norms.get(number, math.nan) for number in table.numbers])
+    usable = np.isfinite(first) & (first > 0)
+    if not usable.all():
+        factors = tuple(replace(f, codes=f.codes[usable]) for f in table.factors)
+        numbers = tuple(n for n, u in zip(table.numbers, usable, strict=True) if u)
+        table = replace(table, numbers=numbers, factors=factors)
+    scale = Scale("gradient norm", log=True, sign=1.0)
+    model = fit(replace(table, scores=np.log(first[usable]), scale=scale))
+    if model is None:
+        return []
+    effects = next((e for e in choice_effects(model) if e.parameter == factor.name), None)
+    if effects is None or not any(pair.shown for pair in effects.pairs):
+        return ["That it changes the gradients of the first epoch cannot be shown"]
+    low, high = effects.effects[0], effects.effects[-1]
+    pair = effects.pair(low.level, high.level)
+    if pair is None or not pair.shown:
+        return []
+    times = 1 / pair.value
+    bounds = f"{1 / pair.interval.high:.2g} to {1 / pair.interval.low:.2g}"
+    text = f"In the first epoch the gradients are smallest with {low.level} and largest with {high.level}, "
+    return [f"{text}{times:.2g} times as large ({bounds}) at equal settings of the rest"]
+
+
+def _gradient_curves(table: Table, factor: Factor, reports: Reports) -> tuple[str, ...]:
+    """Where the median gradient norm of each choice starts, and when it peaks: a late peak is a plateau left late."""
+    parts = []
+    for code, level in enumerate(factor.levels or ()):
+        numbers = [n for n, c in zip(table.numbers, factor.codes, strict=True) if c == code]
+        curves = [[r.metrics.get("grad_norm", math.nan) for r in reports[n]] for n in numbers if n in reports]
+        length = max(map(len, curves), default=0)
+        full = [curve for curve in curves if len(curve) == length and np.isfinite(curve).all()]
+        if full:
+            median = np.median(full, axis=0)
+            peak = int(np.argmax(median)) + 1
+            parts.append(f"{level} starts at {median[0]:.2g}, peaks in epoch {peak}, ends at {median[-1]:.2g}")
+    return (f"Median gradient norm before clipping: {'; '.join(parts)}.",) if parts else ()
+
+
+def _best_of_each(sweep: _Sweep, factor: Factor, levels: Sequence[str]) -> tuple[str, ...]:
+    """The best value that each choice reached, and in how many trials: what was seen, without a claim."""
+    values = {t.number: t.value for t in sweep.best_first}
+    maximize = sweep.spec.objective.direction == "maximize"
+    parts = []
+    for level in levels:
+        code = (factor.levels or ()).index(level)
+        found = [
+            value
+            for n, c in zip(sweep.table.numbers, factor.codes, strict=True)
+            if c == code and (value := values.get(n)) is not None
+        ]
+        if found:
+            parts.append(f"{level} {max(found) if maximize else min(found):.4g} ({len(found)} trials)")
+    return (f"Best {sweep.spec.objective.metric} with each: {', '.join(parts)}.",) if parts else ()
+
+
+def _next_step(sweep: _Sweep, factor: Factor, levels: Sequence[str]) -> str:
+    """The sweep that isolates the question."""
+    counts = {level: int(np.sum(factor.codes == code)) for code, level in enumerate(factor.levels or ())}
+    rare = [f"{level} ({counts[level]})" for level in levels if counts.get(level, 0) < FEW_TRIALS]
+    why = f"Few of the {len(sweep.table.numbers)} trials used {listed(rare)}. " if rare else ""
+    space = SPACES[factor.name]
+    dataset = sweep.spec.dataset
+    data = dataset.name or f'"{dataset.path}" --set dataset.target="{dataset.target}"'
+    if sweep.spec.space.name == space:
+        return f"{why}To settle it, run more trials of this space with search.sampler: random."
+    return f"{why}To settle it: sweeper run --dataset {data} --space {space} --set search.sampler=random"
+
+
+def _joined(sentences: Sequence[str]) -> str:
+    return ". ".join(sentences) + "."

@@ -1,0 +1,297 @@
+"""A linear model of the trials' scores: the effect of each choice adjusted for everything else, with honest errors.
+
+Why a linear model and not a forest's partial dependence: every statement is a contrast of coefficients, so its interval
+is a formula that holds for any number of trials, and a claim can be refused exactly when the interval includes no
+difference. A forest is biased towards the mean and its bootstrap costs hundreds of fits. Log scores make effects
+multiplicative, restricted cubic splines (Harrell, Regression Modeling Strategies, 2015, section 2.4.5) take the U shape
+of the learning rate, and pairs of parameters that interact are added as the data ask for them.
+
+    score = b0 + sum_f main_f(x_f) + sum_(f,g) main_f(x_f) * main_g(x_g) + noise
+
+Errors are the larger of the classical and the HC3 standard error (MacKinnon and White 1985), since trials far from the
+optimum scatter more. The trials of an adaptive sampler are no random sample: choices that began badly were tried less.
+
+Names of dimensions: n trials, p columns, m contrasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+from scipy import stats
+
+from sweeper.factors import FEW, Array, Factor, Table
+from sweeper.statistics import LEVEL
+
+MIN_TRIALS = 30  # fewer say nothing about five parameters
+PER_COLUMN = 4  # trials per column of the model
+MAX_PAIRS = 4  # interactions that a reader can take in
+AVERAGED = 400  # trials over which a contrast is averaged
+DRAWS = 4000
+MAX_LEVERAGE = 0.95  # a trial that determines a coefficient alone has no residual to judge it by
+
+
+@dataclass(frozen=True)
+class Term:
+    """A factor (``second`` None) or a pair of factors."""
+
+    first: str
+    second: str | None = None
+
+    def has(self, name: str) -> bool:
+        """Whether a factor is in it."""
+        return name in (self.first, self.second)
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A fitted model. ``estimate`` (p,), ``classical`` and ``robust`` (p, p) covariances, ``row_space`` (rank, p).
+
+    ``knots`` are the spline knots of the numbers; ``explained`` is R^2; ``evidence`` holds the p value, corrected for
+    the number of candidates, that brought each pair in.
+    """
+
+    table: Table
+    terms: tuple[Term, ...]
+    knots: Mapping[str, Array]
+    estimate: Array
+    classical: Array
+    robust: Array
+    row_space: Array
+    dof: int
+    explained: float
+    evidence: Mapping[Term, float]
+
+    @property
+    def pairs(self) -> tuple[Term, ...]:
+        """The interactions, the strongest evidence first."""
+        return tuple(sorted((t for t in self.terms if t.second is not None), key=lambda t: self.evidence[t]))
+
+    def average_design(self, at: Mapping[str, float]) -> Array:
+        """(p,) mean design row of the trials with some factors set to codes; dependent parameters at their average."""
+        count = len(self.table.scores)
+        rows = np.unique(np.linspace(0, count - 1, min(count, AVERAGED)).astype(int))
+        codes = {f.name: f.codes[rows] for f in self.table.factors}
+        for f in self.table.factors:
+            if f.name in at:
+                codes[f.name] = np.full(len(rows), at[f.name])
+            elif any(parent in at for parent in f.parents):
+                codes[f.name] = np.full(len(rows), np.nan)
+        mean: Array = _design(self.table.factors, codes, self.terms, self.knots).mean(axis=0)
+        return mean
+
+    def contrasts(self, rows: Array) -> tuple[Array, Array]:
+        """(m, p) contrasts -> (m,) estimates, (m,) standard errors: infinite where the trials do not determine it."""
+        estimates = rows @ self.estimate
+        classical = np.einsum("ij,jk,ik->i", rows, self.classical, rows)
+        robust = np.einsum("ij,jk,ik->i", rows, self.robust, rows)
+        errors = np.sqrt(np.maximum(np.maximum(classical, robust), 0.0))
+        outside = np.linalg.norm(rows - rows @ self.row_space.T @ self.row_space, axis=1)
+        errors[outside > 1e-6 * np.maximum(1.0, np.linalg.norm(rows, axis=1))] = np.inf
+        return estimates, errors
+
+    def p_values(self, rows: Array) -> Array:
+        """(m,) two-sided p values of contrasts; 1 where a contrast has no error to be judged by."""
+        estimates, errors = self.contrasts(rows)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = np.where(errors > 0, np.abs(estimates) / errors, 0.0)
+        p: Array = 2 * stats.t.sf(t, self.dof)
+        return p
+
+    @property
+    def half_width(self) -> float:
+        """How many standard errors reach from an estimate to the end of its interval."""
+        return float(stats.t.ppf((1 + LEVEL) / 2, self.dof))
+
+    def joint_half_width(self, rows: Array, seed: int = 0) -> float:
+        """The same for intervals that cover all (m,) contrasts at once: the quantile of the largest |t| (sup-t)."""
+        known = rows[np.isfinite(self.contrasts(rows)[1])]
+        if not len(known):
+            return np.inf
+        eigenvalues, vectors = np.linalg.eigh(self.robust)
+        root = vectors * np.sqrt(np.maximum(eigenvalues, 0.0))  # (p, p)
+        noise = known @ root @ np.random.default_rng(seed).standard_normal((len(root), DRAWS))  # (m, draws)
+        spread = noise.std(axis=1, keepdims=True)
+        largest = np.max(np.abs(noise) / np.where(spread > 0, spread, np.inf), axis=0)
+        tail = 2 * stats.norm.sf(np.quantile(largest, LEVEL))
+        return float(stats.t.isf(tail / 2, self.dof))  # the normal quantile, widened for the degrees of freedom
+
+    def p_without(self, name: str) -> float:
+        """The p value of every term of a factor at once: large when the trials show no effect of it."""
+        kept = tuple(term for term in self.terms if not term.has(name))
+        codes = {f.name: f.codes for f in self.table.factors}
+        full = _design(self.table.factors, codes, self.terms, self.knots)
+        reduced = _design(self.table.factors, codes, kept, self.knots)
+        return _p_added(_svd(reduced)[0], full, self.table.scores)
+
+
+def fit(table: Table) -> Model | None:
+    """The model of a table with the interactions that its trials ask for; None: there are too few trials.
+
+    Choices with fewer than ``FEW`` trials are left out with their trials. Pairs of which one is a choice are added one
+    by one, the strongest first, while its p value times the number of candidates stays below 5%.
+    """
+    table = _common(table)
+    count = len(table.scores)
+    if count < MIN_TRIALS or not table.factors or np.ptp(table.scores) == 0.0:
+        return None
+    codes = {f.name: f.codes for f in table.factors}
+    terms = tuple(Term(f.name) for f in table.factors)
+    for n_knots in (5, 4, 3, 2):
+        knots = {f.name: _knots(f, n_knots) for f in table.factors if not f.is_choice}
+        design = _design(table.factors, codes, terms, knots)
+        if design.shape[1] * PER_COLUMN <= count:
+            break
+    else:
+        return None
+    candidates = _candidates(table)
+    evidence: dict[Term, float] = {}
+    while candidates and len(evidence) < MAX_PAIRS:
+        base = _svd(design)[0]
+        p = {term: _p_pair(table, term, knots, base, design.shape[1]) for term in candidates}
+        best = min(p, key=lambda term: p[term])
+        corrected = p[best] * len(candidates)
+        if corrected >= 1 - LEVEL:
+            break
+        evidence[best] = corrected
+        terms = (*terms, best)
+        candidates.remove(best)
+        design = _design(table.factors, codes, terms, knots)
+    return _fitted(table, terms, knots, design, evidence)
+
+
+def _common(table: Table) -> Table:
+    """Without the choices that were tried too rarely, nor their trials."""
+    keep = np.ones(len(table.scores), dtype=bool)
+    for f in table.factors:
+        if f.levels is not None:
+            rare = [i for i in range(len(f.levels)) if np.sum(f.codes == i) < FEW]
+            keep &= ~np.isin(f.codes, rare)
+    factors = []
+    for f in table.factors:
+        codes = f.codes[keep]
+        present = np.unique(codes[~np.isnan(codes)])
+        if len(present) < 2:
+            continue
+        if f.levels is not None:
+            levels = tuple(f.levels[int(i)] for i in present)
+            codes = np.where(np.isnan(codes), np.nan, np.searchsorted(present, codes))
+            factors.append(replace(f, levels=levels, codes=codes))
+        else:
+            factors.append(replace(f, codes=codes))
+    numbers = tuple(n for n, kept in zip(table.numbers, keep, strict=True) if kept)
+    return replace(table, numbers=numbers, scores=table.scores[keep], factors=tuple(factors))
+
+
+def _candidates(table: Table) -> list[Term]:
+    """Pairs with a choice in them, neither of which depends on another parameter."""
+    free = [f for f in table.factors if not f.parents and not np.isnan(f.codes).any()]
+    return [Term(f.name, g.name) for f, g in combinations(free, 2) if f.is_choice or g.is_choice]
+
+
+def _knots(factor: Factor, count: int) -> Array:
+    """Knots at equal distances: an adaptive sampler crowds a few values, and the shape is asked for everywhere."""
+    codes = factor.codes[~np.isnan(factor.codes)]
+    low, high = np.quantile(codes, [0.02, 0.98])
+    count = min(count, len(np.unique(codes)), 3 if factor.parents else count)
+    knots: Array = np.linspace(low, high, max(count, 2)) if high > low else np.array([codes.min(), codes.max()])
+    return knots
+
+
+def _columns(factor: Factor, codes: Array, knots: Mapping[str, Array]) -> Array:
+    """(n, k) columns of one factor: dummies without the first level, or a restricted cubic spline; NaN becomes 0."""
+    if factor.levels is not None:
+        return np.column_stack([codes == i for i in range(1, len(factor.levels))]).astype(np.float64)
+    t = knots[factor.name]
+    scale = t[-1] - t[0]
+    known = factor.codes[~np.isnan(factor.codes)]
+    x = (codes - known.mean()) / scale
+    k = (t - known.mean()) / scale
+    columns = [x]
+    for j in range(len(k) - 2):
+        # s_j = (x-k_j)+^3 - (x-k_l)+^3 (k_m-k_j)/(k_m-k_l) + (x-k_m)+^3 (k_l-k_j)/(k_m-k_l), l = m-1: linear outside
+        last = k[-1] - k[-2]
+        spline = np.maximum(x - k[j], 0.0) ** 3
+        spline = spline - np.maximum(x - k[-2], 0.0) ** 3 * (k[-1] - k[j]) / last
+        columns.append(spline + np.maximum(x - k[-1], 0.0) ** 3 * (k[-2] - k[j]) / last)
+    return np.nan_to_num(np.column_stack(columns), nan=0.0)
+
+
+def _design(
+    factors: Sequence[Factor], codes: Mapping[str, Array], terms: Sequence[Term], knots: Mapping[str, Array]
+) -> Array:
+    """(n, p) design matrix with a constant."""
+    count = len(next(iter(codes.values())))
+    mains = {f.name: _columns(f, codes[f.name], knots) for f in factors}
+    blocks = [np.ones((count, 1))]
+    for term in terms:
+        first = mains[term.first]
+        if term.second is None:
+            blocks.append(first)
+        else:
+            blocks.append((first[:, :, None] * mains[term.second][:, None, :]).reshape(count, -1))
+    return np.hstack(blocks)
+
+
+def _svd(design: Array) -> tuple[Array, Array, Array]:
+    u, s, vt = np.linalg.svd(design, full_matrices=False)
+    rank = int(np.sum(s > s[0] * 1e-8))
+    return u[:, :rank], s[:rank], vt[:rank]
+
+
+def _fitted(
+    table: Table, terms: tuple[Term, ...], knots: Mapping[str, Array], design: Array, evidence: Mapping[Term, float]
+) -> Model:
+    u, s, vt = _svd(design)
+    inverse = (vt.T / s) @ u.T  # (p, n)
+    estimate = inverse @ table.scores
+    residual = table.scores - design @ estimate
+    dof = len(table.scores) - len(s)
+    leverage = np.minimum(np.sum(u**2, axis=1), MAX_LEVERAGE)
+    classical = (vt.T / s**2) @ vt * (residual @ residual / dof)
+    weighted = inverse * (residual / (1 - leverage))
+    spread = table.scores - table.scores.mean()
+    explained = 1 - float(residual @ residual) / float(spread @ spread)
+    return Model(table, terms, knots, estimate, classical, weighted @ weighted.T, vt, dof, explained, evidence)
+
+
+def _p_pair(table: Table, pair: Term, knots: Mapping[str, Array], base: Array, size: int) -> float:
+    """The p value of a pair's columns beyond a model of ``size`` columns, of which ``base`` (n, rank) is a basis."""
+    codes = {f.name: f.codes for f in table.factors}
+    block = _design([f for f in table.factors if pair.has(f.name)], codes, (pair,), knots)[:, 1:]
+    if (size + block.shape[1]) * PER_COLUMN > len(table.scores):
+        return 1.0
+    return _p_added(base, block, table.scores)
+
+
+def _p_added(base: Array, columns: Array, scores: Array) -> float:
+    """The p value of ``columns`` (n, k) beyond an orthonormal ``base`` (n, rank): the larger of the F test's and HC3's.
+
+    By the Frisch-Waugh theorem the added coefficients are those of the added columns cleared of the base.
+    """
+    added = columns - base @ (base.T @ columns)
+    v, s, _ = _svd_safe(added, float(np.linalg.norm(columns)))
+    q, dof = len(s), len(scores) - base.shape[1] - len(s)
+    if not q or dof < 1:
+        return 1.0
+    residual = scores - base @ (base.T @ scores)
+    coefficient = v.T @ residual  # (q,) on orthonormal columns
+    rest = residual - v @ coefficient
+    rss = float(rest @ rest)
+    if rss <= 0.0:
+        return 1.0
+    leverage = np.minimum(np.sum(base**2, axis=1) + np.sum(v**2, axis=1), MAX_LEVERAGE)
+    weighted = v.T * (rest / (1 - leverage))
+    wald = float(coefficient @ np.linalg.pinv(weighted @ weighted.T, hermitian=True) @ coefficient) / q
+    classical = float(coefficient @ coefficient) / q / (rss / dof)
+    return float(max(stats.f.sf(classical, q, dof), stats.f.sf(wald, q, dof)))
+
+
+def _svd_safe(matrix: Array, size: float) -> tuple[Array, Array, Array]:
+    """As ``_svd``, with the rank judged against the size of the matrix it was cleared from."""
+    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
+    rank = int(np.sum(s > size * 1e-8))
+    return u[:, :rank], s[:rank], vt[:rank]

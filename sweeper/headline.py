@@ -1,0 +1,105 @@
+"""The first lines of a report: who won, how sure that is, what the best trials share and what it cost."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sweeper.advice import MIN_TOP, TOP
+from sweeper.contrasts import listed
+from sweeper.factors import Table
+from sweeper.records import SweepRecord, TrialRecord
+from sweeper.spec import SweepSpec
+from sweeper.states import TrialState
+
+AGREED = 0.8  # the share of the best trials that makes a choice common to them
+
+
+@dataclass(frozen=True)
+class Headline:
+    """``winner`` is None when no trial is complete. All other fields are sentences; ``traits`` may be empty."""
+
+    winner: TrialRecord | None
+    verdict: str
+    certainty: str
+    traits: str
+    cost: str
+
+
+def headline(
+    record: SweepRecord, spec: SweepSpec, trials: Sequence[TrialRecord], best_first: Sequence[TrialRecord], table: Table
+) -> Headline:
+    """What to say first of a sweep whose complete trials are ``best_first``."""
+    cost = _cost(record, trials)
+    ended = sum(t.state.terminal for t in trials)
+    if not best_first:
+        text = f"No trial of {ended} that ended is complete: there is no winner."
+        return Headline(None, text, "Failures by reason are listed below.", "", cost)
+    winner = best_first[0]
+    value = winner.value if winner.value is not None else math.nan
+    verdict = f"Trial {winner.number} is the best of {len(best_first)} complete trials: "
+    verdict += f"{spec.objective.metric} {value:.4g}."
+    return Headline(winner, verdict, _certainty(spec, best_first), _traits(best_first, table), cost)
+
+
+def _certainty(spec: SweepSpec, best_first: Sequence[TrialRecord]) -> str:
+    winner, seeds = best_first[0], spec.training.replicates
+    trained = "one seed" if seeds == 1 else f"{seeds} seeds"
+    text = f"It was trained on {trained} and not re-tested: part of its lead is chance, since it is the best of many. "
+    if len(best_first) > 1:
+        second = best_first[1]
+        assert winner.value is not None
+        assert second.value is not None
+        gap = abs(second.value - winner.value)
+        share = f" ({100 * gap / abs(winner.value):.2g}%)" if winner.value else ""
+        text += f"The next best, trial {second.number}, is {gap:.2g} behind{share}. "
+        best, near = abs(winner.value), 0.05
+        close = sum(abs((t.value or 0.0) - winner.value) <= near * best for t in best_first)
+        text += f"{close} of {len(best_first)} trials lie within 5% of the winner."
+    return text
+
+
+def _traits(best_first: Sequence[TrialRecord], table: Table) -> str:
+    """What the best tenth has in common: the part of the result that does not hang on one trial."""
+    top = [t.number for t in best_first[: max(MIN_TOP, round(TOP * len(best_first)))]]
+    index = {number: i for i, number in enumerate(table.numbers)}
+    rows = [index[number] for number in top if number in index]
+    if len(rows) < MIN_TOP or len(best_first) < 2 * MIN_TOP:
+        return ""
+    parts = []
+    for factor in table.factors:
+        codes = factor.codes[rows]
+        codes = codes[~np.isnan(codes)]
+        if len(codes) < AGREED * len(rows):
+            continue
+        if factor.levels is not None:
+            [(code, count)] = Counter(codes.tolist()).most_common(1)
+            if count >= AGREED * len(rows):
+                parts.append(f"{factor.name} {factor.levels[int(code)]} ({count} of {len(rows)})")
+        else:
+            low, high = np.quantile(codes, [0.1, 0.9])
+            width = np.nanmax(factor.codes) - np.nanmin(factor.codes)
+            if high - low <= (1 - AGREED) * 2 * width:
+                parts.append(f"{factor.name} {factor.number(float(low)):.2g} to {factor.number(float(high)):.2g}")
+    return f"The best {len(rows)} trials share {listed(parts)}." if parts else ""
+
+
+def _cost(record: SweepRecord, trials: Sequence[TrialRecord]) -> str:
+    states = Counter(str(t.state) for t in trials)
+    counts = ", ".join(f"{states[str(state)]} {state}" for state in TrialState if states[str(state)])
+    epochs = sum(t.epochs for t in trials)
+    text = f"{counts or 'no trials'}, {epochs:,} epochs trained"
+    return f"{text} in {duration(record.seconds)}." if record.seconds else f"{text}."
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit one would say them in."""
+    if seconds < 1:
+        return f"{seconds:.2g} s"
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,185 @@
+"""The report of a sweep: one HTML file that needs no network, the answer first."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sweeper import report_effects, report_plots
+from sweeper.advice import ranked
+from sweeper.answers import Reports
+from sweeper.errors import SweeperError
+from sweeper.factors import Table, build_table, label
+from sweeper.headline import Headline, duration, headline
+from sweeper.insight import Insight, study_trials
+from sweeper.records import EpochReport, SweepRecord, TrialRecord
+from sweeper.report_svg import Plot
+from sweeper.spec import SweepSpec
+from sweeper.states import TrialState
+
+BEST_ROWS = 10
+MAX_REASONS = 20
+PACKAGES = ("sweeper", "torch", "optuna", "ray", "mlflow", "sqlalchemy", "numpy", "scipy", "scikit-learn", "matplotlib")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that the page shows, before it is HTML."""
+
+    record: SweepRecord
+    spec: SweepSpec
+    head: Headline
+    insight: Insight
+    plots: Mapping[str, Plot]
+    best: tuple[TrialRecord, ...]
+    reasons: tuple[tuple[str, str, int], ...]
+
+
+def write_report(
+    record: SweepRecord,
+    spec: SweepSpec,
+    trials: list[TrialRecord],
+    reports: Mapping[int, list[EpochReport]],
+    out: Path,
+) -> Path:
+    """Write the report of a sweep to ``out`` and return it; folders are made as needed.
+
+    Raises:
+        SweeperError: the file cannot be written.
+    """
+    text = render_report(build_report(record, spec, trials, reports))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SweeperError(f"the report cannot be written to {out}: {error.strerror}. Choose another --out") from error
+    return out
+
+
+def verdict_of(record: SweepRecord, spec: SweepSpec, trials: Sequence[TrialRecord]) -> str:
+    """The report's first sentence."""
+    return headline(record, spec, trials, ranked(spec, trials), build_table(spec, trials)).verdict
+
+
+def build_report(record: SweepRecord, spec: SweepSpec, trials: Sequence[TrialRecord], reports: Reports) -> Report:
+    """What there is to say and to show of a sweep."""
+    best_first, table = ranked(spec, trials), build_table(spec, trials)
+    insight = study_trials(spec, trials, reports)
+    plots = _plots(spec, trials, best_first, table, insight, reports)
+    return Report(
+        record,
+        spec,
+        headline(record, spec, trials, best_first, table),
+        insight,
+        {plot.name: plot for plot in plots},
+        tuple(best_first[:BEST_ROWS]),
+        _reasons(trials),
+    )
+
+
+def render_report(report: Report) -> str:
+    """The page. Every text is escaped; only the plots are markup."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(files("sweeper").joinpath("report.html.j2").read_text(encoding="utf-8"))
+    record, spec, winner = report.record, report.spec, report.head.winner
+    sweep_file = {key: value for key, value in record.spec.items() if key != "fingerprint"}
+    return template.render(
+        report=report,
+        record=record,
+        spec=spec,
+        metric=spec.objective.metric,
+        svg={name: Markup(plot.svg) for name, plot in report.plots.items()},  # noqa: S704 drawn by report_svg, escaped there
+        winner=winner,
+        winner_params={} if winner is None else {k: _shown(v) for k, v in (winner.params or {}).items()},
+        winner_metrics={} if winner is None else {k: _shown(v) for k, v in winner.metrics.items()},
+        columns=_columns(report.best),
+        rows=[_row(trial, _columns(report.best)) for trial in report.best],
+        sweep_file=_yaml(sweep_file),
+        winner_file="" if winner is None else _yaml(_winner_file(sweep_file, winner)),
+        fingerprint=record.spec.get("fingerprint", ""),
+        versions={"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        written=_when(time.time()),
+        began="" if record.started_at is None else _when(record.started_at),
+        duration=duration,
+    )
+
+
+def _plots(
+    spec: SweepSpec,
+    trials: Sequence[TrialRecord],
+    best_first: Sequence[TrialRecord],
+    table: Table,
+    insight: Insight,
+    reports: Reports,
+) -> list[Plot]:
+    """Those that the sweep has data for."""
+    if not best_first:
+        return []
+    drawn = [
+        report_plots.history(spec, trials, best_first),
+        report_plots.learning_curves(spec, best_first, reports),
+        report_plots.parallel_coordinates(spec, table),
+        report_plots.gradient_norms(table, reports),
+        report_effects.slices(table),
+        report_effects.importance_bars(insight.importance),
+        report_effects.choice_bars(insight.choices, insight.scale),
+        report_effects.interaction_panels(insight.interactions, insight.scale),
+    ]
+    return [plot for plot in drawn if plot is not None]
+
+
+def _reasons(trials: Sequence[TrialRecord]) -> tuple[tuple[str, str, int], ...]:
+    """(state, reason, count) of trials that are not complete, the most frequent first."""
+    unfinished = [t for t in trials if t.state is not TrialState.COMPLETE]
+    counts = Counter((str(t.state), t.reason or "not ended") for t in unfinished)
+    return tuple((state, reason, count) for (state, reason), count in counts.most_common(MAX_REASONS))
+
+
+def _columns(best: Sequence[TrialRecord]) -> list[str]:
+    """Parameters that differ among the best, in the order of the space."""
+    names = dict.fromkeys(name for trial in best for name in trial.params or {})
+    return [name for name in names if len({label((t.params or {}).get(name)) for t in best}) > 1]
+
+
+def _row(trial: TrialRecord, columns: Sequence[str]) -> dict[str, Any]:
+    params = trial.params or {}
+    cells = [_shown(params[name]) if name in params else "–" for name in columns]
+    return {"number": trial.number, "value": _shown(trial.value), "cells": cells, "seconds": f"{trial.seconds:.2g}"}
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else label(value)
+
+
+def _winner_file(sweep_file: Mapping[str, Any], winner: TrialRecord) -> dict[str, Any]:
+    """A sweep file that trains the winner alone: its parameters, its seed."""
+    search = {"trials": 1, "sampler": "random", "seed": winner.seed}
+    return {**sweep_file, "space": dict(winner.params or {}), "search": search, "finals": None}
+
+
+def _yaml(data: Mapping[str, Any]) -> str:
+    text: str = yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
+    return text
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
