@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from scipy import stats
 
+from search_spaces.vocabulary import Domain, listed
+from search_spaces.widening import NEAR
 from sweeper.effects import MIN_TRIALS, Model
 from sweeper.importance import Importance
 from sweeper.records import TrialRecord
@@ -20,7 +23,9 @@ from sweeper.statistics import LEVEL
 
 Kind = Literal["edge", "no effect", "duplicates", "plateau"]
 TOP = 0.1  # the share of the trials that counts as the best
-PRESSING = 0.3  # the share of them at one edge that presses against it; an edge is 3% of a range
+PRESSING = 0.3  # the share of them at one edge that presses against it, if that is no chance:
+SURPRISING = 0.01  # so improbable it must be for points drawn evenly
+SELDOM = 0.1  # an edge that takes a larger share of the range says nothing about the winner alone
 MIN_TOP = 5
 MIN_PLATEAU = 20
 SMALL_GAIN = 0.01
@@ -59,13 +64,15 @@ def edges(spec: SweepSpec, best_first: Sequence[TrialRecord]) -> list[Advice]:
     """Ranges against an edge of which the winner, or many of the best tenth, press."""
     if spec.space.is_function or not best_first:
         return []
+    chances = {p.name: _chance(p.domain) for p in spec.space.parameters}
     top = best_first[: max(MIN_TOP, round(TOP * len(best_first)))]
     found = [{(name, side): bound for name, _, side, bound in spec.space.edges(t.params or {})} for t in top]
     counts = Counter(key for edge in found for key in edge)
     advice = []
     for (name, side), count in counts.items():
-        winner = (name, side) in found[0]
-        pressing = len(top) >= MIN_TOP and count >= max(3, PRESSING * len(top))
+        winner = (name, side) in found[0] and chances[name] <= SELDOM
+        expected = float(stats.binom.sf(count - 1, len(top), chances[name]))
+        pressing = count >= max(3, PRESSING * len(top)) and expected < SURPRISING
         if not winner and not pressing:
             continue
         bound = next(edge[name, side] for edge in found if (name, side) in edge)
@@ -77,16 +84,22 @@ def edges(spec: SweepSpec, best_first: Sequence[TrialRecord]) -> list[Advice]:
     return advice
 
 
+def _chance(domain: Domain) -> float:
+    """The probability of one edge of a domain for a point drawn evenly."""
+    values = listed(domain)
+    return NEAR if values is None else 1 / max(1, len(values))
+
+
 def no_effect(model: Model, importance: Importance) -> list[Advice]:
-    """Parameters of which neither the linear model nor the forest sees anything."""
-    advice = []
+    """Parameters of which neither the linear model nor a forest that explains the trials sees anything."""
+    advice: list[Advice] = []
     for factor in model.table.factors:
         p, entry = model.p_without(factor.name), importance.of(factor.name)
         count = int(np.sum(~np.isnan(factor.codes)))
-        visible = p < 1 - LEVEL or (entry is not None and entry.interval.high > SMALL_SHARE)
+        visible = p < 1 - LEVEL or entry is None or entry.interval.high > SMALL_SHARE
         if visible or count < MIN_TRIALS:
             continue
-        sentence = f"{factor.name}: no effect can be seen in {count} trials (p = {p:.2f}). "
+        sentence = f"{factor.name}: no effect can be seen in {count:,} trials (p = {p:.2f}). "
         sentence += "Fix it, and the same number of trials searches the others more densely."
         advice.append(Advice("no effect", factor.name, p, sentence))
     return advice

@@ -15,6 +15,7 @@ from sweeper.records import EpochReport, TrialRecord
 from sweeper.spec import SweepSpec
 
 Reports = Mapping[int, Sequence[EpochReport]]
+MANY_TRIALS = 100  # of each choice: what they do not show, more of them will not
 FEW_TRIALS = 30  # a choice tried less often than this may be undecided for want of trials
 TOO_FEW = "This sweep has too few different trials to say."
 SPACES = {"activation": "activations", "optimizer": "optimizers", "initialization": "initializations"}
@@ -36,6 +37,7 @@ class _Sweep:
     spec: SweepSpec
     best_first: Sequence[TrialRecord]
     table: Table
+    sample: Table
     model: Model | None
     effects: Mapping[str, ChoiceEffects]
 
@@ -44,12 +46,16 @@ def answers(
     spec: SweepSpec,
     best_first: Sequence[TrialRecord],
     table: Table,
+    sample: Table,
     model: Model | None,
     effects: Sequence[ChoiceEffects],
     reports: Reports,
 ) -> tuple[Answer, ...]:
-    """Those of the three questions that the sweep's parameters allow; ``best_first`` are its complete trials."""
-    sweep = _Sweep(spec, best_first, table, model, {e.parameter: e for e in effects})
+    """Those of the three questions that the sweep's parameters allow; ``best_first`` are its complete trials.
+
+    ``table`` holds all trials, ``sample`` those that ``model`` was fitted to.
+    """
+    sweep = _Sweep(spec, best_first, table, sample, model, {e.parameter: e for e in effects})
     found = []
     rivals = [rival for rival in ("tanh", "sigmoid") if _varied(table, "activation", "relu", rival)]
     if rivals:
@@ -80,12 +86,12 @@ def _duel(sweep: _Sweep, parameter: str, one: str, rivals: Sequence[str], questi
         pair = sweep.effects[parameter].pair(one, rival)
         conditions = conditions_of(sweep.model, parameter, one, rival)
         averages.append(pair.sentence if pair else f"{one} or {rival} was tried too rarely to say")
-        elsewhere += [f"By {condition.along}: {condition.sentence}" for condition in conditions]
+        elsewhere += [condition.sentence for condition in conditions]
         settled &= bool(conditions) or (pair is not None and pair.shown)
     if not elsewhere:
         evidence += ("That this depends on any other parameter cannot be shown.",)
-    sentences = [f"On average over the settings tried, {'; '.join(averages)}", *elsewhere]
-    return Answer(parameter, question, _joined(sentences), evidence, "" if settled else step)
+    text = f"On average over the settings tried, {'; '.join([*averages, *elsewhere])}."
+    return Answer(parameter, question, text, evidence, "" if settled else step)
 
 
 def _initialization(sweep: _Sweep, factor: Factor, reports: Reports) -> Answer:
@@ -98,41 +104,36 @@ def _initialization(sweep: _Sweep, factor: Factor, reports: Reports) -> Answer:
         return Answer(factor.name, question, TOO_FEW, evidence, step)
     effects = sweep.effects[factor.name]
     shown = any(pair.shown for pair in effects.pairs)
-    sentences = [effects.sentence.removeprefix(f"{factor.name}: ")]
-    sentences[0] = f"On the result, on average over the settings tried: {sentences[0]}"
+    claims = [effects.sentence.removeprefix(f"{factor.name}: ")]
     known = {e.level for e in effects.effects}
     pairs = [(a, b) for i, a in enumerate(levels) for b in levels[i + 1 :] if {a, b} <= known]
     conditions = [c for a, b in pairs for c in conditions_of(sweep.model, factor.name, a, b)]
     conditions.sort(key=lambda c: not c.changes)
-    sentences += [f"By {c.along}: {c.sentence}" for c in conditions[:2]]
-    sentences += _first_gradients(sweep.table, factor, reports)
-    return Answer(factor.name, question, _joined(sentences), evidence, "" if shown or conditions else step)
+    claims += [c.sentence for c in conditions[:2]]
+    text = f"On average over the settings tried, {'; '.join(claims)}. {_first_gradients(sweep.sample, factor, reports)}"
+    return Answer(factor.name, question, text.strip(), evidence, "" if shown or conditions else step)
 
 
-def _first_gradients(table: Table, factor: Factor, reports: Reports) -> list[str]:
+def _first_gradients(table: Table, factor: Factor, reports: Reports) -> str:
     """The adjusted effect of the initialization on the gradient norm of the first epoch, as the same model sees it."""
     norms = {n: r[0].metrics.get("grad_norm", math.nan) for n, r in reports.items() if r}
     first = np.array([norms.get(number, math.nan) for number in table.numbers])
     usable = np.isfinite(first) & (first > 0)
-    if not usable.all():
-        factors = tuple(replace(f, codes=f.codes[usable]) for f in table.factors)
-        numbers = tuple(n for n, u in zip(table.numbers, usable, strict=True) if u)
-        table = replace(table, numbers=numbers, factors=factors)
     scale = Scale("gradient norm", log=True, sign=1.0)
-    model = fit(replace(table, scores=np.log(first[usable]), scale=scale))
+    model = fit(replace(table.rows(usable), scores=np.log(first[usable]), scale=scale))
     if model is None:
-        return []
+        return ""
     effects = next((e for e in choice_effects(model) if e.parameter == factor.name), None)
     if effects is None or not any(pair.shown for pair in effects.pairs):
-        return ["That it changes the gradients of the first epoch cannot be shown"]
+        return "That it changes the gradients of the first epoch cannot be shown."
     low, high = effects.effects[0], effects.effects[-1]
     pair = effects.pair(low.level, high.level)
     if pair is None or not pair.shown:
-        return []
+        return ""
     times = 1 / pair.value
-    bounds = f"{1 / pair.interval.high:.2g} to {1 / pair.interval.low:.2g}"
+    bounds = f"{1 / pair.interval.high:.3g} to {1 / pair.interval.low:.3g}"
     text = f"In the first epoch the gradients are smallest with {low.level} and largest with {high.level}, "
-    return [f"{text}{times:.2g} times as large ({bounds}) at equal settings of the rest"]
+    return f"{text}{times:.2g} times as large (95%: {bounds}) at equal settings of the rest."
 
 
 def _gradient_curves(table: Table, factor: Factor, reports: Reports) -> tuple[str, ...]:
@@ -163,22 +164,20 @@ def _best_of_each(sweep: _Sweep, factor: Factor, levels: Sequence[str]) -> tuple
             if c == code and (value := values.get(n)) is not None
         ]
         if found:
-            parts.append(f"{level} {max(found) if maximize else min(found):.4g} ({len(found)} trials)")
-    return (f"Best {sweep.spec.objective.metric} with each: {', '.join(parts)}.",) if parts else ()
+            parts.append(f"{level} {max(found) if maximize else min(found):.4g} ({len(found):,})")
+    return (f"Best {sweep.spec.objective.metric} with each (trials): {', '.join(parts)}.",) if parts else ()
 
 
 def _next_step(sweep: _Sweep, factor: Factor, levels: Sequence[str]) -> str:
     """The sweep that isolates the question."""
     counts = {level: int(np.sum(factor.codes == code)) for code, level in enumerate(factor.levels or ())}
+    if all(counts[level] >= MANY_TRIALS for level in levels):
+        return ""
     rare = [f"{level} ({counts[level]})" for level in levels if counts.get(level, 0) < FEW_TRIALS]
-    why = f"Few of the {len(sweep.table.numbers)} trials used {listed(rare)}. " if rare else ""
+    why = f"Few of the {len(sweep.table.numbers):,} trials used {listed(rare)}. " if rare else ""
     space = SPACES[factor.name]
     dataset = sweep.spec.dataset
     data = dataset.name or f'"{dataset.path}" --set dataset.target="{dataset.target}"'
     if sweep.spec.space.name == space:
         return f"{why}To settle it, run more trials of this space with search.sampler: random."
     return f"{why}To settle it: sweeper run --dataset {data} --space {space} --set search.sampler=random"
-
-
-def _joined(sentences: Sequence[str]) -> str:
-    return ". ".join(sentences) + "."

@@ -156,6 +156,20 @@ def why(
 
 
 @app.command()
+def report(
+    sweep: Sweep,
+    out: Annotated[
+        str | None, typer.Option(metavar="F.html", help="File to write; default: in the sweep's folder.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write a sweep's report: one HTML file with the answer, its evidence and what to try next."""
+    from sweeper import commands
+
+    commands.report(sweep, out, json)
+
+
+@app.command()
 def stop(sweep: Sweep, json: Json = False) -> None:
     """End a sweep; what is not complete becomes stopped. It can be resumed."""
     from sweeper import commands

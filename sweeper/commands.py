@@ -246,6 +246,23 @@ def why(ref: str, number: int, as_json: bool) -> None:
     show(data, as_json)
 
 
+def report(ref: str, out: str | None, as_json: bool) -> None:
+    """Write the report of a sweep and print where it is and what it says first."""
+    from sweeper.report import verdict_of, write_report
+
+    ledger, settings = _ledger()
+    record = ledger.sweep(ref)
+    spec = SweepSpec.from_json({k: v for k, v in record.spec.items() if k != "fingerprint"})
+    found = ledger.trials(record.sweep)
+    file = Path(out) if out is not None else settings.home / "sweeps" / record.sweep / "report.html"
+    write_report(record, spec, found, ledger.reports(record.sweep), file)
+    verdict = verdict_of(record, spec, found)
+    if as_json:
+        print(json.dumps({"sweep": record.sweep, "report": str(file.absolute()), "verdict": verdict}))
+    else:
+        print(f"{verdict}\nreport: {file}")
+
+
 def ask_controller(ref: str, kind: str, as_json: bool) -> None:
     """Stop or pause: through the controller that runs the sweep, or right here when none does."""
     ledger, _ = _ledger()

@@ -344,7 +344,7 @@ def _sentence_of_choices(first: str, second: str, along: Factor, regions: Sequen
     better, worse = (first, second) if first in where else (second, first)
     if len(regions[0].levels) == len(along.levels or ()):
         return f"{better} beats {worse} with every {along.name}"
-    return f"{better} beats {worse} with {along.name} {where[better]}; with others no difference can be shown"
+    return f"{better} beats {worse} with {along.name} {where[better]} (with others, no difference can be shown)"
 
 
 def _sentence_of_numbers(
@@ -357,9 +357,9 @@ def _sentence_of_numbers(
         if (low, high) == span:
             return f"{first} beats {second} at every {along} tried with both ({low:.2g} to {high:.2g})"
         if low == span[0]:
-            return f"{first} beats {second} below {along} {high:.2g}; above, no difference can be shown"
+            return f"{first} beats {second} below {along} {high:.2g} (above, no difference can be shown)"
         if high == span[1]:
-            return f"{first} beats {second} above {along} {low:.2g}; below, no difference can be shown"
+            return f"{first} beats {second} above {along} {low:.2g} (below, no difference can be shown)"
     if len(regions) == 2 and regions[0].better != regions[1].better:
         below, above = regions
         if below.better == first:
@@ -367,7 +367,7 @@ def _sentence_of_numbers(
         return f"{first} beats {second} above {along} {above.low:.2g}, loses below {below.high:.2g}"
     wins = listed([f"{r.low:.2g} to {r.high:.2g}" for r in regions if r.better == first])
     losses = listed([f"{r.low:.2g} to {r.high:.2g}" for r in regions if r.better != first])
-    rest = f", loses at {losses}" if losses else "; elsewhere no difference can be shown"
+    rest = f", loses at {losses}" if losses else " (elsewhere, no difference can be shown)"
     return f"{first} beats {second} at {along} {wins}{rest}"
 
 

@@ -31,6 +31,7 @@ PER_COLUMN = 4  # trials per column of the model
 MAX_PAIRS = 4  # interactions that a reader can take in
 AVERAGED = 400  # trials over which a contrast is averaged
 DRAWS = 4000
+MAX_RARE = 0.2  # a parameter with more trials than this in rare choices is left out itself
 MAX_LEVERAGE = 0.95  # a trial that determines a coefficient alone has no residual to judge it by
 
 
@@ -164,26 +165,29 @@ def fit(table: Table) -> Model | None:
 
 
 def _common(table: Table) -> Table:
-    """Without the choices that were tried too rarely, nor their trials."""
-    keep = np.ones(len(table.scores), dtype=bool)
+    """Without the choices that were tried too rarely and their trials, or without a parameter made of such choices."""
+    keep, unusable = np.ones(len(table.scores), dtype=bool), set()
     for f in table.factors:
         if f.levels is not None:
             rare = [i for i in range(len(f.levels)) if np.sum(f.codes == i) < FEW]
-            keep &= ~np.isin(f.codes, rare)
+            dropped = np.isin(f.codes, rare)
+            if dropped.sum() > MAX_RARE * len(dropped):
+                unusable.add(f.name)
+            else:
+                keep &= ~dropped
+    table = table.rows(keep)
     factors = []
     for f in table.factors:
-        codes = f.codes[keep]
-        present = np.unique(codes[~np.isnan(codes)])
-        if len(present) < 2:
+        present = np.unique(f.codes[~np.isnan(f.codes)])
+        if len(present) < 2 or f.name in unusable:
             continue
         if f.levels is not None:
             levels = tuple(f.levels[int(i)] for i in present)
-            codes = np.where(np.isnan(codes), np.nan, np.searchsorted(present, codes))
+            codes = np.where(np.isnan(f.codes), np.nan, np.searchsorted(present, f.codes))
             factors.append(replace(f, levels=levels, codes=codes))
         else:
-            factors.append(replace(f, codes=codes))
-    numbers = tuple(n for n, kept in zip(table.numbers, keep, strict=True) if kept)
-    return replace(table, numbers=numbers, scores=table.scores[keep], factors=tuple(factors))
+            factors.append(f)
+    return replace(table, factors=tuple(factors))
 
 
 def _candidates(table: Table) -> list[Term]:
@@ -202,22 +206,25 @@ def _knots(factor: Factor, count: int) -> Array:
 
 
 def _columns(factor: Factor, codes: Array, knots: Mapping[str, Array]) -> Array:
-    """(n, k) columns of one factor: dummies without the first level, or a restricted cubic spline; NaN becomes 0."""
+    """(n, k) columns of one factor: dummies without the first level, or a centred spline; NaN becomes 0, its mean."""
     if factor.levels is not None:
         return np.column_stack([codes == i for i in range(1, len(factor.levels))]).astype(np.float64)
-    t = knots[factor.name]
-    scale = t[-1] - t[0]
-    known = factor.codes[~np.isnan(factor.codes)]
-    x = (codes - known.mean()) / scale
-    k = (t - known.mean()) / scale
+    average = _spline(factor.codes[~np.isnan(factor.codes)], knots[factor.name]).mean(axis=0)
+    return np.nan_to_num(_spline(codes, knots[factor.name]) - average, nan=0.0)
+
+
+def _spline(codes: Array, knots: Array) -> Array:
+    """(n, len(knots) - 1) columns of a restricted cubic spline, which is linear outside its knots."""
+    k = (knots - knots[0]) / (knots[-1] - knots[0])
+    x = (codes - knots[0]) / (knots[-1] - knots[0])
     columns = [x]
     for j in range(len(k) - 2):
-        # s_j = (x-k_j)+^3 - (x-k_l)+^3 (k_m-k_j)/(k_m-k_l) + (x-k_m)+^3 (k_l-k_j)/(k_m-k_l), l = m-1: linear outside
+        # s_j = (x-k_j)+^3 - (x-k_l)+^3 (k_m-k_j)/(k_m-k_l) + (x-k_m)+^3 (k_l-k_j)/(k_m-k_l) with l = m-1
         last = k[-1] - k[-2]
         spline = np.maximum(x - k[j], 0.0) ** 3
         spline = spline - np.maximum(x - k[-2], 0.0) ** 3 * (k[-1] - k[j]) / last
         columns.append(spline + np.maximum(x - k[-1], 0.0) ** 3 * (k[-2] - k[j]) / last)
-    return np.nan_to_num(np.column_stack(columns), nan=0.0)
+    return np.column_stack(columns)
 
 
 def _design(

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces.vocabulary import FloatRange, IntRange
+from search_spaces.vocabulary import Choice, FloatRange, IntRange
 from sweeper.records import TrialRecord
 from sweeper.spec import SweepSpec
 from sweeper.states import TrialState
@@ -89,17 +89,28 @@ class Scale:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """``scores`` (n,) of the trials ``numbers``; ``diverged`` counts those that stand at the worst value.
-
-    ``sampled_from`` is how many trials there were before sampling.
-    """
+    """``scores`` (n,) of the trials ``numbers``; ``diverged`` counts those that stand at the worst value."""
 
     numbers: tuple[int, ...]
     scores: Array
     factors: tuple[Factor, ...]
     scale: Scale
     diverged: int
-    sampled_from: int
+
+    def sample(self, seed: int = 0) -> Table:
+        """At most ``MAX_ROWS`` of the trials, drawn without regard to their scores."""
+        count = len(self.scores)
+        if count <= MAX_ROWS:
+            return self
+        keep = np.zeros(count, dtype=bool)
+        keep[np.random.default_rng(seed).choice(count, MAX_ROWS, replace=False)] = True
+        return self.rows(keep)
+
+    def rows(self, keep: NDArray[np.bool_]) -> Table:
+        """The trials that ``keep`` (n,) marks."""
+        factors = tuple(replace(f, codes=f.codes[keep]) for f in self.factors)
+        numbers = tuple(n for n, kept in zip(self.numbers, keep, strict=True) if kept)
+        return replace(self, numbers=numbers, scores=self.scores[keep], factors=factors)
 
     def factor(self, name: str) -> Factor | None:
         """The factor of this name, if it varies."""
@@ -118,7 +129,7 @@ def final_value(trial: TrialRecord, metric: str) -> float | None:
     return None
 
 
-def build_table(spec: SweepSpec, trials: Sequence[TrialRecord], seed: int = 0) -> Table:
+def build_table(spec: SweepSpec, trials: Sequence[TrialRecord]) -> Table:
     """The trials that say something about their parameters: complete, pruned (their last value) and diverged ones.
 
     A diverged trial counts as the worst of the others, as it does for the sampler. Its real loss is worse without a
@@ -128,11 +139,7 @@ def build_table(spec: SweepSpec, trials: Sequence[TrialRecord], seed: int = 0) -
     ended = [(t, v) for t in trials if t.params and (v := final_value(t, metric)) is not None]
     finite = [v for _, v in ended if math.isfinite(v)]
     if not finite:
-        return Table((), np.zeros(0), (), Scale(metric, False, 1.0), 0, 0)
-    total = len(ended)
-    if total > MAX_ROWS:
-        keep = np.sort(np.random.default_rng(seed).choice(total, MAX_ROWS, replace=False))
-        ended = [ended[i] for i in keep]
+        return Table((), np.zeros(0), (), Scale(metric, False, 1.0), 0)
     worst = min(finite) if maximize else max(finite)
     values = np.array([v if math.isfinite(v) else worst for _, v in ended])
     scale = Scale(metric, metric != "val_accuracy" and min(finite) > 0, -1.0 if maximize else 1.0)
@@ -141,7 +148,7 @@ def build_table(spec: SweepSpec, trials: Sequence[TrialRecord], seed: int = 0) -
     factors = (_factor(name, spec, params) for name in _names(spec, params))
     diverged = sum(math.isinf(v) for _, v in ended)
     numbers = tuple(t.number for t, _ in ended)
-    return Table(numbers, scores, tuple(f for f in factors if _varies(f)), scale, diverged, total)
+    return Table(numbers, scores, tuple(f for f in factors if _varies(f)), scale, diverged)
 
 
 def label(value: Any) -> str:
@@ -169,16 +176,17 @@ def _factor(name: str, spec: SweepSpec, params: Sequence[Mapping[str, Any]]) -> 
     if is_number:
         numbers = np.array([math.nan if value is None else float(value) for value in values])
         return Factor(name, None, log, np.log10(numbers) if log else numbers, parents)
-    levels = sorted({label(value) for value in present}) if declared is None else _levels(declared.domain, present)
+    levels = _levels(None if declared is None else declared.domain, present)
     index = {level: float(i) for i, level in enumerate(levels)}
     codes = [math.nan if value is None else index[label(value)] for value in values]
     return Factor(name, tuple(levels), False, np.array(codes), parents)
 
 
 def _levels(domain: Any, present: Sequence[Any]) -> list[str]:
-    """The choices in the order of the space."""
+    """The choices that occur, in the order of the space as far as it lists them."""
     found = {label(value) for value in present}
-    return [text for value in domain.values if (text := label(_plain(value))) in found]
+    listed = [label(_plain(value)) for value in domain.values] if isinstance(domain, Choice) else []
+    return [*(text for text in listed if text in found), *sorted(found - set(listed))]
 
 
 def _plain(value: Any) -> Any:

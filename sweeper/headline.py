@@ -16,6 +16,7 @@ from sweeper.records import SweepRecord, TrialRecord
 from sweeper.spec import SweepSpec
 from sweeper.states import TrialState
 
+NEAR = 0.05  # the share of the winner's value within which other trials count as near
 AGREED = 0.8  # the share of the best trials that makes a choice common to them
 
 
@@ -41,7 +42,7 @@ def headline(
         return Headline(None, text, "Failures by reason are listed below.", "", cost)
     winner = best_first[0]
     value = winner.value if winner.value is not None else math.nan
-    verdict = f"Trial {winner.number} is the best of {len(best_first)} complete trials: "
+    verdict = f"Trial {winner.number} is the best of {len(best_first):,} complete trials: "
     verdict += f"{spec.objective.metric} {value:.4g}."
     return Headline(winner, verdict, _certainty(spec, best_first), _traits(best_first, table), cost)
 
@@ -57,9 +58,9 @@ def _certainty(spec: SweepSpec, best_first: Sequence[TrialRecord]) -> str:
         gap = abs(second.value - winner.value)
         share = f" ({100 * gap / abs(winner.value):.2g}%)" if winner.value else ""
         text += f"The next best, trial {second.number}, is {gap:.2g} behind{share}. "
-        best, near = abs(winner.value), 0.05
-        close = sum(abs((t.value or 0.0) - winner.value) <= near * best for t in best_first)
-        text += f"{close} of {len(best_first)} trials lie within 5% of the winner."
+        close = sum(abs((t.value or 0.0) - winner.value) <= NEAR * abs(winner.value) for t in best_first[1:])
+        others = {0: "No other trial lies", 1: "One other trial lies"}.get(close, f"{close:,} other trials lie")
+        text += f"{others} within {NEAR:.0%} of the winner."
     return text
 
 
@@ -90,7 +91,7 @@ def _traits(best_first: Sequence[TrialRecord], table: Table) -> str:
 
 def _cost(record: SweepRecord, trials: Sequence[TrialRecord]) -> str:
     states = Counter(str(t.state) for t in trials)
-    counts = ", ".join(f"{states[str(state)]} {state}" for state in TrialState if states[str(state)])
+    counts = ", ".join(f"{states[str(state)]:,} {state}" for state in TrialState if states[str(state)])
     epochs = sum(t.epochs for t in trials)
     text = f"{counts or 'no trials'}, {epochs:,} epochs trained"
     return f"{text} in {duration(record.seconds)}." if record.seconds else f"{text}."

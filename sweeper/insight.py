@@ -17,7 +17,7 @@ from sweeper.spec import SweepSpec
 
 @dataclass(frozen=True)
 class Insight:
-    """What was found in ``trials`` trials (``sampled_from`` before sampling, ``diverged`` of them at the worst value).
+    """What was found in ``trials`` trials, drawn from ``sampled_from``, ``diverged`` of them at the worst value.
 
     ``explained`` is the linear model's R^2; without a model it is None, ``choices`` and ``interactions`` are empty, and
     ``remark`` says why. Effects are ratios or differences of the metric, as ``scale`` says.
@@ -44,7 +44,8 @@ class Insight:
 
 def study_trials(spec: SweepSpec, trials: Sequence[TrialRecord], reports: Reports, seed: int = 0) -> Insight:
     """What the trials teach. The same trials and seed give the same insight."""
-    table = build_table(spec, trials, seed)
+    everything = build_table(spec, trials)
+    table = everything.sample(seed)
     model = fit(table)
     weights = importance(table, seed)
     effects = choice_effects(model) if model is not None else ()
@@ -55,14 +56,14 @@ def study_trials(spec: SweepSpec, trials: Sequence[TrialRecord], reports: Report
         remark = f"Effects need at least {MIN_TRIALS} trials with different parameters and values; there are {count}."
     return Insight(
         count,
-        table.sampled_from,
+        len(everything.numbers),
         table.diverged,
         table.scale,
         None if model is None else model.explained,
         weights,
         effects,
         interactions(model) if model is not None else (),
-        answers(spec, best_first, table, model, effects, reports),
+        answers(spec, best_first, everything, table, model, effects, reports),
         advise(spec, trials, model, weights),
         remark,
     )

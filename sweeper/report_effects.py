@@ -37,9 +37,11 @@ def slices(table: Table) -> Plot | None:
                 axes.set_visible(False)
                 continue
             factor = table.factors[k]
-            value_axis(axes, scale.metric if k % COLUMNS == 0 else "", values)
             _slice_of_choice(axes, factor, values, shown) if factor.is_choice else _slice(axes, factor, values, shown)
             axes.set_title(factor.name)
+        value_axis(panels[0, 0], scale.metric, values)
+        for axes in panels[1:, 0]:
+            axes.set_ylabel(scale.metric)
 
     sampled = f" {len(shown)} of {len(values):,} trials are drawn." if len(shown) < len(values) else ""
     caption = "Each point is a trial; orange is the median (of eighths of the range, for numbers). Nothing is adjusted "
@@ -108,16 +110,17 @@ def interaction_panels(found: Sequence[Interaction], scale: Scale) -> Plot | Non
     """The adjusted value of each choice along the parameter it interacts with."""
     if not found:
         return None
-    rows = math.ceil(len(found) / 2)
+    columns = min(2, len(found))
+    rows = math.ceil(len(found) / columns)
 
     def paint(figure: Figure) -> None:
-        panels: Any = figure.subplots(rows, 2, squeeze=False)
+        panels: Any = figure.subplots(rows, columns, squeeze=False)
         for k, axes in enumerate(panels.flat):
             if k >= len(found):
                 axes.set_visible(False)
                 continue
             _interaction_panel(axes, found[k], scale)
-            axes.set_ylabel(f"{scale.metric}, adjusted" if k % 2 == 0 else "")
+            axes.set_ylabel(f"{scale.metric}, adjusted" if k % columns == 0 else "")
 
     caption = (
         "Predicted values at equal settings of the other parameters, drawn where at least three trials (five, for "

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Literal, Protocol
 
 from sweeper.errors import SweeperError
@@ -43,10 +45,11 @@ Post = Callable[[PoolEvent], None]
 
 @dataclass(frozen=True)
 class Device:
-    """What one worker trains on. ``free_bytes`` is the memory a cohort may take."""
+    """What one worker trains on. ``free_bytes`` is the memory a cohort may take, ``pid`` the process that trains."""
 
     kind: str
     free_bytes: int
+    pid: int
 
 
 class Pool(Protocol):
@@ -99,8 +102,13 @@ def local_device() -> Device:
     import torch
 
     if torch.cuda.is_available():
-        return Device("cuda", torch.cuda.mem_get_info()[0])
-    return Device("cpu", free_memory())
+        return Device("cuda", torch.cuda.mem_get_info()[0], os.getpid())
+    return cpu()
+
+
+def cpu() -> Device:
+    """This process on its host's cores."""
+    return Device("cpu", free_memory(), os.getpid())
 
 
 class InlinePool:
@@ -112,7 +120,7 @@ class InlinePool:
         self._post = post
         self._jobs: SimpleQueue[Callable[[LegRunner], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name="sweeper-inline", daemon=True)
-        self._device = Device("cpu", free_memory())
+        self._device = cpu()
 
     def start(self) -> None:
         """Start the thread."""
@@ -167,11 +175,17 @@ def describe(error: BaseException) -> str:
     ]
 
 
+def _end_process(pid: int) -> None:
+    """Runs on a node: kill what is left of a worker there."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
 class _Actor:
     """What runs inside a Ray worker process."""
 
     def __init__(self, device: str) -> None:
-        self._device = local_device() if device == "cuda" else Device("cpu", free_memory())
+        self._device = local_device() if device == "cuda" else cpu()
         self._runner = LegRunner(self._device.kind, threads=1 if device == "cpu" else None)
 
     def device(self) -> Device:
@@ -202,6 +216,8 @@ class RayPool:
     """One actor per GPU of the Ray cluster, or per core of a node without one; nodes may come and go.
 
     ``address`` None starts a Ray of its own on this machine; ``workers`` bounds the number of actors (None: all).
+    Ray calls back in threads of its own, in which a call of Ray would wait for itself: they only put what there is
+    to do into ``_inbox``, and the pool's thread does it.
     """
 
     def __init__(self, post: Post, address: str | None = None, workers: int | None = None) -> None:
@@ -212,6 +228,7 @@ class RayPool:
         self._data: dict[str, Any] = {}
         self._closing = threading.Event()
         self._lock = threading.RLock()
+        self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._watcher = threading.Thread(target=self._watch, name="sweeper-nodes", daemon=True)
         self._mine = False
 
@@ -223,8 +240,9 @@ class RayPool:
         """
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        logging.getLogger("ray").setLevel(logging.ERROR)  # its warnings are about our thread and about the token
         import ray
+
+        logging.getLogger("ray").setLevel(logging.ERROR)  # its warnings are about our thread and about the token
 
         if not ray.is_initialized():
             local = {"num_cpus": max(self._limit, os.cpu_count() or 1)} if self._limit else {}
@@ -265,24 +283,25 @@ class RayPool:
                 actor.load.remote(order.sweep, self._data[order.sweep])
                 slot.loaded = slot.loaded | {order.sweep}
         future: Future[LegResult] = actor.run.remote(order).future()
-        future.add_done_callback(lambda done: self._leg_ended(slot, actor, order.leg, done))
+        future.add_done_callback(lambda done: self._inbox.put(lambda: self._leg_ended(slot, actor, order.leg, done)))
 
     def device(self, worker: str) -> Device:
         """The device of a worker that has joined."""
-        return self._slots[worker].info or Device("cpu", free_memory())
+        return self._slots[worker].info or cpu()
 
     def replace(self, worker: str, reason: str) -> None:
         """Kill the actor; the slot gets a new one."""
-        with self._lock:
-            slot = self._slots.get(worker)
-            if slot is not None:
-                self._lose(slot, slot.actor, reason)
+        slot = self._slots.get(worker)
+        if slot is not None:
+            actor = slot.actor
+            self._inbox.put(lambda: self._lose(slot, actor, reason))
 
     def close(self) -> None:
         """Kill the actors, and the Ray that this pool started."""
         import ray
 
         self._closing.set()
+        self._inbox.put(lambda: None)
         if self._watcher.ident is not None:
             self._watcher.join(timeout=30)
         for slot in self._slots.values():
@@ -294,20 +313,26 @@ class RayPool:
             ray.shutdown()
 
     def _watch(self) -> None:
-        """Keep one actor in every slot of every living node."""
+        """Keep one actor in every slot of every living node, and do what has come in."""
         import ray
 
+        looked = -NODE_POLL_SECONDS
         while not self._closing.is_set():
-            with contextlib.suppress(Exception):
-                self._reconcile([n for n in ray.nodes() if n["Alive"]])
-            self._closing.wait(NODE_POLL_SECONDS)
+            if time.monotonic() - looked >= NODE_POLL_SECONDS:
+                looked = time.monotonic()
+                with contextlib.suppress(Exception):
+                    self._reconcile([n for n in ray.nodes() if n["Alive"]])
+            try:
+                self._inbox.get(timeout=max(0.0, looked + NODE_POLL_SECONDS - time.monotonic()))()
+            except Empty:
+                continue
 
     def _reconcile(self, nodes: list[dict[str, Any]]) -> None:
+        alive = {node["NodeID"] for node in nodes}
+        for slot in [s for s in self._slots.values() if s.node not in alive]:
+            self._lose(slot, slot.actor, "its node left the cluster")
         with self._lock:
-            alive = {node["NodeID"] for node in nodes}
-            for slot in [s for s in self._slots.values() if s.node not in alive]:
-                self._lose(slot, slot.actor, "its node left the cluster")
-                del self._slots[slot.name]
+            self._slots = {name: slot for name, slot in self._slots.items() if slot.node in alive}
             for node in nodes:
                 gpus, cpus = int(node["Resources"].get("GPU", 0)), int(node["Resources"].get("CPU", 0))
                 device, places = ("cuda", gpus) if gpus else ("cpu", cpus)
@@ -316,9 +341,9 @@ class RayPool:
                     full = self._limit is not None and len(self._slots) >= self._limit
                     if name not in self._slots and not full:
                         self._slots[name] = _Slot(name, node["NodeID"], device)
-            for slot in self._slots.values():
-                if slot.actor is None:
-                    self._spawn(slot)
+        for slot in self._slots.values():
+            if slot.actor is None:
+                self._spawn(slot)
 
     def _spawn(self, slot: _Slot) -> None:
         import ray
@@ -333,16 +358,16 @@ class RayPool:
         slot.actor = remote.remote(slot.device)
         slot.loaded, slot.info, slot.leg = frozenset(), None, None
         actor = slot.actor
-        actor.device.remote().future().add_done_callback(lambda done: self._spawned(slot, actor, done))
+        future: Future[Device] = actor.device.remote().future()
+        future.add_done_callback(lambda done: self._inbox.put(lambda: self._spawned(slot, actor, done)))
 
     def _spawned(self, slot: _Slot, actor: Any, done: Future[Device]) -> None:
-        with self._lock:
-            if slot.actor is not actor or self._closing.is_set():
-                return
-            if (error := done.exception()) is not None:
-                self._lose(slot, actor, describe(error))
-                return
-            slot.info = done.result()
+        if slot.actor is not actor or self._closing.is_set():
+            return
+        if (error := done.exception()) is not None:
+            self._lose(slot, actor, describe(error))
+            return
+        slot.info = done.result()
         self._post(WorkerJoined(slot.name))
 
     def _leg_ended(self, slot: _Slot, actor: Any, leg: int, done: Future[LegResult]) -> None:
@@ -359,16 +384,20 @@ class RayPool:
             return
         if isinstance(error, OutOfMemoryError):
             self._post(LegRaised(slot.name, leg, "oom", describe(error)))
-        with self._lock:
-            self._lose(slot, actor, "its process died")
+        self._lose(slot, actor, "its process died")
 
     def _lose(self, slot: _Slot, actor: Any, reason: str) -> None:
-        """Give up an actor once; the watcher fills the slot again."""
+        """Give up an actor once; the slot is filled again when the nodes are next looked at."""
         import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        if actor is None or slot.actor is not actor or self._closing.is_set():
-            return
-        slot.actor = None
+        with self._lock:
+            if actor is None or slot.actor is not actor or self._closing.is_set():
+                return
+            slot.actor, info = None, slot.info
+        self._post(WorkerLost(slot.name, reason))
         with contextlib.suppress(Exception):
             ray.kill(actor)
-        self._post(WorkerLost(slot.name, reason))
+            if info is not None:  # a process that is stuck does not hear Ray, and would keep its place
+                here = NodeAffinitySchedulingStrategy(slot.node, soft=False)
+                ray.remote(_end_process).options(num_cpus=0, scheduling_strategy=here).remote(info.pid)

@@ -14,6 +14,20 @@ from pathlib import Path
 from typing import Any
 
 ENVIRONMENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+TRIALS = 40
+SWEEP: dict[str, Any] = {
+    "name": "faulty",
+    "dataset": {"name": "digits"},
+    "space": {
+        "learning_rate": {"float": [1e-4, 1e4], "log": True},
+        "optimizer": {"choice": ["sgd", "momentum", "adam"]},
+        "activation": {"choice": ["relu", "tanh"]},
+        "hidden_layers": {"choice": [[48, 48]]},
+    },
+    "training": {"epochs": 60, "clip_norm": None},
+    "search": {"trials": TRIALS, "seed": 5},
+}
+INLINE = ("--workers", "inline")
 CLEARED = ("SWEEPER_HOME", "SWEEPER_DATABASE_URL", "MLFLOW_TRACKING_URI", "RAY_ADDRESS")
 
 

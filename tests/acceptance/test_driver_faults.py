@@ -15,50 +15,10 @@ from typing import Any
 
 import pytest
 
-from tests.faults import Site, check_promise, outcomes, wait_until
+from tests.faults import INLINE, SWEEP, TRIALS, Site, check_promise, outcomes, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-TRIALS = 40
-SWEEP: dict[str, Any] = {
-    "name": "faulty",
-    "dataset": {"name": "digits"},
-    "space": {
-        "learning_rate": {"float": [1e-4, 1e4], "log": True},
-        "optimizer": {"choice": ["sgd", "momentum", "adam"]},
-        "activation": {"choice": ["relu", "tanh"]},
-        "hidden_layers": {"choice": [[48, 48]]},
-    },
-    "training": {"epochs": 60, "clip_norm": None},
-    "search": {"trials": TRIALS, "seed": 5},
-}
-INLINE = ("--workers", "inline")
 OFTEN = ("sweeper.controller.CHECKPOINT_SECONDS = 0.2", "sweeper.sweep_run.LEG_SECONDS = 0.1")
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    site = Site(tmp_path / "home")
-    yield site
-    site.close()
-
-
-@pytest.fixture(scope="module")
-def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("spec") / "sweep.json"
-    path.write_text(json.dumps(SWEEP))
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(spec: str, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Any]:
-    """The results of the same sweep when nothing happens to it."""
-    site = Site(tmp_path_factory.mktemp("undisturbed"))
-    summary = site.answer("run", spec, *INLINE)
-    assert summary["state"] == "complete"
-    assert summary["failed"] > 0, "some trials have to diverge"
-    results = outcomes(site.trials("faulty"))
-    site.close()
-    return results
 
 
 def test_a_driver_killed_at_twenty_random_moments_loses_and_repeats_nothing(
