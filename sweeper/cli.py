@@ -44,8 +44,16 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show what Ray and MLflow log, too.")] = False,
 ) -> None:
     """Hyperparameter sweeps for MLPs on your own data. Start with: sweeper run --dataset digits --space mlp"""
+    if verbose:
+        import logging
+        import os
+
+        logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+        logging.getLogger("sweeper").setLevel(logging.INFO)
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "INFO")
 
 
 @app.command()

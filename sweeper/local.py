@@ -186,6 +186,8 @@ def _drive(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, pro
         log(action, fields)
         sink(action, fields)
 
+    for warning in run.dataset.warnings:
+        emit("data.warning", {"sweep": sweep, "text": warning})
     run.checkpoints = Checkpoints(settings.home / "sweeps" / sweep / "checkpoints")
     controller = Controller(start.queue, ledger, start.pool, own_name(), emit)
     tracker = Tracker(settings, run.record, run.spec, run.dataset, ledger, emit)
@@ -194,6 +196,8 @@ def _drive(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, pro
         tracker.start()
         trials = ledger.trials(sweep)
         run.restore(trials, ledger.reports(sweep) if any(t.params for t in trials) else {})
+        import models  # noqa: F401 - takes a second or two, which pass while Ray comes up
+
         start.started.result()
         controller.open(run, tracker, trials)
         with _signals(start.queue, sweep) as interrupted:

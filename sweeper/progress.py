@@ -85,6 +85,8 @@ class LineProgress:
         """Print the events that a person wants to know of."""
         self._tally.take(action, fields)
         match action:
+            case "data.warning":
+                self._say(f"sweeper: warning: {fields['text']}")
             case "sweep.opened":
                 self._say(f"sweep {fields['sweep']} ({fields['name']}): {fields['requested']} trials")
             case "trial.ended" if fields["improved"]:
@@ -123,6 +125,8 @@ class LiveProgress:
         """Take an event in; the panel redraws itself."""
         self._tally.take(action, fields)
         match action:
+            case "data.warning":
+                self._live.console.print(f"warning: {fields['text']}", markup=False, highlight=False)
             case "worker.joined":
                 self._note = f"{self._tally.workers} workers"
             case "worker.lost":
@@ -137,9 +141,9 @@ class LiveProgress:
         self._live.stop()
 
     def _panel(self) -> Any:
-        from rich.console import Group
         from rich.panel import Panel
         from rich.progress_bar import ProgressBar
+        from rich.table import Table
         from rich.text import Text
 
         tally = self._tally
@@ -149,4 +153,7 @@ class LiveProgress:
             number, value, params = tally.best
             rows.append(Text(f"best: trial {number}, {value:.6g}  ({short(params)})"))
         rows.append(Text(self._note, style="dim"))
-        return Panel(Group(*rows), title=self._name, title_align="left")
+        lines = Table.grid()
+        for row in rows:
+            lines.add_row(row)
+        return Panel(lines, title=self._name, title_align="left")

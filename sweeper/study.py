@@ -18,6 +18,7 @@ import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState as OptunaState
+from threadpoolctl import ThreadpoolController
 
 from search_spaces import Space, SpaceError
 from sweeper.axes import Array, Axis, decode_point, encode_point
@@ -90,6 +91,7 @@ class Study:
         self._space, self._batch_size, self._window = space, batch, window
         self._deterministic = search.deterministic
         self._trials: list[_Trial] = []
+        self._libraries = ThreadpoolController()
         self._batch: tuple[int, _Batch] | None = None  # the open batch and where it begins
         self.size: int | None = None
         sign = -1.0 if direction == "maximize" else 1.0
@@ -161,7 +163,8 @@ class Study:
     def _suggest(self, number: int) -> _Trial:
         """The trial's suggestion, from its batch as it was when its first trial was asked."""
         begin = batch_start(number, self._batch_size)
-        with _translated():
+        # the matrices are small: threads of BLAS cost more than they bring, and take the workers' cores
+        with _translated(), self._libraries.limit(limits=1, user_api="blas"):
             if self._batch is None or self._batch[0] != begin:
                 told = (i for i in range(self._horizon(number)) if self._trials[i].outcome is not None)
                 batch = self._open(_View(begin, self._trials[:begin], frozenset(told)))

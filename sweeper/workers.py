@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, Protocol
 
@@ -175,6 +176,12 @@ def describe(error: BaseException) -> str:
     ]
 
 
+def _protect_token() -> None:
+    """The token that Ray writes for a cluster of its own opens it to whoever can read it."""
+    with contextlib.suppress(OSError):
+        (Path.home() / ".ray" / "auth_token").chmod(0o600)
+
+
 def _end_process(pid: int) -> None:
     """Runs on a node: kill what is left of a worker there."""
     with contextlib.suppress(ProcessLookupError):
@@ -242,8 +249,10 @@ class RayPool:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         import ray
 
-        logging.getLogger("ray").setLevel(logging.ERROR)  # its warnings are about our thread and about the token
-
+        # without -v: Ray's warnings are about our thread and about the token
+        verbose = logging.getLogger("sweeper").isEnabledFor(logging.INFO)
+        if not verbose:
+            logging.getLogger("ray").setLevel(logging.ERROR)
         if not ray.is_initialized():
             local = {"num_cpus": max(self._limit, os.cpu_count() or 1)} if self._limit else {}
             options: dict[str, Any] = local if self._address == "local" else {}
@@ -251,7 +260,7 @@ class RayPool:
                 ray.init(
                     address=self._address,
                     include_dashboard=False if self._address == "local" else None,
-                    log_to_driver=False,
+                    log_to_driver=verbose,
                     logging_level=logging.ERROR,
                     configure_logging=False,
                     **options,
@@ -262,6 +271,7 @@ class RayPool:
                     f"cannot {where} ({describe(error)}). Check RAY_ADDRESS and the token, or use --workers inline"
                 ) from error
             self._mine = True
+            _protect_token()
         self._watcher.start()
 
     def load(self, sweep: str, arrays: Arrays) -> None:

