@@ -83,8 +83,8 @@ def load(spec: SweepSpec) -> Dataset:
     """The data of a spec, checked against what the spec wants of it."""
     from sweeper.datasets import load_dataset
 
-    if spec.search.pruner != "none":
-        raise SpecError("pruning does not run yet", key="search.pruner", remedy="Write pruner: none")
+    if spec.search.pruner == "halving":
+        raise SpecError("synchronous halving does not run yet", key="search.pruner", remedy="Write pruner: asha")
     if spec.finals is not None:
         raise SpecError("finals do not run yet", key="finals", remedy="Remove the section")
     dataset = load_dataset(spec.dataset, spec.split, spec.normalize)

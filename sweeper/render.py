@@ -114,10 +114,13 @@ def closing(
         lines += ["", "failed: " + ", ".join(f"{count} {kind}" for kind, count in failed.items())]
     lines += ["", *(f"note: {warning}" for warning in warnings)] if warnings else []
     lines += ["", "next:"]
-    lines += [f"  {see:34s} compare all trials in the MLflow UI"]
-    lines += [f"  {f'sweeper best {sweep} -k 5':34s} the five best trials"]
-    lines += [f"  {f'sweeper trials {sweep} --sort value':34s} every trial"]
-    lines += [f"  {'sweeper run --dataset data.csv --set dataset.target=label':34s}  your own data"]
+    hints = {
+        see: "compare all trials in the MLflow UI",
+        f"sweeper report {sweep}": "the whole answer as one HTML page",
+        f"sweeper trials {sweep} --sort value": "every trial, best first",
+        "sweeper init sweep.yaml --dataset data.csv": "a sweep file for your own data",
+    }
+    lines += [f"  {command:44s} {what}" for command, what in hints.items()]
     print("\n".join(lines))
 
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from sweeper.checkpoints import Checkpoints, States, UnreadableCheckpoint
 from sweeper.events import Outcome, RunLeg, Shape, Suggestion, SweepPlan, Verdict
 from sweeper.legs import Arrays, LegOrder, LegResult, TrialLeg, TrialStart
+from sweeper.pruning import Objective, Pruner, make_pruner
 from sweeper.records import EpochReport, Noted, Reported, SweepRecord, TrialRecord
 from sweeper.spec import SweepSpec
 from sweeper.states import TrialState
+from sweeper.window import told_before
 
 if TYPE_CHECKING:
     from sweeper.datasets import Dataset
@@ -48,10 +50,14 @@ class SweepRun:
     best: Best | None = None
     requested: int = 0
     checkpoints: Checkpoints | None = None
+    pruner: Pruner = field(init=False)
     notes: list[Noted] = field(default_factory=list)  # for the ledger
 
     def __post_init__(self) -> None:
         self.requested = self.record.requested
+        goal = self.spec.objective
+        compared = Objective(goal.metric, goal.direction, self.spec.training.epochs)
+        self.pruner = make_pruner(self.spec.search.pruner, objective=compared)
 
     @property
     def id(self) -> str:
@@ -74,7 +80,7 @@ class SweepRun:
             window=window,
             batch=batch,
             deterministic=search.deterministic,
-            decision_epochs=(),
+            decision_epochs=tuple(self.pruner.legs(self.spec.training.epochs)),
             rows_per_trial=self.spec.training.replicates,
             priority=self.record.priority,
             owner=self.record.owner,
@@ -195,10 +201,32 @@ class SweepRun:
         """What a leg means for its trials: verdicts for the scheduler, reports for the ledger."""
         outcomes, reports = [], []
         for trial in result.trials:
-            reports.append(Reported(trial.number, trial.attempt, epoch_reports(trial), trial.seconds))
             self.curves.setdefault(trial.number, []).extend(trial.metrics.get(self.spec.objective.metric, []))
-            outcomes.append(self._outcome(trial))
+            outcome = self._pruned(trial) or self._outcome(trial)
+            outcomes.append(outcome)
+            kept = epoch_reports(trial)[: outcome.epochs - trial.first_epoch]
+            reports.append(Reported(trial.number, trial.attempt, kept, trial.seconds))
         return tuple(outcomes), reports
+
+    def _pruned(self, trial: TrialLeg) -> Outcome | None:
+        """The pruner's stop at the first epoch of this leg at which it says so, wherever the leg ended."""
+        curve, decided = self.curves[trial.number], self.plan.decision_epochs
+        for epochs in range(trial.first_epoch + 1, len(curve) + 1):
+            if epochs not in decided:
+                continue
+            decision = self.pruner.decide(trial.number, curve[:epochs], self._peers(trial.number))
+            if decision.stop:
+                self.curves[trial.number] = curve[:epochs]
+                verdict = Verdict.PRUNED
+                return Outcome(trial.number, trial.attempt, epochs, verdict, decision.reason, curve[epochs - 1])
+        return None
+
+    def _peers(self, number: int) -> dict[int, list[float]]:
+        """The curves that a decision may see: in a deterministic sweep those that the suggestion saw, too."""
+        if not self.spec.search.deterministic:
+            return self.curves
+        seen = told_before(number, self.plan.window, self.plan.batch)
+        return {n: curve for n, curve in self.curves.items() if n < seen}
 
     def _outcome(self, trial: TrialLeg) -> Outcome:
         curve = self.curves.get(trial.number, [])

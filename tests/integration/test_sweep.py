@@ -170,3 +170,49 @@ def test_a_space_in_which_every_trial_diverges_is_exit_code_3(
     summary = json.loads(capsys.readouterr().out)
     assert summary["failed"] == 3
     assert summary["best"] is None
+
+
+@pytest.mark.parametrize("pruner", ["median", "percentile", "asha", "hyperband", "plateau"])
+def test_pruned_trials_say_why_and_the_same_ones_are_pruned_again(pruner: str) -> None:
+    search = {"trials": 40, "seed": 1, "pruner": pruner}
+    spec = SPEC | {"name": pruner, "training": {"epochs": 30}, "search": search}
+    first, again = (sweeper.run(spec, workers="inline") for _ in range(2))
+    ignored = ["mlflow_run_id", "seconds"]
+    assert first.trials.drop(columns=ignored).to_json() == again.trials.drop(columns=ignored).to_json()
+    pruned = first.trials[first.trials["state"] == "pruned"]
+    assert len(pruned) > 0
+    assert (pruned["epochs"] < 30).all()
+    assert pruned["reason"].str.contains("val_loss").all()
+    assert (pruned["value"] == pruned["metrics_val_loss"]).all()
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(first.summary["mlflow"]["tracking_uri"])
+    for row in pruned.head(3).itertuples():
+        assert client.get_run(row.mlflow_run_id).info.status == "KILLED"
+        points = client.get_metric_history(row.mlflow_run_id, "val_loss")
+        assert len(points) == row.epochs
+
+
+def test_an_unfinished_kind_of_pruning_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SWEEPER_HOME", str(tmp_path / "fresh"))
+    words = ["run", "--dataset", "iris", "--set", "search.pruner=halving", "--workers", "inline"]
+    assert command(monkeypatch, *words) == 2
+    assert "asha" in capsys.readouterr().err
+
+
+def test_diverging_trials_teach_the_sampler_to_stay_away() -> None:
+    """Real training with learning rates up to 100: the share of diverged trials falls from first to last."""
+    space = {
+        "learning_rate": {"float": [1e-4, 100.0], "log": True},
+        "optimizer": {"choice": ["sgd", "momentum"]},
+        "hidden_layers": [16, 16],
+    }
+    training = {"epochs": 8, "clip_norm": None, "plateau": None}
+    diabetes = {"name": "wild", "dataset": {"name": "diabetes"}, "space": space, "training": training}
+    trials = sweeper.run(diabetes | {"search": {"trials": 200, "seed": 0}}, workers="inline").trials
+    diverged = trials["reason"].str.startswith("diverged")
+    assert diverged.head(50).sum() >= 8
+    assert diverged.tail(50).sum() < 0.5 * diverged.head(50).sum()
