@@ -266,7 +266,9 @@ def datasets(json: Json = False) -> None:
 def _end(summary: dict[str, Any]) -> None:
     """Exit code 3 when no trial succeeded."""
     if summary["best"] is None:
-        raise NoTrialSucceeded(summary.get("advice") or f"no trial of sweep {summary['sweep']} succeeded")
+        from sweeper import commands
+
+        raise NoTrialSucceeded(commands.advice(summary["sweep"]))
 
 
 def main() -> None:

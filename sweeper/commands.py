@@ -15,7 +15,16 @@ from sweeper.leases import holder
 from sweeper.ledger_protocol import Ledger
 from sweeper.progress import LineProgress, LiveProgress, Tally
 from sweeper.records import Ended, Reopened, Requeued, SweepChanged, SweepRecord
-from sweeper.results import best_row, direction_of, edge_warnings, run_summary, sweep_row, trial_frame, trial_row
+from sweeper.results import (
+    best_row,
+    direction_of,
+    edge_warnings,
+    run_summary,
+    sweep_row,
+    trial_frame,
+    trial_row,
+    why_none_succeeded,
+)
 from sweeper.settings import Settings
 from sweeper.spec import DATASETS, SweepSpec, load_spec, spec_from_options
 from sweeper.states import SweepState, TrialState
@@ -122,6 +131,13 @@ def _close(sweep: str, settings: Settings, as_json: bool) -> dict[str, Any]:
         warnings = edge_warnings(spec, best["params"]) if best else []
         render.closing(summary, spec, ledger.trials(sweep), warnings, view_link(sweep))
     return summary
+
+
+def advice(sweep: str) -> str:
+    """What to do about a sweep in which nothing succeeded."""
+    ledger, _ = _ledger()
+    spec = SweepSpec.from_json({k: v for k, v in ledger.sweep(sweep).spec.items() if k != "fingerprint"})
+    return why_none_succeeded(spec, ledger.trials(sweep))
 
 
 def view_link(sweep: str) -> str:

@@ -83,6 +83,25 @@ def failures(trials: list[TrialRecord]) -> dict[str, int]:
     return dict(sorted(kinds.items(), key=lambda item: -item[1]))
 
 
+def why_none_succeeded(spec: SweepSpec, trials: list[TrialRecord]) -> str:
+    """What a user can do about a sweep without one complete trial."""
+    kinds = failures(trials)
+    if not kinds:
+        return "no trial is complete. Go on with `sweeper resume`"
+    kind, count = next(iter(kinds.items()))
+    if kind != "diverged":
+        return (
+            f"no trial succeeded: {count} of {len(trials)} failed with '{kind}'. `sweeper why SWEEP 0` has the details"
+        )
+    rates = [t.params["learning_rate"] for t in trials if t.params and "learning_rate" in t.params]
+    advice = [f"try learning rates below {min(rates) / 10:.1g}" if rates else "lower the learning rate"]
+    if spec.training.clip_norm is None:
+        advice.append("bound the gradients with training.clip_norm: 1.0")
+    if spec.normalize == "none":
+        advice.append("normalise the inputs with normalize: standard")
+    return f"no trial succeeded: {count} of {len(trials)} diverged. To mend it, {', '.join(advice)}"
+
+
 def edge_warnings(spec: SweepSpec, params: Mapping[str, Any]) -> list[str]:
     """A sentence for every parameter of the winner that lies at the edge of its range."""
     if spec.space.is_function:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _IS_PARENT = "sweep.parent"
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens on a page about agents
 _PAGE = 1000
+_PROBE_EXPERIMENT = "Default"  # MLflow makes it by itself: nothing new is left behind
 # Read by MLflow at its first import or at every call. Retries are ours: a repeated create_run would make a second run.
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -57,6 +59,16 @@ class Place:
     experiment: str
     parent: str
     created: bool
+
+
+@dataclass(frozen=True)
+class StoreProbe:
+    """What a tracking store answered. ``server`` is the version of the server; None: the store needs none."""
+
+    uri: str
+    client: str
+    server: str | None
+    seconds: float
 
 
 def resolve_uri(uri: str | None, home: Path) -> str:
@@ -179,3 +191,36 @@ class Store:
         if self._artifacts is None:
             return None
         return (self._artifacts / re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:100]).as_uri()
+
+
+def probe(uri: str | None, home: Path) -> StoreProbe:
+    """Write a run as the tracker does, read it back and delete it.
+
+    Raises:
+        Exception: whatever MLflow raises when the store cannot be reached or used.
+        ValueError: the store gave back something else.
+    """
+    store = Store(uri, home)
+    from mlflow import __version__
+
+    server = _server_version(store.uri) if is_server(store.uri) else None
+    began = time.perf_counter()
+    experiment = store.experiment(_PROBE_EXPERIMENT)
+    run: str = store.client.create_run(experiment, run_name="sweeper doctor").info.run_id
+    try:
+        store.log(run, [Point("value", 0.5, 0, 1)], {"key": "text"})
+        store.client.update_run(run, status="FINISHED")
+        kept = store.client.get_run(run)
+        if (kept.data.metrics, kept.data.params, kept.info.status) != ({"value": 0.5}, {"key": "text"}, "FINISHED"):
+            raise ValueError(f"the run came back as {kept.info.status} with {kept.data.metrics} and {kept.data.params}")
+    finally:
+        store.client.delete_run(run)
+    return StoreProbe(store.uri, __version__, server, time.perf_counter() - began)
+
+
+def _server_version(uri: str) -> str:
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    answer = http_request(get_default_host_creds(uri.rstrip("/")), "/version", "GET")
+    return str(answer.text).strip() if answer.status_code == 200 else "unknown"

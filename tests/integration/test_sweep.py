@@ -167,7 +167,11 @@ def test_a_space_in_which_every_trial_diverges_is_exit_code_3(
     data = {"dataset": {"name": "iris"}, "space": space, "training": training, "search": {"trials": 3}}
     spec.write_text(json.dumps(data))
     assert command(monkeypatch, "run", str(spec), "--workers", "inline", "--json") == 3
-    summary = json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    assert "3 of 3 diverged" in said.err
+    assert "learning rates below 1e+29" in said.err
+    assert "clip_norm" in said.err
+    summary = json.loads(said.out)
     assert summary["failed"] == 3
     assert summary["best"] is None
 
