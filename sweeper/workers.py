@@ -322,16 +322,20 @@ class RayPool:
         if self._mine:
             ray.shutdown()
 
-    def _watch(self) -> None:
-        """Keep one actor in every slot of every living node, and do what has come in."""
+    def nodes(self) -> list[dict[str, Any]]:
+        """The living nodes as Ray describes them."""
         import ray
 
+        return [node for node in ray.nodes() if node["Alive"]]
+
+    def _watch(self) -> None:
+        """Keep one actor in every slot of every living node, and do what has come in."""
         looked = -NODE_POLL_SECONDS
         while not self._closing.is_set():
             if time.monotonic() - looked >= NODE_POLL_SECONDS:
                 looked = time.monotonic()
                 with contextlib.suppress(Exception):
-                    self._reconcile([n for n in ray.nodes() if n["Alive"]])
+                    self._reconcile(self.nodes())
             try:
                 self._inbox.get(timeout=max(0.0, looked + NODE_POLL_SECONDS - time.monotonic()))()
             except Empty:
@@ -411,41 +415,3 @@ class RayPool:
             if info is not None:  # a process that is stuck does not hear Ray, and would keep its place
                 here = NodeAffinitySchedulingStrategy(slot.node, soft=False)
                 ray.remote(_end_process).options(num_cpus=0, scheduling_strategy=here).remote(info.pid)
-
-
-@dataclass(frozen=True)
-class ClusterProbe:
-    """What Ray offers. ``worker`` is the kind of device of the worker that came up; empty: ``trouble`` says why."""
-
-    version: str
-    nodes: int
-    cpus: int
-    gpus: int
-    worker: str
-    trouble: str
-
-
-def probe_ray(address: str | None, patience: float) -> ClusterProbe:
-    """Bring up one worker as a sweep does, wait for it at most ``patience`` seconds, and count what Ray has.
-
-    Raises:
-        SweeperError: Ray cannot be reached or started.
-    """
-    posts: SimpleQueue[PoolEvent] = SimpleQueue()
-    pool = RayPool(posts.put, address, workers=1)
-    pool.start()
-    try:
-        import ray
-
-        worker, trouble = "", "no worker came up: every place is taken, or no node has cores or GPUs to offer"
-        with contextlib.suppress(Empty):
-            match posts.get(timeout=patience):
-                case WorkerJoined(name):
-                    worker, trouble = pool.device(name).kind, ""
-                case WorkerLost(_, reason):
-                    trouble = f"the worker ended: {reason}"
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        cpus, gpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU"))
-        return ClusterProbe(ray.__version__, len(nodes), cpus, gpus, worker, trouble)
-    finally:
-        pool.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from models import Data, History
 from models.config import Task
 from models.history import METRICS
 
+FUZZ_FACTOR = int(os.environ.get("FUZZ_FACTOR", "1"))  # how many times the usual number of random examples
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from sweeper.datasets import estimate, load_dataset
 from sweeper.errors import SpecError
 from sweeper.spec import DatasetSpec, SplitSpec
+from tests.tiny import FUZZ_FACTOR
 
 GOOD = "size,kind\n" + "1.5,a\n2.5,b\n" * 30
 
@@ -285,7 +286,9 @@ def attempt(path: Path, target: str) -> None:
     assert message == "" or message.isprintable()
 
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(
+    max_examples=150 * FUZZ_FACTOR, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 CELLS = st.one_of(
     st.sampled_from(["", "1", "2.5", "-3e5", "1e308", "inf", "nan", "true", "x", '"', "a,b", "2020-01-01", "?", "0x1"]),
     st.text(max_size=6),

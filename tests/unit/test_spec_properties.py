@@ -10,9 +10,13 @@ from hypothesis import strategies as st
 from search_spaces import ReadError, Space, SpaceError, load_space, parse_json, parse_yaml
 from sweeper.errors import SpecError
 from sweeper.spec import SweepSpec, load_spec
+from tests.tiny import FUZZ_FACTOR
 
 QUICK = settings(
-    max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100 * FUZZ_FACTOR,
+    deadline=None,
+    derandomize=FUZZ_FACTOR == 1,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 SPACE = {
