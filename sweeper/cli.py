@@ -234,6 +234,15 @@ def ui(
 
 
 @app.command()
+def doctor(json: Json = False) -> None:
+    """Check this machine, Ray, the ledger and MLflow, and say what to do about what is wrong."""
+    from sweeper.doctor import diagnose
+
+    if not diagnose(json):
+        raise typer.Exit(1)
+
+
+@app.command()
 def init(
     path: Annotated[str, typer.Argument(metavar="[FILE]", help="Sweep file to write.")] = "sweep.yaml",
     dataset: Dataset = None,

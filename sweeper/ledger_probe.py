@@ -1,4 +1,4 @@
-"""Whether a ledger can be used: what it answers, how fast, and by which clock."""
+"""Whether a ledger can be used, how fast it is, and what its clock says."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sweeper.errors import LedgerError
 from sweeper.ledger_engine import Database
 from sweeper.ledger_schema import prepare
-from sweeper.ledger_tables import VERSION_TABLE, requests
+from sweeper.ledger_tables import VERSION_TABLE, sweeps
+from sweeper.states import SweepState
 
 
 @dataclass(frozen=True)
 class LedgerProbe:
-    """What a ledger answered. ``skew`` is the server's clock minus ours, in seconds; None: a file has our clock."""
+    """What a ledger answered."""
 
     where: str
     version: str
     write_seconds: float
     read_seconds: float
-    skew: float | None
 
 
 def probe_ledger(url: str | None, home: Path) -> LedgerProbe:
     """Open the ledger as every command does, write a row and read it back; nothing is left behind.
 
-    The row is a request to no sweep, removed in the transaction that wrote it: nobody else ever sees it.
+    The row is a sweep, removed in the transaction that wrote it: nobody else ever sees it.
 
     Raises:
         SpecError: the URL is not one of a supported database.
@@ -41,20 +42,36 @@ def probe_ledger(url: str | None, home: Path) -> LedgerProbe:
         written = time.perf_counter()
         version = database.read(_version)
         read = time.perf_counter()
-        skew = database.read(_skew) if database.remote else None
-        return LedgerProbe(database.where, version, written - began, read - written, skew)
+        return LedgerProbe(database.where, version, written - began, read - written)
+    finally:
+        database.close()
+
+
+def clock_skew(url: str | None, home: Path) -> float | None:
+    """The server's clock minus ours, in seconds; None: the ledger is a file and has our clock.
+
+    Raises:
+        SpecError: the URL is not one of a supported database.
+        LedgerError: the server does not answer now; it is not waited for.
+    """
+    database = Database(url, home)
+    database.patience = 0.0
+    try:
+        return database.read(_skew) if database.remote else None
     finally:
         database.close()
 
 
 def _write_and_remove(connection: Any) -> None:
-    token = uuid.uuid4().hex
-    row = {"token": token, "sweep": "", "kind": "doctor", "args": "{}", "at": time.time()}
-    connection.execute(requests.insert().values(row))
-    kept = connection.execute(requests.select().where(requests.c.token == token)).one()
-    if kept.at != row["at"]:
-        raise ValueError(f"the ledger gave back {kept.at!r} for {row['at']!r}")
-    connection.execute(requests.delete().where(requests.c.token == token))
+    now, sweep = time.time(), f"doctor-{uuid.uuid4().hex}"
+    row = {"sweep": sweep, "name": "doctor", "state": SweepState.QUEUED.value, "reason": "", "requested": 0}
+    row |= {"spec": "{}", "created_at": now, "seconds": 0.0, "owner": "", "priority": 0, "key": sweep, "summary": "{}"}
+    mine = sweeps.c.sweep == sweep
+    connection.execute(sweeps.insert().values(row))
+    kept = connection.execute(sweeps.select().where(mine)).one()
+    if kept.created_at != now:
+        raise LedgerError(f"the ledger gave back {kept.created_at!r} for {now!r}: restore a copy, or use another")
+    connection.execute(sweeps.delete().where(mine))
 
 
 def _version(connection: Any) -> str:
