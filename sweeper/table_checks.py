@@ -10,6 +10,7 @@ import pandas as pd
 from sweeper.errors import SpecError
 from sweeper.names import is_number, listed, nearest_column, shown
 
+CATEGORY = pd.CategoricalDtype
 TARGET_NAMES = ("target", "label", "y", "class")
 
 
@@ -44,6 +45,21 @@ def check_names(names: Sequence[str], file: str) -> None:
         counts = pd.Series(list(names)).value_counts(sort=False)
         problem = f"more than one column is called {listed(counts.index[counts > 1], 5)}"
         raise SpecError(problem, file=file, remedy="Give every column its own name")
+
+
+def check_texts(frame: pd.DataFrame, target: pd.Series, name: str, file: str) -> None:
+    """Refuse NUL characters in names and texts: numpy's texts end there, so that two of them would become one.
+
+    Raises:
+        SpecError: with the column.
+    """
+    texts = {column: frame[column].cat.categories for column in frame if isinstance(frame[column].dtype, CATEGORY)}
+    if not pd.api.types.is_numeric_dtype(target.dtype):
+        texts[name] = pd.Index(target.dropna().unique())
+    for column in (*frame, *texts):
+        if "\0" in str(column) or any("\0" in str(text) for text in texts.get(column, ())):
+            where = f"column '{shown(column)}'"
+            raise SpecError("it holds a NUL character", file=file, key=where, remedy="Save the file as plain text")
 
 
 def check_target(target: pd.Series, name: str, file: str) -> None:

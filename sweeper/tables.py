@@ -14,7 +14,7 @@ from sweeper.errors import SpecError
 from sweeper.memory import check_fits
 from sweeper.names import shown
 from sweeper.npz_files import npz_size, read_npz
-from sweeper.table_checks import check_finite, check_target
+from sweeper.table_checks import check_finite, check_target, check_texts
 
 if TYPE_CHECKING:
     from sweeper.spec_models import DatasetSpec
@@ -76,6 +76,7 @@ def read_table(spec: DatasetSpec) -> Table:
     except MemoryError as error:
         raise SpecError("there is not enough memory to load it", file=str(path), remedy=remedy) from error
     check_target(target, name, str(path))
+    check_texts(frame, target, name, str(path))
     check_finite(frame, str(path))
     return Table(shown(path.stem), frame, target, name, content, str(path), tuple(warnings))
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -93,15 +95,12 @@ def test_a_sweep_without_mlflow_is_shown_there_by_a_later_resume(
 
 @pytest.mark.postgres
 def test_a_postgresql_killed_and_restarted_under_a_sweep_costs_nothing(
-    spec: str, site: Site, undisturbed: dict[int, Any], tmp_path: Path
+    spec: str, site: Site, undisturbed: dict[int, Any]
 ) -> None:
     binaries = find_binaries()
     if binaries is None:
         pytest.skip("PostgreSQL is not installed")
-    folder = tmp_path / "pg"
-    folder.mkdir()
-    for parent in (folder, *folder.parents[:3]):
-        parent.chmod(0o755)
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))  # pytest's own folders are closed to the user postgres
     server = PostgresServer(binaries, folder)
     try:
         site.env, site.patches = {"SWEEPER_DATABASE_URL": server.create("ledger")}, SLOWLY
@@ -118,3 +117,4 @@ def test_a_postgresql_killed_and_restarted_under_a_sweep_costs_nothing(
         assert [(row["name"], row["requested"]) for row in shown] == [("faulty", TRIALS)], json.dumps(shown)
     finally:
         server.stop()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -102,5 +102,5 @@ def test_a_terminal_gets_a_live_panel(site: Site, tmp_path: Path) -> None:
     os.close(leader)
     assert process.wait(timeout=60) == 0
     text = seen.decode(errors="replace")
-    for words in ("starting workers", "40/40 done", "trials/min", "ETA", "best: trial", "winner: trial"):
+    for words in ("sweep", "40/40 done", "trials/min", "ETA", "best: trial", "winner: trial"):
         assert words in text, text[-3000:]

@@ -58,6 +58,8 @@ def csv(tmp_path: Path, text: str | bytes) -> Path:
         (GOOD.replace("b", "a"), ["one class", "'a'"]),
         ("size,kind\n" + "1,a\n2,b\n3,a\n", ["3 rows are too few", "2 classes in 3 splits"]),
         (GOOD + "1,c\n1,c\n", ["'c'", "too few"]),
+        (GOOD.replace("size", "si\0ze"), ["NUL", "ze"]),
+        (GOOD.replace("b", "b\0"), ["NUL", "'kind'"]),
         ("size,kind\n" + "1,a\n1,b\n" * 30, ["no column can be learned from", "constant"]),
         ("size,kind\n" + ",a\n,b\n" * 30, ["no column to learn from", "without any value"]),
         ("day,kind\n" + "2024-01-01,a\n2024-01-02,b\n" * 30, ["'day'", "dates or times", "days since"]),
