@@ -221,3 +221,15 @@ def test_a_draining_worker_gives_its_trials_back_after_its_leg() -> None:
     actions = scheduler.handle(ev.LegDone("w", leg.leg, going))
     assert {a.lost for a in actions if isinstance(a, ev.RequeueTrial)} == {False}
     assert legs(actions) == []
+
+
+def test_a_cohort_that_ran_out_of_memory_starts_over_with_half_of_its_room() -> None:
+    scheduler = Scheduler(wide)
+    scheduler.handle(ev.WorkerJoined("w"))
+    [leg] = legs(suggest(scheduler, open_sweep(scheduler, requested=32, window=32, batch=32)))
+    assert (leg.width, len(leg.admit)) == (16, 16)
+    actions = scheduler.handle(ev.LegFailed("w", leg.leg, "oom", "no memory"))
+    assert len([a for a in actions if isinstance(a, ev.RequeueTrial) and not a.lost]) == 16
+    [again] = legs(actions)
+    assert again.cohort != leg.cohort
+    assert (again.width, len(again.admit)) == (8, 8)
