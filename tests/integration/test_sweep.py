@@ -220,3 +220,21 @@ def test_diverging_trials_teach_the_sampler_to_stay_away() -> None:
     diverged = trials["reason"].str.startswith("diverged")
     assert diverged.head(50).sum() >= 8
     assert diverged.tail(50).sum() < 0.5 * diverged.head(50).sum()
+
+
+def test_columns_of_extreme_scales_train(tmp_path: Path) -> None:
+    import numpy as np
+    import pandas as pd
+
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(120, 3))
+    table = pd.DataFrame(x * [1e-30, 1e30, 1.0] + [0.0, 0.0, 1e9], columns=["tiny", "huge", "far"])
+    table["target"] = 1e12 * (1.0 + x @ [0.5, -0.3, 0.1])
+    table.to_csv(tmp_path / "extreme.csv", index=False)
+    spec = SPEC | {"name": "extreme", "dataset": {"path": str(tmp_path / "extreme.csv"), "target": "target"}}
+    spec |= {"training": {"epochs": 20}, "search": {"trials": 6}}
+    result = sweeper.run(spec, workers="inline")
+    assert set(result.trials["state"]) == {"complete"}
+    assert result.best is not None
+    assert result.best["value"] < 0.5, "of a variance of 1"
+    assert 1e9 < result.best["metrics"]["val_rmse"] < 1e12, "in the target's own unit"
