@@ -29,6 +29,7 @@ from sweeper.settings import Settings
 from sweeper.spec import DATASETS, SweepSpec, load_spec, spec_from_options
 from sweeper.states import SweepState, TrialState
 
+UI_PORT = 5000
 WAIT_SECONDS = 30.0  # how long a command waits for the controller to act on a request
 
 
@@ -129,7 +130,7 @@ def _close(sweep: str, settings: Settings, as_json: bool) -> dict[str, Any]:
         spec = SweepSpec.from_json({k: v for k, v in ledger.sweep(sweep).spec.items() if k != "fingerprint"})
         best = summary["best"]
         warnings = edge_warnings(spec, best["params"]) if best else []
-        render.closing(summary, spec, ledger.trials(sweep), warnings, view_link(sweep))
+        render.closing(summary, spec, ledger.trials(sweep), warnings, view_link(ledger.sweep(sweep), settings))
     return summary
 
 
@@ -140,9 +141,12 @@ def advice(sweep: str) -> str:
     return why_none_succeeded(spec, ledger.trials(sweep))
 
 
-def view_link(sweep: str) -> str:
-    """How to see a sweep in MLflow."""
-    return f"sweeper ui {sweep}"
+def view_link(record: SweepRecord, settings: Settings) -> str:
+    """The sweep's comparison view: on the MLflow server in use, or where ``sweeper ui`` will start one."""
+    from sweeper.tracking_ui import is_server, sweep_link
+
+    uri = settings.mlflow_tracking_uri or ""
+    return sweep_link(uri.rstrip("/") if is_server(uri) else f"http://127.0.0.1:{UI_PORT}", record)
 
 
 def run_detached(spec: SweepSpec, workers: str, as_json: bool) -> None:

@@ -95,7 +95,7 @@ def closing(
     spec: SweepSpec,
     found: Sequence[TrialRecord],
     warnings: Sequence[str],
-    see: str,
+    link: str,
 ) -> None:
     """The winner, what failed and why, and what to do next."""
     sweep, seconds = summary["sweep"], summary["seconds"]
@@ -115,12 +115,13 @@ def closing(
     lines += ["", *(f"note: {warning}" for warning in warnings)] if warnings else []
     lines += ["", "next:"]
     hints = {
-        see: "compare all trials in the MLflow UI",
+        f"sweeper ui {sweep}": "compare all trials in the MLflow UI:",
+        f"  {link}": "",
         f"sweeper report {sweep}": "the whole answer as one HTML page",
         f"sweeper trials {sweep} --sort value": "every trial, best first",
         "sweeper init sweep.yaml --dataset data.csv": "a sweep file for your own data",
     }
-    lines += [f"  {command:44s} {what}" for command, what in hints.items()]
+    lines += [f"  {command:44s} {what}".rstrip() for command, what in hints.items()]
     print("\n".join(lines))
 
 
