@@ -209,6 +209,19 @@ def retry(
 
 
 @app.command()
+def export(
+    sweep: Sweep,
+    csv: Annotated[str | None, typer.Option("--csv", metavar="FILE", help="CSV file to write; - for stdout.")] = None,
+    optuna: Annotated[str | None, typer.Option("--optuna", metavar="URL", help="Optuna database to write to.")] = None,
+    json: Json = False,
+) -> None:
+    """Write a sweep's trials as CSV, or as a study that optuna and optuna-dashboard open."""
+    from sweeper.export import export as write
+
+    write(sweep, csv, optuna, json)
+
+
+@app.command()
 def delete(
     sweep: Sweep,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
