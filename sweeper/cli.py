@@ -213,12 +213,13 @@ def export(
     sweep: Sweep,
     csv: Annotated[str | None, typer.Option("--csv", metavar="FILE", help="CSV file to write; - for stdout.")] = None,
     optuna: Annotated[str | None, typer.Option("--optuna", metavar="URL", help="Optuna database to write to.")] = None,
+    model: Annotated[str | None, typer.Option("--model", metavar="DIR", help="New folder for the winner.")] = None,
     json: Json = False,
 ) -> None:
-    """Write a sweep's trials as CSV, or as a study that optuna and optuna-dashboard open."""
+    """Write a sweep's trials as CSV or as a study that Optuna opens, or its winner with scripts that stand alone."""
     from sweeper.export import export as write
 
-    write(sweep, csv, optuna, json)
+    write(sweep, csv, optuna, model, json)
 
 
 @app.command()

@@ -1,37 +1,53 @@
-"""A sweep's trials for other programs: a CSV file, or a study in an Optuna database."""
+"""A sweep for other programs: its trials as CSV or as a study in an Optuna database, its winner as a folder."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from sweeper.errors import SpecError
+from sweeper.errors import NoTrialSucceeded, SpecError
 from sweeper.ledger_protocol import Ledger
-from sweeper.results import trial_frame
+from sweeper.records import SweepRecord
+from sweeper.results import direction_of, trial_frame
 from sweeper.settings import Settings
 from sweeper.spec import SweepSpec
 
+if TYPE_CHECKING:
+    from sweeper.datasets import Dataset
 
-def export(ref: str, csv: str | None, optuna: str | None, as_json: bool) -> None:
-    """Write a sweep's trials to exactly one place and say what was written.
+
+def export(ref: str, csv: str | None, optuna: str | None, model: str | None, as_json: bool) -> None:
+    """Write a sweep to exactly one place and say what was written.
 
     Raises:
-        SpecError: no place or two, or one that cannot be written.
+        SpecError: no place or several, or one that cannot be written.
         SweepNotFound: there is no such sweep.
+        NoTrialSucceeded: there is no winner to export.
     """
     from sweeper.local import open_home_ledger
 
-    if (csv is None) == (optuna is None):
-        remedy = "Use --csv FILE (- for stdout) or --optuna URL"
+    if sum(place is not None for place in (csv, optuna, model)) != 1:
+        remedy = "Use --csv FILE (- for stdout), --optuna URL or --model FOLDER"
         raise SpecError("give exactly one place to export to", key="export", remedy=remedy)
-    ledger = open_home_ledger(Settings.from_env())
+    settings = Settings.from_env()
+    ledger = open_home_ledger(settings)
     if csv is not None:
         to_csv(ledger, ref, csv)
+    elif model is not None:
+        answer = to_model(ledger, ref, model)
+        done = f"trial {answer['trial']} is in {answer['model']}: see model_card.md there"
+        print(json.dumps(answer) if as_json else done)
     else:
         assert optuna is not None
+        from sweeper.export_optuna import check_not_ours
+
+        check_not_ours(optuna, [settings.database_url, settings.mlflow_tracking_uri])
         written = to_optuna(ledger, ref, optuna)
         sweep = ledger.sweep(ref).sweep
         done = f"{written} trials are study {sweep}. Open it with: optuna-dashboard {optuna}"
@@ -62,5 +78,76 @@ def to_optuna(ledger: Ledger, ref: str, url: str) -> int:
     from sweeper.export_optuna import export_study
 
     record = ledger.sweep(ref)
-    spec = SweepSpec.from_json({k: v for k, v in record.spec.items() if k != "fingerprint"})
-    return export_study(record, spec, ledger.trials(record.sweep), ledger.reports(record.sweep), url)
+    return export_study(record, _spec(record), ledger.trials(record.sweep), ledger.reports(record.sweep), url)
+
+
+def to_model(ledger: Ledger, ref: str, out: str) -> dict[str, Any]:
+    """Write the best trial's model to a new or empty folder; it is trained again for that, from the same data.
+
+    Raises:
+        NoTrialSucceeded: no trial is complete.
+        SpecError: the folder is not empty or cannot be written, or the data has changed.
+    """
+    record, folder = ledger.sweep(ref), Path(os.path.abspath(out))
+    _check_empty(folder)
+    found = ledger.best(record.sweep, 1, direction_of(record))
+    if not found:
+        raise NoTrialSucceeded(f"sweep {record.sweep} has no complete trial, so there is no model to export")
+    from sweeper.export_model import differs, model_files, train_winner
+
+    spec = _spec(record)
+    dataset = _same_data(record, spec)
+    winner = train_winner(spec, dataset, found[0])
+    _write_folder(folder, model_files(record, spec, dataset, winner))
+    if differs(spec, winner):
+        warning = "trained again, the winner came to another value than in the sweep: see model_card.md"
+        print(f"sweeper: warning: {warning}", file=sys.stderr)
+    metrics = {**winner.validation, **winner.test}
+    return {"sweep": record.sweep, "trial": found[0].number, "model": str(folder), "metrics": metrics}
+
+
+def _spec(record: SweepRecord) -> SweepSpec:
+    return SweepSpec.from_json({k: v for k, v in record.spec.items() if k != "fingerprint"})
+
+
+def _same_data(record: SweepRecord, spec: SweepSpec) -> Dataset:
+    from sweeper.datasets import load_dataset
+
+    dataset = load_dataset(spec.dataset, spec.split, spec.normalize)
+    if record.spec.get("fingerprint") not in (None, dataset.fingerprint):
+        problem = "the data has changed since this sweep ran, so its winner cannot be trained again"
+        raise SpecError(problem, file=spec.dataset.path, key="dataset", remedy="Restore the file")
+    return dataset
+
+
+def _check_empty(folder: Path) -> None:
+    try:
+        problem = None
+        if folder.exists() and not folder.is_dir():
+            problem = "there is a file of that name"
+        elif folder.is_dir() and any(folder.iterdir()):
+            problem = "the folder is not empty"
+    except OSError as error:
+        raise _no_folder(folder, error) from error
+    if problem is not None:
+        raise SpecError(problem, file=str(folder), key="--model", remedy="Name a new folder")
+
+
+def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """All files, or none when one cannot be written."""
+    written: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            written.append(folder / name)
+            written[-1].write_bytes(content)
+    except OSError as error:
+        for path in written:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+        raise _no_folder(folder, error) from error
+
+
+def _no_folder(folder: Path, error: OSError) -> SpecError:
+    problem = f"it cannot be written ({error.strerror or error})"
+    return SpecError(problem, file=str(folder), key="--model", remedy="Choose another folder")

@@ -102,8 +102,12 @@ def _render(template: str, fields: Mapping[str, Any]) -> str:
     from jinja2 import Environment, StrictUndefined
 
     # scripts and Markdown, no HTML: what is filled in comes as Python literals, or through _cell
-    environment = Environment(  # noqa: S701
-        autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    environment = Environment(
+        autoescape=False,  # noqa: S701
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     return environment.from_string(files("sweeper").joinpath(template).read_text(encoding="utf-8")).render(fields)
 

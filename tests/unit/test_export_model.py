@@ -1,0 +1,82 @@
+"""The script that trains an exported winner again says in plain PyTorch what this project trained."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models import ACTIVATIONS, INITIALIZATIONS, OPTIMIZERS, History, train_solo
+from sweeper.datasets import load_dataset
+from sweeper.export_model import differs, model_files, train_winner
+from sweeper.ledger_memory import MemoryLedger
+from sweeper.records import TrialRecord
+from sweeper.states import TrialState
+from tests.ended_sweeps import new_sweep, spec_of
+
+CASES: list[dict[str, Any]] = [
+    {
+        "activation": activation,
+        "optimizer": OPTIMIZERS[i % len(OPTIMIZERS)],
+        "initialization": INITIALIZATIONS[i % len(INITIALIZATIONS)],
+        "hidden_layers": ([8], [6, 5], [])[i % 3],
+        "weight_decay": 1e-3 * (i % 2),
+    }
+    for i, activation in enumerate(ACTIVATIONS)
+]
+CASES += [
+    {"optimizer": "momentum", "momentum": 0.8, "nesterov": True, "batch_size": "full"},
+    {"optimizer": "momentum", "momentum": 0.0, "nesterov": True, "depth": 2, "width": 4},
+    {"optimizer": "adamw", "beta1": 0.8, "beta2": 0.99, "clip_norm": 0.1, "batch_size": 7},
+]
+
+
+def exported(params: dict[str, Any], folder: Path, seed: int = 0, **sections: Any) -> tuple[float, History]:
+    """Write the folder of a trial and return its validation loss, and what the plain run of it comes to."""
+    sections.setdefault("training", {"epochs": 4, "batch_size": 16, "plateau": {"patience": 0, "threshold": 0.5}})
+    spec = spec_of(**sections)
+    ledger = MemoryLedger()
+    record = new_sweep(ledger, spec)
+    dataset = load_dataset(spec.dataset, spec.split, spec.normalize)
+    trial = TrialRecord(0, TrialState.COMPLETE, params={"learning_rate": 0.01, **params}, seed=seed, value=1.0)
+    winner = train_winner(spec, dataset, trial)
+    assert differs(spec, winner)
+    for name, content in model_files(record, spec, dataset, winner).items():
+        (folder / name).write_bytes(content)
+    return winner.validation["val_loss"], train_solo(winner.config, winner.train, dataset.tensors(), seed)
+
+
+def retrained(folder: Path, capsys: pytest.CaptureFixture[str]) -> float:
+    runpy.run_path(str(folder / "retrain.py"))
+    [loss] = re.findall(r"^val_loss (\S+)", capsys.readouterr().out, re.MULTILINE)
+    return float(loss)
+
+
+@pytest.mark.parametrize("params", CASES, ids=lambda params: "-".join(map(str, params.values())))
+def test_every_choice_is_trained_again_to_the_same_loss_and_weights(
+    params: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted, plain = exported(params, tmp_path, seed=3)
+    assert retrained(tmp_path, capsys) == pytest.approx(wanted, rel=1e-4)
+    again = load_file(tmp_path / "retrained.safetensors")
+    assert again.keys() == plain.state_dict.keys() == load_file(tmp_path / "weights.safetensors").keys()
+    for name, tensor in plain.state_dict.items():
+        torch.testing.assert_close(again[name], tensor, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["iris", "diabetes"])
+def test_without_clipping_and_plateau_the_script_has_none(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = {"epochs": 3, "clip_norm": None, "plateau": None}
+    wanted, _ = exported({"hidden_layers": [5]}, tmp_path, dataset={"name": name}, training=training)
+    script = (tmp_path / "retrain.py").read_text()
+    assert "clip_grad_norm_" not in script
+    assert "scheduler" not in script
+    assert len(script.splitlines()) <= 65
+    assert retrained(tmp_path, capsys) == pytest.approx(wanted, rel=1e-4)
