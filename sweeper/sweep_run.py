@@ -28,7 +28,7 @@ MEMORY_SHARE = 0.25  # of a device's free memory that one cohort may take
 
 @dataclass
 class Best:
-    """The best complete trial so far; ``raw`` is its value before conversion to the user's units."""
+    """The best complete trial so far, in the user's units; ``weights`` are None after a resume."""
 
     number: int
     value: float
