@@ -43,7 +43,7 @@ def test_from_a_table_to_the_winner_and_back_out(site: Site, table: Path, tmp_pa
 
     done = site.run("run", str(file), "--trials", "12", "--name", "flowers", "--set", "training.epochs=5", *INLINE)
     assert done.returncode == 0, done.stderr[-2000:]
-    for words in ("winner: trial", "sweeper ui", "sweeper best", "next:"):
+    for words in ("winner: trial", "sweeper ui", "viewStateShareKey", "sweeper report", "next:"):
         assert words in done.stdout
     assert "planet" in done.stderr, "a constant column is dropped with a warning"
 
