@@ -211,6 +211,8 @@ class SweepRun:
     def _pruned(self, trial: TrialLeg) -> Outcome | None:
         """The pruner's stop at the first epoch of this leg at which it says so, wherever the leg ended."""
         curve, decided = self.curves[trial.number], self.plan.decision_epochs
+        if not decided:
+            return None
         for epochs in range(trial.first_epoch + 1, len(curve) + 1):
             if epochs not in decided:
                 continue

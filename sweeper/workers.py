@@ -183,9 +183,10 @@ def _protect_token() -> None:
 
 
 def _end_process(pid: int) -> None:
-    """Runs on a node: kill what is left of a worker there."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+    """Runs on a node: kill what is left of a worker there, unless its number belongs to another program by now."""
+    with contextlib.suppress(OSError):
+        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::_Actor"):
+            os.kill(pid, signal.SIGKILL)
 
 
 class _Actor:
@@ -337,9 +338,13 @@ class RayPool:
                 with contextlib.suppress(Exception):
                     self._reconcile(self.nodes())
             try:
-                self._inbox.get(timeout=max(0.0, looked + NODE_POLL_SECONDS - time.monotonic()))()
+                work = self._inbox.get(timeout=max(0.0, looked + NODE_POLL_SECONDS - time.monotonic()))
             except Empty:
                 continue
+            try:
+                work()
+            except Exception:  # this thread must live: without it nobody would hear of any worker again
+                logging.getLogger("sweeper").exception("the pool could not do what came in")
 
     def _reconcile(self, nodes: list[dict[str, Any]]) -> None:
         alive = {node["NodeID"] for node in nodes}
