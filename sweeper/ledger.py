@@ -55,6 +55,7 @@ class SqlLedger:
         owner: str = "",
         priority: int = 0,
         key: str | None = None,
+        parent: str | None = None,
     ) -> SweepRecord:
         """Add a queued sweep with all its trials waiting."""
         now = time.time()
@@ -69,6 +70,7 @@ class SqlLedger:
             "owner": owner,
             "priority": priority,
             "key": key if key is not None else uuid.uuid4().hex,
+            "parent": parent,
             "summary": "{}",
         }
         same_key = sa.select(sweeps.c.sweep).where(sweeps.c.owner == owner, sweeps.c.key == values["key"])
@@ -95,9 +97,10 @@ class SqlLedger:
         limit: int | None = None,
         offset: int = 0,
     ) -> list[SweepRecord]:
-        """Sweeps, newest first."""
+        """Sweeps of their own, newest first."""
         wanted = {"owner": owner, "state": state.value if state else None, "name": name}
         where = [sweeps.c[column] == value for column, value in wanted.items() if value is not None]
+        where.append(sweeps.c.parent.is_(None))
         return self._database.read(lambda c: queries.sweep_records(c, *where, limit=limit, offset=offset))
 
     def extend(self, sweep: str, requested: int) -> SweepRecord:

@@ -27,6 +27,7 @@ class _Sweep:
     name: str
     spec: Mapping[str, Any]
     owner: str
+    parent: str | None
     created_at: float
     row: SweepRow
     trials: dict[int, TrialRow]
@@ -43,6 +44,7 @@ class _Sweep:
             name=self.name,
             spec=self.spec,
             owner=self.owner,
+            parent=self.parent,
             created_at=self.created_at,
             counts={state.value: counts[state] for state in TrialState},
             **{name: getattr(self.row, name) for name in self.row.__slots__},
@@ -70,17 +72,20 @@ class MemoryLedger:
         owner: str = "",
         priority: int = 0,
         key: str | None = None,
+        parent: str | None = None,
     ) -> SweepRecord:
         """Add a queued sweep with all its trials waiting."""
         with self._lock:
             if key is not None and (known := self._keys.get((owner, key))):
                 return self._sweeps[known].record()
+            if parent is not None:
+                self._held(parent)
             now = self._clock()
             while (sweep := self._new_id(now)) in self._sweeps:
                 pass
             row = SweepRow(SweepState.QUEUED, "", requested, priority, None, None, 0.0, None, None, {})
             trials = {number: TrialRow(number) for number in range(requested)}
-            self._sweeps[sweep] = _Sweep(sweep, clean(name), plain(spec), owner, now, row, trials)
+            self._sweeps[sweep] = _Sweep(sweep, clean(name), plain(spec), owner, parent, now, row, trials)
             if key is not None:
                 self._keys[owner, key] = sweep
             return self._sweeps[sweep].record()
@@ -88,8 +93,9 @@ class MemoryLedger:
     def sweep(self, ref: str) -> SweepRecord:
         """The sweep with this id, name or beginning of an id."""
         with self._lock:
-            newest_first = [(held.sweep, held.name) for held in self._newest_first()]
-            return self._sweeps[find_sweep(ref, newest_first)].record()
+            if ref in self._sweeps:
+                return self._sweeps[ref].record()
+            return self._sweeps[find_sweep(ref, self._names())].record()
 
     def sweeps(
         self,
@@ -100,12 +106,15 @@ class MemoryLedger:
         limit: int | None = None,
         offset: int = 0,
     ) -> list[SweepRecord]:
-        """Sweeps, newest first."""
+        """Sweeps of their own, newest first."""
         with self._lock:
             found = [
                 held
                 for held in self._newest_first()
-                if owner in (None, held.owner) and state in (None, held.row.state) and name in (None, held.name)
+                if held.parent is None
+                and owner in (None, held.owner)
+                and state in (None, held.row.state)
+                and name in (None, held.name)
             ]
             return [held.record() for held in _page(found, limit, offset)]
 
@@ -119,8 +128,9 @@ class MemoryLedger:
         """Remove the sweep with everything that belongs to it."""
         with self._lock:
             self._held(sweep)
-            del self._sweeps[sweep]
-            self._keys = {key: known for key, known in self._keys.items() if known != sweep}
+            gone = {sweep} | {held.sweep for held in self._sweeps.values() if held.parent == sweep}
+            self._sweeps = {known: held for known, held in self._sweeps.items() if known not in gone}
+            self._keys = {key: known for key, known in self._keys.items() if known not in gone}
 
     def trials(
         self,
@@ -235,8 +245,11 @@ class MemoryLedger:
 
     def _held(self, sweep: str) -> _Sweep:
         if sweep not in self._sweeps:
-            raise no_sweep(sweep, [(held.sweep, held.name) for held in self._newest_first()])
+            raise no_sweep(sweep, self._names())
         return self._sweeps[sweep]
+
+    def _names(self) -> list[tuple[str, str]]:
+        return [(held.sweep, held.name) for held in self._newest_first() if held.parent is None]
 
     def _newest_first(self) -> list[_Sweep]:
         return sorted(self._sweeps.values(), key=lambda held: (held.created_at, held.sweep), reverse=True)

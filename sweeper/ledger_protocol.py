@@ -66,8 +66,12 @@ class Ledger(Protocol):
         owner: str = "",
         priority: int = 0,
         key: str | None = None,
+        parent: str | None = None,
     ) -> SweepRecord:
-        """Add a queued sweep with all its trials waiting. The same owner and key again: the sweep of the first call."""
+        """Add a queued sweep with all its trials waiting. The same owner and key again: the sweep of the first call.
+
+        A sweep with a ``parent`` is not listed and has no name to be found by; it goes when its parent is deleted.
+        """
         ...
 
     def sweep(self, ref: str) -> SweepRecord:
@@ -83,7 +87,7 @@ class Ledger(Protocol):
         limit: int | None = None,
         offset: int = 0,
     ) -> list[SweepRecord]:
-        """Sweeps, newest first."""
+        """Sweeps of their own (those without a parent), newest first."""
         ...
 
     def extend(self, sweep: str, requested: int) -> SweepRecord:
@@ -95,7 +99,7 @@ class Ledger(Protocol):
         ...
 
     def delete_sweep(self, sweep: str) -> None:
-        """Remove the sweep with everything that belongs to it."""
+        """Remove the sweep with everything that belongs to it, its finals too."""
         ...
 
     def trials(

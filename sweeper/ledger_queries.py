@@ -189,7 +189,8 @@ def _page(query: sa.Select[Any], limit: int | None, offset: int) -> sa.Select[An
 
 
 def _newest_first(connection: Connection) -> list[tuple[str, str]]:
-    query = sa.select(sweeps.c.sweep, sweeps.c.name).order_by(sweeps.c.created_at.desc(), sweeps.c.sweep.desc())
+    named = sa.select(sweeps.c.sweep, sweeps.c.name).where(sweeps.c.parent.is_(None))
+    query = named.order_by(sweeps.c.created_at.desc(), sweeps.c.sweep.desc())
     return [(row.sweep, row.name) for row in connection.execute(query)]
 
 

@@ -66,6 +66,7 @@ sweeps = Table(
     Column("owner", Text, nullable=False),
     Column("priority", Integer, nullable=False),
     Column("key", Text, nullable=False),
+    Column("parent", Text, ForeignKey("sweeps.sweep", ondelete="CASCADE")),
     Column("mlflow_run_id", Text),
     Column("mlflow_experiment_id", Text),
     Column("summary", Text, nullable=False),

@@ -46,7 +46,10 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """One sweep as the ledger knows it. ``spec`` is the validated sweep file as JSON data."""
+    """One sweep as the ledger knows it. ``spec`` is the validated sweep file as JSON data.
+
+    ``parent`` is the sweep whose finals this one holds (None: it is a sweep of its own).
+    """
 
     sweep: str
     name: str
@@ -60,6 +63,7 @@ class SweepRecord:
     seconds: float = 0.0
     owner: str = ""
     priority: int = 0
+    parent: str | None = None
     mlflow_run_id: str | None = None
     mlflow_experiment_id: str | None = None
     summary: Mapping[str, Any] = field(default_factory=dict)

@@ -110,6 +110,20 @@ class TestSweeps:
         ledger.delete_sweep(newest)
         assert ledger.sweep(other[:5]).sweep == other
 
+    def test_a_child_is_found_by_its_id_only_and_goes_with_its_parent(self, ledger: Ledger) -> None:
+        parent = ledger.create_sweep("digits", SPEC, 1).sweep
+        child = ledger.create_sweep("finals", SPEC, 2, parent=parent, key="finals").sweep
+        assert ledger.create_sweep("finals", SPEC, 2, parent=parent, key="finals").sweep == child
+        assert ledger.sweep(child).parent == parent
+        assert ledger.sweep(parent).parent is None
+        assert [record.sweep for record in ledger.sweeps()] == [parent]
+        with pytest.raises(SweepNotFound):
+            ledger.sweep("finals")
+        ledger.commit(child, run(0))
+        ledger.delete_sweep(parent)
+        with pytest.raises(SweepNotFound):
+            ledger.sweep(child)
+
     def test_a_short_or_ambiguous_beginning_finds_nothing(self, ledger: Ledger) -> None:
         first = ledger.create_sweep("digits", SPEC, 1).sweep
         with pytest.raises(SweepNotFound):

@@ -33,6 +33,7 @@ def _make_sweeps() -> None:
         sa.Column("owner", sa.Text, nullable=False),
         sa.Column("priority", sa.Integer, nullable=False),
         sa.Column("key", sa.Text, nullable=False),
+        sa.Column("parent", sa.Text, sa.ForeignKey("sweeps.sweep", ondelete="CASCADE")),
         sa.Column("mlflow_run_id", sa.Text),
         sa.Column("mlflow_experiment_id", sa.Text),
         sa.Column("summary", sa.Text, nullable=False),
