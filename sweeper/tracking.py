@@ -29,12 +29,12 @@ Emit = Callable[[str, Mapping[str, Any]], None]
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0  # seconds between two attempts while MLflow does not answer
 TRIES = 3  # of work that MLflow answers but refuses; and of a flush, while MLflow does not answer
 SETTLE_SECONDS = 1.0  # how often the ledger is told and the parent run's curves go on
-KEPT_REPORTS = 500  # trials whose reports wait in memory; those of later ones are read from the ledger again
+KEPT_TRIALS = 200  # trials that wait in memory as a whole; of later ones the number waits, the ledger has the rest
 SHOWN = "shown_in_mlflow"  # in a sweep's summary: tables, model and final state are written
 REFUSALS = (400, 404, 409, 413, 422)
 
 
-@dataclass
+@dataclass(slots=True)
 class _Job:
     """One piece of work for the writer, repeated until it is done or refused for good."""
 
@@ -64,7 +64,7 @@ class Tracker:
         self._sweep, self._ledger, self._emit = sweep, ledger, emit
         self._target = SweepInMlflow(settings, sweep, spec, dataset)
         self._progress = Progress(spec.objective.direction == "maximize")
-        self._jobs: deque[_Job] = deque()
+        self._jobs: deque[_Job | int] = deque()  # an int is a trial that is read from the ledger when its turn comes
         self._settling = _Job("the sweep's curves", self._settle)
         self._told: list[Tracked] = []
         self._points: list[Point] = []
@@ -82,16 +82,20 @@ class Tracker:
 
     def trial_ended(self, trial: TrialRecord, reports: Sequence[EpochReport]) -> None:
         """Show an ended trial."""
-        self._put(self._trial_job(trial, reports if len(self._jobs) < KEPT_REPORTS else None))
+        self._put(self._trial_job(trial, reports) if len(self._jobs) < KEPT_TRIALS else trial.number)
 
     def log_winner(self, trial: TrialRecord, config: TrialConfig, weights: Arrays) -> None:
         """Log the best trial's network as a model of the parent run, and register it if the spec names a model."""
         self._put(_Job("the winner's model", lambda: self._target.log_winner(trial, config, weights)))
 
-    def sweep_ended(self, sweep: SweepRecord, trials: Sequence[TrialRecord]) -> None:
-        """Write what is missing of the trials, then the parent run's tables and final state."""
+    def log_report(self, html: str) -> None:
+        """Put the report of the sweep into the parent run, whose page in MLflow shows it."""
+        self._put(_Job("the report", lambda: self._target.log_text("report.html", html)))
+
+    def sweep_ended(self) -> None:
+        """Write what is missing of the trials, then the parent run's tables and final state, all from the ledger."""
         self._put(_Job("the missing trials", self._catch_up))
-        self._put(_Job("the sweep's summary", lambda: self._target.end(sweep, trials)))
+        self._put(_Job("the sweep's summary", self._end))
         self._put(_Job("the ledger", self._mark_shown))
 
     def sweep_paused(self, sweep: SweepRecord) -> None:
@@ -111,7 +115,7 @@ class Tracker:
             while self._busy() and self._failures < TRIES and (left := deadline - time.monotonic()) > 0:
                 self._changed.wait(left)
             self._hurry = False
-            return sorted(self._refused | {job.number for job in self._jobs if job.number is not None})
+            return sorted(self._refused | self._waiting())
 
     def close(self) -> None:
         """Stop after the call that is being made; what is unwritten stays for the next tracker of the sweep."""
@@ -124,13 +128,26 @@ class Tracker:
     def _busy(self) -> bool:
         return self._thread.is_alive() and bool(self._jobs or self._told or self._points)
 
-    def _put(self, *jobs: _Job) -> None:
+    def _waiting(self) -> set[int]:
+        """The trials in the queue."""
+        numbers = (job if isinstance(job, int) else job.number for job in self._jobs)
+        return {number for number in numbers if number is not None}
+
+    def _put(self, job: _Job | int) -> None:
         with self._changed:
-            self._jobs.extend(jobs)
+            self._jobs.append(job)
             self._changed.notify_all()
 
-    def _trial_job(self, trial: TrialRecord, reports: Sequence[EpochReport] | None) -> _Job:
+    def _trial_job(self, trial: TrialRecord, reports: Sequence[EpochReport]) -> _Job:
         return _Job(f"trial {trial.number}", lambda: self._write(trial, reports), trial.number)
+
+    def _read_job(self, number: int) -> _Job:
+        def write() -> None:
+            trial = self._ledger.trial(self._sweep.sweep, number)
+            if trial.state.terminal:  # it was not retried in the meantime
+                self._write(trial, self._ledger.reports(self._sweep.sweep, number).get(number, []))
+
+        return _Job(f"trial {number}", write, number)
 
     # What the writer's thread does
 
@@ -149,21 +166,21 @@ class Tracker:
 
     def _catch_up(self) -> None:
         """Put the trials in front that MLflow should show and does not."""
-        missing = self._ledger.untracked(self._sweep.sweep)
+        missing = [trial.number for trial in self._ledger.untracked(self._sweep.sweep)]
         with self._changed:
-            known = {job.number for job in self._jobs} | {change.number for change in self._told}
-            jobs = [self._trial_job(trial, None) for trial in missing if trial.number not in known]
+            known = self._waiting() | {change.number for change in self._told}
             current = self._jobs.popleft()
-            self._jobs.extendleft(reversed(jobs))
+            self._jobs.extendleft(number for number in reversed(missing) if number not in known)
             self._jobs.appendleft(current)
 
-    def _write(self, trial: TrialRecord, reports: Sequence[EpochReport] | None) -> None:
-        if reports is None:
-            reports = self._ledger.reports(self._sweep.sweep, trial.number).get(trial.number, [])
+    def _write(self, trial: TrialRecord, reports: Sequence[EpochReport]) -> None:
         run = self._target.write(trial_entry(self._sweep, trial, reports))
         self._told.append(Tracked(trial.number, run, trial.state))
         self._points += self._progress.add(trial)
         self._refused.discard(trial.number)
+
+    def _end(self) -> None:
+        self._target.end(self._ledger.sweep(self._sweep.sweep), self._ledger.trials(self._sweep.sweep))
 
     def _mark_shown(self) -> None:
         """From now on a resume of the complete sweep finds nothing to do in MLflow."""
@@ -203,7 +220,10 @@ class Tracker:
                 if gathered and time.monotonic() >= due:
                     return self._settling
                 if self._jobs:
-                    return self._jobs[0]
+                    head = self._jobs[0]
+                    if isinstance(head, int):
+                        head = self._jobs[0] = self._read_job(head)
+                    return head
                 self._changed.wait(max(0.0, due - time.monotonic()) if gathered else None)
         return None
 

@@ -78,6 +78,11 @@ class SweepInMlflow:
         self._begun.discard(entry.number)
         return child.run
 
+    def log_text(self, name: str, text: str) -> None:
+        """Put a text file into the parent run."""
+        store, place = self._open()
+        store.client.log_text(place.parent, text, name)
+
     def log_points(self, points: Sequence[Point]) -> None:
         """Continue the parent run's curves."""
         store, place = self._open()

@@ -46,7 +46,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     ledger.commit(sweep, [SweepChanged(state=SweepState.COMPLETE, at=BEGAN + 1000)])
     tracker = Tracker(Settings(home=home), ledger.sweep(sweep), spec, TableStub(), ledger)
     tracker.start()
-    tracker.sweep_ended(ledger.sweep(sweep), ledger.trials(sweep))
+    tracker.sweep_ended()
     assert tracker.flush(600) == []
     tracker.close()
     server = serve_ui(None, home)

@@ -72,7 +72,7 @@ def track(
     tracker = tracker_of(settings, ledger, sweep, spec, told)
     if end:
         ledger.commit(sweep, [SweepChanged(state=SweepState.COMPLETE, at=BEGAN + 100)])
-    tracker.sweep_ended(ledger.sweep(sweep), ledger.trials(sweep))
+    tracker.sweep_ended()
     try:
         return tracker.flush(PATIENCE)
     finally:
@@ -165,6 +165,30 @@ def test_trials_that_end_while_the_sweep_runs_appear_without_being_asked_for(set
     assert sorted(children(client_of(settings), ledger.sweep(sweep))) == [0, 1, 2]
     assert client_of(settings).get_run(ledger.sweep(sweep).mlflow_run_id).info.status == "RUNNING"
     tracker.close()
+
+
+def test_trials_that_mlflow_has_not_taken_yet_wait_as_numbers_and_are_written_from_the_ledger(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweeper.tracking.KEPT_TRIALS", 1)
+    ledger, spec = MemoryLedger(), spec_of()
+    sweep = new_sweep(ledger, spec).sweep
+    tracker = Tracker(settings, ledger.sweep(sweep), spec, TableStub(), ledger)
+    end_trials(ledger, sweep, range(4), {3: TrialState.FAILED})
+    for number in range(4):
+        tracker.trial_ended(ledger.trial(sweep, number), ledger.reports(sweep, number)[number])
+    assert list(tracker._jobs)[1:] == [1, 2, 3]
+    assert not ledger.commit(sweep, [Reopened(3, "retried by the user")])
+    tracker.log_report("<h1>digits</h1>")
+    tracker.start()
+    assert tracker.flush(PATIENCE) == []
+    tracker.close()
+    client, record = client_of(settings), ledger.sweep(sweep)
+    runs = children(client, record)
+    assert sorted(runs) == [0, 1, 2]
+    for run in runs.values():
+        assert len(client.get_metric_history(run.info.run_id, "val_loss")) == EPOCHS
+    assert "report.html" in {file.path for file in client.list_artifacts(record.mlflow_run_id)}
 
 
 def test_a_half_written_run_is_completed_and_no_value_is_there_twice(settings: Settings) -> None:

@@ -141,7 +141,7 @@ def test_the_winner_is_a_model_of_the_parent_run_and_a_registered_version(tmp_pa
     tracker = Tracker(settings, ledger.sweep(sweep), spec, dataset, ledger)
     tracker.start()
     for _ in range(2):  # again, as a resume does it: there is still one model
-        tracker.sweep_ended(ledger.sweep(sweep), ledger.trials(sweep))
+        tracker.sweep_ended()
         tracker.log_winner(ledger.trial(sweep, 2), CONFIG, weights_of(dataset))
         assert tracker.flush(240) == []
     tracker.close()
