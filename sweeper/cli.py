@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
+from sweeper import cli_service
 from sweeper.errors import NoTrialSucceeded, SpecError, SweeperError
+from sweeper.states import SweepState
 
 app = typer.Typer(
     name="sweeper",
@@ -28,7 +30,28 @@ Space = Annotated[str | None, typer.Option(help="Search space: a name, a YAML fi
 Trials = Annotated[int | None, typer.Option(help="Number of trials.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one key of the sweep file.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the search and of every trial.")]
-Workers = Annotated[str, typer.Option(help="auto (all GPUs, else all cores), a number, or inline (no Ray).")]
+Workers = Annotated[
+    str | None, typer.Option(help="auto (the default: all GPUs, else all cores), a number, or inline (no Ray).")
+]
+
+
+def _use_server(url: str | None) -> None:
+    if url is not None:
+        from sweeper import commands
+
+        commands.use_server(url)
+
+
+Server = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="URL",
+        callback=_use_server,
+        expose_value=False,
+        help="Sweep server to work on; default: SWEEPER_SERVER, else this machine. Its token is SWEEPER_TOKEN.",
+    ),
+]
 
 
 def _version(wanted: bool) -> None:
@@ -45,6 +68,7 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show what Ray and MLflow log, too.")] = False,
+    server: Server = None,
 ) -> None:
     """Hyperparameter sweeps for MLPs on your own data. Start with: sweeper run --dataset digits --space mlp"""
     if verbose:
@@ -66,9 +90,10 @@ def run(
     seed: Seed = None,
     name: Annotated[str | None, typer.Option(help="Name of the sweep.")] = None,
     timeout: Annotated[str | None, typer.Option(help="Stop after this time, such as 90s or 10m.")] = None,
-    workers: Workers = "auto",
+    workers: Workers = None,
     detach: Annotated[bool, typer.Option("--detach", help="Run in the background and print the sweep's id.")] = False,
     json: Json = False,
+    server: Server = None,
 ) -> None:
     """Run a sweep to its end and show the winner."""
     from sweeper import commands
@@ -98,7 +123,7 @@ def plan(
 
 
 @app.command()
-def resume(sweep: Sweep, workers: Workers = "auto", json: Json = False) -> None:
+def resume(sweep: Sweep, workers: Workers = None, json: Json = False, server: Server = None) -> None:
     """Go on with an interrupted sweep to its total."""
     from sweeper import commands
 
@@ -106,7 +131,7 @@ def resume(sweep: Sweep, workers: Workers = "auto", json: Json = False) -> None:
 
 
 @app.command("list")
-def list_(json: Json = False) -> None:
+def list_(json: Json = False, server: Server = None) -> None:
     """List the sweeps, newest first."""
     from sweeper import commands
 
@@ -118,6 +143,7 @@ def status(
     sweep: Sweep,
     watch: Annotated[bool, typer.Option("--watch", help="Show it again until the sweep ends.")] = False,
     json: Json = False,
+    server: Server = None,
 ) -> None:
     """Show how far a sweep is, and why waiting trials wait."""
     from sweeper import commands
@@ -132,6 +158,7 @@ def trials(
     sort: Annotated[str | None, typer.Option(help="Field, metric or value to sort by; -NAME for descending.")] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     json: Json = False,
+    server: Server = None,
 ) -> None:
     """List the trials of a sweep."""
     from sweeper import commands
@@ -144,6 +171,7 @@ def best(
     sweep: Sweep,
     k: Annotated[int, typer.Option("-k", min=1, help="How many trials.")] = 1,
     json: Json = False,
+    server: Server = None,
 ) -> None:
     """Show the best trials of a sweep."""
     from sweeper import commands
@@ -156,6 +184,7 @@ def why(
     sweep: Sweep,
     trial: Annotated[int, typer.Argument(metavar="TRIAL", help="Trial number.", min=0)],
     json: Json = False,
+    server: Server = None,
 ) -> None:
     """Explain what happened to one trial."""
     from sweeper import commands
@@ -170,6 +199,7 @@ def report(
         str | None, typer.Option(metavar="F.html", help="File to write; default: in the sweep's folder.")
     ] = None,
     json: Json = False,
+    server: Server = None,
 ) -> None:
     """Write a sweep's report: one HTML file with the answer, its evidence and what to try next."""
     from sweeper import commands
@@ -178,27 +208,28 @@ def report(
 
 
 @app.command()
-def stop(sweep: Sweep, json: Json = False) -> None:
+def stop(sweep: Sweep, json: Json = False, server: Server = None) -> None:
     """End a sweep; what is not complete becomes stopped. It can be resumed."""
     from sweeper import commands
 
-    commands.ask_controller(sweep, "stop", json)
+    commands.end(sweep, SweepState.STOPPED, json)
 
 
 @app.command()
-def pause(sweep: Sweep, json: Json = False) -> None:
+def pause(sweep: Sweep, json: Json = False, server: Server = None) -> None:
     """Let the legs in flight finish and start nothing new until resume."""
     from sweeper import commands
 
-    commands.ask_controller(sweep, "pause", json)
+    commands.end(sweep, SweepState.PAUSED, json)
 
 
 @app.command()
 def retry(
     sweep: Sweep,
     failed: Annotated[bool, typer.Option("--failed", help="Run the failed trials again.")] = False,
-    workers: Workers = "auto",
+    workers: Workers = None,
     json: Json = False,
+    server: Server = None,
 ) -> None:
     """Run failed trials again."""
     from sweeper import commands
@@ -215,11 +246,12 @@ def export(
     optuna: Annotated[str | None, typer.Option("--optuna", metavar="URL", help="Optuna database to write to.")] = None,
     model: Annotated[str | None, typer.Option("--model", metavar="DIR", help="New folder for the winner.")] = None,
     json: Json = False,
+    server: Server = None,
 ) -> None:
     """Write a sweep's trials as CSV or as a study that Optuna opens, or its winner with scripts that stand alone."""
-    from sweeper.export import export as write
+    from sweeper import commands
 
-    write(sweep, csv, optuna, model, json)
+    commands.export(sweep, csv, optuna, model, json)
 
 
 @app.command()
@@ -227,6 +259,7 @@ def delete(
     sweep: Sweep,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Json = False,
+    server: Server = None,
 ) -> None:
     """Delete a sweep from the ledger and its runs from MLflow."""
     from sweeper import commands
@@ -240,15 +273,16 @@ def ui(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; the next free one when it is taken.")] = 5000,
     browser: Annotated[bool, typer.Option(help="Open the browser.")] = True,
+    server: Server = None,
 ) -> None:
-    """Start the MLflow UI on the right store and open the sweep's comparison view."""
+    """Open the sweep's comparison view in the MLflow UI, which is started unless a server has it."""
     from sweeper import commands
 
     commands.ui(sweep, host, port, browser)
 
 
 @app.command()
-def doctor(json: Json = False) -> None:
+def doctor(json: Json = False, server: Server = None) -> None:
     """Check this machine, Ray, the ledger and MLflow, and say what to do about what is wrong."""
     from sweeper.doctor import diagnose
 
@@ -284,6 +318,9 @@ def datasets(json: Json = False) -> None:
     from sweeper import commands
 
     commands.datasets(json)
+
+
+cli_service.register(app)
 
 
 def _end(summary: dict[str, Any]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
@@ -29,6 +30,7 @@ from sweeper.events import (
     Shape,
     StopSweep,
     SweepOpened,
+    TrialsDecided,
     TrialsSuggested,
     WorkerJoined,
     WorkerLost,
@@ -55,6 +57,7 @@ LEASE_SECONDS = 15.0
 HOUSEKEEPING_SECONDS = 0.5
 MAX_ROWS_CPU = 64  # more rows than this only make a CPU's legs longer
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints of the trials of one worker
+WAIT_TOLD_SECONDS = 3.0  # between two times that the ledger is told why a sweep waits
 HANG_SECONDS = 120.0  # a leg that is this late, or 20 times its usual time, has hung
 
 Emit = Callable[[str, Mapping[str, Any]], None]
@@ -72,9 +75,16 @@ class TrialSink(Protocol):
 class _Asked:
     """The suggestion thread's answer."""
 
-    sweep: str
+    run: SweepRun
     numbers: tuple[int, ...]
     future: Future[list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class _Unfinished:
+    """A trial ended without a leg: its batch may be complete now."""
+
+    sweep: str
 
 
 @dataclass
@@ -88,7 +98,9 @@ class Controller:
     """Runs sweeps on one pool of workers until each is terminal or paused.
 
     Events (of the scheduler or the pool) come in through ``queue`` from any thread; everything else happens in the
-    thread that calls ``run``. ``emit`` is told of every event under a stable action name.
+    thread that calls ``run``. ``emit`` is told of every event under a stable action name. With ``give_up`` an error
+    of one sweep (its lease was lost, it cannot be written) goes there and costs that sweep only, whose lease is given
+    back; without it the error ends ``run``.
     """
 
     def __init__(
@@ -99,12 +111,14 @@ class Controller:
         owner: str,
         emit: Emit,
         user_limit: int | None = None,
+        give_up: Callable[[str, Exception], None] | None = None,
     ) -> None:
         self._queue = queue
         self._ledger = ledger
         self._pool = pool
         self._owner = owner
         self._emit = emit
+        self._give_up = give_up
         self._scheduler = Scheduler(self._width, user_limit)
         self._runs: dict[str, SweepRun] = {}
         self._sinks: dict[str, TrialSink] = {}
@@ -115,6 +129,8 @@ class Controller:
         self._leg_times: dict[str, float] = {}
         self._saved_at: dict[str, tuple[int, float]] = {}  # worker: its cohort, and when that was last saved
         self._next_chores = 0.0
+        self._leaving: set[str] = set()
+        self._waits: dict[str, tuple[float, str]] = {}  # sweep: when its reason to wait was written, and that reason
         self.idle_seconds: dict[str, float] = {}
         self._idle_since: dict[str, float] = {}
 
@@ -161,28 +177,60 @@ class Controller:
             except Empty:
                 item = None
             if item is not None:
-                self._take(item)
+                failed: dict[str, Exception] = {}
+                with self._costs(self._about(item), failed):
+                    self._take(item)
+                self._abandon(failed)
             if time.monotonic() >= self._next_chores:
                 self._chores()
 
     def close(self, sweep: str) -> None:
-        """Give up a sweep that has ended or is to be left for another controller."""
+        """Give up a sweep that has ended or is to be left for another controller, and forget it."""
         if (thread := self._threads.pop(sweep, None)) is not None:
-            thread.shutdown(wait=True, cancel_futures=True)
+            thread.shutdown(wait=self._give_up is None, cancel_futures=True)
+        self._scheduler.forget(sweep, {worker for worker, leg in self._legs.items() if leg.sweep == sweep})
+        for table in (self._runs, self._sinks, self._states, self._deadlines, self._waits):
+            table.pop(sweep, None)
+        self._leaving.discard(sweep)
         self._pool.unload(sweep)
         self._ledger.release_lease(sweep, self._owner)
 
+    def leave(self, sweep: str) -> None:
+        """Let the sweep's legs in flight finish and then call it paused, here alone: in the ledger it stays running,
+        for the next controller to go on with. A stop or pause that is under way is carried out instead."""
+        if not self._scheduler.ending(sweep):
+            self._leaving.add(sweep)
+            self._handle(PauseSweep(sweep, "its controller ended"))
+
     # Events
+
+    def _about(self, item: Any) -> str:
+        """The sweep that an item of the queue is about (empty: none in particular)."""
+        if isinstance(item, _Asked):
+            return item.run.id
+        flight = self._legs.get(getattr(item, "worker", ""))
+        return flight.sweep if flight is not None else str(getattr(item, "sweep", ""))
 
     def _take(self, item: Any) -> None:
         if isinstance(item, LegReturned):
             self._leg_returned(item)
         elif isinstance(item, LegRaised):
+            flight = self._legs.get(item.worker)
             self._leg_over(item.worker)
-            self._emit("leg.failed", {"worker": item.worker, "kind": item.kind, "detail": item.detail})
+            about = {"sweep": flight.sweep} if flight is not None else {}
+            self._emit("leg.failed", {**about, "worker": item.worker, "kind": item.kind, "detail": item.detail})
             self._handle(LegFailed(item.worker, item.leg, item.kind, item.detail))
         elif isinstance(item, _Asked):
             self._answered(item)
+        elif callable(item):
+            item()  # what another thread wants done in this one
+        elif isinstance(item, _Unfinished):
+            run = self._runs.get(item.sweep)
+            if run is None:
+                return
+            assert run.batches is not None
+            news = run.batches.settle(run.requested)
+            self._handle(TrialsDecided(run.id, tuple(news.outcomes)), run.id, list(news.reports), news.weights)
         else:
             if isinstance(item, WorkerJoined):
                 self._idle_since[item.worker] = time.monotonic()
@@ -203,31 +251,36 @@ class Controller:
         if flight is None:
             return  # the worker was given up; its trials have moved on
         self._leg_over(item.worker)
-        run = self._runs[flight.sweep]
-        current = self._scheduler.rows_of(item.worker)[1]
+        sweep, current = self._scheduler.rows_of(item.worker)
+        run = self._runs.get(flight.sweep)
+        if run is None or sweep != flight.sweep:  # given up meanwhile
+            self._handle(LegDone(item.worker, item.result.leg, ()))
+            return
         result = replace(item.result, trials=tuple(t for t in item.result.trials if t.number in current))
-        outcomes, reports = run.outcomes(result)
-        weights = {trial.number: trial.weights for trial in result.trials if trial.weights is not None}
+        news = run.outcomes(result)
         self._checkpoint(run, result.trials)
-        self._emit("leg.done", {"sweep": run.id, "worker": item.worker, "trials": len(outcomes)})
-        self._handle(LegDone(item.worker, item.result.leg, outcomes), run.id, list(reports), weights)
+        self._emit("leg.done", {"sweep": run.id, "worker": item.worker, "trials": len(result.trials)})
+        event = LegDone(item.worker, item.result.leg, tuple(news.outcomes))
+        self._handle(event, run.id, list(news.reports), news.weights)
 
     def _answered(self, item: _Asked) -> None:
-        run = self._runs[item.sweep]
+        run, sweep = item.run, item.run.id
+        if self._runs.get(sweep) is not run or item.future.cancelled():
+            return  # given up meanwhile
         try:
             answers = item.future.result()
         except SweeperError as error:
-            self._emit("suggest.failed", {"sweep": item.sweep, "reason": str(error)})
-            self._handle(StopSweep(item.sweep, f"the search space failed: {error}"))
+            self._emit("suggest.failed", {"sweep": sweep, "reason": str(error)})
+            self._handle(StopSweep(sweep, f"the search space failed: {error}"))
             return
         pairs = list(zip(item.numbers, answers, strict=False))
         try:
             suggestions = tuple(run.suggested(number, params) for number, params in pairs)
         except SpecError as error:
-            self._handle(StopSweep(item.sweep, f"the space suggested what cannot be trained: {error}"))
+            self._handle(StopSweep(sweep, f"the space suggested what cannot be trained: {error}"))
             return
         changes: list[Change] = [Suggested(n, params, run.seeds[n]) for n, params in pairs]
-        self._handle(TrialsSuggested(item.sweep, suggestions), item.sweep, changes)
+        self._handle(TrialsSuggested(sweep, suggestions), sweep, changes)
 
     def _handle(
         self,
@@ -242,14 +295,39 @@ class Controller:
         now = time.time()
         for action in actions:
             for name, change in changes_of(action, now):
+                if isinstance(change, SweepChanged) and change.state is SweepState.PAUSED and name in self._leaving:
+                    continue
                 if isinstance(change, Requeued):
                     change = replace(change, keep_epochs=self._runs[name].kept(change.number))  # noqa: PLW2901
                 by_sweep.setdefault(name, []).append(change)
+        failed: dict[str, Exception] = {}
         for name, batch in by_sweep.items():
             if batch:
-                self._ledger.commit(name, batch)
+                with self._costs(name, failed):
+                    self._ledger.commit(name, batch)
         for action in actions:
-            self._act(action, weights or {})
+            if action.sweep not in failed:
+                with self._costs(action.sweep, failed):
+                    self._act(action, weights or {})
+        self._abandon(failed)
+
+    @contextlib.contextmanager
+    def _costs(self, sweep: str, failed: dict[str, Exception]) -> Iterator[None]:
+        """What goes wrong in here costs this one sweep, when others may go on."""
+        try:
+            yield
+        except Exception as error:
+            if self._give_up is None:
+                raise
+            failed[sweep] = error
+
+    def _abandon(self, failed: Mapping[str, Exception]) -> None:
+        for sweep, error in failed.items():
+            assert self._give_up is not None
+            with contextlib.suppress(SweeperError):  # its lease runs out by itself
+                if sweep in self._runs:
+                    self.close(sweep)
+            self._give_up(sweep, error)
 
     # Actions
 
@@ -260,21 +338,23 @@ class Controller:
             case Ask():
                 run = self._runs[action.sweep]
                 future = self._threads[action.sweep].submit(run.ask, run.news(), action.numbers)
-                asked = _Asked(action.sweep, action.numbers, future)
+                asked = _Asked(run, action.numbers, future)
                 future.add_done_callback(lambda _: self._queue.put(asked))
             case EndTrial():
                 self._trial_ended(action, weights.get(action.number))
             case RequeueTrial():
                 about = {"sweep": action.sweep, "trial": action.number, "attempt": action.attempt}
                 self._emit("trial.requeued", {**about, "reason": action.reason})
+                self._runs[action.sweep].wait_again(action.number)
             case ReopenTrial():
                 run = self._runs[action.sweep]
-                run.untold.pop(action.number, None)
-                run.curves.pop(action.number, None)
+                run.wait_again(action.number)
                 if run.checkpoints is not None:
                     run.checkpoints.drop(action.number)
             case ChangeSweep():
                 self._states[action.sweep] = action.state
+                if action.sweep in self._leaving and action.state is SweepState.PAUSED:
+                    return
                 about = {"sweep": action.sweep, "state": str(action.state), "reason": action.reason}
                 self._emit("sweep.changed", about)
             case ResizeSweep():
@@ -311,7 +391,7 @@ class Controller:
             return
         try:
             for trial in trials:
-                if trial.states is not None:
+                if trial.states is not None and not run.undecided(trial.number):
                     run.checkpoints.save(trial.number, trial.states)
         except OSError as error:
             self._emit("checkpoint.failed", {"sweep": run.id, "reason": str(error)})
@@ -321,8 +401,11 @@ class Controller:
         value = action.value
         if run.checkpoints is not None:
             run.checkpoints.drop(action.number)
+        run.ended.add(action.number)
         if action.number in run.params:
             run.end(action.number, action.state, value, action.reason)
+        if run.batches is not None and action.state in (TrialState.FAILED, TrialState.STOPPED):
+            self._queue.put(_Unfinished(run.id))
         improved = action.state is TrialState.COMPLETE and run.consider(action.number, value, weights)
         about = {"sweep": action.sweep, "trial": action.number, "state": str(action.state), "value": value}
         about["params"] = dict(run.params.get(action.number, {}))
@@ -332,14 +415,14 @@ class Controller:
             reports = self._ledger.reports(action.sweep, action.number).get(action.number, [])
             self._sinks[action.sweep].trial_ended(trial, reports)
 
-    def _width(self, worker: str, shape: Shape) -> int:
-        """Rows of a shape that fit the worker's device."""
+    def _width(self, worker: str, sweep: str, shape: Shape) -> int:
+        """Rows of a shape of a sweep that fit the worker's device."""
         import torch
 
         from models import rows_that_fit
 
         device = self._pool.device(worker)
-        dataset = next(iter(self._runs.values())).dataset
+        dataset = self._runs[sweep].dataset
         sizes = (dataset.n_inputs, *shape.hidden_layers, dataset.n_outputs)
         batch = dataset.n_train if shape.batch_size == "full" else shape.batch_size
         rows = rows_that_fit(sizes, batch, int(device.free_bytes * MEMORY_SHARE), torch.float32)
@@ -351,21 +434,40 @@ class Controller:
         """What has to happen from time to time: leases, users' requests, deadlines and hung workers."""
         now = time.monotonic()
         self._next_chores = now + HOUSEKEEPING_SECONDS
-        for name, run in self._runs.items():
-            if self._states[name] is not SweepState.RUNNING and self._states[name] is not SweepState.PAUSED:
-                continue
-            if not self._ledger.renew_lease(name, self._owner, LEASE_SECONDS):
-                raise SweepBusy(f"sweep {run.id} was taken over by another controller")
-            for request in self._ledger.take_requests(name):
-                self._request(name, request.kind, dict(request.args))
-            deadline = self._deadlines.get(name)
-            if deadline is not None and now >= deadline:
-                del self._deadlines[name]
-                self._handle(StopSweep(name, f"the timeout of {run.spec.search.timeout:g} s was reached"))
+        failed: dict[str, Exception] = {}
+        for name in list(self._runs):
+            if name in self._runs and self._states[name] in (SweepState.RUNNING, SweepState.PAUSED):
+                with self._costs(name, failed):
+                    self._look_after(self._runs[name], now)
+        self._abandon(failed)
         for worker, flight in list(self._legs.items()):
             late = now - flight.started
             if late > max(HANG_SECONDS, 20 * self._leg_times.get(worker, 0.0)):
                 self._pool.replace(worker, f"no report for {late:.0f} s")
+
+    def _look_after(self, run: SweepRun, now: float) -> None:
+        name = run.id
+        if not self._ledger.renew_lease(name, self._owner, LEASE_SECONDS):
+            raise SweepBusy(f"sweep {name} was taken over by another controller")
+        for request in self._ledger.take_requests(name):
+            self._request(name, request.kind, dict(request.args))
+        deadline = self._deadlines.get(name)
+        if deadline is not None and now >= deadline:
+            del self._deadlines[name]
+            self._handle(StopSweep(name, f"the timeout of {run.spec.search.timeout:g} s was reached"))
+        self._tell_wait(name, now)
+
+    def _tell_wait(self, sweep: str, now: float) -> None:
+        """The reason of a running sweep in the ledger says why its trials wait; written when it lasts."""
+        if self._states.get(sweep) is not SweepState.RUNNING or self._scheduler.ending(sweep):
+            return
+        at, told = self._waits.get(sweep, (now, ""))
+        reason = self._scheduler.explain(sweep)
+        if reason != told and now - at >= WAIT_TOLD_SECONDS:
+            self._ledger.commit(sweep, [SweepChanged(reason=reason)])
+            self._waits[sweep] = (now, reason)
+        elif sweep not in self._waits:
+            self._waits[sweep] = (now, told)
 
     def _request(self, sweep: str, kind: str, args: dict[str, Any]) -> None:
         self._emit("sweep.request", {"sweep": sweep, "kind": kind, **args})

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sweeper import ledger_queries as queries
+from sweeper import ledger_tokens
 from sweeper.ledger_commit import add_trials, answered, insert_for, lock_sweep, remember, write_changes
 from sweeper.ledger_common import check_extension, new_sweep_id
 from sweeper.ledger_engine import PATIENCE, Database
@@ -20,7 +21,7 @@ from sweeper.ledger_protocol import AttemptRecord, Direction, Lease, Ledger, Req
 from sweeper.ledger_rules import clean
 from sweeper.ledger_schema import prepare
 from sweeper.ledger_tables import leases, requests, sweeps
-from sweeper.records import Change, EpochReport, SweepChanged, SweepRecord, TrialRecord
+from sweeper.records import Change, EpochReport, SweepChanged, SweepRecord, TokenRecord, TrialRecord
 from sweeper.states import SweepState, TrialState
 
 T = TypeVar("T")
@@ -84,9 +85,9 @@ class SqlLedger:
 
         return self._database.write(create)
 
-    def sweep(self, ref: str) -> SweepRecord:
+    def sweep(self, ref: str, *, owner: str | None = None) -> SweepRecord:
         """The sweep with this id, name or beginning of an id."""
-        return self._read(queries.sweep_named, ref)
+        return self._read(queries.sweep_named, ref, owner)
 
     def sweeps(
         self,
@@ -102,6 +103,15 @@ class SqlLedger:
         where = [sweeps.c[column] == value for column, value in wanted.items() if value is not None]
         where.append(sweeps.c.parent.is_(None))
         return self._database.read(lambda c: queries.sweep_records(c, *where, limit=limit, offset=offset))
+
+    def count_sweeps(
+        self, *, owner: str | None = None, state: SweepState | None = None, name: str | None = None
+    ) -> int:
+        """How many sweeps there are."""
+        wanted = {"owner": owner, "state": state.value if state else None, "name": name}
+        where = [sweeps.c[column] == value for column, value in wanted.items() if value is not None]
+        count = sa.select(sa.func.count()).select_from(sweeps).where(sweeps.c.parent.is_(None), *where)
+        return self._database.read(lambda c: c.execute(count).scalar_one())
 
     def extend(self, sweep: str, requested: int) -> SweepRecord:
         """Change the number of trials."""
@@ -244,6 +254,22 @@ class SqlLedger:
             return [Request(kind, json.loads(args), at) for kind, args, at in rows]
 
         return self._database.write(take) if self._database.read(any_waiting) else []
+
+    def add_token(self, token: TokenRecord, *, replaces: str | None = None) -> None:
+        """Store an access token, and revoke the one it replaces."""
+        self._database.write(lambda c: ledger_tokens.add(c, token, replaces))
+
+    def token(self, token: str) -> TokenRecord | None:
+        """The access token of this id."""
+        return self._read(ledger_tokens.find, token)
+
+    def tokens(self) -> list[TokenRecord]:
+        """All access tokens, oldest first."""
+        return self._read(ledger_tokens.every)
+
+    def revoke_token(self, token: str, at: float) -> bool:
+        """End an access token."""
+        return self._database.write(lambda c: ledger_tokens.revoke(c, token, at))
 
     def close(self) -> None:
         """Close every connection."""

@@ -13,7 +13,7 @@ from typing import Any
 from sweeper.ledger_common import check_extension, find_sweep, new_sweep_id, no_such_trial, no_sweep, sort_trials
 from sweeper.ledger_protocol import AttemptRecord, Direction, Lease, Request
 from sweeper.ledger_rules import TERMINAL, Batch, SweepRow, TrialRow, clean, plain
-from sweeper.records import Change, EpochReport, SweepChanged, SweepRecord, TrialRecord
+from sweeper.records import Change, EpochReport, SweepChanged, SweepRecord, TokenRecord, TrialRecord
 from sweeper.states import SweepState, TrialState
 
 _FIELDS = attrgetter(*TrialRow.__slots__)
@@ -61,6 +61,7 @@ class MemoryLedger:
         self._clock, self._new_id = clock, new_id
         self._sweeps: dict[str, _Sweep] = {}
         self._keys: dict[tuple[str, str], str] = {}
+        self._tokens: dict[str, TokenRecord] = {}
         self._lock = threading.RLock()
 
     def create_sweep(
@@ -90,12 +91,12 @@ class MemoryLedger:
                 self._keys[owner, key] = sweep
             return self._sweeps[sweep].record()
 
-    def sweep(self, ref: str) -> SweepRecord:
+    def sweep(self, ref: str, *, owner: str | None = None) -> SweepRecord:
         """The sweep with this id, name or beginning of an id."""
         with self._lock:
-            if ref in self._sweeps:
+            if ref in self._sweeps and owner in (None, self._sweeps[ref].owner):
                 return self._sweeps[ref].record()
-            return self._sweeps[find_sweep(ref, self._names())].record()
+            return self._sweeps[find_sweep(ref, self._names(owner))].record()
 
     def sweeps(
         self,
@@ -117,6 +118,12 @@ class MemoryLedger:
                 and name in (None, held.name)
             ]
             return [held.record() for held in _page(found, limit, offset)]
+
+    def count_sweeps(
+        self, *, owner: str | None = None, state: SweepState | None = None, name: str | None = None
+    ) -> int:
+        """How many sweeps there are."""
+        return len(self.sweeps(owner=owner, state=state, name=name))
 
     def extend(self, sweep: str, requested: int) -> SweepRecord:
         """Change the number of trials."""
@@ -240,6 +247,29 @@ class MemoryLedger:
             taken, held.requests = held.requests, []
             return taken
 
+    def add_token(self, token: TokenRecord, *, replaces: str | None = None) -> None:
+        """Store an access token, and revoke the one it replaces."""
+        with self._lock:
+            self._tokens.setdefault(token.token, token)
+            if replaces is not None:
+                self.revoke_token(replaces, token.created_at)
+
+    def token(self, token: str) -> TokenRecord | None:
+        """The access token of this id."""
+        return self._tokens.get(token)
+
+    def tokens(self) -> list[TokenRecord]:
+        """All access tokens, oldest first."""
+        return sorted(self._tokens.values(), key=attrgetter("created_at"))
+
+    def revoke_token(self, token: str, at: float) -> bool:
+        """End an access token."""
+        with self._lock:
+            known = self._tokens.get(token)
+            if known is not None and known.revoked_at is None:
+                self._tokens[token] = replace(known, revoked_at=at)
+            return known is not None
+
     def close(self) -> None:
         """Nothing to close."""
 
@@ -248,8 +278,9 @@ class MemoryLedger:
             raise no_sweep(sweep, self._names())
         return self._sweeps[sweep]
 
-    def _names(self) -> list[tuple[str, str]]:
-        return [(held.sweep, held.name) for held in self._newest_first() if held.parent is None]
+    def _names(self, owner: str | None = None) -> list[tuple[str, str]]:
+        known = [held for held in self._newest_first() if held.parent is None and owner in (None, held.owner)]
+        return [(held.sweep, held.name) for held in known]
 
     def _newest_first(self) -> list[_Sweep]:
         return sorted(self._sweeps.values(), key=lambda held: (held.created_at, held.sweep), reverse=True)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from sweeper.records import Change, EpochReport, SweepRecord, TrialRecord
+from sweeper.records import Change, EpochReport, SweepRecord, TokenRecord, TrialRecord
 from sweeper.states import SweepState, TrialState
 
 Direction = Literal["minimize", "maximize"]
@@ -49,33 +49,20 @@ class Request:
     at: float = 0.0
 
 
-class Ledger(Protocol):
-    """The store of all sweeps. ``sweep`` arguments are full sweep ids, except where ``ref`` says otherwise.
+class LedgerReader(Protocol):
+    """What can be asked of the sweeps, here or on a server. ``sweep`` arguments are full sweep ids, except where ``ref``
+    says otherwise.
 
     Raises (all methods):
         SweepNotFound: there is no such sweep.
         LedgerError: the store cannot be read or written.
     """
 
-    def create_sweep(
-        self,
-        name: str,
-        spec: Mapping[str, Any],
-        requested: int,
-        *,
-        owner: str = "",
-        priority: int = 0,
-        key: str | None = None,
-        parent: str | None = None,
-    ) -> SweepRecord:
-        """Add a queued sweep with all its trials waiting. The same owner and key again: the sweep of the first call.
+    def sweep(self, ref: str, *, owner: str | None = None) -> SweepRecord:
+        """The sweep with this id, else the newest with this name, else the only one whose id starts like this.
 
-        A sweep with a ``parent`` is not listed and has no name to be found by; it goes when its parent is deleted.
+        With an ``owner`` no other owner's sweep is found, nor named in the error.
         """
-        ...
-
-    def sweep(self, ref: str) -> SweepRecord:
-        """The sweep with this id, else the newest with this name, else the only one whose id starts like this."""
         ...
 
     def sweeps(
@@ -88,18 +75,6 @@ class Ledger(Protocol):
         offset: int = 0,
     ) -> list[SweepRecord]:
         """Sweeps of their own (those without a parent), newest first."""
-        ...
-
-    def extend(self, sweep: str, requested: int) -> SweepRecord:
-        """Change the number of trials. Fewer: only trials that never started go.
-
-        Raises:
-            SpecError: a trial that would go has started, or the sweep is complete.
-        """
-        ...
-
-    def delete_sweep(self, sweep: str) -> None:
-        """Remove the sweep with everything that belongs to it, its finals too."""
         ...
 
     def trials(
@@ -131,16 +106,55 @@ class Ledger(Protocol):
         """The k complete trials with the best finite values, ties by number."""
         ...
 
-    def untracked(self, sweep: str) -> list[TrialRecord]:
-        """Terminal trials of which MLflow does not show that state yet."""
-        ...
-
     def reports(self, sweep: str, number: int | None = None) -> dict[int, list[EpochReport]]:
         """Each trial's reports by epoch. Trials without any are left out."""
         ...
 
     def attempts(self, sweep: str, number: int) -> list[AttemptRecord]:
         """Every assignment of a trial, in order."""
+        ...
+
+
+class Ledger(LedgerReader, Protocol):
+    """The store of all sweeps. Raises as ``LedgerReader`` does."""
+
+    def create_sweep(
+        self,
+        name: str,
+        spec: Mapping[str, Any],
+        requested: int,
+        *,
+        owner: str = "",
+        priority: int = 0,
+        key: str | None = None,
+        parent: str | None = None,
+    ) -> SweepRecord:
+        """Add a queued sweep with all its trials waiting. The same owner and key again: the sweep of the first call.
+
+        A sweep with a ``parent`` is not listed and has no name to be found by; it goes when its parent is deleted.
+        """
+        ...
+
+    def count_sweeps(
+        self, *, owner: str | None = None, state: SweepState | None = None, name: str | None = None
+    ) -> int:
+        """How many sweeps ``sweeps`` would list without a limit."""
+        ...
+
+    def extend(self, sweep: str, requested: int) -> SweepRecord:
+        """Change the number of trials. Fewer: only trials that never started go.
+
+        Raises:
+            SpecError: a trial that would go has started, or the sweep is complete.
+        """
+        ...
+
+    def delete_sweep(self, sweep: str) -> None:
+        """Remove the sweep with everything that belongs to it, its finals too."""
+        ...
+
+    def untracked(self, sweep: str) -> list[TrialRecord]:
+        """Terminal trials of which MLflow does not show that state yet."""
         ...
 
     def commit(self, sweep: str, changes: Sequence[Change]) -> list[Change]:
@@ -169,6 +183,22 @@ class Ledger(Protocol):
 
     def take_requests(self, sweep: str) -> list[Request]:
         """The requests left since the last call, oldest first; each is delivered once."""
+        ...
+
+    def add_token(self, token: TokenRecord, *, replaces: str | None = None) -> None:
+        """Store an access token; the one it replaces is revoked in the same transaction."""
+        ...
+
+    def token(self, token: str) -> TokenRecord | None:
+        """The access token of this id, revoked or not."""
+        ...
+
+    def tokens(self) -> list[TokenRecord]:
+        """All access tokens, oldest first."""
+        ...
+
+    def revoke_token(self, token: str, at: float) -> bool:
+        """End an access token for good. False: there is none of this id."""
         ...
 
     def close(self) -> None:

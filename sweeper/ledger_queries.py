@@ -25,12 +25,13 @@ _SWEEP_COLUMNS = tuple(column for column in sweeps.c if column.name != "key")
 encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def sweep_named(connection: Connection, ref: str) -> SweepRecord:
-    """The sweep with this id, name or beginning of an id."""
-    exact = sweep_records(connection, sweeps.c.sweep == ref)
+def sweep_named(connection: Connection, ref: str, owner: str | None = None) -> SweepRecord:
+    """The sweep with this id, name or beginning of an id; with an owner, of that owner only."""
+    mine = [] if owner is None else [sweeps.c.owner == owner]
+    exact = sweep_records(connection, sweeps.c.sweep == ref, *mine)
     if exact:
         return exact[0]
-    found = find_sweep(ref, _newest_first(connection))
+    found = find_sweep(ref, _newest_first(connection, *mine))
     return sweep_records(connection, sweeps.c.sweep == found)[0]
 
 
@@ -188,8 +189,8 @@ def _page(query: sa.Select[Any], limit: int | None, offset: int) -> sa.Select[An
     return query.limit(limit).offset(offset or None)
 
 
-def _newest_first(connection: Connection) -> list[tuple[str, str]]:
-    named = sa.select(sweeps.c.sweep, sweeps.c.name).where(sweeps.c.parent.is_(None))
+def _newest_first(connection: Connection, *where: sa.ColumnElement[bool]) -> list[tuple[str, str]]:
+    named = sa.select(sweeps.c.sweep, sweeps.c.name).where(sweeps.c.parent.is_(None), *where)
     query = named.order_by(sweeps.c.created_at.desc(), sweeps.c.sweep.desc())
     return [(row.sweep, row.name) for row in connection.execute(query)]
 

@@ -146,6 +146,18 @@ requests = Table(
     Index("requests_sweep", "sweep", "request"),
 )
 
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("token", Text, primary_key=True),
+    Column("user", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("revoked_at", Double),
+    sqlite_with_rowid=False,
+)
+
 # PostgreSQL only: the last commit of each open ledger and its answer, so that a commit whose answer was lost with the
 # server is not written twice.
 commits = Table(

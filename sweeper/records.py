@@ -70,6 +70,18 @@ class SweepRecord:
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """One access token of the service: ``token`` is its id, ``digest`` the SHA-256 of its secret in hexadecimal."""
+
+    token: str
+    user: str
+    role: str
+    digest: str
+    created_at: float
+    revoked_at: float | None = None
+
+
 # One transaction is a list of changes, written all or none. A change that carries an attempt is refused (skipped and
 # returned) when the trial has moved on to a later attempt or is terminal.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 from sweeper.events import (
@@ -29,6 +29,7 @@ from sweeper.events import (
     StopSweep,
     SweepOpened,
     SweepPlan,
+    TrialsDecided,
     TrialsSuggested,
     Verdict,
     WorkerDraining,
@@ -97,16 +98,16 @@ class _Worker:
 class Scheduler:
     """Decides which trials are asked, where they run and how they end.
 
-    ``width_of(worker, shape)`` is the number of rows that fit the worker's device. ``user_limit`` bounds the running
-    trials of one owner (None: no bound).
+    ``width_of(worker, sweep, shape)`` is the number of the sweep's rows that fit the worker's device. ``user_limit``
+    bounds the running trials of one owner (None: no bound).
     """
 
-    def __init__(self, width_of: Callable[[str, Shape], int], user_limit: int | None = None) -> None:
+    def __init__(self, width_of: Callable[[str, str, Shape], int], user_limit: int | None = None) -> None:
         self._width_of = width_of
         self._user_limit = user_limit
         self._sweeps: dict[str, _Sweep] = {}
         self._workers: dict[str, _Worker] = {}
-        self._widths: dict[tuple[str, Shape], int] = {}
+        self._widths: dict[tuple[str, str, Shape], int] = {}
         self._next_leg = 0
         self._turn = 0
 
@@ -127,6 +128,9 @@ class Scheduler:
                     self._workers[event.worker].draining = True
             case LegDone():
                 self._leg_done(event, actions)
+            case TrialsDecided():
+                if event.sweep in self._sweeps:
+                    self._decided(self._sweeps[event.sweep], event.outcomes, actions)
             case LegFailed():
                 self._leg_failed(event, actions)
             case StopSweep():
@@ -144,7 +148,22 @@ class Scheduler:
         self._dispatch(actions)
         return actions
 
+    def forget(self, sweep: str, in_flight: Collection[str] = ()) -> None:
+        """Let go of a sweep that has ended or was given up. Workers of ``in_flight`` still have to answer a leg."""
+        if self._sweeps.pop(sweep, None) is None:
+            return
+        for worker in self._workers.values():
+            if worker.sweep == sweep:
+                worker.rows, worker.drop, worker.sweep, worker.shape = set(), set(), None, None
+                worker.leg = worker.leg if worker.name in in_flight else None
+        self._widths = {key: width for key, width in self._widths.items() if key[1] != sweep}
+
     # Queries
+
+    def ending(self, sweep: str) -> bool:
+        """Whether a stop or a pause waits for the sweep's legs in flight."""
+        found = self._sweeps.get(sweep)
+        return found is not None and found.ending is not None
 
     def active(self, sweep: str) -> bool:
         """Whether the sweep still has something in flight or to start."""
@@ -184,6 +203,9 @@ class Scheduler:
             if me.asked < me.plan.requested and not me.exhausted:
                 return f"waiting: the next suggestion needs the result of trial {self._needs(me) - 1}"
             return ""
+        if self._allowed(me) <= 0:
+            who = me.plan.owner or "this user"
+            return f"waiting: {who} runs {self._user_limit} trials, and nobody may run more at once"
         others = [s for s in self._sweeps.values() if s is not me and s.state is SweepState.RUNNING]
         ahead = [s for s in others if s.n_ready() + s.counts[TrialState.RUNNING] > 0]
         trials = sum(s.n_ready() + s.counts[TrialState.RUNNING] for s in ahead)
@@ -378,33 +400,41 @@ class Scheduler:
 
     def _leg_done(self, event: LegDone, actions: list[Action]) -> None:
         worker = self._workers.get(event.worker)
-        if worker is None or worker.leg != event.leg or worker.sweep is None:
+        if worker is None or worker.leg != event.leg:
             return
         worker.leg = None
+        if worker.sweep is None:
+            return  # its sweep was forgotten meanwhile
         sweep = self._sweeps[worker.sweep]
-        for outcome in event.outcomes:
-            trial = sweep.trials.get(outcome.number)
-            if trial is None or trial.state is not TrialState.RUNNING or trial.attempt != outcome.attempt:
-                continue
-            if trial.worker == worker.name:
-                self._apply(worker, sweep, trial, outcome, actions)
+        self._decided(sweep, event.outcomes, actions)
         if worker.draining:
             self._give_back(worker, "the worker's node is leaving", False, actions)
 
-    def _apply(self, worker: _Worker, sweep: _Sweep, trial: _Trial, outcome: Outcome, actions: list[Action]) -> None:
-        trial.epochs = outcome.epochs
-        if outcome.verdict is Verdict.CONTINUE:
-            return
-        worker.rows.discard(trial.number)
-        if outcome.verdict is Verdict.PRUNED:
-            worker.drop.add(trial.number)  # every other verdict has left its slot by itself
-        self._finish(sweep, trial, _ENDS[outcome.verdict], outcome.reason, outcome.value, actions)
+    def _decided(self, sweep: _Sweep, outcomes: Iterable[Outcome], actions: list[Action]) -> None:
+        for outcome in outcomes:
+            trial = sweep.trials.get(outcome.number)
+            if trial is None or trial.state is not TrialState.RUNNING or trial.attempt != outcome.attempt:
+                continue
+            trial.epochs = outcome.epochs
+            if outcome.verdict is Verdict.CONTINUE:
+                continue
+            if outcome.verdict is Verdict.PRUNED:
+                self._leave(trial)
+            elif (worker := self._workers.get(trial.worker or "")) is not None:
+                worker.rows.discard(trial.number)  # it has left its slot by itself
+            trial.worker = None
+            if outcome.verdict is not Verdict.HELD:
+                self._finish(sweep, trial, _ENDS[outcome.verdict], outcome.reason, outcome.value, actions)
 
     def _leg_failed(self, event: LegFailed, actions: list[Action]) -> None:
         worker = self._workers.get(event.worker)
-        if worker is None or worker.leg != event.leg or worker.sweep is None or worker.shape is None:
+        if worker is None or worker.leg != event.leg:
             return
-        sweep, key, rows = self._sweeps[worker.sweep], (worker.name, worker.shape), len(worker.rows)
+        worker.leg = None
+        if worker.sweep is None or worker.shape is None:
+            return  # its sweep was forgotten meanwhile
+        sweep, rows = self._sweeps[worker.sweep], len(worker.rows)
+        key = (worker.name, worker.sweep, worker.shape)
         if event.kind == "oom" and rows > 1:
             self._widths[key] = max(1, rows // 2)
             self._give_back(worker, f"out of memory with {rows} rows: trying {rows // 2}", False, actions)
@@ -444,16 +474,21 @@ class Scheduler:
         return self._user_limit - sum(s.counts[TrialState.RUNNING] for s in mine)
 
     def _choose(self, worker: _Worker) -> None:
-        """Highest priority; then the owner, then the sweep, with the fewest workers; then the longest wait."""
+        """Highest priority; then the owner with the fewest workers, and of those the one who waits longest; then the
+        same among the owner's sweeps."""
         held = Counter(w.sweep for w in self._workers.values() if w.sweep is not None)
         by_owner: Counter[str] = Counter()
         for name, n in held.items():
             by_owner[self._sweeps[name].plan.owner] += n
-        best = min(
-            self._candidates(),
-            key=lambda s: (-s.plan.priority, by_owner[s.plan.owner], held[s.plan.sweep], s.served),
-            default=None,
-        )
+        turn: dict[str, int] = {}  # when each owner last got a worker
+        for s in self._sweeps.values():
+            turn[s.plan.owner] = max(s.served, turn.get(s.plan.owner, 0))
+
+        def order(s: _Sweep) -> tuple[int, ...]:
+            owner = s.plan.owner
+            return (-s.plan.priority, by_owner[owner], turn[owner], held[s.plan.sweep], s.served)
+
+        best = min(self._candidates(), key=order, default=None)
         if best is not None:
             self._turn += 1
             best.served = worker.cohort = self._turn
@@ -465,13 +500,20 @@ class Scheduler:
     def _refill(self, worker: _Worker, sweep: _Sweep) -> bool:
         """Whether the worker may take more of its sweep, or must drain because another sweep is due."""
         held = Counter(w.sweep for w in self._workers.values() if w.sweep is not None)
-        mine = held[sweep.plan.sweep]
+        by_owner: Counter[str] = Counter()
+        for name, n in held.items():
+            by_owner[self._sweeps[name].plan.owner] += n
+        owner = sweep.plan.owner
         for other in self._candidates():
-            if other is sweep:
+            if other is sweep or other.plan.priority < sweep.plan.priority:
                 continue
             if other.plan.priority > sweep.plan.priority:
                 return False
-            if other.plan.priority == sweep.plan.priority and held[other.plan.sweep] < max(1, mine - 1):
+            if other.plan.owner == owner:
+                theirs, mine = held[other.plan.sweep], held[sweep.plan.sweep]
+            else:
+                theirs, mine = by_owner[other.plan.owner], by_owner[owner]
+            if theirs < max(1, mine - 1):
                 return False
         return True
 
@@ -520,8 +562,9 @@ class Scheduler:
 
     def _fits(self, worker: _Worker, sweep: _Sweep, shape: Shape) -> int:
         """Trials that fit the worker's device: what it has room for, or half of what it ran out of memory with."""
-        known = self._widths.get((worker.name, shape))
-        return known or max(1, self._width_of(worker.name, shape) // sweep.plan.rows_per_trial)
+        name = sweep.plan.sweep
+        known = self._widths.get((worker.name, name, shape))
+        return known or max(1, self._width_of(worker.name, name, shape) // sweep.plan.rows_per_trial)
 
     def _spread(self, sweep: _Sweep, workers: int) -> int:
         """Half of the window, spread over so many workers: the other half is asked for meanwhile."""

@@ -122,23 +122,29 @@ class InlinePool:
         self._jobs: SimpleQueue[Callable[[LegRunner], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name="sweeper-inline", daemon=True)
         self._device = cpu()
+        self._data: dict[str, Arrays] = {}
+        self._loaded: str | None = None
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
     def load(self, sweep: str, arrays: Arrays) -> None:
-        """Queue the data ahead of the legs that need it."""
-        self._jobs.put(lambda runner: runner.load(sweep, arrays))
+        """Keep the data for the legs that need it."""
+        self._data[sweep] = arrays
 
     def unload(self, sweep: str) -> None:
-        """The runner lets old data go by itself."""
+        """Let go of a sweep's data; the runner lets it go with the next sweep's."""
+        self._data.pop(sweep, None)
 
     def run(self, worker: str, order: LegOrder) -> None:
         """Queue one leg."""
 
         def job(runner: LegRunner) -> None:
             try:
+                if self._loaded != order.sweep:
+                    runner.load(order.sweep, self._data[order.sweep])
+                    self._loaded = order.sweep
                 result = runner.run(order)
             except Exception as error:
                 kind: Literal["oom", "error"] = "oom" if is_out_of_memory(error) else "error"
@@ -215,7 +221,7 @@ class _Slot:
     device: str
     actor: Any = None
     info: Device | None = None
-    loaded: frozenset[str] = frozenset()
+    loaded: str | None = None  # the sweep whose data the actor was given last: it keeps no other without rows
     leg: int | None = None
     failures: int = 0
 
@@ -288,17 +294,20 @@ class RayPool:
     def run(self, worker: str, order: LegOrder) -> None:
         """Send one leg, with the sweep's data ahead of it when this actor has not seen it."""
         with self._lock:
-            slot = self._slots[worker]
+            slot = self._slots.get(worker)
+            if slot is None or slot.actor is None:
+                return  # it is gone, and this has been posted
             actor, slot.leg = slot.actor, order.leg
-            if order.sweep not in slot.loaded:
+            if order.sweep != slot.loaded:
                 actor.load.remote(order.sweep, self._data[order.sweep])
-                slot.loaded = slot.loaded | {order.sweep}
+                slot.loaded = order.sweep
         future: Future[LegResult] = actor.run.remote(order).future()
         future.add_done_callback(lambda done: self._inbox.put(lambda: self._leg_ended(slot, actor, order.leg, done)))
 
     def device(self, worker: str) -> Device:
         """The device of a worker that has joined."""
-        return self._slots[worker].info or cpu()
+        slot = self._slots.get(worker)
+        return slot.info if slot is not None and slot.info is not None else cpu()
 
     def replace(self, worker: str, reason: str) -> None:
         """Kill the actor; the slot gets a new one."""
@@ -375,7 +384,7 @@ class RayPool:
             scheduling_strategy=NodeAffinitySchedulingStrategy(slot.node, soft=False),
         )(_Actor)
         slot.actor = remote.remote(slot.device)
-        slot.loaded, slot.info, slot.leg = frozenset(), None, None
+        slot.loaded, slot.info, slot.leg = None, None, None
         actor = slot.actor
         future: Future[Device] = actor.device.remote().future()
         future.add_done_callback(lambda done: self._inbox.put(lambda: self._spawned(slot, actor, done)))

@@ -43,6 +43,11 @@ def shape_of(sweep: int, number: int) -> ev.Shape:
     return SHAPES[random.Random(f"shape-{sweep}-{number}").choice((0, 0, 0, 1, 2))]
 
 
+def kills_its_workers(seed: int, sweep: int, number: int) -> bool:
+    """Whether a trial ends every worker that it runs on."""
+    return random.Random(f"poison-{seed}-{sweep}-{number}").random() < 0.03
+
+
 @dataclass
 class SimWorker:
     """A worker as it really is: rows with attempt and epochs."""
@@ -51,7 +56,6 @@ class SimWorker:
     speed: float
     cohort: int = -1
     rows: dict[int, tuple[int, int]] = field(default_factory=dict)  # number -> attempt, epochs
-    poison: bool = False
 
 
 @dataclass
@@ -76,6 +80,8 @@ class World:
         self.limit = self.rng.choice((None, None, 3))
         self.sweeps: dict[str, ev.SweepPlan] = {}
         self.index: dict[str, int] = {}
+        self.grouped: set[str] = set()  # sweeps whose trials wait for each other's verdicts
+        self.limbo: dict[tuple[str, int], int] = {}  # trained to the end, undecided: the attempt
         self.terminal: dict[tuple[str, int], TrialState] = {}
         self.log: list[str] = []
         for _ in range(self.rng.choice((1, 1, 2, 3))):
@@ -110,14 +116,17 @@ class World:
             priority=self.rng.choice((0, 0, 1)),
             owner=owner,
         )
+        if self.rng.random() < 0.3:
+            self.grouped.add(record.sweep)
         self.index[record.sweep] = len(self.sweeps)
         self.sweeps[record.sweep] = plan
 
     def _boot(self) -> Scheduler:
         """A new driver reads the ledger; what ran under the old one waits again."""
         self.generation += 1
+        self.limbo.clear()
         self.workers.clear()
-        scheduler = Scheduler(lambda _worker, shape: 4 if shape.hidden_layers == (8,) else 2, self.limit)
+        scheduler = Scheduler(lambda _worker, _sweep, shape: 4 if shape.hidden_layers == (8,) else 2, self.limit)
         self.scheduler = scheduler
         reopened = []
         for sweep in self.sweeps:
@@ -214,7 +223,9 @@ class World:
             worker.rows[admit.number] = (admit.attempt, 0)
         duration = worker.speed * order.epochs * self.rng.uniform(0.5, 1.5)
         fate = self.rng.random()
-        if fate < self.faults * 0.15:
+        index = self.index[order.sweep]
+        poisoned = self.faults > 0 and any(kills_its_workers(self.seed, index, number) for number in worker.rows)
+        if poisoned or fate < self.faults * 0.15:
             self._later(duration / 2, lambda: self._lose(worker, "killed"))
         elif fate < self.faults * 0.25:
             self._later(duration, lambda: self._raise(worker, order, self.rng.choice(("oom", "error"))))
@@ -224,6 +235,26 @@ class World:
                 self._later(duration * 2, lambda: self._lose(worker, "slow: declared dead"))
             elif fate < self.faults * 0.6:
                 self._later(duration * 0.9, lambda: self.take(ev.WorkerDraining(worker.name)))
+
+    def _hold(self, worker: SimWorker, order: ev.RunLeg, outcome: ev.Outcome) -> ev.Outcome:
+        """A verdict that comes later than the leg: of a trial that has ended, or of one that trains on meanwhile."""
+        live = self.workers.get(worker.name) is worker and self.scheduler.expects(worker.name, order.leg)
+        later = outcome
+        if outcome.verdict is ev.Verdict.CONTINUE:
+            later = replace(outcome, verdict=ev.Verdict.PRUNED, reason="worse than its batch", value=0.5)
+            if self.rng.random() < 0.7:
+                return outcome
+        elif live:
+            if self.ledger.trial(order.sweep, outcome.number).attempt == outcome.attempt:
+                self.limbo[order.sweep, outcome.number] = outcome.attempt
+            outcome = replace(outcome, verdict=ev.Verdict.HELD, reason="", value=None)
+        self._later(self.rng.uniform(0.1, 6.0), lambda: self._decide(order.sweep, later))
+        return outcome
+
+    def _decide(self, sweep: str, outcome: ev.Outcome) -> None:
+        if self.limbo.get((sweep, outcome.number)) == outcome.attempt:
+            del self.limbo[sweep, outcome.number]
+        self.take(ev.TrialsDecided(sweep, (outcome,)))
 
     def _raise(self, worker: SimWorker, order: ev.RunLeg, kind: Any) -> None:
         worker.rows, worker.cohort = {}, -1
@@ -248,10 +279,13 @@ class World:
                 verdict, reason, result = ev.Verdict.COMPLETE, "trained", value
             elif self.sweeps[order.sweep].decision_epochs and value > 0.7:
                 verdict, reason = ev.Verdict.PRUNED, "worse"
-            outcomes.append(ev.Outcome(number, attempt, done, verdict, reason, result))
+            outcome = ev.Outcome(number, attempt, done, verdict, reason, result)
             worker.rows[number] = (attempt, done)
             if verdict in (ev.Verdict.COMPLETE, ev.Verdict.FAILED):
                 del worker.rows[number]
+            if order.sweep in self.grouped and verdict is not ev.Verdict.PRUNED:
+                outcome = self._hold(worker, order, outcome)
+            outcomes.append(outcome)
         event = ev.LegDone(worker.name, order.leg, tuple(outcomes))
         live = self.workers.get(worker.name) is worker and self.scheduler.expects(worker.name, order.leg)
         self.take(event, {order.sweep: list(reports)} if live else None)
@@ -342,7 +376,8 @@ class World:
                     self.terminal[sweep, t.number] = t.state
                 if t.lost > MAX_LOST:
                     raise Violation(f"trial {t.number} lost {t.lost} attempts")
-                if t.state is TrialState.RUNNING and (sweep, t.number) not in held:
+                waits = self.limbo.get((sweep, t.number)) == t.attempt
+                if t.state is TrialState.RUNNING and (sweep, t.number) not in held and not waits:
                     raise Violation(f"trial {t.number} of {sweep} is running nowhere")
                 if t.state is TrialState.COMPLETE and t.value != truth(self.index[sweep], t.number)[1]:
                     raise Violation(f"trial {t.number} has the value {t.value}")

@@ -33,7 +33,7 @@ def complete(scheduler: Scheduler, leg: ev.RunLeg, numbers: list[int], attempt: 
     return scheduler.handle(ev.LegDone(leg.worker, leg.leg, done))
 
 
-def wide(_worker: str, _shape: ev.Shape) -> int:
+def wide(_worker: str, _sweep: str, _shape: ev.Shape) -> int:
     return 64
 
 
@@ -124,7 +124,7 @@ def test_out_of_memory_halves_the_width_and_costs_no_attempt() -> None:
 
 
 def test_out_of_memory_of_one_row_fails_that_trial() -> None:
-    scheduler = Scheduler(lambda _w, _s: 1)
+    scheduler = Scheduler(lambda _w, _n, _s: 1)
     scheduler.handle(ev.WorkerJoined("w"))
     [leg] = legs(suggest(scheduler, open_sweep(scheduler, requested=1)))
     actions = scheduler.handle(ev.LegFailed("w", leg.leg, "oom", "boom"))

@@ -1,4 +1,4 @@
-"""The first schema: sweeps, trials, attempts, reports, leases, requests and commits."""
+"""The first schema: sweeps, trials, attempts, reports, leases, requests, tokens and commits."""
 
 from __future__ import annotations
 
@@ -111,6 +111,16 @@ def _make_coordination() -> None:
         sa.Column("taken", sa.Text),
     )
     op.create_index("requests_sweep", "requests", ["sweep", "request"])
+    op.create_table(
+        "tokens",
+        sa.Column("token", sa.Text, primary_key=True),
+        sa.Column("user", sa.Text, nullable=False),
+        sa.Column("role", sa.Text, nullable=False),
+        sa.Column("digest", sa.Text, nullable=False),
+        sa.Column("created_at", sa.Double, nullable=False),
+        sa.Column("revoked_at", sa.Double),
+        sqlite_with_rowid=False,
+    )
     op.create_table(
         "commits",
         sa.Column("sweep", sa.Text, sa.ForeignKey("sweeps.sweep", ondelete="CASCADE"), primary_key=True),

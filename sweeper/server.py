@@ -1,0 +1,259 @@
+"""The HTTP side of the service: the application with its routes, and the process that serves it."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+from typing import Annotated, Any
+
+import uvicorn
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.concurrency import run_in_threadpool
+
+from sweeper import __version__
+from sweeper.auth import Authenticator, any_token
+from sweeper.errors import SpecError, SweeperError
+from sweeper.ledger_protocol import Ledger
+from sweeper.local import open_home_ledger
+from sweeper.server_desk import Desk
+from sweeper.server_metrics import CONTENT_TYPE, Metrics
+from sweeper.server_models import Info, Upload
+from sweeper.server_problems import TooLarge, install, responses
+from sweeper.server_submit import UPLOAD_NAME
+from sweeper.server_sweeps import BODY_BYTES, AtDesk, Who, router
+from sweeper.server_uploads import folder_of, store
+from sweeper.service import Service
+from sweeper.settings import Settings
+
+log = logging.getLogger("sweeper")
+
+DATASET_BYTES = 1 << 30
+MLFLOW_URL_VARIABLE = "SWEEPER_MLFLOW_URL"
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+PAGE_FILES = {"page.js": "text/javascript", "page.css": "text/css"}
+
+
+def create_app(service: Service, mlflow_url: str | None = None, dataset_bytes: int = DATASET_BYTES) -> FastAPI:
+    """The application on a service that somebody else starts and stops."""
+    app = FastAPI(
+        title="sweeper",
+        version=__version__,
+        summary="Hyperparameter sweeps for MLPs on one shared cluster.",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.desk = Desk(service, mlflow_url)
+    app.state.authenticator = Authenticator(service.ledger)
+    app.state.metrics = Metrics(service)
+    app.state.dataset_bytes = dataset_bytes
+    install(app)
+    _watch(app)
+    app.include_router(router)
+    _add_common(app)
+    _add_health(app)
+    _add_page(app)
+    return app
+
+
+def _watch(app: FastAPI) -> None:
+    """Count and time every request under its route; answers are not sniffed and not framed."""
+
+    @app.middleware("http")
+    async def count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        began = time.perf_counter()
+        response = await call_next(request)
+        route = getattr(request.scope.get("route"), "path", "none")
+        app.state.metrics.request(request.method, route, response.status_code, time.perf_counter() - began)
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+
+def _add_common(app: FastAPI) -> None:
+    errors = responses(401, 422, 429, 503)
+
+    @app.get("/api/v1/info", response_model=Info, responses=errors, tags=["service"])
+    def info(who: Who, desk: AtDesk) -> Response:
+        """The service's version and limits, and who you are."""
+        limits = {"dataset_bytes": app.state.dataset_bytes, "body_bytes": BODY_BYTES}
+        about = {"version": __version__, "user": who.user, "role": str(who.role), "mlflow": desk.mlflow_url}
+        return JSONResponse({**about, "limits": limits})
+
+    @app.post(
+        "/api/v1/datasets",
+        status_code=201,
+        response_model=Upload,
+        responses={**errors, **responses(403, 413)},
+        tags=["datasets"],
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+            }
+        },
+    )
+    async def upload(
+        request: Request,
+        who: Who,
+        filename: Annotated[str, Query(min_length=1, max_length=255, examples=["data.csv"])],
+    ) -> Response:
+        """Upload a dataset. Only you can use it."""
+        who.require_writing()
+        limit = app.state.dataset_bytes
+        length = request.headers.get("content-length", "")
+        if length.isascii() and length.isdigit() and int(length) > limit:
+            raise TooLarge(f"the file has more than {limit:,} bytes", key="body", remedy="Send a smaller file")
+        home = app.state.desk.settings.home
+        return JSONResponse(await store(folder_of(home, who.user), filename, request.stream(), limit), 201)
+
+    @app.head("/api/v1/datasets/{upload}", responses=errors | responses(404), tags=["datasets"])
+    def uploaded(upload: str, who: Who) -> Response:
+        """Whether you have uploaded this file."""
+        home = app.state.desk.settings.home
+        there = UPLOAD_NAME.fullmatch(upload) is not None and (folder_of(home, who.user) / upload).is_file()
+        return Response(status_code=200 if there else 404)
+
+
+def _add_health(app: FastAPI) -> None:
+    desk: Desk = app.state.desk
+
+    @app.get("/healthz", tags=["service"], response_model=dict[str, Any])
+    def healthz() -> Response:
+        """Whether the process works; what it needs may still be missing."""
+        alive = desk.service.alive and not desk.service.stopping
+        return JSONResponse({"status": "ok" if alive else "stopping"}, 200 if alive else 503)
+
+    @app.get("/readyz", tags=["service"], response_model=dict[str, Any], responses={503: {"model": dict[str, Any]}})
+    def readyz() -> Response:
+        """Whether sweeps can run: ledger and workers are there."""
+        problems = {}
+        try:
+            desk.ledger.count_sweeps()
+        except SweeperError as error:
+            problems["ledger"] = str(error)
+        if desk.service.pool_problem is not None:
+            problems["workers"] = desk.service.pool_problem
+        elif not desk.service.workers:
+            problems["workers"] = "no worker has joined yet"
+        if desk.service.stopping or not desk.service.alive:
+            problems["service"] = "it is stopping"
+        state = {"status": "not ready" if problems else "ready", "workers": len(desk.service.workers)}
+        return JSONResponse({**state, "problems": problems}, 503 if problems else 200)
+
+    @app.get("/metrics", tags=["service"], response_class=Response)
+    async def metrics() -> Response:
+        """Metrics for Prometheus."""
+        return Response(await run_in_threadpool(app.state.metrics.text), media_type=CONTENT_TYPE)
+
+
+def _add_page(app: FastAPI) -> None:
+    folder = files("sweeper").joinpath("page")
+
+    @app.get("/", include_in_schema=False)
+    def page() -> Response:
+        text = folder.joinpath("page.html").read_text(encoding="utf-8")
+        return HTMLResponse(text, headers={"Content-Security-Policy": PAGE_POLICY})
+
+    @app.get("/page/{name}", include_in_schema=False)
+    def page_file(name: str) -> Response:
+        if name not in PAGE_FILES:
+            return Response(status_code=404)
+        return Response(folder.joinpath(name).read_text(encoding="utf-8"), media_type=PAGE_FILES[name])
+
+
+class _Server(uvicorn.Server):
+    """Tells the service of the end before open streams are waited for."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """SIGTERM or Ctrl-C."""
+        self._service.announce_stop()
+        super().handle_exit(sig, frame)
+
+
+def check_address(ledger: Ledger, host: str) -> None:
+    """Nobody but this machine may reach a service that has no tokens.
+
+    Raises:
+        SpecError: there is no token, and ``host`` is more than this machine.
+    """
+    if any_token(ledger):
+        return
+    make_one = "Make one first: sweeper token create USER --role admin"
+    if not _is_loopback(host):
+        raise SpecError(f"there is no token, so {host} would be closed to everybody", key="--host", remedy=make_one)
+    print(f"sweeper: there is no token yet, so nobody can log in. {make_one}", file=sys.stderr)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def serve(settings: Settings, host: str, port: int, workers: str, user_limit: int | None) -> None:
+    """Run the service until SIGTERM or Ctrl-C.
+
+    Raises:
+        SpecError: the address cannot be used, or there is no token.
+        LedgerError: the ledger cannot be opened.
+    """
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("sweeper").setLevel(logging.INFO)
+    ledger = open_home_ledger(settings)
+    check_address(ledger, host)
+    listening = _listen(host, port)
+    service = Service(settings, ledger, workers, user_limit)
+    app = create_app(service, _mlflow_url(settings))
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, timeout_graceful_shutdown=5, server_header=False, lifespan="off"
+    )
+    service.start()
+    address = listening.getsockname()
+    print(f"sweeper: listening on http://{_shown(address[0])}:{address[1]}", file=sys.stderr, flush=True)
+    try:
+        _Server(config, service).run(sockets=[listening])
+    finally:
+        service.stop()
+        ledger.close()
+
+
+def _mlflow_url(settings: Settings) -> str | None:
+    from sweeper.tracking_store import is_server
+
+    public = os.environ.get(MLFLOW_URL_VARIABLE)
+    uri = settings.mlflow_tracking_uri or ""
+    return (public or (uri if is_server(uri) else "")).rstrip("/") or None
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listening = socket.socket(info[0], socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(info[4])
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        problem = f"{host}:{port} cannot be used ({reason})"
+        raise SpecError(problem, key="--port", remedy="Choose another host or port") from error
+    return listening
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,217 @@
+"""What the routes do with sweeps: find them for a user, change them, show them. No HTTP in here."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sweeper.auth import Forbidden, Identity
+from sweeper.ending import end_unheld, reopen_unheld
+from sweeper.errors import SpecError, SweepBusy
+from sweeper.leases import holder
+from sweeper.ledger_protocol import Ledger
+from sweeper.records import SweepChanged, SweepRecord
+from sweeper.results import direction_of
+from sweeper.server_models import sweep_object
+from sweeper.server_submit import read_submission
+from sweeper.server_uploads import folder_of
+from sweeper.service import Service
+from sweeper.settings import Settings
+from sweeper.states import SweepState
+
+WAIT_SECONDS = 5.0  # how long a stop or pause waits for the controller, so that the answer shows it done
+
+
+class Desk:
+    """The sweeps as one identity may see and change them. Every method blocks on the ledger."""
+
+    def __init__(self, service: Service, mlflow_url: str | None) -> None:
+        self.service, self.mlflow_url = service, mlflow_url
+
+    @property
+    def ledger(self) -> Ledger:
+        """The service's ledger."""
+        return self.service.ledger
+
+    @property
+    def settings(self) -> Settings:
+        """The service's settings."""
+        return self.service.settings
+
+    def find(self, who: Identity, ref: str) -> SweepRecord:
+        """A sweep that this identity sees.
+
+        Raises:
+            SweepNotFound: there is none; another user's sweep looks the same.
+        """
+        return self.ledger.sweep(ref, owner=who.sees)
+
+    def own(self, who: Identity, ref: str) -> SweepRecord:
+        """A sweep that this identity may change.
+
+        Raises:
+            SweepNotFound: there is none.
+            Forbidden: it may only be looked at.
+        """
+        record = self.find(who, ref)
+        who.require_writing()
+        if record.parent is not None:
+            raise Forbidden(f"sweep {record.sweep} belongs to sweep {record.parent}: change that one")
+        return record
+
+    def show(self, record: SweepRecord) -> dict[str, Any]:
+        """The sweep object."""
+        best = self.ledger.best(record.sweep, 1, direction_of(record))
+        return sweep_object(
+            record,
+            best=best[0] if best else None,
+            waiting=self._waiting(record),
+            controller=holder(self.ledger, record.sweep),
+            view=self._view(record),
+        )
+
+    def _waiting(self, record: SweepRecord) -> str:
+        if record.state is SweepState.QUEUED:
+            return "waiting: the service is about to take it up"
+        return record.reason if record.state is SweepState.RUNNING else ""
+
+    def _view(self, record: SweepRecord) -> str | None:
+        from sweeper.tracking_ui import sweep_link
+
+        if self.mlflow_url is None or record.mlflow_experiment_id is None:
+            return None
+        return sweep_link(self.mlflow_url, record)
+
+    def submit(self, who: Identity, data: Any, key: str | None) -> tuple[SweepRecord, bool]:
+        """Queue a sweep; whether it is new (a repeated idempotency key is answered with the first call's sweep).
+
+        Raises:
+            SpecError: the sweep file cannot be used, or the key was used for another one.
+            Forbidden: a viewer asked.
+        """
+        who.require_writing()
+        spec = read_submission(data, folder_of(self.settings.home, who.user))
+        began, wanted = time.time(), spec.to_json()
+        record = self.ledger.create_sweep(spec.name, wanted, spec.search.trials, owner=who.user, key=key)
+        if record.created_at >= began:
+            self.service.wake()
+            return record, True
+        if record.spec != wanted:
+            problem = f"the key was used for sweep {record.sweep}, which has another sweep file"
+            raise SpecError(problem, key="Idempotency-Key", remedy="Use a new key for every sweep")
+        return record, False
+
+    def edit(self, record: SweepRecord, requested: int | None, priority: int | None) -> SweepRecord:
+        """Change the number of trials or the priority.
+
+        Raises:
+            SweepBusy: the sweep has ended.
+            SpecError: trials that would go have started.
+        """
+        if record.state.terminal:
+            raise SweepBusy(f"sweep {record.sweep} is {record.state}: what has ended cannot be changed")
+        if self.service.runs(record.sweep):
+            self.ledger.request(record.sweep, "budget", {"requested": requested, "priority": priority})
+            return self._after(record.sweep, lambda now: now.requested == requested or requested is None)
+        if requested is not None:
+            self.ledger.extend(record.sweep, requested)
+        if priority is not None:
+            self.ledger.commit(record.sweep, [SweepChanged(priority=priority)])
+        return self.ledger.sweep(record.sweep)
+
+    def end(self, record: SweepRecord, wanted: SweepState, who: Identity) -> SweepRecord:
+        """Stop or pause. What has ended, or is paused already, stays as it is."""
+        if record.state.terminal or record.state is wanted:
+            return record
+        reason = f"{wanted} by {who.user}"
+        if not self._hand_over(record, "stop" if wanted is SweepState.STOPPED else "pause", {"reason": reason}):
+            end_unheld(self.ledger, self.ledger.sweep(record.sweep), wanted, reason)
+            return self.ledger.sweep(record.sweep)
+        return self._after(record.sweep, lambda now: now.state is wanted or now.state.terminal)
+
+    def resume(self, record: SweepRecord, who: Identity) -> SweepRecord:
+        """Let a paused, stopped or failed sweep go on; a complete or running one stays as it is."""
+        if record.state in (SweepState.QUEUED, SweepState.COMPLETE):
+            return record
+        if record.state is SweepState.RUNNING:
+            if self.service.runs(record.sweep):
+                self.ledger.request(record.sweep, "resume")
+            return record
+        self._until_released(record)
+        reopen_unheld(self.ledger, record, f"resumed by {who.user}")
+        self.service.wake()
+        return self.ledger.sweep(record.sweep)
+
+    def retry(self, record: SweepRecord, who: Identity) -> SweepRecord:
+        """Run the failed trials again."""
+        if record.state is SweepState.QUEUED:
+            return record
+        reason = f"retried by {who.user}"
+        handed = self._hand_over(record, "retry", {"reason": reason})
+        if not handed and record.counts.get("failed", 0):
+            reopen_unheld(self.ledger, record, reason, failed=True)
+            self.service.wake()
+        return self.ledger.sweep(record.sweep)
+
+    def delete(self, record: SweepRecord) -> None:
+        """Remove the sweep from the ledger, its files, and its runs from MLflow.
+
+        Raises:
+            SweepBusy: it runs.
+        """
+        from sweeper.tracking import delete_runs
+
+        if self.service.holds(record.sweep) or holder(self.ledger, record.sweep) is not None:
+            raise SweepBusy(f"sweep {record.sweep} is running. Stop it first: sweeper stop {record.sweep}")
+        delete_runs(self.settings, record)
+        self.ledger.delete_sweep(record.sweep)
+        shutil.rmtree(self.events_file(record).parent, ignore_errors=True)
+
+    def over(self, sweep: str) -> bool:
+        """Whether no event of the sweep is to come: it has ended and MLflow was told, or it is paused."""
+        if self.service.stopping:
+            return True
+        if self.service.holds(sweep):
+            return False
+        state = self.ledger.sweep(sweep).state
+        return state.terminal or state is SweepState.PAUSED
+
+    def events_file(self, record: SweepRecord) -> Path:
+        """The sweep's event log."""
+        return self.settings.home / "sweeps" / record.sweep / "events.jsonl"
+
+    def _hand_over(self, record: SweepRecord, kind: str, args: Mapping[str, Any]) -> bool:
+        """Leave a request for the controller that runs the sweep; false when none does."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not self.service.runs(record.sweep):
+            if not self.service.holds(record.sweep) and holder(self.ledger, record.sweep) is None:
+                return False
+            if time.monotonic() >= deadline:
+                break  # its data takes long to load: the request is read when it is open
+            time.sleep(0.1)
+        self.ledger.request(record.sweep, kind, args)
+        return True
+
+    def _until_released(self, record: SweepRecord) -> None:
+        """Wait for what is still done with a sweep that has ended.
+
+        Raises:
+            SweepBusy: it takes longer than a moment.
+        """
+        deadline = time.monotonic() + WAIT_SECONDS
+        while self.service.holds(record.sweep):
+            if time.monotonic() >= deadline:
+                raise SweepBusy(f"sweep {record.sweep} is being finished. Try again in a moment")
+            time.sleep(0.1)
+
+    def _after(self, sweep: str, done: Any) -> SweepRecord:
+        """The sweep once the controller has acted on a request, or as it is after a while."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            record = self.ledger.sweep(sweep)
+            if done(record) or time.monotonic() >= deadline:
+                return record
+            time.sleep(0.1)

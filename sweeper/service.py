@@ -1,0 +1,378 @@
+"""The composition root of the service: one pool and one controller thread for the sweeps of everybody."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any
+
+from sweeper.controller import Controller
+from sweeper.ending import end_unheld
+from sweeper.errors import LedgerError, SpecError, SweepBusy, SweeperError, SweepNotFound
+from sweeper.leases import holder, own_name
+from sweeper.ledger_protocol import Ledger
+from sweeper.local import make_pool, parse_workers
+from sweeper.records import SweepRecord
+from sweeper.service_sweep import OpenSweep, prepare
+from sweeper.settings import Settings
+from sweeper.states import SweepState
+from sweeper.tracking import SHOWN
+from sweeper.workers import Pool, Post
+
+log = logging.getLogger("sweeper")
+
+LOOK_SECONDS = 1.0  # how often the ledger is asked for sweeps to take up
+MAX_OPEN = 64  # sweeps that are run at once; more wait in the ledger
+STOP_SECONDS = 30.0  # how long a stopping service waits for legs in flight
+FLUSH_SECONDS = 5.0  # and then for MLflow
+SHOW_AGAIN_SECONDS = 60.0  # between two attempts to show an ended sweep in an MLflow that did not answer
+MAX_ERRORS = 5  # of one sweep, before it is given up for good
+POOL_RETRY_SECONDS = 3.0
+LEASE_SECONDS = 15.0
+
+
+class Service:
+    """Takes queued and interrupted sweeps up from the ledger and runs them until each is terminal or paused.
+
+    Only sweeps that have an owner are taken up: those without one belong to a command line on this machine. Threads:
+    the controller's (it never waits for anything but events), one that asks the ledger for work, and a few that load
+    data and finish sweeps. Nothing is kept that the ledger does not know: killed at any moment, the next service goes
+    on.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        workers: str | int = "auto",
+        user_limit: int | None = None,
+        pool: Callable[[Post], Pool] | None = None,
+    ) -> None:
+        self.settings, self.ledger = settings, ledger
+        self._queue: SimpleQueue[Any] = SimpleQueue()
+        chosen = parse_workers(workers)
+        self._pool = pool(self._queue.put) if pool else make_pool(chosen, settings.ray_address, self._queue.put)
+        self._controller = Controller(
+            self._queue, ledger, self._pool, own_name(), self._emit, user_limit, give_up=self._given_up
+        )
+        self._open: dict[str, OpenSweep] = {}  # in the controller; changed by its thread only
+        self._busy: set[str] = set()  # being loaded or finished
+        self._errors: dict[str, tuple[int, float]] = {}  # sweep: how often it failed, and when it may be tried again
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._deadline = self._show_next = 0.0
+        self._workers: dict[str, float] = {}
+        self.pool_problem: str | None = "the workers are starting"
+        self._jobs = ThreadPoolExecutor(4, thread_name_prefix="sweeper-job")
+        self._threads = [
+            threading.Thread(target=work, name=f"sweeper-{name}", daemon=True)
+            for name, work in (("workers", self._start_pool), ("control", self._control), ("look", self._look))
+        ]
+
+    # What other threads may ask
+
+    def start(self) -> None:
+        """Start the threads; returns at once."""
+        for thread in self._threads:
+            thread.start()
+
+    def wake(self) -> None:
+        """There is a new sweep in the ledger: do not wait until the next look."""
+        self._wake.set()
+
+    def announce_stop(self) -> None:
+        """Begin to stop; returns at once and may be called in a signal handler."""
+        if not self._stopping.is_set():
+            self._deadline = time.monotonic() + STOP_SECONDS
+            self._stopping.set()
+            self._wake.set()
+            self._queue.put(self._leave_all)
+
+    def stop(self) -> None:
+        """Let the legs in flight finish and leave every sweep to the next service. Waits."""
+        self.announce_stop()
+        for thread in self._threads[1:]:
+            thread.join(timeout=STOP_SECONDS + 10)
+        self._jobs.shutdown(wait=True, cancel_futures=True)
+        self._threads[0].join(timeout=5)
+        with contextlib.suppress(Exception):
+            self._pool.close()
+
+    @property
+    def stopping(self) -> bool:
+        """The service is about to end."""
+        return self._stopping.is_set()
+
+    @property
+    def alive(self) -> bool:
+        """Every thread that has to live does."""
+        return all(thread.is_alive() for thread in self._threads[1:])
+
+    @property
+    def workers(self) -> list[str]:
+        """The workers that have joined and are not lost."""
+        return sorted(self._workers)
+
+    @property
+    def open_sweeps(self) -> list[str]:
+        """The sweeps in the controller."""
+        return list(self._open)
+
+    def holds(self, sweep: str) -> bool:
+        """Whether the sweep is loaded, run or finished here now."""
+        with self._lock:
+            return sweep in self._busy or sweep in self._open
+
+    def runs(self, sweep: str) -> bool:
+        """Whether the controller has the sweep, and takes its requests."""
+        return sweep in self._open
+
+    # The workers
+
+    def _start_pool(self) -> None:
+        """Bring the workers up, again until it succeeds: a Ray head may come up later than we do."""
+        while not self._stopping.is_set():
+            try:
+                self._pool.start()
+            except SweeperError as error:
+                if self.pool_problem != str(error):
+                    log.warning("%s", error)
+                self.pool_problem = str(error)
+                self._stopping.wait(POOL_RETRY_SECONDS)
+            else:
+                self.pool_problem = None
+                return
+
+    # Looking for work
+
+    def _look(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                for record in self._candidates():
+                    self._submit(record)
+            except SweeperError as error:
+                log.warning("the ledger could not be read: %s", error)
+            except Exception:
+                log.exception("looking for sweeps failed")
+            self._wake.wait(LOOK_SECONDS)
+            self._wake.clear()
+
+    def _candidates(self) -> list[SweepRecord]:
+        """Sweeps to take up now: by priority, the oldest first."""
+        found = [r for state in (SweepState.QUEUED, SweepState.RUNNING) for r in self.ledger.sweeps(state=state)]
+        found.sort(key=lambda r: (r.state is SweepState.QUEUED, -r.priority, r.created_at))
+        with self._lock:
+            room = MAX_OPEN - len(self._open) - len(self._busy)
+        wanted = [r for r in found if r.owner and self._may_try(r.sweep)][: max(0, room)]
+        return [r for r in wanted if self._is_free(r.sweep)] + self._unshown()
+
+    def _is_free(self, sweep: str) -> bool:
+        try:
+            owner = holder(self.ledger, sweep)
+        except SweepNotFound:
+            return False
+        return owner is None or owner == own_name()
+
+    def _may_try(self, sweep: str) -> bool:
+        return not self.holds(sweep) and time.monotonic() >= self._errors.get(sweep, (0, 0.0))[1]
+
+    def _unshown(self) -> list[SweepRecord]:
+        """Ended sweeps that MLflow does not show as ended: a service was killed there, or MLflow did not answer."""
+        ended = [s for s in SweepState if s.terminal]
+        if time.monotonic() < self._show_next:
+            return []
+        first, self._show_next = self._show_next == 0.0, time.monotonic() + SHOW_AGAIN_SECONDS / 4
+        owned = [r for state in ended for r in self.ledger.sweeps(state=state) if r.owner and r.started_at is not None]
+        found = [r for r in owned if not r.summary.get(SHOWN) or (first and self.ledger.untracked(r.sweep))]
+        return [r for r in found if self._may_try(r.sweep)]
+
+    def _submit(self, record: SweepRecord) -> None:
+        with self._lock:
+            if record.sweep in self._busy or self._stopping.is_set():
+                return
+            self._busy.add(record.sweep)
+        self._jobs.submit(self._take_up, record)
+
+    def _take_up(self, record: SweepRecord) -> None:
+        """Load what the sweep needs, in a thread of its own, then hand it to the controller's thread."""
+        sweep = record.sweep
+        try:
+            if not self.ledger.acquire_lease(sweep, own_name(), LEASE_SECONDS):
+                self._release(sweep)
+                return
+            opened = prepare(self.settings, self.ledger, record)
+        except SpecError as error:
+            self._fail(record, str(error))
+        except SweepNotFound:
+            self._release(sweep)
+        except Exception as error:
+            self._failed(sweep, error)
+        else:
+            if record.state.terminal:
+                self._finish(opened)
+            elif self._stopping.is_set():
+                opened.close()
+                self._release(sweep)
+            else:
+                self._queue.put(lambda: self._enter(opened))
+
+    def _fail(self, record: SweepRecord, reason: str) -> None:
+        """The sweep can never run: its data is gone, or its spec cannot be used."""
+        log.warning("sweep %s: %s", record.sweep, reason)
+        try:
+            end_unheld(self.ledger, self.ledger.sweep(record.sweep), SweepState.FAILED, reason)
+        except SweeperError as error:
+            log.warning("sweep %s: %s", record.sweep, error)
+        self._release(record.sweep)
+
+    def _release(self, sweep: str) -> None:
+        with contextlib.suppress(SweeperError):
+            self.ledger.release_lease(sweep, own_name())
+        with self._lock:
+            self._busy.discard(sweep)
+
+    def _failed(self, sweep: str, error: Exception) -> None:
+        """Try again later; what keeps failing ends as failed, unless it is the ledger that fails."""
+        if isinstance(error, SweepBusy | LedgerError):
+            log.warning("sweep %s: %s", sweep, error)
+        else:
+            log.error("sweep %s failed", sweep, exc_info=error)
+        count = self._errors.get(sweep, (0, 0.0))[0] + 1
+        self._errors[sweep] = (count, time.monotonic() + min(60.0, 2.0**count))
+        passing = isinstance(error, SweepBusy | LedgerError | SweepNotFound)
+        if count >= MAX_ERRORS and not passing:
+            with contextlib.suppress(SweeperError):
+                reason = f"internal error: {type(error).__name__}: {str(error)[:200]}"
+                record = self.ledger.sweep(sweep)
+                if not record.state.terminal:
+                    end_unheld(self.ledger, record, SweepState.FAILED, reason)
+        self._release(sweep)
+
+    # In the controller's thread
+
+    def _control(self) -> None:
+        try:
+            self._controller.run(until=self._until)
+        except Exception:
+            log.exception("the controller ended")
+        finally:
+            for opened in list(self._open.values()):
+                self._jobs_now(opened)
+
+    def _enter(self, opened: OpenSweep) -> None:
+        """A prepared sweep begins to run."""
+        sweep = opened.id
+        try:
+            if self._stopping.is_set():
+                raise SweepBusy("the service is stopping")
+            opened.begin(self.ledger)
+            self._open[sweep] = opened
+            self._controller.open(opened.run, opened.tracker, opened.trials)
+        except Exception as error:
+            self._open.pop(sweep, None)
+            with contextlib.suppress(Exception):
+                self._controller.close(sweep)
+            opened.close()
+            self._failed(sweep, error)
+        else:
+            opened.trials = []
+            with self._lock:
+                self._busy.discard(sweep)
+
+    def _until(self) -> bool:
+        """Take sweeps that have ended or paused out of the controller; true when a stop has been carried out."""
+        for sweep, opened in list(self._open.items()):
+            state = self._controller.state(sweep)
+            if state is not SweepState.RUNNING:
+                self._leave(opened, state)
+        return self._stopping.is_set() and (not self._open or time.monotonic() >= self._deadline)
+
+    def _leave(self, opened: OpenSweep, state: SweepState) -> None:
+        with self._lock:
+            self._busy.add(opened.id)
+            del self._open[opened.id]
+        opened.take_seconds(self.ledger)
+        if not state.terminal:
+            with contextlib.suppress(SweeperError):
+                self._controller.close(opened.id)
+            self._start_job(self._rest, opened)
+        else:
+            with contextlib.suppress(SweeperError):
+                self._controller.close(opened.id)
+                self.ledger.acquire_lease(opened.id, own_name(), LEASE_SECONDS)
+            self._start_job(self._finish, opened)
+
+    def _start_job(self, job: Callable[[OpenSweep], None], opened: OpenSweep) -> None:
+        try:
+            self._jobs.submit(job, opened)
+        except RuntimeError:  # the service has stopped already
+            opened.close()
+
+    def _leave_all(self) -> None:
+        for sweep in list(self._open):
+            self._controller.leave(sweep)
+
+    def _jobs_now(self, opened: OpenSweep) -> None:
+        """The controller has ended with this sweep in it: give back what there is to give back."""
+        self._open.pop(opened.id, None)
+        with contextlib.suppress(Exception):
+            self._controller.close(opened.id)
+        opened.close()
+
+    def _given_up(self, sweep: str, error: Exception) -> None:
+        opened = self._open.pop(sweep, None)
+        if opened is None:
+            log.error("the controller met an error", exc_info=error)
+            return
+        opened.emit("sweep.given_up", {"sweep": sweep, "reason": " ".join(str(error).split())[:300]})
+        opened.close()
+        self._failed(sweep, error)
+
+    # In the threads of jobs
+
+    def _finish(self, opened: OpenSweep) -> None:
+        """Show the winner and the end of the sweep in MLflow."""
+        try:
+            opened.finish(self.ledger, FLUSH_SECONDS if self._stopping.is_set() else None)
+            if not self.ledger.sweep(opened.id).summary.get(SHOWN):
+                self._errors[opened.id] = (0, time.monotonic() + SHOW_AGAIN_SECONDS)
+            else:
+                self._errors.pop(opened.id, None)
+        except SweepNotFound:
+            pass
+        except Exception as error:
+            log.error("sweep %s could not be finished", opened.id, exc_info=error)
+            self._errors[opened.id] = (0, time.monotonic() + SHOW_AGAIN_SECONDS)
+        finally:
+            opened.close()
+            self._release(opened.id)
+
+    def _rest(self, opened: OpenSweep) -> None:
+        """Show in MLflow that the sweep is paused; a sweep that the next service goes on with stays as it is."""
+        try:
+            opened.rest(self.ledger, FLUSH_SECONDS)
+        except SweeperError as error:
+            log.warning("sweep %s: %s", opened.id, error)
+        finally:
+            opened.close()
+            self._release(opened.id)
+
+    # Events
+
+    def _emit(self, action: str, fields: Mapping[str, Any]) -> None:
+        if action == "worker.joined":
+            self._workers[str(fields["worker"])] = time.time()
+        elif action == "worker.lost":
+            self._workers.pop(str(fields["worker"]), None)
+        if action.startswith("worker."):
+            log.info("%s %s", action, dict(fields))
+            for opened in list(self._open.values()):
+                opened.emit(action, fields)
+        elif (known := self._open.get(str(fields.get("sweep")))) is not None:
+            known.emit(action, fields)
