@@ -10,7 +10,6 @@ from typing import Any
 
 from search_spaces.errors import SpaceError, nearest, shown
 from search_spaces.function import FunctionSource
-from search_spaces.parse import parse_parameters
 from search_spaces.space import Space
 from search_spaces.yaml_file import ReadError, is_text, read_file
 
@@ -39,9 +38,9 @@ def load_space(
         SpaceError: with everything that is wrong, the file it stands in, and what to do.
     """
     if isinstance(source, Mapping):
-        if set(source) in ({"name", "parameters"}, {"name", "function", "sha256"}):
+        if {"name", "parameters"} <= set(source) or set(source) == {"name", "function", "sha256"}:
             return Space.from_json(source)
-        return Space("inline", parse_parameters(source.items()))
+        return Space.of_mapping("inline", source)
     if not isinstance(source, str | os.PathLike):
         raise SpaceError(f"{shown(source)} is not a space", remedy=f"Name a space, a file or a mapping. {_names('')}")
     text = os.fspath(source)
@@ -72,7 +71,7 @@ def _from_file(path: str) -> Space:
     if not isinstance(data, Mapping):
         raise SpaceError("it is not a mapping of hyperparameters to their values", file=path)
     try:
-        return Space(Path(path).stem, parse_parameters(data.items()))
+        return Space.of_mapping(Path(path).stem, data)
     except SpaceError as error:
         raise SpaceError.many(error.problems, file=path) from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import optuna
@@ -39,11 +39,22 @@ def suggest(trial: Any, name: str, domain: Domain) -> Any:
 
 def random_trials(n: int) -> Iterator[optuna.Trial]:
     """``n`` trials of a throw-away study in memory whose suggestions are random, the same ones every time."""
+    study = _random_study()
+    for _ in range(n):
+        yield study.ask()
+
+
+def enqueued_trial(params: Mapping[str, Any]) -> optuna.Trial:
+    """A trial of a throw-away study that suggests the given values, and random ones for everything else."""
+    study = _random_study()
+    study.enqueue_trial(dict(params))
+    return study.ask()
+
+
+def _random_study() -> optuna.Study:
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     finally:
         optuna.logging.set_verbosity(verbosity)
-    for _ in range(n):
-        yield study.ask()

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from search_spaces.errors import SpaceError, nearest, shown
 from search_spaces.function import FunctionSource
 from search_spaces.parse import parse_parameters
+from search_spaces.points import check_points
 from search_spaces.vocabulary import (
     KNOWN,
     Choice,
@@ -28,6 +29,7 @@ from search_spaces.vocabulary import (
 from search_spaces.widening import edge
 
 MAX_GRID = 100_000
+ENQUEUE = "enqueue"  # a key of space files beside the parameters
 
 
 class Row(NamedTuple):
@@ -45,6 +47,8 @@ class Row(NamedTuple):
 class Space:
     """What a sweep searches: either ``parameters`` or, for a define-by-run space, a ``function``.
 
+    ``enqueue`` holds points, whole or partial, that a sweep tries first unless it says otherwise.
+
     Three forms of a hyperparameter point occur. *Parameters* are plain JSON data with fixed values included and
     inactive parameters left out: what a trial is trained with and what the ledger stores. *Keys* are what Optuna
     holds: only what is searched, inactive ones included, layer widths as text. ``active`` leads from keys (or
@@ -54,6 +58,17 @@ class Space:
     name: str
     parameters: tuple[Parameter, ...] = ()
     function: FunctionSource | None = None
+    enqueue: tuple[Mapping[str, Any], ...] = ()
+
+    @classmethod
+    def of_mapping(cls, name: str, data: Mapping[Any, Any]) -> Space:
+        """The space of a space file's content: parameters, and the points to try first under ``enqueue``.
+
+        Raises:
+            SpaceError: with every problem found.
+        """
+        parameters = parse_parameters((key, value) for key, value in data.items() if key != ENQUEUE)
+        return cls(name, parameters, enqueue=check_points(parameters, data.get(ENQUEUE, ())))
 
     @property
     def is_function(self) -> bool:
@@ -69,7 +84,8 @@ class Space:
         """Plain JSON data from which ``from_json`` makes an equal space; a list keeps the order of the parameters."""
         if self.function is not None:
             return {"name": self.name, "function": self.function.reference, "sha256": self.function.sha256}
-        return {"name": self.name, "parameters": [{"name": p.name, **_definition(p)} for p in self.parameters]}
+        first = {ENQUEUE: [dict(point) for point in self.enqueue]} if self.enqueue else {}
+        return {"name": self.name, "parameters": [{"name": p.name, **_definition(p)} for p in self.parameters], **first}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Space:
@@ -84,12 +100,13 @@ class Space:
         if set(data) == {"name", "function", "sha256"}:
             return cls(name, function=FunctionSource.from_reference(data["function"], data["sha256"]))
         entries = data.get("parameters")
-        if set(data) != {"name", "parameters"} or not isinstance(entries, list | tuple):
+        if set(data) - {ENQUEUE} != {"name", "parameters"} or not isinstance(entries, list | tuple):
             raise SpaceError("it is not the JSON form of a space", remedy="It has name and parameters")
         if not all(isinstance(entry, Mapping) and "name" in entry for entry in entries):
             raise SpaceError("every parameter is a mapping with a name", key="parameters")
         items = [(entry["name"], {k: v for k, v in entry.items() if k != "name"}) for entry in entries]
-        return cls(name, parse_parameters(items))
+        parameters = parse_parameters(items)
+        return cls(name, parameters, enqueue=check_points(parameters, data.get(ENQUEUE, ())))
 
     def distributions(self) -> dict[str, Any]:
         """Optuna's distribution of every parameter that is searched, in order; constant ones are left out.
@@ -206,6 +223,31 @@ class Space:
 
             for trial in random_trials(5):
                 self.suggest(trial)
+
+    def points(self, given: Any, key: str = ENQUEUE) -> tuple[dict[str, Any], ...]:
+        """Whole or partial points in canonical types; a function space is run on each to see that it takes them.
+
+        Raises:
+            SpaceError: with every problem found; ``key`` is where the points stand.
+        """
+        if self.function is None:
+            return check_points(self.parameters, given, key)
+        from search_spaces.optuna_bridge import enqueued_trial
+
+        for i, point in enumerate(given):
+            trial = enqueued_trial(point)
+            self.suggest(trial)
+            for name, value in point.items():
+                place = f"{key}.{i}.{name}"
+                if name not in trial.params:
+                    remedy = nearest(name, trial.params)
+                    raise SpaceError("the function suggests no such parameter", key=place, remedy=remedy)
+                low, high = (getattr(trial.distributions[name], bound, value) for bound in ("low", "high"))
+                if not low <= value <= high:
+                    raise SpaceError(
+                        f"{shown(value)} is not in the space", key=place, remedy="Use a value of the space"
+                    )
+        return tuple(dict(point) for point in given)
 
     def _combinations(self, index: int, chosen: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if index == len(self.parameters):

@@ -7,66 +7,15 @@ once, one by one, or in two parts with a restart between them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from sweeper.axes import Array, Axis, points_from_uniform
 from sweeper.batch_tpe import CANDIDATES, STARTUP, Applies, TpeBatch, n_good
-from sweeper.states import TrialState
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a trial ended. ``intermediate`` maps epochs (from 0) to the objective's value there.
-
-    ``diverged`` says that the training became non-finite, whatever the state; values may be non-finite then.
-    """
-
-    state: TrialState
-    value: float | None = None
-    intermediate: Mapping[int, float] = field(default_factory=dict)
-    diverged: bool = False
-
-    @property
-    def last(self) -> tuple[int, float] | None:
-        """The last epoch with a finite value, and that value."""
-        finite = [(epoch, value) for epoch, value in self.intermediate.items() if math.isfinite(value)]
-        return max(finite, default=None)
-
-    @property
-    def score(self) -> float | None:
-        """The finite value that a sampler learns from, for a pruned trial its last one; None: there is none."""
-        value = self.value
-        if self.state is TrialState.PRUNED and self.last is not None:
-            value = self.last[1]
-        learnable = self.state in (TrialState.COMPLETE, TrialState.PRUNED) and not self.diverged
-        return value if learnable and value is not None and math.isfinite(value) else None
-
-    @property
-    def blew_up(self) -> bool:
-        """The training diverged: its hyperparameters are to be avoided."""
-        return self.diverged or (self.state in (TrialState.COMPLETE, TrialState.PRUNED) and self.score is None)
-
-
-def rank(outcome: Outcome, sign: float) -> tuple[float, float, float] | None:
-    """A key that sorts trials from good to bad; None: the trial teaches nothing (it failed or was stopped).
-
-    Complete trials come first by value (``sign`` is -1 when larger is better), then pruned ones, the later pruned the
-    better, then diverged ones, the later diverged the better: in a space where nearly everything diverges, the way out
-    is towards what lasted longest.
-    """
-    lasted = float(outcome.last[0]) if outcome.last else -1.0
-    if outcome.blew_up:
-        return (2.0, -lasted, 0.0)
-    if outcome.score is None:
-        return None
-    if outcome.state is TrialState.PRUNED:
-        return (1.0, -lasted, sign * outcome.score)
-    return (0.0, sign * outcome.score, 0.0)
+from sweeper.ranking import Key
 
 
 def trial_rng(seed: int, number: int) -> np.random.Generator:
@@ -78,8 +27,8 @@ def trial_rng(seed: int, number: int) -> np.random.Generator:
 class Known:
     """What the suggestions of the batch that begins at trial ``start`` may know of the trials before it.
 
-    ``points`` (start, D) are theirs on the ``axes``; ``ranks`` has one entry for each whose result may be seen
-    (see ``rank``), and the trials that are missing there are pending.
+    ``points`` (E + start, D) are those on the ``axes`` of E trials of an earlier sweep, then theirs; ``ranks`` has one
+    entry for each row whose result may be seen (see ``ranking.ranks``), and the trials that are missing are pending.
     """
 
     start: int
@@ -87,7 +36,7 @@ class Known:
     seed: int
     axes: tuple[Axis, ...]
     points: Array
-    ranks: Mapping[int, tuple[float, float, float] | None]
+    ranks: Mapping[int, Key | None]
     applies: Applies | None = None
 
 
@@ -156,13 +105,13 @@ def open_sobol(known: Known) -> PointBatch:
 
 def open_tpe(known: Known) -> PointBatch:
     """TPE once ``STARTUP`` results are known, random until then."""
-    learned = [(key, number) for number, key in known.ranks.items() if key is not None]
+    learned = [(key, row) for row, key in known.ranks.items() if key is not None]
     if len(learned) < STARTUP or not known.axes:
         return _Independent(known.axes, lambda number: _candidate_uniforms(known, number)[0, 1:])
-    ordered = [number for _, number in sorted(learned)]
+    ordered = [row for _, row in sorted(learned)]
     good = sorted(ordered[: n_good(len(ordered))])
-    ignored = {number for number, key in known.ranks.items() if key is None}
-    bad = np.delete(np.arange(known.start), [*good, *ignored])
+    ignored = {row for row, key in known.ranks.items() if key is None}
+    bad = np.delete(np.arange(len(known.points)), [*good, *ignored])
     return _Tpe(known, known.points[good], known.points[bad])
 
 

@@ -13,18 +13,16 @@ from pydantic import BaseModel, ValidationError
 from search_spaces import Problem, ReadError, Space, SpaceError, load_space, parse_yaml, read_file
 from search_spaces.errors import shown
 from sweeper.errors import SpecError, nearest
+from sweeper.goals import METRICS, ObjectiveSpec, Task
 from sweeper.spec_models import (
     DATA_SUFFIXES,
     DATASETS,
-    METRICS,
     DatasetSpec,
     FinalsSpec,
-    ObjectiveSpec,
     PlateauSpec,
     SearchSpec,
     SplitSpec,
     SweepSpec,
-    Task,
     TrackingSpec,
     TrainingSpec,
 )
@@ -241,6 +239,10 @@ def _beyond_types(spec: SweepSpec) -> Iterator[Problem]:
     path = spec.dataset.path
     if path is not None and not os.path.isfile(path):
         yield Problem("dataset.path", f"there is no file {path!r}", _beside(path, DATA_SUFFIXES))
+    try:
+        spec.space.points(spec.search.enqueue or (), "search.enqueue")
+    except SpaceError as error:
+        yield from error.problems
     task = spec.dataset.known_task
     if task is not None:
         try:
@@ -290,7 +292,7 @@ def _plain_words(found: Mapping[str, Any]) -> tuple[str, str | None]:
     if kind in ("model_type", "model_attributes_type"):
         example = "dataset: {name: digits}" if found["loc"][-1:] == ("dataset",) else None
         return f"{shown(value)} is not a section", f"Write {example}" if example else "Write keys and values below it"
-    message = found["msg"].removeprefix("Input ").replace("should be", "it must be", 1)
+    message = found["msg"].removeprefix("Input ").replace("should be", "it must be", 1).replace("tuple", "list")
     nullable = found["loc"][-1:] and found["loc"][-1] in ("clip_norm", "plateau", "timeout", "finals")
     return f"{shown(value)} is not valid: {message}", "null turns it off" if nullable else None
 
@@ -305,7 +307,7 @@ def _keys(location: Sequence[str]) -> list[str]:
         if not inner:
             break
         model = inner[0]
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _spec_error(problems: Sequence[Problem], file: str | None) -> SpecError:

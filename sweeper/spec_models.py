@@ -6,19 +6,20 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, InstanceOf, ValidationError, model_validator
 
 from search_spaces import Space, SpaceError
 from search_spaces.yaml_file import is_text
 from sweeper.errors import SpecError, nearest
+from sweeper.goals import COSTS, METRICS, Limits, Objectives, ObjectiveSpec, Task, check_goals, natural_direction
+from sweeper.spec_section import Section as _Section
+from sweeper.spec_section import refuse
+from sweeper.spec_warm import WarmStart, as_tuple
 
 if TYPE_CHECKING:
     from models.config import TrainConfig, TrialConfig
-
-Task = Literal["classification", "regression"]
 
 DATASETS: dict[str, Task] = {
     "digits": "classification",
@@ -28,22 +29,12 @@ DATASETS: dict[str, Task] = {
     "diabetes": "regression",
 }
 DATA_SUFFIXES = (".csv", ".parquet", ".npz")
-METRICS: dict[Task, tuple[str, ...]] = {
-    "classification": ("val_loss", "train_loss", "val_accuracy"),
-    "regression": ("val_loss", "train_loss", "val_rmse"),
-}
 MAX_TRIALS = 1_000_000
 MAX_SEED = 2**31 - 1
 MAX_SECONDS = 10 * 365 * 86_400
 TYPICAL_ROWS = 16  # rows that a cohort of a small MLP wants, when its shape is not known yet
 
 _DURATION = re.compile(r"(?:(\d+)\s*h)?\s*(?:(\d+)\s*m(?:in)?)?\s*(?:(\d+(?:\.\d+)?)\s*s?)?")
-
-
-def refuse(problem: str, key: str = "", remedy: str | None = None) -> NoReturn:
-    """Raise a validation error for the dotted ``key`` below the section being validated."""
-    context: dict[str, Any] = {"problem": problem, "key": key, "remedy": remedy}
-    raise PydanticCustomError("refused", "{problem}", context)
 
 
 def seconds(value: Any) -> Any:
@@ -92,13 +83,8 @@ def _title(value: Any) -> Any:
     return value
 
 
+Reference = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=200)]
 Title = Annotated[str, BeforeValidator(_title), Field(max_length=250)]
-
-
-class _Section(BaseModel):
-    """A section of the sweep file: unknown keys are refused, types are not guessed, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class DatasetSpec(_Section):
@@ -185,20 +171,12 @@ class TrainingSpec(_Section):
     replicates: Annotated[int, Field(ge=1, le=1000)] = 1
 
 
-def natural_direction(metric: str) -> Literal["minimize", "maximize"]:
-    """The direction in which a metric gets better."""
-    return "maximize" if metric == "val_accuracy" else "minimize"
-
-
-class ObjectiveSpec(_Section):
-    """What is optimised, in which direction (default: the one in which the metric gets better)."""
-
-    metric: Literal["val_loss", "train_loss", "val_accuracy", "val_rmse"] = "val_loss"
-    direction: Literal["minimize", "maximize"] = Field(default_factory=lambda data: natural_direction(data["metric"]))
-
-
 class SearchSpec(_Section):
-    """How trials are chosen and stopped. ``timeout`` is in seconds; ``window`` of None follows from the shape."""
+    """How trials are chosen and stopped. ``timeout`` is in seconds; ``window`` of None follows from the shape.
+
+    ``enqueue`` holds points, whole or partial, that run first (None: those of the space). ``from_`` names an earlier
+    sweep to learn from, written ``from``; ``warm`` is what was taken from it when this sweep was created.
+    """
 
     sampler: Literal["tpe", "random", "sobol", "grid", "gp", "cmaes"] = "tpe"
     pruner: Literal["none", "median", "percentile", "asha", "halving", "hyperband", "plateau"] = "none"
@@ -207,6 +185,14 @@ class SearchSpec(_Section):
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
     window: Annotated[int, Field(ge=1, le=MAX_TRIALS)] | None = None
     deterministic: bool = True
+    enqueue: Annotated[tuple[dict[str, Any], ...], BeforeValidator(as_tuple)] | None = None
+    from_: Annotated[Reference | None, Field(alias="from")] = None
+    warm: WarmStart | None = None
+
+    @property
+    def to_resolve(self) -> bool:
+        """Whether the earlier sweep's trials have not been taken over yet."""
+        return self.from_ is not None and (self.warm is None or self.warm.asked != self.from_)
 
     def default_window(self, rows: int | None = None) -> int:
         """How many trials may be pending when the next one is suggested: ``window``, or one from the cohort's rows.
@@ -253,13 +239,32 @@ class SweepSpec(_Section):
     normalize: Literal["standard", "minmax", "none"] = "standard"
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     objective: ObjectiveSpec = Field(default_factory=ObjectiveSpec)
+    objectives: Objectives = Field(default_factory=lambda data: (data["objective"],), min_length=1)
+    constraints: Limits = ()
     search: SearchSpec = Field(default_factory=SearchSpec)
     finals: FinalsSpec | None = None
     tracking: TrackingSpec = Field(default_factory=TrackingSpec)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _first_objective(cls, data: Any) -> Any:
+        """``objectives`` alone says what ``objective`` is: the first of them."""
+        if isinstance(data, dict) and data.get("objectives") and "objective" not in data:
+            first = data["objectives"][0] if isinstance(data["objectives"], list | tuple) else None
+            return {**data, "objective": first} if isinstance(first, dict | ObjectiveSpec) else data
+        return data
+
+    @model_validator(mode="after")
+    def _goals(self) -> SweepSpec:
+        if self.objectives[0] != self.objective:
+            refuse("it has both objective and objectives", "objectives", "Keep one of the two")
+        check_goals(self.objectives, self.constraints, self.search)
+        return self
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data with every default written out; paths are absolute. It is a valid sweep file, too."""
-        data = self.model_dump(mode="json", exclude={"space", "name"})
+        single = {"objectives"} if len(self.objectives) == 1 else set()
+        data = self.model_dump(mode="json", by_alias=True, exclude={"space", "name", *single})
         return {"name": self.name, **data, "space": self.space.to_json()}
 
     @classmethod
@@ -284,7 +289,14 @@ class SweepSpec(_Section):
             found.append(f"objective.direction: {direction} {metric} looks for the worst configuration.")
         if metric == "train_loss":
             found.append("objective.metric: train_loss rewards overfitting; val_loss is measured on held-out rows.")
+        if self.search.from_ is not None and self.search.sampler in ("random", "sobol", "grid"):
+            found.append(f"search.from: {self.search.sampler} learns nothing from earlier trials.")
         return found
+
+    @property
+    def enqueue(self) -> tuple[Mapping[str, Any], ...]:
+        """The points that run first: the sweep's, or where it names none those of the space."""
+        return self.space.enqueue if self.search.enqueue is None else self.search.enqueue
 
     @property
     def batch(self) -> int:
@@ -296,15 +308,21 @@ class SweepSpec(_Section):
         return self.search.default_window(rows)
 
     def check_task(self, task: str) -> None:
-        """Refuse an objective that the task does not have.
+        """Refuse an objective or a constraint on a metric that the task does not have.
 
         Raises:
             SpecError: for example ``val_accuracy`` of a regression.
         """
         valid = METRICS["regression" if task == "regression" else "classification"]
-        if self.objective.metric not in valid:
-            problem = f"a {task} has no {self.objective.metric}"
-            raise SpecError(problem, key="objective.metric", remedy=f"Valid: {', '.join(valid)}")
+        several = len(self.objectives) > 1 or self.constraints
+        remedy = f"Valid: {', '.join((*valid, *COSTS) if several else valid)}"
+        metrics: list[str] = [objective.metric for objective in self.objectives]
+        keys = ["objective"] if len(metrics) == 1 else [f"objectives.{i}" for i in range(len(metrics))]
+        places = [(f"{key}.metric", metric) for key, metric in zip(keys, metrics, strict=True)]
+        places += [(f"constraints.{i}", constraint.metric) for i, constraint in enumerate(self.constraints)]
+        for key, metric in places:
+            if metric not in (*valid, *COSTS):
+                raise SpecError(f"a {task} has no {metric}", key=key, remedy=remedy)
 
     def train_config(self, task: Task, params: Mapping[str, Any] | None = None) -> TrainConfig:
         """The training rules of a trial: the sweep's, with the batch size of ``params`` where the space searches it."""

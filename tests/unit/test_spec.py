@@ -68,6 +68,7 @@ def test_the_defaults_are_those_of_the_design():
             "replicates": 1,
         },
         "objective": {"metric": "val_loss", "direction": "minimize"},
+        "constraints": [],
         "search": {
             "sampler": "tpe",
             "pruner": "none",
@@ -76,6 +77,9 @@ def test_the_defaults_are_those_of_the_design():
             "seed": 0,
             "window": None,
             "deterministic": True,
+            "enqueue": None,
+            "from": None,
+            "warm": None,
         },
         "finals": None,
         "tracking": {"experiment": None, "register_model": None},
