@@ -16,9 +16,9 @@ class EventLog:
     """
 
     def __init__(self, home: Path, sweep: str) -> None:
-        folder = home / "sweeps" / sweep
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file = (folder / "events.jsonl").open("a", encoding="utf-8")
+        self.folder = home / "sweeps" / sweep
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._file = (self.folder / "events.jsonl").open("a", encoding="utf-8")
 
     def __call__(self, action: str, fields: Mapping[str, Any]) -> None:
         """Write one line."""

@@ -12,6 +12,7 @@ import numpy as np
 from sweeper.advice import MIN_TOP, TOP
 from sweeper.contrasts import listed
 from sweeper.factors import Table
+from sweeper.finals_view import read_finals
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.spec import SweepSpec
 from sweeper.states import TrialState
@@ -34,22 +35,39 @@ class Headline:
 def headline(
     record: SweepRecord, spec: SweepSpec, trials: Sequence[TrialRecord], best_first: Sequence[TrialRecord], table: Table
 ) -> Headline:
-    """What to say first of a sweep whose complete trials are ``best_first``."""
+    """What to say first of a sweep whose complete trials are ``best_first``: the finals' outcome, if it had finals."""
     cost = _cost(record, trials)
     ended = sum(t.state.terminal for t in trials)
-    if not best_first:
+    winner = winner_of(record, best_first)
+    if winner is None:
         text = f"No trial of {ended} that ended is complete: there is no winner."
         return Headline(None, text, "Failures by reason are listed below.", "", cost)
-    winner = best_first[0]
+    traits, finals = _traits(best_first, table), read_finals(record)
+    if finals is not None:
+        return Headline(winner, finals.verdict, finals.certainty(best_first[0].number), traits, cost)
     value = winner.value if winner.value is not None else math.nan
     verdict = f"Trial {winner.number} is the best of {len(best_first):,} complete trials: "
-    verdict += f"{spec.objective.metric} {value:.4g}."
-    return Headline(winner, verdict, _certainty(spec, best_first), _traits(best_first, table), cost)
+    verdict += f"{_metric(spec)} {value:.4g}."
+    return Headline(winner, verdict, _certainty(spec, best_first), traits, cost)
+
+
+def winner_of(record: SweepRecord, best_first: Sequence[TrialRecord]) -> TrialRecord | None:
+    """The best trial by the finals, else by the search; None: no trial is complete."""
+    finals = read_finals(record)
+    leaders = finals.leaders if finals is not None else ()
+    found = next((trial for trial in best_first if trial.number in leaders[:1]), None)
+    return found or next(iter(best_first), None)
+
+
+def _metric(spec: SweepSpec) -> str:
+    """The objective, and of how many seeds it is the mean."""
+    seeds = spec.training.replicates
+    return spec.objective.metric if seeds == 1 else f"mean {spec.objective.metric} of {seeds} seeds"
 
 
 def _certainty(spec: SweepSpec, best_first: Sequence[TrialRecord]) -> str:
     winner, seeds = best_first[0], spec.training.replicates
-    trained = "one seed" if seeds == 1 else f"{seeds} seeds"
+    trained = "one seed" if seeds == 1 else f"{seeds} seeds, of which every value here is the mean,"
     text = f"It was trained on {trained} and not re-tested: part of its lead is chance, since it is the best of many. "
     if len(best_first) > 1:
         second = best_first[1]

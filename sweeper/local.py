@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from sweeper.tracking import Tracker
 
 Progress = Callable[[SweepRecord], "ProgressSink"]
+Emit = Callable[[str, Mapping[str, Any]], None]
 SETTLE_SECONDS = 600.0  # how long a finished sweep waits for an MLflow that answers to take the last trials
 INTERRUPT_SECONDS = 10.0  # the same after Ctrl-C
 
@@ -83,8 +85,6 @@ def load(spec: SweepSpec) -> Dataset:
     """The data of a spec, checked against what the spec wants of it."""
     from sweeper.datasets import load_dataset
 
-    if spec.search.pruner == "halving":
-        raise SpecError("synchronous halving does not run yet", key="search.pruner", remedy="Write pruner: asha")
     if spec.finals is not None:
         raise SpecError("finals do not run yet", key="finals", remedy="Remove the section")
     dataset = load_dataset(spec.dataset, spec.split, spec.normalize)
@@ -114,7 +114,7 @@ def run_new(
     settings.ensure_home()
     with _starting(workers, settings) as start:
         dataset = load(spec)
-        study = _study(spec)
+        study = make_study(spec)
         ledger = open_home_ledger(settings)
         requested = spec.search.trials if study.size is None else min(spec.search.trials, study.size)
         record = ledger.create_sweep(spec.name, {**spec.to_json(), "fingerprint": dataset.fingerprint}, requested)
@@ -149,7 +149,7 @@ def run_again(
                 key="dataset",
                 remedy="Restore the file, or start a new sweep",
             )
-        return _drive(start, settings, ledger, SweepRun(record, spec, dataset, _study(spec)), progress)
+        return _drive(start, settings, ledger, SweepRun(record, spec, dataset, make_study(spec)), progress)
 
 
 @contextlib.contextmanager
@@ -167,7 +167,8 @@ def _starting(workers: str | int, settings: Settings) -> Iterator[_Start]:
             pool.close()
 
 
-def _study(spec: SweepSpec) -> Any:
+def make_study(spec: SweepSpec) -> Any:
+    """The Optuna study of a spec."""
     from sweeper.study import Study
 
     window, batch = window_and_batch(spec, spec.search.trials)
@@ -207,7 +208,7 @@ def _drive(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, pro
         if controller.state(sweep).terminal:
             run.checkpoints.clear()
             sink("sweep.finishing", {"sweep": sweep})
-            finish(run, ledger, tracker)
+            finish(run, ledger, tracker, log.folder, emit)
         else:
             tracker.sweep_paused(ledger.sweep(sweep))
         tracker.flush(SETTLE_SECONDS if not interrupted.is_set() else INTERRUPT_SECONDS)
@@ -221,14 +222,16 @@ def _drive(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, pro
     return ledger.sweep(sweep)
 
 
-def finish(run: SweepRun, ledger: Ledger, tracker: Tracker) -> None:
-    """Log the winner as a model, and the sweep's summary."""
+def finish(run: SweepRun, ledger: Ledger, tracker: Tracker, folder: Path, emit: Emit) -> None:
+    """Log the winner as a model, the report, which is kept in ``folder``, and the sweep's summary."""
+    from sweeper.reporting import report_at_end
     from sweeper.winner import winner_weights
 
     if run.best is not None:
         trial = ledger.trial(run.id, run.best.number)
         tracker.log_winner(trial, run.spec.trial_config(run.params[trial.number]), winner_weights(run))
-    tracker.sweep_ended(ledger.sweep(run.id), ledger.trials(run.id))
+    report_at_end(run, ledger, tracker, folder, emit)
+    tracker.sweep_ended()
 
 
 @contextlib.contextmanager

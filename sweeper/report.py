@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections import Counter
@@ -14,20 +15,24 @@ from typing import Any
 
 import yaml
 
-from sweeper import report_effects, report_plots
+from sweeper import report_effects, report_finals, report_plots
 from sweeper.advice import ranked
 from sweeper.answers import Reports
 from sweeper.errors import SweeperError
 from sweeper.factors import Table, build_table, label
+from sweeper.finals_view import Finals, Place, percent, read_finals
 from sweeper.headline import Headline, duration, headline
 from sweeper.insight import Insight, study_trials
-from sweeper.records import EpochReport, SweepRecord, TrialRecord
+from sweeper.records import SweepRecord, TrialRecord
 from sweeper.report_svg import Plot
+from sweeper.report_winner import winner_plots, winner_sentences
 from sweeper.spec import SweepSpec
 from sweeper.states import TrialState
+from sweeper.winner_check import Check
 
 BEST_ROWS = 10
 MAX_REASONS = 20
+MAX_PAIRS = 15  # of finalists in a table; of more, those with the first
 PACKAGES = ("sweeper", "torch", "optuna", "ray", "mlflow", "sqlalchemy", "numpy", "scipy", "scikit-learn", "matplotlib")
 
 
@@ -42,21 +47,27 @@ class Report:
     plots: Mapping[str, Plot]
     best: tuple[TrialRecord, ...]
     reasons: tuple[tuple[str, str, int], ...]
+    finals: Finals | None = None
+    check: Check | str | None = None
 
 
 def write_report(
     record: SweepRecord,
     spec: SweepSpec,
-    trials: list[TrialRecord],
-    reports: Mapping[int, list[EpochReport]],
+    trials: Sequence[TrialRecord],
+    reports: Reports,
     out: Path,
+    *,
+    check: Check | str | None = None,
 ) -> Path:
     """Write the report of a sweep to ``out`` and return it; folders are made as needed.
+
+    ``reports`` may be those of a sample of the trials. ``check`` is how the winner predicts, or why that is not known.
 
     Raises:
         SweeperError: the file cannot be written.
     """
-    text = render_report(build_report(record, spec, trials, reports))
+    text = render_report(build_report(record, spec, trials, reports, check))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8")
@@ -70,19 +81,31 @@ def verdict_of(record: SweepRecord, spec: SweepSpec, trials: Sequence[TrialRecor
     return headline(record, spec, trials, ranked(spec, trials), build_table(spec, trials)).verdict
 
 
-def build_report(record: SweepRecord, spec: SweepSpec, trials: Sequence[TrialRecord], reports: Reports) -> Report:
+def build_report(
+    record: SweepRecord,
+    spec: SweepSpec,
+    trials: Sequence[TrialRecord],
+    reports: Reports,
+    check: Check | str | None = None,
+) -> Report:
     """What there is to say and to show of a sweep."""
-    best_first, table = ranked(spec, trials), build_table(spec, trials)
+    best_first, table, finals = ranked(spec, trials), build_table(spec, trials), read_finals(record)
     insight = study_trials(spec, trials, reports)
     plots = _plots(spec, trials, best_first, table, insight, reports)
+    if finals is not None:
+        plots += [report_finals.standings(finals), report_finals.selection_bias(finals, spec.objective.metric)]
+    if check is not None and not isinstance(check, str):
+        plots += winner_plots(check)
     return Report(
         record,
         spec,
         headline(record, spec, trials, best_first, table),
         insight,
-        {plot.name: plot for plot in plots},
+        {plot.name: plot for plot in plots if plot is not None},
         tuple(best_first[:BEST_ROWS]),
         _reasons(trials),
+        finals,
+        check,
     )
 
 
@@ -106,6 +129,8 @@ def render_report(report: Report) -> str:
         winner_metrics={} if winner is None else {k: _shown(v) for k, v in winner.metrics.items()},
         columns=_columns(report.best),
         rows=[_row(trial, _columns(report.best)) for trial in report.best],
+        finals=None if report.finals is None else _finals(report.finals, spec),
+        check=_check(report.check),
         sweep_file=_yaml(sweep_file),
         winner_file="" if winner is None else _yaml(_winner_file(sweep_file, winner)),
         fingerprint=record.spec.get("fingerprint", ""),
@@ -123,11 +148,11 @@ def _plots(
     table: Table,
     insight: Insight,
     reports: Reports,
-) -> list[Plot]:
+) -> list[Plot | None]:
     """Those that the sweep has data for."""
     if not best_first:
         return []
-    drawn = [
+    return [
         report_plots.history(spec, trials, best_first),
         report_plots.learning_curves(spec, best_first, reports),
         report_plots.parallel_coordinates(spec, table),
@@ -137,7 +162,6 @@ def _plots(
         report_effects.choice_bars(insight.choices, insight.scale),
         report_effects.interaction_panels(insight.interactions, insight.scale),
     ]
-    return [plot for plot in drawn if plot is not None]
 
 
 def _reasons(trials: Sequence[TrialRecord]) -> tuple[tuple[str, str, int], ...]:
@@ -157,6 +181,40 @@ def _row(trial: TrialRecord, columns: Sequence[str]) -> dict[str, Any]:
     params = trial.params or {}
     cells = [_shown(params[name]) if name in params else "–" for name in columns]
     return {"number": trial.number, "value": _shown(trial.value), "cells": cells, "seconds": f"{trial.seconds:.2g}"}
+
+
+def _finals(finals: Finals, spec: SweepSpec) -> dict[str, Any]:
+    """The tables of the finals as texts, and what they say of the search."""
+    pairs = [pair for pair in finals.comparisons if pair.first == finals.standings[0].trial]
+    names = list(dict.fromkeys(name for place in finals.standings for name in place.metrics))
+    return {
+        "bias": finals.bias(spec.objective.metric),
+        "metrics": names,
+        "standings": [_standing(place, names) for place in finals.standings],
+        "pairs": finals.comparisons if len(finals.comparisons) <= MAX_PAIRS else pairs,
+        "all_pairs": len(finals.comparisons),
+    }
+
+
+def _standing(place: Place, metrics: Sequence[str]) -> dict[str, Any]:
+    found = [place.metrics.get(name, (math.nan, math.nan)) for name in metrics]
+    return {
+        "trial": place.trial,
+        "mean": f"{place.mean:.4g} ± {place.deviation:.2g}" if math.isfinite(place.mean) else "out",
+        "interval": f"{place.low:.4g} to {place.high:.4g}" if math.isfinite(place.low) else "–",
+        "probability": percent(place.probability_best) if math.isfinite(place.mean) else "–",
+        "cost": f"{place.cost:,.0f}" if math.isfinite(place.cost) else "–",
+        "diverged": place.diverged,
+        "searched": f"{place.search_value:.4g}",
+        "validated": f"{place.validation_mean:.4g}",
+        "metrics": [f"{mean:.4g} ± {deviation:.2g}" for mean, deviation in found],
+    }
+
+
+def _check(check: Check | str | None) -> dict[str, Any] | None:
+    if check is None or isinstance(check, str):
+        return None if check is None else {"trial": None, "sentences": [check]}
+    return {"trial": check.trial, "sentences": winner_sentences(check)}
 
 
 def _shown(value: Any) -> str:

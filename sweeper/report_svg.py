@@ -20,6 +20,7 @@ DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)),
 BLUE, ORANGE, GREEN, PINK, SKY, RED, GREY = COLOURS
 INK, LINE, PAPER = "#010203", "#040506", "#070809"  # stand for the page's text colour, its rules and its background
 WIDTH = 8.4  # inches
+SVG_DPI = 72  # of every SVG: its unit is the point
 _STYLE: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -63,10 +64,15 @@ def draw(name: str, title: str, caption: str, alt: str, height: float, painter: 
     """Have ``painter`` fill a figure of ``height`` inches and take it as SVG. ``name`` is unique in a page."""
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        FigureCanvasSVG(figure)
+        canvas = FigureCanvasSVG(figure)
         painter(figure)
+        figure.dpi = SVG_DPI
+        engine = figure.get_layout_engine()
+        assert engine is not None
+        engine.execute(figure)
+        figure.set_layout_engine("none")
         stream = io.StringIO()
-        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        canvas.print_svg(stream, metadata={"Date": None, "Creator": None})  # savefig would draw everything twice
     return Plot(name, title, caption, alt, _inline(stream.getvalue(), alt))
 
 
