@@ -70,12 +70,13 @@ class Dataset:
     deviation, so that learning rates mean the same on any data. No array can be written to. ``preprocess`` turns raw
     columns into inputs (cast its result to float32), ``recipe`` is the same as plain data. ``raw_train`` and
     ``raw_test`` are the first rows of two splits as read. ``fingerprint`` changes with the data, the target, the
-    split and the normalisation, and with nothing else.
+    split and the normalisation, and with nothing else; ``rows_fingerprint`` does not change with the normalisation.
     """
 
     name: str
     task: Task
     fingerprint: str
+    rows_fingerprint: str
     raw_columns: tuple[RawColumn, ...]
     feature_names: tuple[str, ...]
     target_name: str
@@ -225,6 +226,7 @@ def load_dataset(spec: DatasetSpec, split: SplitSpec, normalize: str) -> Dataset
         name=table.name,
         task=target.task,
         fingerprint=_fingerprint(table.content, table.target_name, target.task, split, normalize),
+        rows_fingerprint=_fingerprint(table.content, table.target_name, target.task, split, ""),
         raw_columns=tuple(RawColumn(str(n), str(kind), n in used) for n, kind in table.frame.dtypes.items()),
         feature_names=fitted.names,
         target_name=table.target_name,

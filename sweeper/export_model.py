@@ -51,11 +51,8 @@ def train_winner(spec: SweepSpec, dataset: Dataset, trial: TrialRecord) -> Winne
     Raises:
         SweeperError: it diverges here, which it did not where the sweep ran.
     """
-    import torch
-
-    from models import Data, build_mlp
-    from models.solo import evaluate
-    from sweeper.winner import train_again
+    from models import build_mlp
+    from sweeper.winner import scores_on_test, train_again
 
     params = dict(trial.params or {})
     history = train_again(spec, dataset, params, trial.seed)
@@ -65,18 +62,15 @@ def train_winner(spec: SweepSpec, dataset: Dataset, trial: TrialRecord) -> Winne
     config = spec.trial_config(params)
     network = build_mlp(config, dataset.n_inputs, dataset.n_outputs, seed=0)
     network.load_state_dict(history.state_dict)
-    data, metric, unit = dataset.tensors(), METRIC[dataset.task], dataset.target_std
-    with torch.no_grad():
-        loss, value = evaluate(network, Data(data.x_train, data.y_train, *dataset.test_tensors()), dataset.task)
     last = (history.val_accuracy if dataset.task == "classification" else history.val_rmse)[-1]
-    scale = unit if dataset.task == "regression" else 1.0
+    scale = dataset.target_std if dataset.task == "regression" else 1.0
     return Winner(
         trial=trial,
         config=config,
         train=spec.train_config(dataset.task, params),
         history=history,
-        validation={"val_loss": history.val_loss[-1], f"val_{metric}": last * scale},
-        test={"test_loss": loss, f"test_{metric}": value * scale},
+        validation={"val_loss": history.val_loss[-1], f"val_{METRIC[dataset.task]}": last * scale},
+        test=scores_on_test(dataset, network),
     )
 
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SweeperError
@@ -49,7 +49,8 @@ class Tracker:
 
     The ledger is told which run shows a trial, and asked at ``start`` what earlier processes left unwritten, so
     nothing is lost when MLflow is down or this process dies: the next tracker of the sweep writes it. ``emit`` is told
-    of ``tracker.down`` and ``tracker.up``, and of ``tracker.refused`` when MLflow refuses something for good.
+    of ``tracker.down`` and ``tracker.up``, of ``tracker.refused`` when MLflow refuses something for good, and of
+    ``tracker.registered`` when the winner became a version of a registered model.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class Tracker:
 
     def log_winner(self, trial: TrialRecord, config: TrialConfig, weights: Arrays) -> None:
         """Log the best trial's network as a model of the parent run, and register it if the spec names a model."""
-        self._put(_Job("the winner's model", lambda: self._target.log_winner(trial, config, weights)))
+        self._put(_Job("the winner's model", lambda: self._log_winner(trial, config, weights)))
 
     def log_report(self, html: str) -> None:
         """Put the report of the sweep into the parent run, whose page in MLflow shows it."""
@@ -178,6 +179,11 @@ class Tracker:
         self._told.append(Tracked(trial.number, run, trial.state))
         self._points += self._progress.add(trial)
         self._refused.discard(trial.number)
+
+    def _log_winner(self, trial: TrialRecord, config: TrialConfig, weights: Arrays) -> None:
+        made = self._target.log_winner(trial, config, weights)
+        if made is not None:
+            self._emit("tracker.registered", {"sweep": self._sweep.sweep, **asdict(made)})
 
     def _end(self) -> None:
         self._target.end(self._ledger.sweep(self._sweep.sweep), self._ledger.trials(self._sweep.sweep))

@@ -31,9 +31,9 @@ SWEEP_STATUS = {
     SweepState.QUEUED: "SCHEDULED",
 }
 SWEEP_ID, PARENT = "sweep.id", "mlflow.parentRunId"
-NUMBER, STATE, ATTEMPTS = "trial.number", "trial.state", "trial.attempts"
+NUMBER, STATE, ATTEMPTS, PARETO = "trial.number", "trial.state", "trial.attempts", "trial.pareto"
 _LARGER_IS_BETTER = ("val_accuracy",)
-_NOT_SUMMARISED = ("learning_rate", "grad_norm", "train_loss")
+_SUMMARISED = ("val_loss", "val_accuracy", "val_rmse")
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def text(value: Any) -> str:
 
 def summary_names(metrics: Sequence[str]) -> list[str]:
     """The names of the summary metrics that ended trials get beside ``objective``."""
-    return [*(f"best_{name}" for name in metrics if name not in _NOT_SUMMARISED), "epochs", "seconds"]
+    return [*(f"best_{name}" for name in metrics if name in _SUMMARISED), "epochs", "seconds"]
 
 
 def _points(trial: TrialRecord, reports: Sequence[EpochReport], started: float, ended: float) -> Iterator[Point]:
@@ -171,8 +171,9 @@ def _points(trial: TrialRecord, reports: Sequence[EpochReport], started: float, 
     summary = {
         f"best_{name}": max(values) if name in _LARGER_IS_BETTER else min(values)
         for name, values in curves.items()
-        if name not in _NOT_SUMMARISED
+        if name in _SUMMARISED
     }
+    summary |= {name: value for name, value in trial.metrics.items() if name not in curves}
     summary |= {"epochs": float(trial.epochs), "seconds": round(trial.seconds, 4)}
     if trial.state is TrialState.COMPLETE and trial.value is not None:
         summary["objective"] = trial.value

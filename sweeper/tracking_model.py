@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import tempfile
@@ -149,17 +148,17 @@ def log_model(
     dataset: Dataset,
     config: TrialConfig,
     weights: Arrays,
-    *,
     tags: Mapping[str, str],
-    register: str | None,
-) -> None:
-    """Log the winner as a model of the sweep's parent run; with ``register``, as a new version of that name, too."""
+) -> tuple[str, str]:
+    """Log the winner as a model of the sweep's parent run: its id, and the place of its files."""
     from mlflow.entities import LoggedModelOutput
 
     params = client.get_run(place.parent).data.params
+    registered = {version.model_id for version in client.search_model_versions(f"run_id = '{place.parent}'")}
     earlier = client.search_logged_models([place.experiment], f"source_run_id = '{place.parent}'")
     for model in earlier:  # of an earlier winner, or left by a call that failed half-way
-        client.delete_logged_model(model.model_id)
+        if model.model_id not in registered:
+            client.delete_logged_model(model.model_id)
     made = client.create_logged_model(place.experiment, NAME, place.parent, dict(tags), params, "mlp")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, NAME)
@@ -168,12 +167,7 @@ def log_model(
         client.log_model_artifacts(made.model_id, str(folder))
     client.finalize_logged_model(made.model_id, "READY")
     client.log_outputs(place.parent, [LoggedModelOutput(made.model_id, step=0)])
-    if register is not None:
-        from mlflow.exceptions import MlflowException
-
-        with contextlib.suppress(MlflowException):  # it exists
-            client.create_registered_model(register)
-        client.create_model_version(register, made.artifact_location, place.parent, dict(tags), model_id=made.model_id)
+    return made.model_id, made.artifact_location
 
 
 def _signature(dataset: Dataset, outputs: list[str]) -> ModelSignature:

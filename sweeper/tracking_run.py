@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +14,8 @@ from sweeper.errors import SweeperError
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.settings import Settings
 from sweeper.tracking_entries import (
+    PARETO,
+    SWEEP_ID,
     SWEEP_STATUS,
     Point,
     TrialEntry,
@@ -21,7 +24,9 @@ from sweeper.tracking_entries import (
     summary_names,
     sweep_tags,
 )
+from sweeper.tracking_registry import Registration, create_version, find_version, promote, score_tags
 from sweeper.tracking_store import Child, Place, Store
+from sweeper.tracking_summary import description, final_points, finalists, front_of, sweep_points
 from sweeper.tracking_view import TAG_PREFIX, SweepView, view_tag
 
 if TYPE_CHECKING:
@@ -88,9 +93,13 @@ class SweepInMlflow:
         store, place = self._open()
         store.log(place.parent, points)
 
-    def log_winner(self, trial: TrialRecord, config: TrialConfig, weights: Arrays) -> None:
-        """Log the best trial's network as the model ``model`` of the parent run, once."""
-        from sweeper.tracking_model import log_model
+    def log_winner(self, trial: TrialRecord, config: TrialConfig, weights: Arrays) -> Registration | None:
+        """Log the best trial's network as the model ``model`` of the parent run, once.
+
+        Returns what became of it in the model registry, when the spec names a model and this call registered it.
+        """
+        from sweeper.tracking_model import log_model, raw_network
+        from sweeper.winner import scores_on_test
 
         store, place = self._open()
         tags = {
@@ -100,16 +109,30 @@ class SweepInMlflow:
         }
         shown = store.client.get_run(place.parent).data.tags
         if all(shown.get(key) == value for key, value in tags.items()):
-            return
-        register = self._spec.tracking.register_model
-        log_model(store.client, place, self._dataset, config, weights, tags=tags, register=register)
-        store.log(place.parent, tags=tags)
+            return None
+        scores = scores_on_test(self._dataset, raw_network(self._dataset, config, weights).network)
+        register, made = self._spec.tracking.register_model, None
+        known = None if register is None else find_version(store.client, register, place.parent, tags)
+        if known is None:
+            model, location = log_model(store.client, place, self._dataset, config, weights, tags)
+        if register is not None:
+            described = {SWEEP_ID: self._sweep.sweep, **tags, **score_tags(scores, self._dataset.rows_fingerprint)}
+            if known is None:
+                known = create_version(store.client, register, location, place.parent, described, model)
+            made = promote(store.client, register, str(known.version), described, self._spec.objective.metric)
+            tags |= {"registered.model": f"{register} version {made.version}", "registered.reason": made.reason}
+        at = milliseconds(self._sweep.started_at or self._sweep.created_at)
+        points = [Point(f"winner_{name}", value, at, 0) for name, value in scores.items() if math.isfinite(value)]
+        store.log(place.parent, points, tags=tags)
+        return made
 
     def end(self, sweep: SweepRecord, trials: Sequence[TrialRecord]) -> None:
-        """Write the tables, the final view and the final state of the parent run."""
+        """Write the tables, what only the whole sweep tells, the final view and state of the parent run."""
         from sweeper.results import trial_frame
 
         store, place = self._open()
+        self._sweep = sweep
+        self._end_trials(trials)
         self._set_view(trials)
         shown = [replace(trial, mlflow_run_id=self._run_of(trial.number)) for trial in trials]
         frame = trial_frame(shown)
@@ -117,9 +140,23 @@ class SweepInMlflow:
         client.log_text(parent, frame.to_json(orient="split", index=False), "trials.json")
         client.log_text(parent, frame.to_csv(index=False), "trials.csv")
         table = json.dumps([{"path": "trials.json", "type": "table"}])  # what makes it a table for MLflow
-        store.log(parent, tags={**sweep_tags(sweep), "mlflow.loggedArtifacts": table})
+        best = next(iter(front_of(self._spec, trials)), None)
+        tags = {**sweep_tags(sweep), "mlflow.loggedArtifacts": table}
+        tags["mlflow.note.content"] = description(sweep, self._spec, best)
+        store.log(parent, sweep_points(sweep, best), tags=tags)
         ended = milliseconds(sweep.ended_at or time.time())
         client.set_terminated(parent, SWEEP_STATUS[sweep.state], ended)
+
+    def _end_trials(self, trials: Sequence[TrialRecord]) -> None:
+        """Mark the trials that the finals or several objectives single out."""
+        store, _ = self._open()
+        for number, points in final_points(self._sweep):
+            if (run := self._run_of(number)) is not None:
+                store.log(run, points)
+        if len(self._spec.objectives) > 1:
+            for trial in front_of(self._spec, trials):
+                if (run := self._run_of(trial.number)) is not None:
+                    store.log(run, tags={PARETO: "front"})
 
     def pause(self, sweep: SweepRecord) -> None:
         """Write the parent run's state, so that it does not look as if it were running."""
@@ -141,6 +178,8 @@ class SweepInMlflow:
     def _set_view(self, trials: Sequence[TrialRecord]) -> None:
         store, place = self._open()
         view = sweep_view(self._sweep, self._spec, self._dataset.task, place.parent, trials)
+        runs = [self._run_of(number) for number in finalists(self._sweep)]
+        view = replace(view, finalists=tuple(run for run in runs if run is not None))
         tag = view_tag(view, self._sweep.created_at)
         store.client.set_experiment_tag(place.experiment, TAG_PREFIX + self._sweep.sweep, tag)
 
@@ -151,12 +190,12 @@ def sweep_view(sweep: SweepRecord, spec: SweepSpec, task: str, parent: str, tria
         given = [trial.params for trial in trials if trial.params]
         params = list(dict.fromkeys(name for one in given for name in one))
         axes = [name for name in params if all(name in one for one in given)]
-        numeric = [name for name in axes if all(_is_number(one[name]) for one in given)]
+        numeric = [name for name in params if all(_is_number(one.get(name, 0)) for one in given)]
     else:
         varying = [p for p in spec.space.parameters if not p.constant]
         params = [p.name for p in varying]
         axes = [p.name for p in varying if not p.when]
-        numeric = [p.name for p in varying if not p.when and isinstance(p.domain, FloatRange | IntRange)]
+        numeric = [p.name for p in varying if isinstance(p.domain, FloatRange | IntRange)]
     curves = CURVES["regression" if task == "regression" else "classification"]
     return SweepView(
         title=f"{sweep.name} ({sweep.sweep})",
@@ -168,6 +207,7 @@ def sweep_view(sweep: SweepRecord, spec: SweepSpec, task: str, parent: str, tria
         numeric=tuple(numeric),
         curves=tuple(sorted(curves, key=lambda name: name != spec.objective.metric)),
         summaries=tuple(summary_names(curves)),
+        goals=tuple(goal.metric for goal in spec.objectives[1:]),
     )
 
 

@@ -13,7 +13,8 @@ from urllib.parse import quote, urlencode
 TAG_PREFIX = "mlflow.sharedViewState."
 MAX_TAG_LENGTH = 8000
 MAX_AXES = 8  # parallel coordinates with more axes cannot be read
-BEST, EFFECTS, CURVES = "best-trials", "effects", "learning-curves"
+BEST, FINALS, GOALS, EFFECTS, CURVES = "best-trials", "finals", "objectives", "effects", "learning-curves"
+FINAL_METRICS = ("final_mean", "final_low", "final_high")
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,9 @@ class SweepView:
     """What the view shows of one sweep.
 
     ``params`` are all parameter names in the space's order, ``axes`` those that every trial has and that vary,
-    ``numeric`` those of them that are numbers. ``curves`` are the per-epoch metrics, ``summaries`` the others.
+    ``numeric`` those that are numbers, whether every trial has them or not. ``curves`` are the per-epoch metrics,
+    ``summaries`` the others, ``goals`` the further objectives. ``finalists`` are the runs that were trained again,
+    best first.
     """
 
     title: str
@@ -33,6 +36,8 @@ class SweepView:
     numeric: tuple[str, ...]
     curves: tuple[str, ...]
     summaries: tuple[str, ...]
+    goals: tuple[str, ...] = ()
+    finalists: tuple[str, ...] = ()
 
 
 def view_tag(view: SweepView, created_at: float) -> str:
@@ -89,7 +94,7 @@ def _state(view: SweepView) -> dict[str, Any]:
         "compareRunsMode": "CHART",
         "selectedColumns": _columns(view),
         "runsHiddenMode": "FIRST_20_RUNS",
-        "runsPinned": [],
+        "runsPinned": list(view.finalists),
         "runsHidden": [],
         "runsExpanded": {},
         "runsVisibilityMap": {},
@@ -98,35 +103,48 @@ def _state(view: SweepView) -> dict[str, Any]:
         "isAccordionReordered": True,
         "groupBy": None,
         "hideEmptyCharts": True,
-        "compareRunSections": [
-            _section(BEST, "All trials: parameters and result"),
-            _section(EFFECTS, "Best 20 trials: one parameter against the result"),
-            _section(CURVES, "Best 20 trials: learning curves"),
-        ],
+        "compareRunSections": _sections(view),
         "compareRunCharts": _charts(view),
     }
 
 
 def _columns(view: SweepView) -> list[str]:
-    metrics = ["objective", *view.curves, *view.summaries]
+    finals = FINAL_METRICS if view.finalists else ()
+    metrics = ["objective", *view.goals, *finals, *view.curves, *view.summaries]
+    tags = ["state", *(["pareto"] if view.goals else []), "reason"]
     return [
-        "tags.`trial.state`",
+        *(f"tags.`trial.{name}`" for name in tags),
         *(f"metrics.`{name}`" for name in dict.fromkeys(metrics)),
         *(f"params.`{name}`" for name in view.params),
     ]
 
 
-def _section(uuid: str, name: str) -> dict[str, Any]:
+def _sections(view: SweepView) -> list[dict[str, Any]]:
+    """Those that this sweep has charts for, in the order of the page."""
+    sections = [_section(BEST, "Listed trials: parameters and result", columns=1, cardHeight=420)]
+    if view.finalists:
+        sections.append(_section(FINALS, "Finals: the test rows over fresh seeds", columns=4))
+    if view.goals:
+        sections.append(_section(GOALS, "Best 20 trials: one objective against another", columns=2))
+    sections.append(_section(EFFECTS, "Best 20 trials: one parameter against the result"))
+    return [*sections, _section(CURVES, "Best 20 trials: learning curves")]
+
+
+def _section(uuid: str, name: str, **layout: int) -> dict[str, Any]:
     flags = {"display": True, "isReordered": True, "deleted": False, "isGenerated": False}
-    return {"uuid": uuid, "name": name, **flags}
+    return {"uuid": uuid, "name": name, **flags, **layout}
 
 
 def _charts(view: SweepView) -> list[dict[str, Any]]:
-    charts = [_parallel(view.axes[:MAX_AXES], view.metric)]
-    charts += [_scatter(name, view.metric) for name in view.numeric]
+    charts = [_parallel(view.axes[:MAX_AXES], [view.metric, *view.goals])]
+    if view.finalists:
+        charts += [_bar(name) for name in FINAL_METRICS]
+        charts.append(_scatter(FINALS, "objective", "METRIC", "final_mean"))
+    charts += [_scatter(GOALS, name, "METRIC", view.metric) for name in view.goals]
+    charts += [_scatter(EFFECTS, name, "PARAM", view.metric) for name in view.numeric]
     charts += [_line(name) for name in view.curves]
     # A metric without a chart would get one of its own below ours.
-    charts += [_hidden(name) for name in ("objective", *view.summaries)]
+    charts += [_hidden(name) for name in dict.fromkeys(("objective", *view.goals, *view.summaries))]
     return charts
 
 
@@ -135,13 +153,18 @@ def _chart(kind: str, section: str, name: str, **fields: Any) -> dict[str, Any]:
     return {**identity, "deleted": False, "isGenerated": False, **fields}
 
 
-def _parallel(axes: Sequence[str], metric: str) -> dict[str, Any]:
-    return _chart("PARALLEL", BEST, "parallel", selectedParams=list(axes), selectedMetrics=[metric], showAllRuns=True)
+def _parallel(axes: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
+    chosen = {"selectedParams": list(axes), "selectedMetrics": list(metrics)}
+    return _chart("PARALLEL", BEST, "parallel", **chosen, showAllRuns=True)
 
 
-def _scatter(param: str, metric: str) -> dict[str, Any]:
-    x, y = {"key": param, "type": "PARAM"}, {"key": metric, "type": "METRIC"}
-    return _chart("SCATTER", EFFECTS, param, xaxis=x, yaxis=y, runsCountToCompare=100)
+def _scatter(section: str, key: str, kind: str, metric: str) -> dict[str, Any]:
+    x, y = {"key": key, "type": kind}, {"key": metric, "type": "METRIC"}
+    return _chart("SCATTER", section, key, xaxis=x, yaxis=y, runsCountToCompare=100)
+
+
+def _bar(metric: str) -> dict[str, Any]:
+    return _chart("BAR", FINALS, metric, metricKey=metric, runsCountToCompare=20)
 
 
 def _line(metric: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The winner's weights: those its worker sent, or the same ones trained again."""
+"""The winner's weights, those its worker sent or the same ones trained again, and how it does on the test rows."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from sweeper.legs import Arrays
 from sweeper.sweep_run import SweepRun
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from models import History
     from sweeper.datasets import Dataset
     from sweeper.spec import SweepSpec
@@ -34,3 +36,18 @@ def train_again(spec: SweepSpec, dataset: Dataset, params: Mapping[str, Any], se
     train = spec.train_config(dataset.task, params)
     [history] = train_cohort([spec.trial_config(params)], train, dataset.tensors(), [seed])
     return history
+
+
+def scores_on_test(dataset: Dataset, network: nn.Module) -> dict[str, float]:
+    """``test_loss``, and ``test_accuracy`` or ``test_rmse`` in the target's unit, of a network on prepared rows."""
+    import torch
+
+    from models import Data
+    from models.solo import evaluate
+
+    data = dataset.tensors()
+    with torch.no_grad():
+        loss, value = evaluate(network, Data(data.x_train, data.y_train, *dataset.test_tensors()), dataset.task)
+    if dataset.task == "regression":
+        return {"test_loss": loss, "test_rmse": dataset.in_target_units(value)}
+    return {"test_loss": loss, "test_accuracy": value}

@@ -138,7 +138,15 @@ def test_the_winner_is_a_model_of_the_parent_run_and_a_registered_version(tmp_pa
     ledger, dataset = MemoryLedger(), data_of(name="iris")
     sweep = new_sweep(ledger, spec).sweep
     end_trials(ledger, sweep, range(4))
-    tracker = Tracker(settings, ledger.sweep(sweep), spec, dataset, ledger)
+    told: list[dict[str, Any]] = []
+    tracker = Tracker(
+        settings,
+        ledger.sweep(sweep),
+        spec,
+        dataset,
+        ledger,
+        lambda action, fields: told.append(dict(fields)) if action == "tracker.registered" else None,
+    )
     tracker.start()
     for _ in range(2):  # again, as a resume does it: there is still one model
         tracker.sweep_ended()
@@ -154,7 +162,14 @@ def test_the_winner_is_a_model_of_the_parent_run_and_a_registered_version(tmp_pa
         tags = client.get_run(parent).data.tags
         assert (tags["winner.trial"], tags["winner.run_id"]) == ("2", ledger.trial(sweep, 2).mlflow_run_id)
         wanted = expected(dataset, dataset.raw_test)
-        for where in (f"runs:/{parent}/model", "models:/champion of iris/1"):
+        assert [(one["version"], one["champion"]) for one in told] == [("1", True)]
+        assert tags["registered.model"] == "champion of iris version 1"
+        [known] = client.search_model_versions("name = 'champion of iris'")
+        metrics = client.get_run(parent).data.metrics
+        assert known.tags["test.rows"] == dataset.rows_fingerprint != dataset.fingerprint
+        assert float(known.tags["test.loss"]) == metrics["winner_test_loss"]
+        assert 0 <= metrics["winner_test_accuracy"] <= 1
+        for where in (f"runs:/{parent}/model", "models:/champion of iris@champion"):
             made = mlflow.pyfunc.load_model(where).predict(dataset.raw_test)
             np.testing.assert_allclose(made.to_numpy(), wanted, atol=1e-6)
         assert mlflow.pytorch.load_model(f"runs:/{parent}/model") is not None

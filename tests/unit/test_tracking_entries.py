@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import zlib
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from sweeper.records import EpochReport, SweepRecord, TrialRecord
 from sweeper.states import TrialState
 from sweeper.tracking_entries import MAX_KEY, MAX_PARAM, Progress, clean_key, spec_params, text, trial_entry
 from sweeper.tracking_run import sweep_view
+from sweeper.tracking_summary import description, final_points, finalists, sweep_points
 from sweeper.tracking_view import MAX_TAG_LENGTH, runs_url, view_tag, view_url
 from tests.ended_sweeps import BEGAN, end_trials, new_sweep, spec_of
 
@@ -154,9 +156,64 @@ def test_the_view_lists_the_best_trials_first_with_their_parameters_and_results(
     assert {chart["metricSectionId"] for chart in charts} == {one["uuid"] for one in state["compareRunSections"]}
     [parallel] = [chart for chart in charts if chart["type"] == "PARALLEL"]
     assert "momentum" not in parallel["selectedParams"]  # most trials have none
-    assert [c["xaxis"]["key"] for c in charts if c["type"] == "SCATTER"] == ["learning_rate", "weight_decay"]
+    assert [c["xaxis"]["key"] for c in charts if c["type"] == "SCATTER"] == [
+        "learning_rate",
+        "momentum",
+        "weight_decay",
+    ]
     lines = [chart["metricKey"] for chart in charts if chart["type"] == "LINE"]
     assert lines == ["val_loss", "train_loss", "val_accuracy", "learning_rate", "grad_norm"]
+
+
+def test_finals_and_further_objectives_have_columns_and_charts_of_their_own() -> None:
+    sweep, _, _ = ended()
+    view = sweep_view(sweep, spec_of(), "classification", "parent-run", ())
+    state = state_of(view_tag(replace(view, goals=("parameters",), finalists=("run-b", "run-a")), BEGAN))
+    assert state["runsPinned"] == ["run-b", "run-a"]
+    columns = state["selectedColumns"]
+    assert {"metrics.`parameters`", "metrics.`final_mean`", "metrics.`final_low`", "tags.`trial.pareto`"} <= {*columns}
+    charts = [chart for chart in state["compareRunCharts"] if not chart["deleted"]]
+    assert {chart["metricSectionId"] for chart in charts} == {one["uuid"] for one in state["compareRunSections"]}
+    [parallel] = [chart for chart in charts if chart["type"] == "PARALLEL"]
+    assert parallel["selectedMetrics"] == ["val_loss", "parameters"]
+    against = {(c["xaxis"]["key"], c["yaxis"]["key"]) for c in charts if c["type"] == "SCATTER"}
+    assert {("parameters", "val_loss"), ("objective", "final_mean")} <= against
+    assert [c["metricKey"] for c in charts if c["type"] == "BAR"] == ["final_mean", "final_low", "final_high"]
+    uuids = [chart["uuid"] for chart in state["compareRunCharts"]]
+    assert len(uuids) == len(set(uuids))
+
+
+FINALS = {
+    "sentence": "trial 1 wins",
+    "leaders": [1],
+    "standings": [
+        {"trial": 0, "mean": 0.5, "low": 0.4, "high": 0.6},
+        {"trial": 1, "mean": 0.3, "low": None, "high": math.inf},
+    ],
+}
+
+
+def test_the_finals_give_their_trials_a_mean_and_an_interval_and_the_parent_the_leaders() -> None:
+    sweep, trial, _ = ended()
+    sweep = replace(sweep, summary={"finals": FINALS}, ended_at=BEGAN + 9)
+    assert finalists(sweep) == [1, 0]
+    points = {number: {p.key: p.value for p in points} for number, points in final_points(sweep)}
+    assert points == {0: {"final_mean": 0.5, "final_low": 0.4, "final_high": 0.6}, 1: {"final_mean": 0.3}}
+    parent = {p.key: p.value for p in sweep_points(sweep, trial)}
+    assert parent["final_mean"] == 0.3
+    assert parent["winner_val_loss"] == trial.metrics["val_loss"]
+    assert sweep_points(sweep, trial) == sweep_points(sweep, trial)  # written again, nothing is there twice
+    words = description(sweep, spec_of(), replace(trial, params={"a|b": "x"}))
+    assert "trial 1 wins." in words
+    assert "| a\\|b | x |" in words
+    assert "Best" not in description(sweep, spec_of(), None)
+
+
+def test_a_metric_of_the_whole_trial_is_shown_beside_its_curves() -> None:
+    sweep, trial, reports = ended()
+    entry = trial_entry(sweep, replace(trial, metrics={**trial.metrics, "parameters": 1234.0}), reports)
+    assert [point.value for point in entry.points if point.key == "parameters"] == [1234.0]
+    assert not [point for point in entry.points if point.key == "best_parameters"]
 
 
 def test_a_maximised_metric_and_a_regression_have_their_own_view() -> None:
