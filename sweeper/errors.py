@@ -46,6 +46,10 @@ class SweepBusy(SweeperError):
     """Another controller holds the sweep: wait for it or stop it."""
 
 
+class ServerUnreachable(SweeperError):
+    """The sweep server does not answer at the moment: check its address and the network, or try again later."""
+
+
 class Interrupted(SweeperError):
     """The user stopped the command; the sweep can be resumed."""
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import NoTrialSucceeded, SpecError
-from sweeper.ledger_protocol import Ledger
+from sweeper.ledger_protocol import LedgerReader
+from sweeper.places import Place
 from sweeper.records import SweepRecord
 from sweeper.results import direction_of, trial_frame
 from sweeper.settings import Settings
@@ -22,39 +23,36 @@ if TYPE_CHECKING:
     from sweeper.datasets import Dataset
 
 
-def export(ref: str, csv: str | None, optuna: str | None, model: str | None, as_json: bool) -> None:
-    """Write a sweep to exactly one place and say what was written.
+def export(place: Place, ref: str, csv: str | None, optuna: str | None, model: str | None, as_json: bool) -> None:
+    """Write a sweep to exactly one place on this machine and say what was written.
 
     Raises:
         SpecError: no place or several, or one that cannot be written.
         SweepNotFound: there is no such sweep.
         NoTrialSucceeded: there is no winner to export.
     """
-    from sweeper.local import open_home_ledger
-
-    if sum(place is not None for place in (csv, optuna, model)) != 1:
+    if sum(target is not None for target in (csv, optuna, model)) != 1:
         remedy = "Use --csv FILE (- for stdout), --optuna URL or --model FOLDER"
         raise SpecError("give exactly one place to export to", key="export", remedy=remedy)
-    settings = Settings.from_env()
-    ledger = open_home_ledger(settings)
     if csv is not None:
-        to_csv(ledger, ref, csv)
+        to_csv(place.ledger, ref, csv)
     elif model is not None:
-        answer = to_model(ledger, ref, model)
+        answer = place.export_model(ref, model)
         done = f"trial {answer['trial']} is in {answer['model']}: see model_card.md there"
         print(json.dumps(answer) if as_json else done)
     else:
         assert optuna is not None
         from sweeper.export_optuna import check_not_ours
 
+        settings = Settings.from_env()
         check_not_ours(optuna, [settings.database_url, settings.mlflow_tracking_uri])
-        written = to_optuna(ledger, ref, optuna)
-        sweep = ledger.sweep(ref).sweep
+        written = to_optuna(place.ledger, ref, optuna)
+        sweep = place.ledger.sweep(ref).sweep
         done = f"{written} trials are study {sweep}. Open it with: optuna-dashboard {optuna}"
         print(json.dumps({"sweep": sweep, "study": sweep, "trials": written}) if as_json else done)
 
 
-def to_csv(ledger: Ledger, ref: str, file: str) -> None:
+def to_csv(ledger: LedgerReader, ref: str, file: str) -> None:
     """One row per trial; an existing file is replaced once the new one is whole. ``-`` is stdout."""
     text = trial_frame(ledger.trials(ledger.sweep(ref).sweep)).to_csv(index=False)
     if file == "-":
@@ -73,7 +71,7 @@ def to_csv(ledger: Ledger, ref: str, file: str) -> None:
         raise SpecError(problem, file=file, key="--csv", remedy="Choose another file") from error
 
 
-def to_optuna(ledger: Ledger, ref: str, url: str) -> int:
+def to_optuna(ledger: LedgerReader, ref: str, url: str) -> int:
     """The number of trials written to a study named after the sweep."""
     from sweeper.export_optuna import export_study
 
@@ -81,7 +79,7 @@ def to_optuna(ledger: Ledger, ref: str, url: str) -> int:
     return export_study(record, _spec(record), ledger.trials(record.sweep), ledger.reports(record.sweep), url)
 
 
-def to_model(ledger: Ledger, ref: str, out: str) -> dict[str, Any]:
+def to_model(ledger: LedgerReader, ref: str, out: str) -> dict[str, Any]:
     """Write the best trial's model to a new or empty folder; it is trained again for that, from the same data.
 
     Raises:
@@ -89,7 +87,7 @@ def to_model(ledger: Ledger, ref: str, out: str) -> dict[str, Any]:
         SpecError: the folder is not empty or cannot be written, or the data has changed.
     """
     record, folder = ledger.sweep(ref), Path(os.path.abspath(out))
-    _check_empty(folder)
+    check_empty(folder)
     found = ledger.best(record.sweep, 1, direction_of(record))
     if not found:
         raise NoTrialSucceeded(f"sweep {record.sweep} has no complete trial, so there is no model to export")
@@ -98,7 +96,7 @@ def to_model(ledger: Ledger, ref: str, out: str) -> dict[str, Any]:
     spec = _spec(record)
     dataset = _same_data(record, spec)
     winner = train_winner(spec, dataset, found[0])
-    _write_folder(folder, model_files(record, spec, dataset, winner))
+    write_folder(folder, model_files(record, spec, dataset, winner))
     if differs(spec, winner):
         warning = "trained again, the winner came to another value than in the sweep: see model_card.md"
         print(f"sweeper: warning: {warning}", file=sys.stderr)
@@ -120,7 +118,12 @@ def _same_data(record: SweepRecord, spec: SweepSpec) -> Dataset:
     return dataset
 
 
-def _check_empty(folder: Path) -> None:
+def check_empty(folder: Path) -> None:
+    """Refuse a folder that holds something.
+
+    Raises:
+        SpecError: it does, or cannot be looked at.
+    """
     try:
         problem = None
         if folder.exists() and not folder.is_dir():
@@ -133,8 +136,12 @@ def _check_empty(folder: Path) -> None:
         raise SpecError(problem, file=str(folder), key="--model", remedy="Name a new folder")
 
 
-def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """All files, or none when one cannot be written."""
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """All files, or none when one cannot be written.
+
+    Raises:
+        SpecError: one cannot.
+    """
     written: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)

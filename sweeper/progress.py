@@ -10,6 +10,7 @@ from typing import Any, TextIO
 from sweeper.states import TrialState
 
 Fields = Mapping[str, Any]
+NO_REPORT = "the report could not be written ({kind}: {reason}); all results are safe"
 
 
 def short(params: Mapping[str, Any]) -> str:
@@ -32,6 +33,9 @@ class Tally:
     def take(self, action: str, fields: Fields) -> None:
         """Count one event."""
         match action:
+            case "sweep.opened":  # by this controller, or by the one that follows another
+                self.running.clear()
+                self.workers = 0
             case "trial.started":
                 self.running.add(fields["trial"])
             case "trial.requeued":
@@ -99,6 +103,17 @@ class LineProgress:
                 self._say(f"MLflow cannot be reached ({fields['reason']}): training goes on, writing is retried")
             case "sweep.changed":
                 self._say(f"sweep {fields['sweep']} is {fields['state']}: {fields['reason']}")
+            case "sweep.finishing" if self._tally.best is not None:
+                number, value, _ = self._tally.best
+                self._say(f"best: trial {number}, {value:.6g}. Writing its model, the report and what is left ...")
+            case "report.failed":
+                self._say(NO_REPORT.format(**fields))
+            case "sweep.waiting":
+                self._say(f"sweep {fields['sweep']} waits: {fields['reason']}")
+            case "server.lost":
+                self._say(f"{fields['reason']}. The sweep goes on there; trying again ...")
+            case "server.back":
+                self._say("the server answers again")
         if action in ("leg.done", "trial.ended") and time.monotonic() >= self._next:
             self._next = time.monotonic() + self.INTERVAL
             self._say(self._tally.line())
@@ -135,6 +150,16 @@ class LiveProgress:
                 self._note = f"MLflow cannot be reached ({fields['reason']}): writing is retried"
             case "sweep.changed":
                 self._note = f"{fields['state']}: {fields['reason']}"
+            case "sweep.finishing":
+                self._note = "writing the winner's model, the report and the rest to MLflow ..."
+            case "report.failed":
+                self._live.console.print(NO_REPORT.format(**fields), markup=False, highlight=False)
+            case "sweep.waiting":
+                self._note = f"waiting: {fields['reason']}"
+            case "server.lost":
+                self._note = f"{fields['reason']}. The sweep goes on there; trying again ..."
+            case "server.back":
+                self._note = "the server answers again"
 
     def close(self) -> None:
         """Draw the last state and let go of the terminal."""

@@ -96,8 +96,12 @@ def closing(
     found: Sequence[TrialRecord],
     warnings: Sequence[str],
     link: str,
+    option: str = "",
 ) -> None:
-    """The winner, what failed and why, and what to do next."""
+    """The winner, what failed and why, and what to do next.
+
+    ``option`` ends every command; ``link`` is empty where MLflow has no UI.
+    """
     sweep, seconds = summary["sweep"], summary["seconds"]
     counts = ", ".join(f"{summary[state]} {state}" for state in COUNTED if summary[state])
     rate = sum(summary[s] for s in COUNTED) / seconds if seconds else 0.0
@@ -115,10 +119,9 @@ def closing(
     lines += ["", *(f"note: {warning}" for warning in warnings)] if warnings else []
     lines += ["", "next:"]
     hints = {
-        f"sweeper ui {sweep}": "compare all trials in the MLflow UI:",
-        f"  {link}": "",
-        f"sweeper report {sweep}": "the whole answer as one HTML page",
-        f"sweeper trials {sweep} --sort value": "every trial, best first",
+        **({f"sweeper ui {sweep}{option}": "compare all trials in the MLflow UI:", f"  {link}": ""} if link else {}),
+        f"sweeper report {sweep}{option}": "the whole answer as one HTML page",
+        f"sweeper trials {sweep} --sort value{option}": "every trial, best first",
         "sweeper init sweep.yaml --dataset data.csv": "a sweep file for your own data",
     }
     lines += [f"  {command:44s} {what}".rstrip() for command, what in hints.items()]

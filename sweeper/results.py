@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sweeper.ledger_protocol import Direction, Ledger
+from sweeper.ledger_protocol import Direction, LedgerReader
 from sweeper.records import SweepRecord, TrialRecord
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def sweep_row(record: SweepRecord) -> dict[str, Any]:
     return {**row, **{state: int(record.counts.get(state, 0)) for state in COUNTED}}
 
 
-def run_summary(ledger: Ledger, sweep: str, tracking_uri: str) -> dict[str, Any]:
+def run_summary(ledger: LedgerReader, sweep: str, tracking_uri: str) -> dict[str, Any]:
     """The object of ``run --json``."""
     record = ledger.sweep(sweep)
     best = ledger.best(record.sweep, 1, direction_of(record))

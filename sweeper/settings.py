@@ -11,6 +11,7 @@ from pathlib import Path
 from sweeper.errors import SpecError
 
 HOME_VARIABLE = "SWEEPER_HOME"
+SERVER_VARIABLE = "SWEEPER_SERVER"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Settings:
         return cls(
             home=Path(os.path.abspath(home)),
             database_url=env.get("SWEEPER_DATABASE_URL") or None,
-            server=env.get("SWEEPER_SERVER") or None,
+            server=env.get(SERVER_VARIABLE) or None,
             token=env.get("SWEEPER_TOKEN") or None,
             mlflow_tracking_uri=env.get("MLFLOW_TRACKING_URI") or None,
             ray_address=env.get("RAY_ADDRESS") or None,
