@@ -42,6 +42,7 @@ class Verdict(StrEnum):
     """What became of a trial in a leg."""
 
     CONTINUE = "continue"
+    HELD = "held"  # it has trained to its end; what becomes of it is not decided yet
     COMPLETE = "complete"
     PRUNED = "pruned"
     FAILED = "failed"
@@ -115,10 +116,18 @@ class WorkerDraining:
 
 @dataclass(frozen=True)
 class LegDone:
-    """A worker finished a leg."""
+    """A worker finished a leg. Its verdicts may be on trials of other workers, too."""
 
     worker: str
     leg: int
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True)
+class TrialsDecided:
+    """Verdicts on running trials that did not come with a leg of theirs."""
+
+    sweep: str
     outcomes: tuple[Outcome, ...]
 
 
@@ -183,6 +192,7 @@ Event = (
     | WorkerLost
     | WorkerDraining
     | LegDone
+    | TrialsDecided
     | LegFailed
     | StopSweep
     | PauseSweep

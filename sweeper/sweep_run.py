@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from sweeper.batch_decisions import BatchDecisions, News, epoch_reports
 from sweeper.checkpoints import Checkpoints, States, UnreadableCheckpoint
 from sweeper.events import Outcome, RunLeg, Shape, Suggestion, SweepPlan, Verdict
+from sweeper.goals import PARAMETERS, SECONDS, excesses_of, network_size, values_of, violation
 from sweeper.legs import Arrays, LegOrder, LegResult, TrialLeg, TrialStart
 from sweeper.pruning import Objective, Pruner, make_pruner
 from sweeper.records import EpochReport, Noted, Reported, SweepRecord, TrialRecord
@@ -28,11 +30,15 @@ MEMORY_SHARE = 0.25  # of a device's free memory that one cohort may take
 
 @dataclass
 class Best:
-    """The best complete trial so far, in the user's units; ``weights`` are None after a resume."""
+    """The best complete trial so far, in the user's units; ``weights`` are None after a resume.
+
+    ``beyond`` is how far it lies beyond the sweep's constraints (0: it satisfies them).
+    """
 
     number: int
     value: float
     weights: Arrays | None = None
+    beyond: float = 0.0
 
 
 @dataclass
@@ -50,7 +56,11 @@ class SweepRun:
     best: Best | None = None
     requested: int = 0
     checkpoints: Checkpoints | None = None
+    ended: set[int] = field(default_factory=set)
+    last: dict[int, Mapping[str, float]] = field(default_factory=dict)  # metrics of ended trials, where they are judged
+    spent: dict[int, float] = field(default_factory=dict)  # seconds of training so far
     pruner: Pruner = field(init=False)
+    batches: BatchDecisions | None = field(init=False, default=None)  # of a pruner that decides batches
     notes: list[Noted] = field(default_factory=list)  # for the ledger
 
     def __post_init__(self) -> None:
@@ -58,6 +68,9 @@ class SweepRun:
         goal = self.spec.objective
         compared = Objective(goal.metric, goal.direction, self.spec.training.epochs)
         self.pruner = make_pruner(self.spec.search.pruner, objective=compared)
+        if self.pruner.group:
+            epochs = self.spec.training.epochs
+            self.batches = BatchDecisions(self.pruner, self.plan.batch, epochs, self.curves, self.ended)
 
     @property
     def id(self) -> str:
@@ -98,6 +111,8 @@ class SweepRun:
             if trial.params is None:
                 break
             self.params[trial.number], self.seeds[trial.number] = trial.params, trial.seed
+            self.spent[trial.number] = trial.seconds
+            self._judge(trial.number, trial.metrics)
             outcome = None
             if trial.state.terminal and trial.state is not TrialState.STOPPED:
                 self.curves[trial.number] = [
@@ -106,6 +121,7 @@ class SweepRun:
                 outcome = self._study_outcome(trial.number, trial.state, trial.value, trial.reason)
                 if trial.state is TrialState.COMPLETE:
                     self.consider(trial.number, trial.value, None)
+                self.ended.add(trial.number)
             known.append((trial.params, outcome))
         self.study.restore(known)
 
@@ -135,7 +151,19 @@ class SweepRun:
 
         diverged = state is TrialState.FAILED and reason.startswith("diverged")
         curve = dict(enumerate(self.curves.get(number, [])))
-        return StudyOutcome(state, value, curve, diverged)
+        metrics, goals, limits = self.last.get(number, {}), self.spec.objectives, self.spec.constraints
+        values = values_of(metrics, goals) if len(goals) > 1 else ()
+        excesses = excesses_of(metrics, limits) if state is TrialState.COMPLETE else ()
+        return StudyOutcome(state, value, curve, diverged, values, excesses)
+
+    def wait_again(self, number: int) -> None:
+        """A trial was put back: it trains from its checkpoint, or from the beginning."""
+        self.ended.discard(number)
+        self.untold.pop(number, None)
+        self.last.pop(number, None)
+        self.curves.pop(number, None)
+        if self.batches is not None:
+            self.batches.forget(number)
 
     def suggested(self, number: int, params: Mapping[str, Any]) -> Suggestion:
         """Remember a suggestion; common random numbers: every trial trains on the sweep's seed."""
@@ -170,7 +198,7 @@ class SweepRun:
             metric=self.spec.objective.metric,
             minimize=self.minimize,
             units=self.units,
-            keep_better_than=self.best.value if self.best else None,
+            keep_better_than=self.best.value if self.best and self.best.beyond <= 0 else None,
             export=export,
         )
 
@@ -197,16 +225,50 @@ class SweepRun:
             self.curves[number] = [self.units.get(name, 1.0) * sum(row) / len(row) for row in rows]
         return states
 
-    def outcomes(self, result: LegResult) -> tuple[tuple[Outcome, ...], list[Reported]]:
-        """What a leg means for its trials: verdicts for the scheduler, reports for the ledger."""
-        outcomes, reports = [], []
+    def outcomes(self, result: LegResult) -> News:
+        """What a leg means for its trials, and where a batch decides together for others of theirs."""
         for trial in result.trials:
             self.curves.setdefault(trial.number, []).extend(trial.metrics.get(self.spec.objective.metric, []))
+            self.spent[trial.number] = self.spent.get(trial.number, 0.0) + trial.seconds
+        news = self._news(result)
+        ended = {o.number: o.epochs for o in news.outcomes if o.verdict in (Verdict.COMPLETE, Verdict.PRUNED)}
+        news.reports = [self._with_costs(report, ended.get(report.number)) for report in news.reports]
+        return news
+
+    def _news(self, result: LegResult) -> News:
+        if self.batches is not None:
+            ends = [self._outcome(trial) for trial in result.trials]
+            return self.batches.take(result.trials, ends, self.requested)
+        news = News(weights={trial.number: trial.weights for trial in result.trials if trial.weights is not None})
+        for trial in result.trials:
             outcome = self._pruned(trial) or self._outcome(trial)
-            outcomes.append(outcome)
+            news.outcomes.append(outcome)
             kept = epoch_reports(trial)[: outcome.epochs - trial.first_epoch]
-            reports.append(Reported(trial.number, trial.attempt, kept, trial.seconds))
-        return tuple(outcomes), reports
+            news.reports.append(Reported(trial.number, trial.attempt, kept, trial.seconds))
+        return news
+
+    def _with_costs(self, reported: Reported, ended: int | None) -> Reported:
+        """The last report of a trial that has ended after so many epochs says what it cost as a whole, too."""
+        number, reports = reported.number, reported.reports
+        if ended is None or not reports or reports[-1].epoch + 1 != ended:
+            return reported
+        *before, last = reports
+        layers = self.spec.trial_config(self.params[number]).hidden_layers
+        costs = {PARAMETERS: float(network_size(self.dataset.n_inputs, layers, self.dataset.n_outputs))}
+        if not self.spec.search.deterministic:
+            costs[SECONDS] = self.spent[number]
+        metrics = {**last.metrics, **costs}
+        self._judge(number, metrics)
+        return replace(reported, reports=(*before, replace(last, metrics=metrics)))
+
+    def _judge(self, number: int, metrics: Mapping[str, float]) -> None:
+        """Keep what the objectives and constraints beyond the first objective are judged by."""
+        if len(self.spec.objectives) > 1 or self.spec.constraints:
+            self.last[number] = metrics
+
+    def undecided(self, number: int) -> bool:
+        """Whether a trial has trained past a decision that its batch has not taken yet."""
+        return self.batches is not None and self.batches.undecided(number)
 
     def _pruned(self, trial: TrialLeg) -> Outcome | None:
         """The pruner's stop at the first epoch of this leg at which it says so, wherever the leg ended."""
@@ -243,24 +305,20 @@ class SweepRun:
         return Outcome(trial.number, trial.attempt, trial.epochs, Verdict.CONTINUE)
 
     def consider(self, number: int, value: float | None, weights: Arrays | None) -> bool:
-        """Whether a complete trial is the best so far (ties: the lower number); then it is remembered."""
+        """Whether a complete trial is the best so far (ties: the lower number); then it is remembered.
+
+        Trials that satisfy the constraints come first, then those that are least beyond them.
+        """
         if value is None or not math.isfinite(value):
             return False
+        beyond = violation(excesses_of(self.last.get(number, {}), self.spec.constraints))
+        sign = self.spec.objective.sign
         if self.best is not None:
-            better = value < self.best.value if self.minimize else value > self.best.value
-            if not better and not (value == self.best.value and number < self.best.number):
+            held = (self.best.beyond, sign * self.best.value, self.best.number)
+            if (beyond, sign * value, number) >= held:
                 return False
-        self.best = Best(number, value, weights)
+        self.best = Best(number, value, weights, beyond)
         return True
-
-
-def epoch_reports(trial: TrialLeg) -> tuple[EpochReport, ...]:
-    """The leg's metrics of one trial, epoch by epoch."""
-    count = trial.epochs - trial.first_epoch
-    return tuple(
-        EpochReport(trial.first_epoch + i, {name: values[i] for name, values in trial.metrics.items()})
-        for i in range(count)
-    )
 
 
 def window_and_batch(spec: SweepSpec, requested: int) -> tuple[int, int]:

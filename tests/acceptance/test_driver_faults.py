@@ -63,6 +63,22 @@ def test_a_killed_trial_goes_on_from_its_checkpoint(spec: str, site: Site, undis
     assert ["could not be read" in note for note in why["notes"]] == [True]
 
 
+def test_batches_that_decide_together_decide_the_same_after_kills(spec: str, site: Site, tmp_path: Path) -> None:
+    words = ("run", spec, "--set", "search.pruner=halving", *INLINE)
+    calm = Site(tmp_path / "calm")
+    assert calm.answer(*words)["pruned"] > TRIALS // 3
+    wanted = outcomes(calm.trials("faulty"))
+    site.patches = OFTEN
+    process = site.start(*words)
+    for ended in (3, 15):
+        site.wait_for_trials("faulty", ended, process)
+        site.kill(process)
+        process.wait()
+        process = site.start("resume", "faulty", *INLINE)
+    assert process.wait(timeout=240) == 0, process.communicate()[1][-3000:]
+    check_promise(site, "faulty", TRIALS, wanted)
+
+
 def test_a_second_controller_is_refused_and_takes_over_when_the_first_is_dead(
     spec: str, site: Site, undisturbed: dict[int, Any]
 ) -> None:

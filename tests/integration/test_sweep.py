@@ -176,7 +176,7 @@ def test_a_space_in_which_every_trial_diverges_is_exit_code_3(
     assert summary["best"] is None
 
 
-@pytest.mark.parametrize("pruner", ["median", "percentile", "asha", "hyperband", "plateau"])
+@pytest.mark.parametrize("pruner", ["median", "percentile", "asha", "halving", "hyperband", "plateau"])
 def test_pruned_trials_say_why_and_the_same_ones_are_pruned_again(pruner: str) -> None:
     search = {"trials": 40, "seed": 1, "pruner": pruner}
     spec = SPEC | {"name": pruner, "training": {"epochs": 30}, "search": search}
@@ -196,15 +196,6 @@ def test_pruned_trials_say_why_and_the_same_ones_are_pruned_again(pruner: str) -
         assert client.get_run(row.mlflow_run_id).info.status == "KILLED"
         points = client.get_metric_history(row.mlflow_run_id, "val_loss")
         assert len(points) == row.epochs
-
-
-def test_an_unfinished_kind_of_pruning_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("SWEEPER_HOME", str(tmp_path / "fresh"))
-    words = ["run", "--dataset", "iris", "--set", "search.pruner=halving", "--workers", "inline"]
-    assert command(monkeypatch, *words) == 2
-    assert "asha" in capsys.readouterr().err
 
 
 def test_diverging_trials_teach_the_sampler_to_stay_away() -> None:
