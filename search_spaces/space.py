@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from search_spaces.errors import SpaceError, nearest, shown
 from search_spaces.function import FunctionSource
 from search_spaces.parse import parse_parameters
-from search_spaces.points import check_points
+from search_spaces.points import check_points, contains
 from search_spaces.vocabulary import (
     KNOWN,
     Choice,
@@ -160,6 +160,21 @@ class Space:
                 result[p.name] = plain(check_value(p.name, from_key(p.name, params[p.name]), p.name))
             else:
                 raise SpaceError("it has no value", key=p.name)
+        return result
+
+    def adopt(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The point of a declared space that has these values; those of other names are not looked at.
+
+        Raises:
+            SpaceError: a value is missing or outside its domain; ``key`` is the parameter.
+        """
+        result: dict[str, Any] = {}
+        for p in self.parameters:
+            if _applies(p, result):
+                value = check_value(p.name, values.get(p.name), p.name)
+                if not contains(p, value):
+                    raise SpaceError(f"{shown(plain(value))} is not in the space", key=p.name)
+                result[p.name] = plain(value)
         return result
 
     def encode(self, params: Mapping[str, Any]) -> dict[str, Any]:

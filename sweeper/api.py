@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper import local
 from sweeper.ledger_protocol import Ledger
 from sweeper.records import SweepRecord
-from sweeper.results import best_row, direction_of, run_summary, trial_frame
+from sweeper.results import best_row, best_trials, run_summary, trial_frame
 from sweeper.settings import Settings
 from sweeper.spec import SweepSpec, load_spec
 
@@ -30,7 +30,7 @@ class Result:
     @property
     def best(self) -> dict[str, Any] | None:
         """The best complete trial: ``trial``, ``value``, ``params``, ``metrics``. None when none is complete."""
-        found = self._ledger.best(self.sweep, 1, direction_of(self.record))
+        found = best_trials(self._ledger, self.record, 1)
         return best_row(found[0]) if found else None
 
     @property

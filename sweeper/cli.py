@@ -119,7 +119,7 @@ def plan(
     from sweeper import commands, planning
 
     parsed = commands.read_spec(spec, dataset, space, trials, seed, None, None, sets or [])
-    commands.show(planning.plan(parsed), json)
+    commands.show(planning.plan(parsed, lambda: commands.find_place().ledger), json)
 
 
 @app.command()

@@ -12,13 +12,16 @@ from typing import Any
 
 from sweeper import render
 from sweeper.errors import SpecError, nearest
+from sweeper.pareto import NONE_FEASIBLE, feasible, violations
 from sweeper.places import Here, Place
-from sweeper.progress import LineProgress, LiveProgress, Tally
+from sweeper.progress import LineProgress, LiveProgress, Tally, short
 from sweeper.records import SweepRecord
 from sweeper.results import (
     best_row,
-    direction_of,
+    best_trials,
+    constraint_warnings,
     edge_warnings,
+    front_of,
     sweep_row,
     trial_frame,
     trial_row,
@@ -124,7 +127,7 @@ def _close(place: Place, sweep: str, as_json: bool) -> dict[str, Any]:
     else:
         record, best = place.ledger.sweep(sweep), summary["best"]
         spec = _spec(record)
-        warnings = edge_warnings(spec, best["params"]) if best else []
+        warnings = [*constraint_warnings(spec, best["metrics"]), *edge_warnings(spec, best["params"])] if best else []
         render.closing(summary, spec, place.ledger.trials(sweep), warnings, place.view(record), place.option)
     return summary
 
@@ -159,7 +162,7 @@ def status(ref: str, watch: bool, as_json: bool) -> None:
     while True:
         record = ledger.sweep(ref)
         standing = place.standing(record)
-        best = ledger.best(record.sweep, 1, direction_of(record))
+        best = best_trials(ledger, record, 1)
         states = {str(state): int(record.counts.get(state, 0)) for state in TrialState}
         data = {
             **sweep_row(record),
@@ -200,13 +203,21 @@ def best(ref: str, k: int, as_json: bool) -> None:
     """Print the best trials."""
     ledger = find_place().ledger
     record = ledger.sweep(ref)
-    found = ledger.best(record.sweep, k, direction_of(record))
+    found, spec = best_trials(ledger, record, k), _spec(record)
+    front = front_of(ledger, record)
     if as_json:
-        print(json.dumps({"sweep": record.sweep, "best": [best_row(trial) for trial in found]}))
+        answer: dict[str, Any] = {"sweep": record.sweep, "best": [best_row(trial) for trial in found]}
+        if len(spec.objectives) > 1:
+            answer["front"] = [best_row(trial) for trial in front]
+        print(json.dumps(answer))
     elif not found:
         print("no trial is complete yet")
+    elif front:
+        render.front(front, spec)
     else:
-        render.trials(found, record.spec["objective"]["metric"])
+        render.trials(found, spec.objective.metric)
+    if found and not feasible(found[0], spec):
+        print(f"sweeper: {NONE_FEASIBLE}: {'; '.join(violations(found[0], spec))}", file=sys.stderr)
 
 
 def why(ref: str, number: int, as_json: bool) -> None:
@@ -312,7 +323,8 @@ def spaces(name: str | None, as_json: bool) -> None:
     if as_json:
         print(json.dumps(space.to_json()))
     else:
-        print("\n".join(str(row) for row in space.describe()))
+        first = [f"tried first: {short(point)}" for point in space.enqueue]
+        print("\n".join([*(str(row) for row in space.describe()), *first]))
 
 
 def datasets(as_json: bool) -> None:

@@ -15,9 +15,11 @@ from sweeper.errors import NoTrialSucceeded, SpecError
 from sweeper.ledger_protocol import LedgerReader
 from sweeper.places import Place
 from sweeper.records import SweepRecord
-from sweeper.results import direction_of, trial_frame
+from sweeper.results import best_trials, trial_frame
 from sweeper.settings import Settings
 from sweeper.spec import SweepSpec
+
+ONNX_REMEDY = "Install it where the sweep ran, with: pip install 'sweeper[onnx]'"
 
 if TYPE_CHECKING:
     from sweeper.datasets import Dataset
@@ -40,6 +42,8 @@ def export(place: Place, ref: str, csv: str | None, optuna: str | None, model: s
         answer = place.export_model(ref, model)
         done = f"trial {answer['trial']} is in {answer['model']}: see model_card.md there"
         print(json.dumps(answer) if as_json else done)
+        if not Path(answer["model"], "model.onnx").exists():
+            print(f"sweeper: model.onnx was left out: it needs the package onnx. {ONNX_REMEDY}", file=sys.stderr)
     else:
         assert optuna is not None
         from sweeper.export_optuna import check_not_ours
@@ -88,7 +92,7 @@ def to_model(ledger: LedgerReader, ref: str, out: str) -> dict[str, Any]:
     """
     record, folder = ledger.sweep(ref), Path(os.path.abspath(out))
     check_empty(folder)
-    found = ledger.best(record.sweep, 1, direction_of(record))
+    found = best_trials(ledger, record, 1)
     if not found:
         raise NoTrialSucceeded(f"sweep {record.sweep} has no complete trial, so there is no model to export")
     from sweeper.export_model import differs, model_files, train_winner

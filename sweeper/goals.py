@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer
@@ -105,6 +106,12 @@ def values_of(metrics: Mapping[str, float | None], objectives: Sequence[Objectiv
 def excesses_of(metrics: Mapping[str, float | None], constraints: Sequence[Constraint]) -> tuple[float, ...]:
     """How far a trial lies beyond each constraint; see ``Constraint.excess``."""
     return tuple(constraint.excess(metrics) for constraint in constraints)
+
+
+def network_size(n_inputs: int, hidden_layers: Sequence[int], n_outputs: int) -> int:
+    """How many weights and biases a network has: the metric ``parameters``."""
+    widths = (n_inputs, *hidden_layers, n_outputs)
+    return sum((before + 1) * after for before, after in pairwise(widths))
 
 
 def violation(excesses: Sequence[float]) -> float:

@@ -18,6 +18,7 @@ from sweeper.controller import Controller
 from sweeper.errors import Interrupted, SpecError
 from sweeper.events import PauseSweep
 from sweeper.events_log import EventLog
+from sweeper.finals import FinalsRun, NoSink, choose_finals_winner, conclude, finals_are_due, open_finals
 from sweeper.leases import own_name, wait_until_free
 from sweeper.ledger_protocol import Ledger
 from sweeper.records import SweepChanged, SweepRecord
@@ -25,6 +26,7 @@ from sweeper.settings import Settings
 from sweeper.spec import SweepSpec
 from sweeper.states import SweepState
 from sweeper.sweep_run import SweepRun, window_and_batch
+from sweeper.warm_start import earlier_of, take_over
 from sweeper.workers import InlinePool, Pool, Post, RayPool
 
 if TYPE_CHECKING:
@@ -85,8 +87,6 @@ def load(spec: SweepSpec) -> Dataset:
     """The data of a spec, checked against what the spec wants of it."""
     from sweeper.datasets import load_dataset
 
-    if spec.finals is not None:
-        raise SpecError("finals do not run yet", key="finals", remedy="Remove the section")
     dataset = load_dataset(spec.dataset, spec.split, spec.normalize)
     spec.check_task(dataset.task)
     return dataset
@@ -114,8 +114,9 @@ def run_new(
     settings.ensure_home()
     with _starting(workers, settings) as start:
         dataset = load(spec)
-        study = make_study(spec)
         ledger = open_home_ledger(settings)
+        spec = take_over(spec, ledger, dataset.fingerprint)
+        study = make_study(spec)
         requested = spec.search.trials if study.size is None else min(spec.search.trials, study.size)
         record = ledger.create_sweep(spec.name, {**spec.to_json(), "fingerprint": dataset.fingerprint}, requested)
         return _drive(start, settings, ledger, SweepRun(record, spec, dataset, study), progress)
@@ -137,7 +138,8 @@ def run_again(
     ledger = open_home_ledger(settings)
     record = ledger.sweep(ref)
     spec = SweepSpec.from_json({k: v for k, v in record.spec.items() if k != "fingerprint"})
-    if record.state is SweepState.COMPLETE and record.summary.get(SHOWN) and not ledger.untracked(record.sweep):
+    shown = record.summary.get(SHOWN) and not ledger.untracked(record.sweep)
+    if record.state is SweepState.COMPLETE and shown and not finals_are_due(ledger, record, spec):
         return record
     wait_until_free(ledger, record.sweep)
     with _starting(workers, settings) as start:
@@ -172,7 +174,17 @@ def make_study(spec: SweepSpec) -> Any:
     from sweeper.study import Study
 
     window, batch = window_and_batch(spec, spec.search.trials)
-    return Study(spec.space, spec.search, spec.objective.direction, batch=batch, window=window)
+    warm = spec.search.warm
+    return Study(
+        spec.space,
+        spec.search,
+        [objective.direction for objective in spec.objectives],
+        batch=batch,
+        window=window,
+        first=spec.enqueue,
+        earlier=earlier_of(spec),
+        comparable=warm is None or warm.comparable,
+    )
 
 
 def _drive(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, progress: Progress | None) -> SweepRecord:
@@ -184,11 +196,14 @@ def _drive(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, pro
     log = EventLog(settings.home, sweep)
 
     def emit(action: str, fields: Mapping[str, Any]) -> None:
+        action = action if fields.get("sweep", sweep) == sweep else f"finals.{action}"
         log(action, fields)
         sink(action, fields)
 
     for warning in run.dataset.warnings:
         emit("data.warning", {"sweep": sweep, "text": warning})
+    if (warm := run.spec.search.warm) is not None:
+        emit("search.warm_start", {"sweep": sweep, "text": warm.sentence, "used": len(warm.points), "of": warm.trials})
     run.checkpoints = Checkpoints(settings.home / "sweeps" / sweep / "checkpoints")
     controller = Controller(start.queue, ledger, start.pool, own_name(), emit)
     tracker = Tracker(settings, run.record, run.spec, run.dataset, ledger, emit)
@@ -201,11 +216,15 @@ def _drive(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, pro
 
         start.started.result()
         controller.open(run, tracker, trials)
-        with _signals(start.queue, sweep) as interrupted:
+        with _signals(start.queue, [sweep]) as (interrupted, running):
             controller.run(until=lambda: controller.state(sweep) is not SweepState.RUNNING)
+            done = controller.state(sweep).terminal
+            if (finals := open_finals(ledger, run)) is not None:
+                running.append(finals.id)
+                done = not interrupted.is_set() and _run_finals(controller, settings, ledger, run, finals)
         seconds = run.record.seconds + time.monotonic() - began
         ledger.commit(sweep, [SweepChanged(seconds=seconds)])
-        if controller.state(sweep).terminal:
+        if done:
             run.checkpoints.clear()
             sink("sweep.finishing", {"sweep": sweep})
             finish(run, ledger, tracker, log.folder, emit)
@@ -222,11 +241,27 @@ def _drive(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, pro
     return ledger.sweep(sweep)
 
 
+def _run_finals(controller: Controller, settings: Settings, ledger: Ledger, run: SweepRun, finals: FinalsRun) -> bool:
+    """Train the finalists and write the outcome. False: the finals were paused, and go on with the next resume."""
+    finals.checkpoints = Checkpoints(settings.home / "sweeps" / finals.id / "checkpoints")
+    try:
+        controller.open(finals, NoSink(), ledger.trials(finals.id))
+        controller.run(until=lambda: controller.state(finals.id) is not SweepState.RUNNING)
+        if not controller.state(finals.id).terminal:
+            return False
+        finals.checkpoints.clear()
+        conclude(ledger, run, finals)
+        return True
+    finally:
+        controller.close(finals.id)
+
+
 def finish(run: SweepRun, ledger: Ledger, tracker: Tracker, folder: Path, emit: Emit) -> None:
     """Log the winner as a model, the report, which is kept in ``folder``, and the sweep's summary."""
     from sweeper.reporting import report_at_end
     from sweeper.winner import winner_weights
 
+    choose_finals_winner(ledger.sweep(run.id), run)
     if run.best is not None:
         trial = ledger.trial(run.id, run.best.number)
         tracker.log_winner(trial, run.spec.trial_config(run.params[trial.number]), winner_weights(run))
@@ -235,22 +270,26 @@ def finish(run: SweepRun, ledger: Ledger, tracker: Tracker, folder: Path, emit: 
 
 
 @contextlib.contextmanager
-def _signals(queue: SimpleQueue[Any], sweep: str) -> Iterator[threading.Event]:
-    """Ctrl-C or SIGTERM once: pause after the legs in flight. Twice: stop now. Only in the main thread."""
+def _signals(queue: SimpleQueue[Any], running: list[str]) -> Iterator[tuple[threading.Event, list[str]]]:
+    """Ctrl-C or SIGTERM once: pause after the legs in flight. Twice: stop now. Only in the main thread.
+
+    Sweeps may be added to those ``running``, which are paused.
+    """
     interrupted = threading.Event()
 
     def on_signal(number: int, frame: Any) -> None:
         if interrupted.is_set():
             raise KeyboardInterrupt
         interrupted.set()
-        queue.put(PauseSweep(sweep, "interrupted"))
+        for sweep in running:
+            queue.put(PauseSweep(sweep, "interrupted"))
 
     if threading.current_thread() is not threading.main_thread():
-        yield interrupted
+        yield interrupted, running
         return
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield interrupted
+        yield interrupted, running
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from sweeper.spec import SweepSpec
 
 
+NONE_FEASIBLE = "no trial satisfies the constraints; the nearest to it comes first"
+
+
 def feasible(trial: TrialRecord, spec: SweepSpec) -> bool:
     """Whether a trial's last metrics satisfy every constraint of the sweep."""
     return beyond(trial, spec) <= 0

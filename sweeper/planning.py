@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from sweeper.ledger_protocol import LedgerReader
 from sweeper.spec import SweepSpec
 from sweeper.sweep_run import window_and_batch
 
@@ -17,20 +19,25 @@ SAMPLES = 32  # trials drawn from the space to see its shapes
 PROBE_ROWS = 4
 
 
-def plan(spec: SweepSpec) -> dict[str, Any]:
+def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, Any]:
     """Trials, shapes, cohorts, memory and an estimate of the training time, which one epoch of a few rows is timed for.
 
+    The ledger is opened only for the earlier sweep that ``search.from`` names.
+
     Raises:
-        SpecError: the data cannot be used.
+        SpecError: the data cannot be used, or there is no such earlier sweep.
     """
     import torch
 
     from models import rows_that_fit
     from sweeper.local import load
     from sweeper.study import Study
+    from sweeper.warm_start import take_over
     from sweeper.workers import local_device
 
     dataset = load(spec)
+    if spec.search.to_resolve:
+        spec = take_over(spec, open_ledger(), dataset.fingerprint)
     window, batch = window_and_batch(spec, spec.search.trials)
     study = Study(spec.space, spec.search.model_copy(update={"sampler": "random"}), "minimize", SAMPLES, 2 * SAMPLES)
     samples = study.ask(range(SAMPLES))
@@ -53,12 +60,27 @@ def plan(spec: SweepSpec) -> dict[str, Any]:
         "epochs": spec.training.epochs,
         "shapes": [f"{list(s[0])} batch {s[1]} ({n / SAMPLES:.0%})" for s, n in shapes.most_common(8)],
         "sampler": f"{spec.search.sampler}, window {window}, asked in batches of {batch}",
+        **_given(spec),
         "device": device.kind,
         "workers": workers if device.kind == "cpu" else 1,
         "rows_that_fit": fit,
         "data_megabytes": round(sum(a.nbytes for a in dataset.arrays().values()) / 1e6, 3),
         "training_seconds_estimate": round(requested * seconds / (workers if device.kind == "cpu" else 1), 1),
     }
+
+
+def _given(spec: SweepSpec) -> dict[str, Any]:
+    """What the search is given before its first trial, and what is asked of its trials besides the objective."""
+    given: dict[str, Any] = {}
+    if len(spec.objectives) > 1:
+        given["objectives"] = [f"{objective.direction} {objective.metric}" for objective in spec.objectives]
+    if spec.constraints:
+        given["constraints"] = [str(constraint) for constraint in spec.constraints]
+    if spec.enqueue:
+        given["tried_first"] = [dict(point) for point in spec.enqueue]
+    if spec.search.warm is not None:
+        given["warm_start"] = spec.search.warm.sentence
+    return given
 
 
 def _seconds_per_epoch(spec: SweepSpec, dataset: Dataset, samples: list[dict[str, Any]]) -> float:

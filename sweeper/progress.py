@@ -91,6 +91,8 @@ class LineProgress:
         match action:
             case "data.warning":
                 self._say(f"sweeper: warning: {fields['text']}")
+            case "search.warm_start":
+                self._say(fields["text"])
             case "sweep.opened":
                 self._say(f"sweep {fields['sweep']} ({fields['name']}): {fields['requested']} trials")
             case "trial.ended" if fields["improved"]:
@@ -103,6 +105,8 @@ class LineProgress:
                 self._say(f"MLflow cannot be reached ({fields['reason']}): training goes on, writing is retried")
             case "sweep.changed":
                 self._say(f"sweep {fields['sweep']} is {fields['state']}: {fields['reason']}")
+            case "finals.sweep.opened":
+                self._say(f"finals: the best trials are trained again on fresh seeds ({fields['requested']} runs)")
             case "sweep.finishing" if self._tally.best is not None:
                 number, value, _ = self._tally.best
                 self._say(f"best: trial {number}, {value:.6g}. Writing its model, the report and what is left ...")
@@ -142,12 +146,16 @@ class LiveProgress:
         match action:
             case "data.warning":
                 self._live.console.print(f"warning: {fields['text']}", markup=False, highlight=False)
+            case "search.warm_start":
+                self._live.console.print(fields["text"], markup=False, highlight=False)
             case "worker.joined":
                 self._note = f"{self._tally.workers} workers"
             case "worker.lost":
                 self._note = f"worker {fields['worker']} lost: {fields['reason']}"
             case "tracker.down":
                 self._note = f"MLflow cannot be reached ({fields['reason']}): writing is retried"
+            case "finals.sweep.opened":
+                self._note = f"finals: the best trials again on fresh seeds ({fields['requested']} runs)"
             case "sweep.changed":
                 self._note = f"{fields['state']}: {fields['reason']}"
             case "sweep.finishing":

@@ -76,6 +76,19 @@ def trials(found: Sequence[TrialRecord], metric: str) -> None:
     table(rows)
 
 
+def front(found: Sequence[TrialRecord], spec: SweepSpec) -> None:
+    """The trials of a Pareto front: their objectives, what the constraints are on, and their parameters."""
+    goals = {goal.metric: goal.direction for goal in spec.objectives}
+    others = [limit.metric for limit in spec.constraints if limit.metric not in goals]
+    count = "one trial" if len(found) == 1 else f"{len(found)} trials"
+    print(f"Pareto front: {count} that no other beats in all of {', '.join(goals)}")
+    rows = []
+    for t in found:
+        metrics = {name: t.metrics.get(name) for name in (*goals, *dict.fromkeys(others))}
+        rows.append({"trial": t.number, **metrics, "parameters of the trial": short(t.params or {})})
+    table(rows)
+
+
 def _cell(value: Any) -> str:
     from rich.markup import escape
 
@@ -88,6 +101,19 @@ def _cell(value: Any) -> str:
     if isinstance(value, list):
         return escape("; ".join(short(v) if isinstance(v, Mapping) else str(v) for v in value)) or "-"
     return escape(str(value))
+
+
+def _finals(finals: Mapping[str, Any]) -> list[str]:
+    """The outcome of the finals: the sentence, and every finalist with its interval."""
+    lines = [f"finals on {len(finals['seeds'])} fresh seeds, test split: {finals['sentence']}"]
+    for place in finals["standings"]:
+        if place["mean"] is None:
+            lines.append(f"  trial {place['trial']:<5d} diverged on {place['diverged']} of them")
+            continue
+        bounds = "" if place["low"] is None else f"  95% {place['low']:.4g} to {place['high']:.4g}"
+        chance = f"best with probability {place['probability_best']:.2f}"
+        lines.append(f"  trial {place['trial']:<5d} {finals['metric']} {place['mean']:.4g}{bounds}  {chance}")
+    return lines
 
 
 def closing(
@@ -113,6 +139,8 @@ def closing(
         lines += ["", f"winner: trial {best['trial']}, {spec.objective.metric} = {best['value']:.6g}"]
         lines += [f"  {name:15s} {_plain(value)}" for name, value in best["params"].items()]
         lines += [f"  {short(metrics)}"]
+    if (finals := summary.get("finals")) is not None:
+        lines += ["", *_finals(finals)]
     failed = failures(list(found))
     if failed:
         lines += ["", "failed: " + ", ".join(f"{count} {kind}" for kind, count in failed.items())]
@@ -121,6 +149,7 @@ def closing(
     hints = {
         **({f"sweeper ui {sweep}{option}": "compare all trials in the MLflow UI:", f"  {link}": ""} if link else {}),
         f"sweeper report {sweep}{option}": "the whole answer as one HTML page",
+        **({f"sweeper best {sweep}{option}": "the Pareto front of all objectives"} if len(spec.objectives) > 1 else {}),
         f"sweeper trials {sweep} --sort value{option}": "every trial, best first",
         "sweeper init sweep.yaml --dataset data.csv": "a sweep file for your own data",
     }

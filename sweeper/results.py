@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.ledger_protocol import Direction, LedgerReader
 from sweeper.records import SweepRecord, TrialRecord
+from sweeper.states import TrialState
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +22,38 @@ def direction_of(record: SweepRecord) -> Direction:
     """The direction of a sweep's objective."""
     direction: Direction = record.spec["objective"]["direction"]
     return direction
+
+
+def spec_of(record: SweepRecord) -> SweepSpec:
+    """The spec that a sweep was created with.
+
+    Raises:
+        SpecError: it cannot be read; it may come from another version of the program.
+    """
+    from sweeper.spec import SweepSpec
+
+    return SweepSpec.from_json({key: value for key, value in record.spec.items() if key != "fingerprint"})
+
+
+def best_trials(ledger: LedgerReader, record: SweepRecord, k: int) -> list[TrialRecord]:
+    """The k best complete trials on the first objective. Those that satisfy the constraints come first.
+
+    Where none does, the first is the one that is least beyond them: see ``pareto.feasible``.
+    """
+    if not record.spec.get("constraints"):
+        return ledger.best(record.sweep, k, direction_of(record))
+    from sweeper.pareto import best_first
+
+    return best_first(ledger.trials(record.sweep, state=TrialState.COMPLETE), spec_of(record))[:k]
+
+
+def front_of(ledger: LedgerReader, record: SweepRecord) -> list[TrialRecord]:
+    """The Pareto front of a sweep with several objectives; empty for one objective."""
+    if "objectives" not in record.spec:
+        return []
+    from sweeper.pareto import pareto_front
+
+    return pareto_front(ledger.trials(record.sweep, state=TrialState.COMPLETE), spec_of(record))
 
 
 def clean(value: Any) -> Any:
@@ -63,12 +96,14 @@ def sweep_row(record: SweepRecord) -> dict[str, Any]:
 def run_summary(ledger: LedgerReader, sweep: str, tracking_uri: str) -> dict[str, Any]:
     """The object of ``run --json``."""
     record = ledger.sweep(sweep)
-    best = ledger.best(record.sweep, 1, direction_of(record))
+    best = best_trials(ledger, record, 1)
     experiment = record.spec.get("tracking", {}).get("experiment") or record.name
+    finals = record.summary.get("finals")
     return {
         **sweep_row(record),
         "seconds": round(record.seconds, 3),
         "best": best_row(best[0]) if best else None,
+        **({"finals": finals} if finals else {}),
         "mlflow": {"tracking_uri": tracking_uri, "experiment": experiment, "run_id": record.mlflow_run_id},
     }
 
@@ -112,6 +147,12 @@ def edge_warnings(spec: SweepSpec, params: Mapping[str, Any]) -> list[str]:
         end = "lower" if side == "low" else "upper"
         sentences.append(f"{name} = {value:g} lies at the {end} edge of its range: try a bound of {wider:g}")
     return sentences
+
+
+def constraint_warnings(spec: SweepSpec, metrics: Mapping[str, Any]) -> list[str]:
+    """What the winner does not satisfy: then no trial satisfies all constraints, and it is the nearest to it."""
+    unmet = [str(constraint) for constraint in spec.constraints if constraint.excess(metrics) > 0]
+    return [f"no trial satisfies all constraints; the winner is nearest, without {', '.join(unmet)}"] if unmet else []
 
 
 def trial_frame(trials: list[TrialRecord]) -> pd.DataFrame:

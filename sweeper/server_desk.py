@@ -14,13 +14,14 @@ from sweeper.errors import SpecError, SweepBusy
 from sweeper.leases import holder
 from sweeper.ledger_protocol import Ledger
 from sweeper.records import SweepChanged, SweepRecord
-from sweeper.results import direction_of
+from sweeper.results import best_trials
 from sweeper.server_models import sweep_object
 from sweeper.server_submit import read_submission
 from sweeper.server_uploads import folder_of
 from sweeper.service import Service
 from sweeper.settings import Settings
 from sweeper.states import SweepState
+from sweeper.warm_start import take_over, without_points
 
 WAIT_SECONDS = 5.0  # how long a stop or pause waits for the controller, so that the answer shows it done
 
@@ -64,7 +65,7 @@ class Desk:
 
     def show(self, record: SweepRecord) -> dict[str, Any]:
         """The sweep object."""
-        best = self.ledger.best(record.sweep, 1, direction_of(record))
+        best = best_trials(self.ledger, record, 1)
         return sweep_object(
             record,
             best=best[0] if best else None,
@@ -93,13 +94,13 @@ class Desk:
             Forbidden: a viewer asked.
         """
         who.require_writing()
-        spec = read_submission(data, folder_of(self.settings.home, who.user))
+        spec = take_over(read_submission(data, folder_of(self.settings.home, who.user)), self.ledger, owner=who.sees)
         began, wanted = time.time(), spec.to_json()
         record = self.ledger.create_sweep(spec.name, wanted, spec.search.trials, owner=who.user, key=key)
         if record.created_at >= began:
             self.service.wake()
             return record, True
-        if record.spec != wanted:
+        if without_points(record.spec) != without_points(wanted):  # the earlier sweep may have gone on since
             problem = f"the key was used for sweep {record.sweep}, which has another sweep file"
             raise SpecError(problem, key="Idempotency-Key", remedy="Use a new key for every sweep")
         return record, False

@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from sweeper import server_events
 from sweeper.auth import Identity
-from sweeper.results import direction_of, run_summary
+from sweeper.results import best_trials, run_summary
 from sweeper.server_access import caller
 from sweeper.server_desk import Desk
 from sweeper.server_models import (
@@ -35,7 +35,6 @@ from sweeper.server_models import (
 )
 from sweeper.server_problems import TooLarge, responses
 from sweeper.server_submit import parse_body
-from sweeper.spec import SweepSpec
 from sweeper.states import SweepState, TrialState
 
 BODY_BYTES = 1 << 20  # of a sweep file
@@ -208,7 +207,7 @@ def get_trial(ref: Ref, number: Annotated[int, InPath(ge=0, le=10**9)], who: Who
 def best(ref: Ref, who: Who, desk: AtDesk, k: Limit = 1) -> Response:
     """The best complete trials."""
     record = desk.find(who, ref)
-    found = desk.ledger.best(record.sweep, k, direction_of(record))
+    found = best_trials(desk.ledger, record, k)
     return JSONResponse({"sweep": record.sweep, "best": [trial_object(t) for t in found]})
 
 
@@ -248,14 +247,12 @@ async def events(
 @router.get("/sweeps/{ref}/report", response_class=HTMLResponse, responses={200: {"description": "One HTML file."}})
 def report(ref: Ref, who: Who, desk: AtDesk) -> Response:
     """The sweep's report."""
-    from sweeper.report import write_report
+    from sweeper.reporting import make_report
 
     record = desk.find(who, ref)
-    spec = SweepSpec.from_json({k: v for k, v in record.spec.items() if k != "fingerprint"})
-    with tempfile.TemporaryDirectory(prefix="sweeper-report-") as folder:
-        file = Path(folder) / "report.html"
-        write_report(record, spec, desk.ledger.trials(record.sweep), desk.ledger.reports(record.sweep), file)
-        return HTMLResponse(file.read_text(encoding="utf-8"), headers={"Content-Security-Policy": "sandbox"})
+    folder = desk.settings.home / "sweeps" / record.sweep
+    file, _ = make_report(desk.ledger, folder, record.sweep, train=False)
+    return HTMLResponse(file.read_text(encoding="utf-8"), headers={"Content-Security-Policy": "sandbox"})
 
 
 @router.get(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -76,6 +77,12 @@ class OpenSweep:
         self.log.close()
 
 
+def without_folder(record: SweepRecord, text: str) -> str:
+    """A text without the folder in which this server keeps the sweep's data file."""
+    path = (record.spec.get("dataset") or {}).get("path")
+    return text.replace(path, os.path.basename(path)) if isinstance(path, str) else text
+
+
 def prepare(settings: Settings, ledger: Ledger, record: SweepRecord) -> OpenSweep:
     """Load what a sweep needs to run. Takes as long as its data does.
 
@@ -97,6 +104,9 @@ def prepare(settings: Settings, ledger: Ledger, record: SweepRecord) -> OpenSwee
     log = EventLog(settings.home, record.sweep)
     for warning in dataset.warnings:
         log("data.warning", {"sweep": record.sweep, "text": warning})
+    if (warm := spec.search.warm) is not None:
+        used = {"used": len(warm.points), "of": warm.trials}
+        log("search.warm_start", {"sweep": record.sweep, "text": warm.sentence, **used})
     tracker = Tracker(settings, record, spec, dataset, ledger, log)
     try:
         trials = ledger.trials(record.sweep)

@@ -32,6 +32,7 @@ SWEEP_STATUS = {
 }
 SWEEP_ID, PARENT = "sweep.id", "mlflow.parentRunId"
 NUMBER, STATE, ATTEMPTS, PARETO = "trial.number", "trial.state", "trial.attempts", "trial.pareto"
+_NO_PARAMETERS = ("search.trials", "search.timeout", "search.warm.points", "search.warm.left_out")
 _LARGER_IS_BETTER = ("val_accuracy",)
 _SUMMARISED = ("val_loss", "val_accuracy", "val_rmse")
 
@@ -92,10 +93,10 @@ def trial_entry(sweep: SweepRecord, trial: TrialRecord, reports: Sequence[EpochR
 def spec_params(spec: Mapping[str, Any]) -> dict[str, str]:
     """The parameters of a sweep's parent run: the spec's settings under dotted names.
 
-    Left out is what may change while a sweep lives, because MLflow never lets a parameter change.
+    Left out is what may change while a sweep lives, because MLflow never lets a parameter change, and what is long.
     """
     rest = {key: value for key, value in spec.items() if key not in ("space", "name")}
-    flat = {key: value for key, value in _flatten(rest) if key not in ("search.trials", "search.timeout")}
+    flat = {key: value for key, value in _flatten(rest) if not key.startswith(_NO_PARAMETERS)}
     space = spec.get("space")
     if isinstance(space, Mapping):
         flat["space"] = space.get("name")
