@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +13,11 @@ from scipy import stats
 
 from search_spaces.vocabulary import Domain, listed
 from search_spaces.widening import NEAR
+from sweeper import pareto
 from sweeper.effects import MIN_TRIALS, Model
 from sweeper.importance import Importance
 from sweeper.records import TrialRecord
 from sweeper.spec import SweepSpec
-from sweeper.states import TrialState
 from sweeper.statistics import LEVEL
 
 Kind = Literal["edge", "no effect", "duplicates", "plateau"]
@@ -43,10 +42,8 @@ class Advice:
 
 
 def ranked(spec: SweepSpec, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Complete trials with a finite value, the best first, ties by number."""
-    sign = -1.0 if spec.objective.direction == "maximize" else 1.0
-    found = [t for t in trials if t.state is TrialState.COMPLETE and t.value is not None and math.isfinite(t.value)]
-    return sorted(found, key=lambda t: (sign * (t.value or 0.0), t.number))
+    """Complete trials with a finite value, the best first, ties by number; those that break a constraint come last."""
+    return pareto.best_first(trials, spec)
 
 
 def advise(

@@ -13,6 +13,8 @@ from sweeper.advice import MIN_TOP, TOP
 from sweeper.contrasts import listed
 from sweeper.factors import Table
 from sweeper.finals_view import read_finals
+from sweeper.goals_view import read_goals
+from sweeper.pareto import feasible, violations
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.spec import SweepSpec
 from sweeper.states import TrialState
@@ -45,10 +47,19 @@ def headline(
     traits, finals = _traits(best_first, table), read_finals(record)
     if finals is not None:
         return Headline(winner, finals.verdict, finals.certainty(best_first[0].number), traits, cost)
+    goals = read_goals(spec, best_first)
+    if goals is not None and goals.front:
+        return Headline(winner, goals.verdict(spec), f"Each {_chance(spec)}.", traits, cost)
+    if not feasible(winner, spec):
+        verdict = f"No trial satisfies every constraint. Trial {winner.number} comes closest: "
+        return Headline(winner, verdict + f"{'; '.join(violations(winner, spec))}.", "", traits, cost)
+    allowed = [trial for trial in best_first if feasible(trial, spec)]
     value = winner.value if winner.value is not None else math.nan
-    verdict = f"Trial {winner.number} is the best of {len(best_first):,} complete trials: "
-    verdict += f"{_metric(spec)} {value:.4g}."
-    return Headline(winner, verdict, _certainty(spec, best_first), traits, cost)
+    whose = " that satisfy every constraint" if spec.constraints else ""
+    verdict = (
+        f"Trial {winner.number} is the best of {len(allowed):,} complete trials{whose}: {_metric(spec)} {value:.4g}."
+    )
+    return Headline(winner, verdict, _certainty(spec, allowed), traits, cost)
 
 
 def winner_of(record: SweepRecord, best_first: Sequence[TrialRecord]) -> TrialRecord | None:
@@ -65,10 +76,15 @@ def _metric(spec: SweepSpec) -> str:
     return spec.objective.metric if seeds == 1 else f"mean {spec.objective.metric} of {seeds} seeds"
 
 
-def _certainty(spec: SweepSpec, best_first: Sequence[TrialRecord]) -> str:
-    winner, seeds = best_first[0], spec.training.replicates
+def _chance(spec: SweepSpec) -> str:
+    """What a value from the search is worth."""
+    seeds = spec.training.replicates
     trained = "one seed" if seeds == 1 else f"{seeds} seeds, of which every value here is the mean,"
-    text = f"It was trained on {trained} and not re-tested: part of its lead is chance, since it is the best of many. "
+    return f"was trained on {trained} and not re-tested: part of its lead is chance, since it is the best of many"
+
+
+def _certainty(spec: SweepSpec, best_first: Sequence[TrialRecord]) -> str:
+    winner, text = best_first[0], f"It {_chance(spec)}. "
     if len(best_first) > 1:
         second = best_first[1]
         assert winner.value is not None
@@ -78,8 +94,8 @@ def _certainty(spec: SweepSpec, best_first: Sequence[TrialRecord]) -> str:
         text += f"The next best, trial {second.number}, is {gap:.2g} behind{share}. "
         close = sum(abs((t.value or 0.0) - winner.value) <= NEAR * abs(winner.value) for t in best_first[1:])
         others = {0: "No other trial lies", 1: "One other trial lies"}.get(close, f"{close:,} other trials lie")
-        text += f"{others} within {NEAR:.0%} of the winner."
-    return text
+        text += f"{others} within {NEAR:.0%} of the winner. "
+    return f"{text}With finals: {{top: 5, seeds: 10}} in the sweep file the best are tested again on fresh seeds."
 
 
 def _traits(best_first: Sequence[TrialRecord], table: Table) -> str:

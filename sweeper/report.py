@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import time
+import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from typing import Any
 
 import yaml
 
-from sweeper import report_effects, report_finals, report_plots
+from sweeper import report_effects, report_finals, report_pareto, report_plots
 from sweeper.advice import ranked
 from sweeper.answers import Reports
 from sweeper.errors import SweeperError
 from sweeper.factors import Table, build_table, label
 from sweeper.finals_view import Finals, Place, percent, read_finals
+from sweeper.goals import values_of
+from sweeper.goals_view import Goals, goals_in_words, read_goals
 from sweeper.headline import Headline, duration, headline
 from sweeper.insight import Insight, study_trials
 from sweeper.records import SweepRecord, TrialRecord
@@ -48,6 +51,7 @@ class Report:
     best: tuple[TrialRecord, ...]
     reasons: tuple[tuple[str, str, int], ...]
     finals: Finals | None = None
+    goals: Goals | None = None
     check: Check | str | None = None
 
 
@@ -69,11 +73,24 @@ def write_report(
     """
     text = render_report(build_report(record, spec, trials, reports, check))
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8")
+        write_page(out, text)
     except OSError as error:
         raise SweeperError(f"the report cannot be written to {out}: {error.strerror}. Choose another --out") from error
     return out
+
+
+def write_page(out: Path, text: str) -> None:
+    """Write a page so that whoever reads the file at that time sees the old one or the new one, whole."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.exists() and not out.is_file():  # a pipe, or /dev/stdout
+        out.write_text(text, encoding="utf-8")
+        return
+    part = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def verdict_of(record: SweepRecord, spec: SweepSpec, trials: Sequence[TrialRecord]) -> str:
@@ -89,11 +106,14 @@ def build_report(
     check: Check | str | None = None,
 ) -> Report:
     """What there is to say and to show of a sweep."""
-    best_first, table, finals = ranked(spec, trials), build_table(spec, trials), read_finals(record)
+    best_first, table = ranked(spec, trials), build_table(spec, trials)
+    finals, goals = read_finals(record), read_goals(spec, trials)
     insight = study_trials(spec, trials, reports)
     plots = _plots(spec, trials, best_first, table, insight, reports)
     if finals is not None:
         plots += [report_finals.standings(finals), report_finals.selection_bias(finals, spec.objective.metric)]
+    if goals is not None:
+        plots.append(report_pareto.front_picture(spec, trials, goals))
     if check is not None and not isinstance(check, str):
         plots += winner_plots(check)
     return Report(
@@ -105,6 +125,7 @@ def build_report(
         tuple(best_first[:BEST_ROWS]),
         _reasons(trials),
         finals,
+        goals,
         check,
     )
 
@@ -131,6 +152,8 @@ def render_report(report: Report) -> str:
         rows=[_row(trial, _columns(report.best)) for trial in report.best],
         finals=None if report.finals is None else _finals(report.finals, spec),
         check=_check(report.check),
+        aim=goals_in_words(spec),
+        front=[] if report.goals is None else _front(report.goals, spec),
         sweep_file=_yaml(sweep_file),
         winner_file="" if winner is None else _yaml(_winner_file(sweep_file, winner)),
         fingerprint=record.spec.get("fingerprint", ""),
@@ -209,6 +232,17 @@ def _standing(place: Place, metrics: Sequence[str]) -> dict[str, Any]:
         "validated": f"{place.validation_mean:.4g}",
         "metrics": [f"{mean:.4g} ± {deviation:.2g}" for mean, deviation in found],
     }
+
+
+def _front(goals: Goals, spec: SweepSpec) -> list[dict[str, Any]]:
+    """The rows of the front's table: objectives, then the parameters that differ among its trials."""
+    columns = _columns(goals.shown)
+    rows = [_row(trial, columns) for trial in goals.shown]
+    values = [values_of(trial.metrics, spec.objectives) for trial in goals.shown]
+    return [
+        {**row, "columns": columns, "values": [f"{value:.5g}" for value in found]}
+        for row, found in zip(rows, values, strict=True)
+    ]
 
 
 def _check(check: Check | str | None) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from sweeper.advice import TOP
 from sweeper.answers import Reports
 from sweeper.factors import Array, Factor, Table
+from sweeper.pareto import feasible
 from sweeper.records import TrialRecord
 from sweeper.report_svg import BLUE, COLOURS, DASHES, GREY, INK, ORANGE, PAPER, RED, Plot, draw, plain_log
 from sweeper.spec import SweepSpec
@@ -57,7 +58,10 @@ def history(spec: SweepSpec, trials: Sequence[TrialRecord], best_first: Sequence
     in_order = sorted(best_first, key=lambda t: t.number)
     numbers = np.array([t.number for t in in_order])
     values = np.array([t.value for t in in_order], dtype=np.float64)
-    running = np.maximum.accumulate(values) if maximize else np.minimum.accumulate(values)
+    allowed = np.array([feasible(t, spec) for t in in_order])
+    judged = np.where(allowed | ~allowed.any(), values, -math.inf if maximize else math.inf)
+    running = np.maximum.accumulate(judged) if maximize else np.minimum.accumulate(judged)
+    begins = int(np.argmax(np.isfinite(running)))
     position = {t.number: i for i, t in enumerate(in_order)}
     shown = chosen(len(in_order), [position[t.number] for t in best_first[:ALWAYS]], MAX_POINTS)
     pruned = [(t.number, t.metrics.get(metric, math.nan)) for t in trials if t.state is TrialState.PRUNED]
@@ -67,11 +71,15 @@ def history(spec: SweepSpec, trials: Sequence[TrialRecord], best_first: Sequence
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
-        axes.scatter(numbers[shown], values[shown], s=13, color=BLUE, alpha=0.6, linewidths=0, label="complete")
+        within, beyond = [i for i in shown if allowed[i]], [i for i in shown if not allowed[i]]
+        axes.scatter(numbers[within], values[within], s=13, color=BLUE, alpha=0.6, linewidths=0, label="complete")
+        if beyond:
+            style: Mapping[str, Any] = {"s": 15, "marker": "+", "color": GREY, "linewidths": 1}
+            axes.scatter(numbers[beyond], values[beyond], label="breaks a constraint", **style)
         if pruned:
             x, y = zip(*pruned, strict=True)
             axes.scatter(x, y, s=13, facecolors="none", edgecolors=GREY, label="pruned (last value)")
-        axes.step(numbers, running, where="post", color=ORANGE, linewidth=2, label="best so far")
+        axes.step(numbers[begins:], running[begins:], where="post", color=ORANGE, linewidth=2, label="best so far")
         value_axis(axes, metric, values)
         if failed:
             top = np.full(len(failed), 1.02)
@@ -86,7 +94,7 @@ def history(spec: SweepSpec, trials: Sequence[TrialRecord], best_first: Sequence
                 clip_on=False,
             )
         axes.set_xlabel("trial")
-        figure.legend(loc="outside upper right", ncols=4)
+        figure.legend(loc="outside upper right", ncols=5)
 
     winner = best_first[0]
     sampled = f" {len(shown):,} of {len(values):,} complete trials are drawn." if len(shown) < len(values) else ""

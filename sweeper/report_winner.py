@@ -39,7 +39,7 @@ def confusion_matrix(check: ClassCheck) -> Plot:
         for (row, column), share in np.ndenumerate(shares):
             if counts[row, column] > 0:
                 colour = BLUE if row == column else ORANGE
-                box = {"facecolor": colour, "alpha": 0.12 + 0.5 * share, "linewidth": 0}
+                box = {"facecolor": colour, "alpha": 0.35 + 0.3 * share, "linewidth": 0}
                 axes.add_patch(_square(column, row, box))
                 axes.text(column, row, f"{counts[row, column]:.0f}", ha="center", va="center", fontsize=8)
         long = max(map(len, names)) > 3 and size > 4

@@ -27,11 +27,13 @@ FILE = "report.html"  # in the sweep's folder, as the next one
 CHECK = "winner.json"
 
 
-def make_report(ledger: LedgerReader, folder: Path, ref: str, out: Path | None = None) -> tuple[Path, str]:
+def make_report(
+    ledger: LedgerReader, folder: Path, ref: str, out: Path | None = None, *, train: bool = True
+) -> tuple[Path, str]:
     """Write the report of a sweep to ``out`` (default: into its ``folder``); return the file and its first sentence.
 
     How the winner predicts is what ``report_at_end`` kept in the folder. Where that is gone, the winner is trained
-    again, and where its data is gone as well, the report says so.
+    again (if it may be: ``train``), and where its data is gone as well, the report says so.
 
     Raises:
         SweepNotFound: there is no such sweep.
@@ -42,7 +44,7 @@ def make_report(ledger: LedgerReader, folder: Path, ref: str, out: Path | None =
     record = ledger.sweep(ref)
     spec = spec_of(record)
     trials = ledger.trials(record.sweep)
-    check = _find_check(folder, record, spec, trials)
+    check = _find_check(folder, record, spec, trials, train)
     curves = _curves(ledger, record, spec, trials)
     file = write_report(record, spec, trials, curves, folder / FILE if out is None else out, check=check)
     return file, verdict_of(record, spec, trials)
@@ -88,7 +90,7 @@ def _keep_check(run: SweepRun, ledger: LedgerReader, folder: Path) -> None:
 
 
 def _find_check(
-    folder: Path, record: SweepRecord, spec: SweepSpec, trials: Sequence[TrialRecord]
+    folder: Path, record: SweepRecord, spec: SweepSpec, trials: Sequence[TrialRecord], train: bool
 ) -> Check | str | None:
     """How the winner predicts, or why that is not known; None: there is no winner."""
     winner = winner_of(record, ranked(spec, trials))
@@ -97,8 +99,10 @@ def _find_check(
     try:
         kept = from_json((folder / CHECK).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return _check_again(record, spec, winner)
-    return kept if kept.trial == winner.number else _check_again(record, spec, winner)
+        kept = None
+    if kept is not None and kept.trial == winner.number:
+        return kept
+    return _check_again(record, spec, winner) if train else "Its predictions have not been kept."
 
 
 def _check_again(record: SweepRecord, spec: SweepSpec, winner: TrialRecord) -> Check | str:
