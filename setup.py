@@ -30,7 +30,7 @@ setup(
         Extension(
             name,
             ["models/native.cpp"],
-            depends=["models/native_simd.h", "models/native_gemm.h", "models/native_mlp.h"],
+            depends=["models/native_simd.h", "models/native_gemm.h", "models/native_mlp.h", "models/native_flow.h"],
             extra_compile_args=[*FLAGS, *flags, "-pthread"],
             extra_link_args=["-pthread"],
             optional=True,

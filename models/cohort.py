@@ -12,6 +12,7 @@ from torch import Tensor
 
 from models.config import TrainConfig, TrialConfig
 from models.data import Data, batch_order
+from models.gradient_flow import EpochFlow, Flow, is_measured
 from models.history import METRICS, History
 from models.mlp import build_mlp, count_outputs
 from models.paths import choose
@@ -30,7 +31,8 @@ PLATEAU_STATE = ("best", "bad_epochs", "cooldown")
 class RowReport:
     """What one trial did in a leg.
 
-    metrics: name -> one number for each finite epoch of the leg, the first being epoch ``first_epoch``. ``finished``:
+    metrics: name -> one number for each finite epoch of the leg, the first being epoch ``first_epoch``. flow: the
+    gradient flow by epoch, of those epochs of the leg that were measured. ``finished``:
     it has all its epochs. ``diverged``: what broke, when it did. In both cases it has left its slot and
     ``state_dict`` holds its last weights, on the CPU; otherwise that is None.
     """
@@ -41,6 +43,7 @@ class RowReport:
     finished: bool
     diverged: str | None
     state_dict: dict[str, Tensor] | None
+    flow: dict[int, EpochFlow] = field(default_factory=dict)
 
 
 @dataclass
@@ -146,14 +149,19 @@ class Cohort:
         epochs = [(occupant.seed, occupant.history.epochs) for occupant in occupants]
         orders = {pair: batch_order(self.data.x_train.shape[0], *pair) for pair in set(epochs)}
         active = torch.tensor(slots)
-        sums = self.path.epoch(self.rows, active, torch.stack([orders[pair] for pair in epochs]))
+        wanted = [is_measured(epoch, self.train.gradient_flow) for _, epoch in epochs]
+        flow = Flow.empty(wanted, len(self.rows.layers)) if any(wanted) else None
+        sums = self.path.epoch(self.rows, active, torch.stack([orders[pair] for pair in epochs]), flow)
         numbers = torch.stack(sums).cpu()  # (4, A)
         rates = self._rates_after(active, numbers[EpochSums._fields.index("val_loss")])
 
-        for slot, occupant, row, rate in zip(slots, occupants, numbers.T.tolist(), rates.tolist(), strict=True):
-            history = occupant.history
+        for i, (row, rate) in enumerate(zip(numbers.T.tolist(), rates.tolist(), strict=True)):
+            slot, history = slots[i], occupants[i].history
             going_on = history.record(
-                self.train.task, **dict(zip(EpochSums._fields, row, strict=True)), learning_rate=rate
+                self.train.task,
+                **dict(zip(EpochSums._fields, row, strict=True)),
+                learning_rate=rate,
+                flow=None if flow is None else flow.row(i),
             )
             if not going_on or history.epochs == self.train.epochs:
                 history.state_dict = self.rows.state_dict(slot)
@@ -168,6 +176,7 @@ class Cohort:
             finished=history.epochs == self.train.epochs,
             diverged=history.divergence,
             state_dict=history.state_dict or None,
+            flow={epoch: history.flow[epoch] for epoch in range(first, history.epochs) if epoch in history.flow},
         )
 
     def _rates_after(self, active: Tensor, val_loss: Tensor) -> Tensor:
@@ -233,4 +242,5 @@ def train_cohort(
                     getattr(history, name).extend(values)
                 history.diverged, history.divergence = report.diverged is not None, report.diverged
                 history.state_dict = report.state_dict or {}
+                history.flow |= report.flow
     return histories

@@ -42,6 +42,8 @@ class TrainConfig:
 
     ``batch_size`` is a number of rows, ``"full"`` for batch gradient descent, or 1 for stochastic gradient descent.
     ``clip_norm`` bounds the global gradient norm (None: no clipping). ``plateau=None`` keeps the learning rate fixed.
+    ``gradient_flow`` is the number of epochs from one measurement of ``models.gradient_flow`` to the next, the first
+    epoch being measured (None: none is); it changes no number of the training.
     """
 
     epochs: int = 20
@@ -49,12 +51,15 @@ class TrainConfig:
     clip_norm: float | None = 1.0
     plateau: PlateauConfig | None = field(default_factory=PlateauConfig)
     task: Task = "classification"
+    gradient_flow: int | None = None
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
         _check_batch_size(self.batch_size)
         _require(self.clip_norm is None or self.clip_norm > 0, "clip_norm", self.clip_norm, "above 0, or null")
         _require(self.task in ("classification", "regression"), "task", self.task, "classification or regression")
+        interval = self.gradient_flow
+        _require(interval is None or interval >= 1, "gradient_flow", interval, "1 epoch or more, or null")
 
 
 @dataclass(frozen=True)

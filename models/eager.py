@@ -21,6 +21,8 @@ from torch import Tensor
 from models.activations import KERNELS, Activation
 from models.config import ACTIVATIONS, Task
 from models.data import Data
+from models.eager_flow import ChunkFlow
+from models.gradient_flow import Flow, measured_step
 from models.rows import ROW_ALIGN, EpochSums, Rows, linear_slices, preferred_rows, row_length
 from models.update import coefficients, update_
 
@@ -51,7 +53,7 @@ class EagerPath:
         chunk = preferred_rows(sizes) if device.type == "cpu" else GPU_CHUNK
         self.net = Network(sizes, max(2, min(chunk, width)), data.x_train.dtype, device)
 
-    def epoch(self, rows: Rows, active: Tensor, orders: Tensor) -> EpochSums:
+    def epoch(self, rows: Rows, active: Tensor, orders: Tensor, flow: Flow | None = None) -> EpochSums:
         """See ``Path.epoch``."""
         codes = rows.activation.cpu()[active]
         by_activation = torch.argsort(codes, stable=True)
@@ -60,15 +62,22 @@ class EagerPath:
             for split in by_activation.split(self.net.rows):
                 # a batched product of one matrix takes other kernels than one of two: a lone row runs as two
                 part = split.repeat(2) if len(split) == 1 else split
-                sums[:, part.to(sums.device)] = self._chunk(rows, active[part], orders[part], segments(codes[part]))
+                watch = None
+                if flow is not None and flow.wanted[part].any():
+                    watch = ChunkFlow(self.net, codes[part], measured_step(orders.shape[1], self.batch_size))
+                trained = self._chunk(rows, active[part], orders[part], codes[part], watch)
+                sums[:, part.to(sums.device)] = trained
+                if flow is not None and watch is not None:
+                    clip = rows.clip[active[part].to(rows.clip.device)]
+                    flow.layers[part], flow.clip_rate[part] = watch.layers.cpu(), watch.clip_rate(clip).cpu()
         return EpochSums(*sums)
 
-    def _chunk(self, rows: Rows, active: Tensor, orders: Tensor, parts: list[Segment]) -> Tensor:
+    def _chunk(self, rows: Rows, active: Tensor, orders: Tensor, codes: Tensor, watch: ChunkFlow | None) -> Tensor:
         """One epoch of a chunk: loads the rows into the workspace, trains and evaluates them, stores them back."""
         net, data, device = self.net, self.data, rows.theta.device
         active, orders = active.to(device), orders.to(device)
         count, n = orders.shape
-        net.load(rows, active, parts)
+        net.load(rows, active, segments(codes))
         steps = -(-n // self.batch_size)
         c = coefficients(rows, active, steps)
         sums = torch.zeros(4, count, dtype=torch.float64, device=device)
@@ -78,8 +87,14 @@ class EagerPath:
             size = len(batch) // count
             output = net.forward(x.view(count, size, -1))
             loss, dz = loss_and_gradient(output, y.view(count, size), self.task)
+            if watch is not None:
+                watch.forward_done()
             norm = net.backward(dz, c.clip)
+            if watch is not None:
+                watch.backward_done(norm)
             update_(net.theta, net.d, net.m, net.v, scratch=net.scratch, c=c, step=step)
+            if watch is not None:
+                watch.stepped()
             sums[0].add_(loss, alpha=size / n)
             sums[1].add_(norm, alpha=1 / steps)
         self._evaluate(sums)
@@ -148,12 +163,18 @@ class Network:
                 self.inputs.append(h)
         return z
 
+    @property
+    def outputs(self) -> list[Tensor]:
+        """What each layer gave in the last ``forward``, ``(A, H, B)``; valid until ``backward``."""
+        return [*self.inputs[1:], self.at.z[-1][: self.count]]
+
     def backward(self, dz: Tensor, clip: Tensor) -> Tensor:
         """Write the clipped gradient to d, from ``dz (A, C, B)`` at the output; returns the norms ``(A,)`` before it.
 
         dW_l = dz_l h_(l-1)^T,  db_l = sum_B dz_l,  dz_(l-1) = (W_l^T dz_l) * act'(z_(l-1))
         """
         dw, db = [g[: self.count] for g in self.dw], list[Tensor]()
+        self.db = db
         dz = self.at.dz[-1][: self.count].copy_(dz)
         for layer in reversed(range(len(self.w))):
             torch.bmm(dz, self.inputs[layer].transpose(1, 2), out=dw[layer])

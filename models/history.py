@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from models.config import Task
+from models.gradient_flow import EpochFlow
 
 METRICS: dict[Task, str] = {"classification": "val_accuracy", "regression": "val_rmse"}
 
@@ -21,7 +22,8 @@ class History:
     the epoch's last step; ``learning_rate`` is the rate after the epoch's plateau step; ``grad_norm`` is the mean over
     the epoch's steps of the global gradient norm before clipping. Only epochs in which all of these are finite are
     listed: the first epoch that is not ends the trial with ``diverged`` true and ``divergence`` saying what broke.
-    ``state_dict`` has the names of ``build_mlp``'s module, on the CPU.
+    ``state_dict`` has the names of ``build_mlp``'s module, on the CPU. ``flow`` holds the gradient flow of the measured
+    epochs among those listed.
     """
 
     train_loss: list[float] = field(default_factory=list)
@@ -33,6 +35,7 @@ class History:
     diverged: bool = False
     divergence: str | None = None
     state_dict: dict[str, Tensor] = field(default_factory=dict)
+    flow: dict[int, EpochFlow] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int:
@@ -48,6 +51,7 @@ class History:
         val_loss: float,
         val_metric: float,
         learning_rate: float,
+        flow: EpochFlow | None = None,
     ) -> bool:
         """List one more epoch and return True, or set ``diverged`` and return False when a number is not finite."""
         numbers = {"train_loss": train_loss, "grad_norm": grad_norm, "val_loss": val_loss, METRICS[task]: val_metric}
@@ -55,6 +59,8 @@ class History:
             if not math.isfinite(value):
                 self.diverged, self.divergence = True, f"{name} became {value} in epoch {self.epochs}"
                 return False
+        if flow is not None:
+            self.flow[self.epochs] = flow
         for name, value in (numbers | {"learning_rate": learning_rate}).items():
             getattr(self, name).append(value)
         return True

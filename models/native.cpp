@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "native_flow.h"
 #include "native_mlp.h"
 
 namespace {
@@ -24,6 +25,8 @@ struct Job {
     index_t* t;
     const index_t* activation;
     double *train_loss, *grad_norm, *val_loss, *val_metric;
+    const index_t* measured;  // per active row, or none at all: whether flow and clip_rate are wanted
+    double *flow, *clip_rate;
 };
 
 template <class T> constexpr index_t padded(index_t n) { return (n + kLanes<T> - 1) / kLanes<T> * kLanes<T>; }
@@ -36,12 +39,13 @@ struct Linear {
     index_t in, out, weight, bias;              // in a row
     index_t panels, panel_bias, back;           // in the workspace
     index_t output, slope, in_spread, out_spread;  // activations of a chunk
+    index_t peak;                               // the largest activation of each unit in a batch
 };
 
 template <class T> struct Plan {
     index_t linears, parameters = 0, total = 0;
     std::vector<Linear> linear;
-    index_t theta, m, v, g, input, delta, sums;  // starts of these regions, in numbers
+    index_t theta, m, v, g, input, delta, sums, before;  // starts of these regions, in numbers
 
     Plan(index_t count, const index_t* sizes) : linears(count), linear(size_t(count)) {
         index_t row = 0, widest = 0;
@@ -61,6 +65,8 @@ template <class T> struct Plan {
             at.output = take(kChunk * at.out_spread), at.slope = take(kChunk * at.out_spread);
             at.back = l > 0 ? take(padded<T>(at.out) * padded<T>(at.in)) : 0;
         }
+        for (index_t l = 0; l < linears; l++) linear[l].peak = take(padded<T>(linear[l].out));
+        before = take(parameters);
     }
 
     // multiples of 64 bytes, an odd number of them apart, so that equal indices of theta, m, v, g differ in their cache set
@@ -75,22 +81,27 @@ template <class T> class Row {
   public:
     Row(const Job& job, const Plan<T>& plan, T* memory)
         : job_(job), plan_(plan), memory_(memory), theta_(memory + plan.theta), m_(memory + plan.m),
-          v_(memory + plan.v), g_(memory + plan.g) {}
+          v_(memory + plan.v), g_(memory + plan.g), tallies_(size_t(plan.linears)) {}
 
     void epoch(index_t number) {
         const index_t slot = job_.slots[number];
         const index_t* order = job_.orders + number * job_.train;
         momentum_ = job_.b1[slot] != 0.0, scaled_ = job_.s[slot] != 0.0, activation_ = job_.activation[slot];
         exchange(slot, false);
+        const bool measured = job_.measured && job_.measured[number];
+        const index_t last_full = (job_.train / job_.batch - 1) * job_.batch;
         double loss = 0.0, norms = 0.0;
         index_t steps = 0;
+        clipped_ = 0;
         for (index_t start = 0; start < job_.train; start += job_.batch, steps++) {
             const index_t left = job_.train - start, size = left < job_.batch ? left : job_.batch;
+            flow_ = measured && start == last_full ? job_.flow + number * plan_.linears * kStatistics : nullptr;
             loss += gradient(order + start, size);
             norms += step(slot, ++job_.t[slot]);
             if (start + job_.batch < job_.train) refresh();
         }
         job_.train_loss[number] = loss / double(job_.train), job_.grad_norm[number] = norms / double(steps);
+        if (measured) job_.clip_rate[number] = double(clipped_) / double(steps);
         evaluate(number);
         exchange(slot, true);
     }
@@ -100,7 +111,9 @@ template <class T> class Row {
     const Plan<T>& plan_;
     T *memory_, *theta_, *m_, *v_, *g_;
     bool momentum_ = false, scaled_ = false;
-    index_t activation_ = 0;
+    index_t activation_ = 0, clipped_ = 0;
+    double* flow_ = nullptr;  // where the statistics of this step go, (linears, kStatistics); none: it is not measured
+    std::vector<Tally> tallies_;
 
     static constexpr index_t L = kLanes<T>;
     alignas(64) static constexpr T kZeros[kPanel<T>] = {};
@@ -169,6 +182,7 @@ template <class T> class Row {
                             static_cast<const T*>(job_.x_train) + order[start + r] * first.in,
                             sizeof(T) * size_t(first.in));
             forward(input, first.in_spread, rows);
+            if (flow_) observe(rows, start == 0, start + rows == size ? size : 0);
             loss += score(rows, job_.y_train, 0, order + start, T(1.0 / double(size)), true).loss;
             backward(input, rows, start > 0);
         }
@@ -240,6 +254,8 @@ template <class T> class Row {
             share = bound / (length + 1e-6);
             share = share > 1.0 ? 1.0 : share;
         }
+        clipped_ += share < 1.0;
+        if (flow_) before_step();
         const bool corrected = job_.corrected[slot] != 0.0;
         const double b1 = job_.b1[slot], b2 = job_.b2[slot];
         const double c1 = corrected ? 1.0 / (1.0 - std::pow(b1, double(t))) : 1.0;
@@ -249,8 +265,51 @@ template <class T> class Row {
         const auto rule_of = scaled_ ? (momentum_ ? update<T, true, true> : update<T, false, true>)
                                      : (momentum_ ? update<T, true, false> : update<T, false, false>);
         rule_of(rule, T(share), plan_.parameters, theta_, m_, v_, g_);
+        if (flow_) after_step();
         return length;
     }
+
+    // ---- gradient flow (models/gradient_flow.py): only reads what training has computed
+
+    // the activations of a chunk, before the backward pass writes over them; `size` > 0: the batch is complete
+    void observe(index_t rows, bool first, index_t size) {
+        for (index_t l = 0; l < plan_.linears; l++) {
+            const Linear& at = plan_.linear[l];
+            const bool hidden = l + 1 < plan_.linears;
+            const Bounded bound = hidden ? bounded(activation_) : Bounded{};
+            Tally& tally = tallies_[size_t(l)];
+            if (first) tally = {double(memory_[at.output])};
+            tally_outputs(memory_ + at.output, at.out_spread, rows, at.out, bound, first, memory_ + at.peak, tally);
+            if (!size) continue;
+            double* numbers = flow_ + l * kStatistics;
+            const double count = double(size) * double(at.out), mean = tally.sum / count;
+            const double variance = tally.squares / count - mean * mean;
+            numbers[3] = tally.shift + mean, numbers[4] = variance > 0.0 ? std::sqrt(variance) : 0.0;
+            numbers[5] = bound.factor != 0.0 ? tally.saturated / count : kNaN;
+            numbers[6] = hidden && activation_ == 0 ? dead_share(memory_ + at.peak, at.out) : kNaN;
+        }
+    }
+
+    void before_step() {
+        std::memcpy(memory_ + plan_.before, theta_, sizeof(T) * size_t(plan_.parameters));
+        for (index_t l = 0; l < plan_.linears; l++) {
+            const Linear& at = plan_.linear[l];
+            flow_[l * kStatistics] = wide_norm<T>(g_ + at.panels, nullptr, length_of(at));
+            flow_[l * kStatistics + 1] = wide_norm<T>(theta_ + at.panels, nullptr, length_of(at));
+        }
+    }
+
+    void after_step() {
+        for (index_t l = 0; l < plan_.linears; l++) {
+            const Linear& at = plan_.linear[l];
+            const double moved = wide_norm<T>(theta_ + at.panels, memory_ + plan_.before + at.panels, length_of(at));
+            double* numbers = flow_ + l * kStatistics;
+            numbers[2] = moved > 0.0 ? moved / numbers[1] : 0.0;
+        }
+    }
+
+    // weight and bias of a Linear, which lie together in the workspace
+    static index_t length_of(const Linear& at) { return at.panel_bias + padded<T>(at.out) - at.panels; }
 
     void evaluate(index_t number) {
         const index_t D = plan_.linear[0].in;

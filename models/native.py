@@ -13,6 +13,7 @@ from torch import Tensor
 
 from models.config import Task
 from models.data import Data
+from models.gradient_flow import Flow
 from models.rows import EpochSums, Rows
 
 VARIANTS = ((4, "_native_v4"), (3, "_native_v3"), (0, "_native"))  # (the level a processor needs, module), best first
@@ -29,6 +30,7 @@ class _Job(ctypes.Structure):
         *((name, c_void_p) for name in ("theta", "m", "v", "workspace")),
         *((name, c_void_p) for name in COLUMNS),
         *((name, c_void_p) for name in ("t", "activation", *EpochSums._fields)),
+        *((name, c_void_p) for name in ("measured", "flow", "clip_rate")),
     )
 
 
@@ -63,7 +65,7 @@ class NativePath:
         """Whether this installation has the compiled code, and ``device`` is a CPU."""
         return torch.device(device).type == "cpu" and bool(variants())
 
-    def epoch(self, rows: Rows, active: Tensor, orders: Tensor) -> EpochSums:
+    def epoch(self, rows: Rows, active: Tensor, orders: Tensor, flow: Flow | None = None) -> EpochSums:
         """See ``Path.epoch``."""
         slots, orders = active.contiguous(), orders.contiguous()
         sums = EpochSums(*torch.empty(len(EpochSums._fields), len(slots), dtype=torch.float64))
@@ -71,6 +73,8 @@ class NativePath:
         tensors = dict(zip(names, self._data, strict=True)) | sums._asdict()
         tensors |= {name: getattr(rows, name) for name in ("theta", "m", "v", *COLUMNS, "t", "activation")}
         tensors |= {"sizes": self._sizes, "slots": slots, "orders": orders}
+        if flow is not None:
+            tensors |= {"measured": flow.wanted, "flow": flow.layers, "clip_rate": flow.clip_rate}
         job = _Job(
             linears=len(self._sizes) - 1,
             batch=self.batch_size,

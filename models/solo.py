@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from models.config import Task, TrainConfig, TrialConfig
 from models.data import Data, batch_order
+from models.gradient_flow import EpochFlow, Watch, is_measured, measured_step
 from models.history import History
 from models.mlp import build_mlp, count_outputs
 
@@ -32,16 +33,25 @@ def train_solo(config: TrialConfig, train: TrainConfig, data: Data, seed: int) -
     history = History()
 
     for epoch in range(train.epochs):
-        loss_sum, norm_sum, steps = 0.0, 0.0, 0
+        loss_sum, norm_sum, steps, clipped = 0.0, 0.0, 0, 0
+        watch: Watch | None = None
+        layers: Tensor | None = None
         for batch in batch_order(n, seed, epoch).to(x.device).split(batch_size):
+            if is_measured(epoch, train.gradient_flow) and steps == measured_step(n, batch_size):
+                watch = Watch(model, config.activation)
             optimizer.zero_grad()
             loss = loss_of(model(x[batch]), y[batch], train.task)
             loss.backward()
+            if watch is not None:
+                watch.backward_done()
             norm = nn.utils.clip_grad_norm_(model.parameters(), float("inf") if clip_norm is None else clip_norm)
             optimizer.step()
+            if watch is not None:
+                layers, watch = watch.stepped(), None
             loss_sum += loss.item() * len(batch)
             norm_sum += norm.item()
             steps += 1
+            clipped += clip_norm is not None and clip_norm / (norm.item() + 1e-6) < 1.0
         val_loss, metric = evaluate(model, data, train.task)
         if scheduler is not None:
             scheduler.step(val_loss)
@@ -53,6 +63,7 @@ def train_solo(config: TrialConfig, train: TrainConfig, data: Data, seed: int) -
             val_loss=val_loss,
             val_metric=metric,
             learning_rate=rate,
+            flow=None if layers is None else EpochFlow(layers, clipped / steps),
         )
         if not going_on:
             break
