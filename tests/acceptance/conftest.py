@@ -1,4 +1,4 @@
-"""The sweep that faults happen to, and what it comes to when nothing happens."""
+"""What acceptance tests share: the sweep that faults happen to, what it comes to undisturbed, and a real browser."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import pytest
 pytest.register_assert_rewrite("tests.faults")
 
 from tests.faults import INLINE, SWEEP, Site, outcomes  # noqa: E402 - after the line above
+
+CHROMIUM = Path("/usr/bin/chromium")
 
 
 @pytest.fixture
@@ -38,3 +40,17 @@ def undisturbed(spec: str, tmp_path_factory: pytest.TempPathFactory) -> dict[int
     results = outcomes(site.trials("faulty"))
     site.close()
     return results
+
+
+@pytest.fixture(scope="module")  # a longer life would leave Playwright's event loop to tests that have their own
+def browser() -> Iterator[Any]:
+    """A Chromium without a window."""
+    api = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM.exists():
+        pytest.skip("there is no Chromium on this machine")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield browser
+        browser.close()

@@ -21,7 +21,6 @@ from sweeper.tracking_view import runs_url
 from tests.ended_sweeps import BEGAN, TableStub, end_trials, new_sweep, spec_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-CHROMIUM = Path("/usr/bin/chromium")
 TRIALS = 300
 WAIT = 120_000  # milliseconds
 
@@ -55,18 +54,10 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api")
-    if not CHROMIUM.exists():
-        pytest.skip("there is no Chromium on this machine")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
-        page = browser.new_page(viewport={"width": 1800, "height": 1400})
-        page.set_default_timeout(WAIT)
-        yield page
-        browser.close()
+def page(browser: Any) -> Any:
+    page = browser.new_page(viewport={"width": 1800, "height": 1400})
+    page.set_default_timeout(WAIT)
+    return page
 
 
 def keep(page: Any, name: str) -> None:

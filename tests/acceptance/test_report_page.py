@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from sweeper.states import SweepState, TrialState
 from tests.ended_sweeps import BEGAN, end_trials, new_sweep, spec_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-CHROMIUM = Path("/usr/bin/chromium")
 TRIALS = 300
 HEADINGS = [
     "Answer",
@@ -71,19 +69,6 @@ def planted(trial: TrialRecord) -> float:
     assert trial.value is not None
     adam = trial.params["optimizer"] == "adam"
     return trial.value * math.exp(adam * (math.log10(trial.params["learning_rate"]) + 2.5))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api")
-    if not CHROMIUM.exists():
-        pytest.skip("there is no Chromium on this machine")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
