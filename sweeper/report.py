@@ -223,15 +223,22 @@ def _standing(place: Place, metrics: Sequence[str]) -> dict[str, Any]:
     found = [place.metrics.get(name, (math.nan, math.nan)) for name in metrics]
     return {
         "trial": place.trial,
-        "mean": f"{place.mean:.4g} ± {place.deviation:.2g}" if math.isfinite(place.mean) else "out",
+        "mean": _spread(place.mean, place.deviation) if math.isfinite(place.mean) else "out",
         "interval": f"{place.low:.4g} to {place.high:.4g}" if math.isfinite(place.low) else "–",
         "probability": percent(place.probability_best) if math.isfinite(place.mean) else "–",
         "cost": f"{place.cost:,.0f}" if math.isfinite(place.cost) else "–",
         "diverged": place.diverged,
-        "searched": f"{place.search_value:.4g}",
-        "validated": f"{place.validation_mean:.4g}",
-        "metrics": [f"{mean:.4g} ± {deviation:.2g}" for mean, deviation in found],
+        "searched": _spread(place.search_value, math.nan),
+        "validated": _spread(place.validation_mean, math.nan),
+        "metrics": [_spread(mean, deviation) for mean, deviation in found],
     }
+
+
+def _spread(mean: float, deviation: float) -> str:
+    """A mean with its standard deviation, if there is one: one seed has none."""
+    if not math.isfinite(mean):
+        return "–"
+    return f"{mean:.4g} ± {deviation:.2g}" if math.isfinite(deviation) else f"{mean:.4g}"
 
 
 def _front(goals: Goals, spec: SweepSpec) -> list[dict[str, Any]]:

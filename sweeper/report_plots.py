@@ -132,7 +132,8 @@ def learning_curves(spec: SweepSpec, best_first: Sequence[TrialRecord], reports:
         _epochs(axes)
         figure.legend(loc="outside upper right", ncols=4)
 
-    caption = f"{metric} after each epoch. The band holds the middle 80% of the complete trials."
+    sampled = f" ({len(picked):,} of {len(best_first):,} were looked at)" if len(picked) < len(best_first) else ""
+    caption = f"{metric} after each epoch. The band holds the middle 80% of the complete trials{sampled}."
     alt = f"Learning curves of {metric}: the median trial ends at {median[-1]:.3g}, "
     alt += f"the best, trial {numbers[0]}, at {best[-1].metrics.get(metric, math.nan):.3g}."
     return draw("curves", "Learning curves", caption, alt, 3.2, paint)

@@ -86,10 +86,10 @@ def check_winner(
     """Compare predictions on the validation rows with the truth; the test rows are not touched."""
     outputs = _outputs(spec, dataset, params, weights)
     if dataset.class_names is not None:
-        return _of_classes(trial, outputs, dataset.y_val, dataset.class_names, seed)
+        return check_classes(trial, outputs, dataset.y_val, dataset.class_names, seed)
     truth = dataset.y_val.astype(np.float64) * dataset.target_std + dataset.target_mean
     predicted = outputs[:, 0] * dataset.target_std + dataset.target_mean
-    return _of_values(trial, predicted, truth, dataset.target_name, seed)
+    return check_values(trial, predicted, truth, dataset.target_name, seed)
 
 
 def to_json(check: Check) -> str:
@@ -131,7 +131,8 @@ def _outputs(spec: SweepSpec, dataset: Dataset, params: Mapping[str, Any], weigh
     return outputs
 
 
-def _of_classes(trial: int, logits: Array, y: NDArray[np.int64], names: tuple[str, ...], seed: int) -> ClassCheck:
+def check_classes(trial: int, logits: Array, y: NDArray[np.int64], names: tuple[str, ...], seed: int) -> ClassCheck:
+    """A classifier's ``logits (v, C)`` against the true classes ``y (v,)``."""
     from scipy.special import softmax
     from sklearn.metrics import confusion_matrix
 
@@ -172,7 +173,8 @@ def _gathered(counts: NDArray[np.int64], names: tuple[str, ...]) -> tuple[tuple[
     return tuple(tuple(int(n) for n in row) for row in counts), names
 
 
-def _of_values(trial: int, predicted: Array, truth: Array, target: str, seed: int) -> ValueCheck:
+def check_values(trial: int, predicted: Array, truth: Array, target: str, seed: int) -> ValueCheck:
+    """A regression's predictions ``(v,)`` against the truth ``(v,)``, both in the target's unit."""
     from scipy import stats
     from sklearn.metrics import r2_score
 

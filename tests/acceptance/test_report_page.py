@@ -5,35 +5,55 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sweeper.advice import ranked
 from sweeper.ledger_memory import MemoryLedger
-from sweeper.records import SweepChanged, TrialRecord
+from sweeper.records import SweepChanged, SweepRecord, TrialRecord
 from sweeper.report import write_report
+from sweeper.spec import SweepSpec
 from sweeper.states import SweepState, TrialState
 from tests.ended_sweeps import BEGAN, end_trials, new_sweep, spec_of
+from tests.finals_outcome import outcome
+from tests.winners import trained
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-TRIALS = 300
-HEADINGS = [
-    "Answer",
-    "Questions",
-    "What to try next",
-    "How the sweep went",
-    "What the parameters do",
-    "Gradient norms",
-    "Trials",
-    "Reproduce",
-]
+COMMON = ["Questions", "What to try next", "How the sweep went", "What the parameters do", "Gradient norms", "Trials"]
+HEADINGS = {
+    "answered": ["Answer", "Finals", "How the winner predicts", *COMMON, "Reproduce"],
+    "compromise": ["Answer", "Objectives", "How the winner predicts", *COMMON, "Reproduce"],
+}
+SAID = {
+    "answered": {
+        ".verdict": "cannot be told apart",
+        "#finals": "This is selection bias",
+        "#winner": "Expected calibration error",
+        "#questions": "adam beats sgd below learning_rate",
+    },
+    "compromise": {
+        ".verdict": "are the best compromises of val_loss and parameters",
+        "#goals": "complete trials satisfy every constraint",
+        "#winner": "Root mean squared error",
+    },
+}
+PICTURES = {
+    "answered": ["Standings", "What the search saw, and what fresh seeds say", "Confusion matrix", "Calibration"],
+    "compromise": ["Pareto front", "Residuals"],
+}
+LEVELS = "() => [...document.querySelectorAll('h1, h2, h3, h4')].map(heading => heading.tagName)"
 # For every picture: its box, and how many drawn parts of it have an extent.
 BOXES = """() => [...document.querySelectorAll("svg")].map(svg => {
     const box = svg.getBoundingClientRect();
     const parts = [...svg.querySelectorAll("path, use, text")].filter(part => {
         const own = part.getBoundingClientRect(); return own.width + own.height > 0; });
-    return {width: box.width, height: box.height, parts: parts.length, label: svg.getAttribute("aria-label")};
+    let heading = svg.closest("figure");
+    while (heading && !/^H[23]$/.test(heading.tagName)) heading = heading.previousElementSibling;
+    return {width: box.width, height: box.height, parts: parts.length, label: svg.getAttribute("aria-label"),
+        title: heading && heading.innerText};
 })"""
 # The contrast (WCAG 2) of the text of the page, and of a picture, with the background.
 CONTRAST = """() => {
@@ -49,18 +69,42 @@ CONTRAST = """() => {
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of a sweep of 300 trials, some pruned and some failed, in which Adam is best at low learning rates."""
-    ledger, spec = MemoryLedger(), spec_of(trials=TRIALS)
-    sweep = new_sweep(ledger, spec).sweep
-    states = dict.fromkeys(range(0, TRIALS, 7), TrialState.PRUNED) | dict.fromkeys(
-        range(1, TRIALS, 50), TrialState.FAILED
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two sweeps, some of whose trials were pruned and some failed.
+
+    In the first of 300 trials Adam is best at low learning rates, and it had finals; the second has two objectives, a
+    constraint and a regression to look at.
+    """
+    folder = tmp_path_factory.mktemp("report")
+    record, spec, trials, reports = ended(300)
+    trials = [replace(t, value=planted(t)) if t.value is not None else t for t in trials]
+    first, second, third = (t.number for t in ranked(spec, trials)[:3])
+    finals = outcome({first: [0.10, 0.12, 0.11, 0.13], second: [0.11, 0.10, 0.12, 0.12], third: [0.3, 0.32, 0.31, 0.3]})
+    record = replace(record, summary={"finals": finals})
+    check = trained("digits").check(first)
+    answered = write_report(record, spec, trials, reports, folder / "answered.html", check=check)
+    record, spec, trials, reports = ended(
+        60, objectives=[{"metric": "val_loss"}, {"metric": "parameters"}], constraints=["val_accuracy >= 0.85"]
     )
-    end_trials(ledger, sweep, range(TRIALS), states)
+    trials = [
+        replace(t, metrics={**t.metrics, "parameters": 1000.0 + 50_000 / (1 + 10 * t.metrics["val_loss"])})
+        for t in trials
+        if t.metrics
+    ]
+    check = trained("diabetes").check(ranked(spec, trials)[0].number)
+    compromise = write_report(record, spec, trials, reports, folder / "compromise.html", check=check)
+    return {"answered": answered, "compromise": compromise}
+
+
+def ended(count: int, **sections: Any) -> tuple[SweepRecord, SweepSpec, list[TrialRecord], dict[int, Any]]:
+    ledger, spec = MemoryLedger(), spec_of(trials=count, **sections)
+    sweep = new_sweep(ledger, spec).sweep
+    states = dict.fromkeys(range(0, count, 7), TrialState.PRUNED) | dict.fromkeys(
+        range(1, count, 50), TrialState.FAILED
+    )
+    end_trials(ledger, sweep, range(count), states)
     ledger.commit(sweep, [SweepChanged(state=SweepState.COMPLETE, at=BEGAN + 1000)])
-    trials = [replace(t, value=planted(t)) if t.value is not None else t for t in ledger.trials(sweep)]
-    out = tmp_path_factory.mktemp("report") / "report.html"
-    return write_report(ledger.sweep(sweep), spec, trials, ledger.reports(sweep), out)
+    return ledger.sweep(sweep), spec, ledger.trials(sweep), ledger.reports(sweep)
 
 
 def planted(trial: TrialRecord) -> float:
@@ -73,7 +117,10 @@ def planted(trial: TrialRecord) -> float:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1100, 400])
-def test_the_page_shows_its_sections_and_pictures(report: Path, browser: Any, scheme: str, width: int) -> None:
+@pytest.mark.parametrize("name", ["answered", "compromise"])
+def test_the_page_shows_its_sections_and_pictures(
+    pages: dict[str, Path], browser: Any, name: str, scheme: str, width: int
+) -> None:
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}, offline=True)
     page = context.new_page()
     complaints: list[str] = []
@@ -81,13 +128,15 @@ def test_the_page_shows_its_sections_and_pictures(report: Path, browser: Any, sc
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
-    page.goto(report.as_uri())
+    page.goto(pages[name].as_uri())
     assert page.locator("h1").inner_text() == "demo"
-    assert page.locator("h2").all_inner_texts() == HEADINGS
-    assert "adam beats sgd below learning_rate" in page.locator("#questions").inner_text()
-    assert "is the best of" in page.locator(".verdict").inner_text()
+    assert page.locator("h2").all_inner_texts() == HEADINGS[name]
+    levels = [int(tag[1]) for tag in page.evaluate(LEVELS)]
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    for place, words in SAID[name].items():
+        assert words in page.locator(place).inner_text()
     boxes = page.evaluate(BOXES)
-    assert len(boxes) == 8
+    assert [box["title"] for box in boxes if box["title"] in PICTURES[name]] == PICTURES[name]
     for box in boxes:
         assert box["label"]
         assert box["width"] > 600
@@ -101,5 +150,5 @@ def test_the_page_shows_its_sections_and_pictures(report: Path, browser: Any, sc
     assert complaints == []
     assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
     if folder := os.environ.get("SWEEPER_SCREENSHOTS"):
-        page.screenshot(path=str(Path(folder) / f"report-{scheme}-{width}.png"), full_page=True)
+        page.screenshot(path=str(Path(folder) / f"report-{name}-{scheme}-{width}.png"), full_page=True)
     context.close()

@@ -1,0 +1,71 @@
+"""The finals' outcome is put into words that say no more than the numbers do."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from sweeper.finals_view import Finals, percent, read_finals
+from sweeper.ledger_memory import MemoryLedger
+from tests.ended_sweeps import new_sweep, spec_of
+from tests.finals_outcome import outcome
+
+CLEAR = {7: [0.10, 0.11, 0.12, 0.10, 0.11], 4: [0.20, 0.22, 0.21, 0.20, 0.23], 9: [0.31, 0.30, 0.33, 0.30, 0.32]}
+CLOSE = {7: [0.10, 0.14, 0.12, 0.11, 0.13], 4: [0.11, 0.12, 0.13, 0.13, 0.12], 9: [0.31, 0.30, 0.33, 0.30, 0.32]}
+
+
+def finals_of(data: dict[str, object]) -> Finals:
+    record = new_sweep(MemoryLedger(), spec_of())
+    finals = read_finals(replace(record, summary={"finals": data}))
+    assert finals is not None
+    return finals
+
+
+def test_a_sweep_without_finals_has_none() -> None:
+    assert read_finals(new_sweep(MemoryLedger(), spec_of())) is None
+
+
+def test_a_clear_winner_is_named_with_its_mean_and_interval() -> None:
+    finals = finals_of(outcome(CLEAR))
+    assert finals.verdict == "Trial 7 wins: test_loss 0.108 (0.09761 to 0.1184), mean of 5 seeds."
+    certainty = finals.certainty(searched_best=9)
+    assert "3 finalists were trained again on 5 fresh seeds each" in certainty
+    assert "best of them with a probability of above 99%" in certainty
+    assert "The best trial of the search, 9, comes third." in certainty
+    assert "comes" not in finals.certainty(searched_best=7)
+
+
+def test_leaders_that_cannot_be_told_apart_are_all_named() -> None:
+    finals = finals_of(outcome(CLOSE))
+    assert finals.verdict == "Trials 7 and 4 cannot be told apart; 4 is the cheapest."
+    assert "trial 7 0.12 (0.1004 to 0.1396), trial 4 0.122" in finals.certainty(searched_best=4)
+
+
+def test_the_selection_bias_is_the_mean_loss_of_the_finalists_on_fresh_seeds() -> None:
+    searched = {7: 0.10, 4: 0.20, 9: 0.35}
+    text = finals_of(outcome(CLEAR, searched)).bias("val_loss")
+    # 0.108 - 0.10, 0.212 - 0.20 and 0.312 - 0.35
+    assert "no worse than what the search saw (2 of 3 finalists are worse)" in text
+    lucky = finals_of(outcome(CLEAR, {7: 0.098, 4: 0.202, 9: 0.302})).bias("val_loss")
+    assert "is 0.01 (5%) worse on average" in lucky
+    assert "3 of 3 finalists are worse" in lucky
+
+
+def test_a_finalist_that_diverged_is_out_and_its_place_says_so() -> None:
+    finals = finals_of(outcome({**CLEAR, 2: [0.05, math.nan, 0.05, 0.05, 0.05]}))
+    assert finals.standings[-1].trial == 2
+    assert finals.standings[-1].diverged == 1
+    assert math.isnan(finals.standings[-1].mean)
+    assert finals.leaders == (7,)
+
+
+def test_when_every_finalist_diverged_there_is_no_winner() -> None:
+    finals = finals_of(outcome({1: [math.nan], 2: [math.nan]}))
+    assert finals.verdict == "Every finalist diverged on some seed: there is no winner."
+
+
+@pytest.mark.parametrize(("share", "words"), [(1.0, "above 99%"), (0.0, "below 1%"), (0.42, "42%")])
+def test_a_probability_from_draws_is_never_certain(share: float, words: str) -> None:
+    assert percent(share) == words
