@@ -136,7 +136,8 @@ def closing(
     best = summary["best"]
     if best is not None:
         metrics = {k: v for k, v in best["metrics"].items() if v is not None}
-        lines += ["", f"winner: trial {best['trial']}, {spec.objective.metric} = {best['value']:.6g}"]
+        title = "best of the search" if summary.get("finals") else "winner"
+        lines += ["", f"{title}: trial {best['trial']}, {spec.objective.metric} = {best['value']:.6g}"]
         lines += [f"  {name:15s} {_plain(value)}" for name, value in best["params"].items()]
         lines += [f"  {short(metrics)}"]
     if (finals := summary.get("finals")) is not None:

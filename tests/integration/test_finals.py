@@ -1,0 +1,156 @@
+"""Finals of real sweeps: fresh seeds, the untouched test split, resumed after interruption, shown where they belong."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import sweeper
+from sweeper.finals import FRESH
+from sweeper.ledger import open_ledger
+from sweeper.spec import SweepSpec
+from tests.faults import INLINE, Site, outcomes, wait_until
+
+SPEC: dict[str, Any] = {
+    "name": "final",
+    "dataset": {"name": "iris"},
+    "space": {
+        "learning_rate": {"float": [1e-3, 1.0], "log": True},
+        "activation": {"choice": ["relu", "tanh"]},
+        "hidden_layers": {"choice": [[8], [16]]},
+    },
+    "training": {"epochs": 8},
+    "search": {"trials": 12, "seed": 3},
+    "finals": {"top": 3, "seeds": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("finals")
+
+
+@pytest.fixture(scope="module")
+def result(home: Path) -> sweeper.Result:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SWEEPER_HOME", str(home))
+        return sweeper.run(SPEC, workers="inline")
+
+
+def finals_of(home: Path, sweep: str) -> dict[str, Any]:
+    ledger = open_ledger(None, home)
+    found = dict(ledger.sweep(sweep).summary["finals"])
+    ledger.close()
+    return found
+
+
+def test_finalists_are_the_best_of_the_search_on_seeds_it_has_not_seen(home: Path, result: sweeper.Result) -> None:
+    finals = finals_of(home, result.sweep)
+    best = result.trials.sort_values("value")["number"].head(3)
+    assert {standing["trial"] for standing in finals["standings"]} == set(best)
+    assert finals["seeds"] == [3 + FRESH + i for i in range(4)]
+    assert len(finals["comparisons"]) == 3
+    assert sum(standing["probability_best"] for standing in finals["standings"]) == pytest.approx(1.0)
+    means = [standing["mean"] for standing in finals["standings"]]
+    assert means == sorted(means)
+
+
+def test_each_value_is_the_plain_run_of_that_seed_on_the_test_split(home: Path, result: sweeper.Result) -> None:
+    from models import Data, train_solo
+    from models.mlp import build_mlp
+    from models.solo import evaluate
+    from sweeper.datasets import load_dataset
+
+    spec = SweepSpec.from_json(json.loads(json.dumps(result_spec(home, result))))
+    dataset = load_dataset(spec.dataset, spec.split, spec.normalize)
+    data = dataset.tensors()
+    finals = finals_of(home, result.sweep)
+    for standing in finals["standings"][:2]:
+        params = result.trials.set_index("number").loc[standing["trial"]]
+        own = {k.removeprefix("params_"): v for k, v in params.items() if k.startswith("params_")}
+        config = spec.trial_config(own)
+        for seed, value in zip(finals["seeds"], standing["values"], strict=True):
+            history = train_solo(config, spec.train_config("classification"), data, seed)
+            network = build_mlp(config, 4, 3, 0)
+            network.load_state_dict(history.state_dict)
+            test = Data(data.x_train, data.y_train, *dataset.test_tensors())
+            assert evaluate(network, test, "classification")[0] == pytest.approx(value, rel=1e-4)
+
+
+def result_spec(home: Path, result: sweeper.Result) -> dict[str, Any]:
+    ledger = open_ledger(None, home)
+    stored = {k: v for k, v in ledger.sweep(result.sweep).spec.items() if k != "fingerprint"}
+    ledger.close()
+    return stored
+
+
+def test_the_finals_are_no_sweep_of_their_own_for_the_user(home: Path, result: sweeper.Result) -> None:
+    site = Site(home)
+    assert [row["sweep"] for row in site.answer("list")["sweeps"]] == [result.sweep]
+    summary = result.summary
+    assert (summary["requested"], summary["complete"] + summary["failed"]) == (12, 12)
+    assert summary["finals"]["sentence"]
+    page = (home / "sweeps" / result.sweep / "report.html").read_text()
+    assert "fresh seeds" in page
+
+
+def test_the_logged_model_is_the_one_that_leads_the_finals(home: Path, result: sweeper.Result) -> None:
+    from mlflow import MlflowClient
+
+    leader = finals_of(home, result.sweep)["standings"][0]["trial"]
+    client = MlflowClient(result.summary["mlflow"]["tracking_uri"])
+    assert client.get_run(result.summary["mlflow"]["run_id"]).data.tags["winner.trial"] == str(leader)
+
+
+def test_a_resume_of_a_sweep_with_its_finals_changes_nothing(home: Path, result: sweeper.Result) -> None:
+    before = finals_of(home, result.sweep)
+    assert Site(home).answer("resume", result.sweep, *INLINE)["finals"] == json.loads(json.dumps(before))
+
+
+def test_selection_bias_can_be_read_from_what_is_kept(home: Path, result: sweeper.Result) -> None:
+    for standing in finals_of(home, result.sweep)["standings"]:
+        row = result.trials.set_index("number").loc[standing["trial"]]
+        assert standing["search_value"] == row["value"]
+        assert math.isfinite(standing["validation_mean"])
+        assert standing["low"] <= standing["mean"] <= standing["high"]
+        assert np.mean(standing["values"]) == pytest.approx(standing["mean"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGINT])
+def test_finals_that_were_interrupted_go_on_with_a_resume(tmp_path: Path, fault: signal.Signals) -> None:
+    spec = SPEC | {"training": {"epochs": 400}, "search": {"trials": 4, "seed": 3}, "finals": {"top": 2, "seeds": 8}}
+    file = tmp_path / "spec.json"
+    file.write_text(json.dumps(spec))
+    calm = Site(tmp_path / "calm")
+    wanted = calm.answer("run", str(file), *INLINE)["finals"]
+    site = Site(
+        tmp_path / "home", patches=("sweeper.sweep_run.LEG_SECONDS = 0.05", "sweeper.controller.MAX_ROWS_CPU = 2")
+    )
+    process = site.start("run", str(file), *INLINE)
+    wait_until(lambda: finals_begun(site.home) >= 3, 120)
+    site.kill(process, fault)
+    process.communicate(timeout=120)
+    assert process.returncode == (130 if fault is signal.SIGINT else -signal.SIGKILL)
+    done = site.answer("resume", "final", *INLINE)
+    assert {k: v for k, v in done["finals"].items() if k != "sweep"} == {
+        k: v for k, v in wanted.items() if k != "sweep"
+    }
+    assert outcomes(site.trials("final")) == outcomes(calm.trials("final"))
+    for each in (site, calm):
+        each.close()
+
+
+def finals_begun(home: Path) -> int:
+    """How many of the finals' trials have begun."""
+    return sum(
+        '"finals.trial.started"' in line
+        for log in (home / "sweeps").glob("*/events.jsonl")
+        for line in log.read_text().splitlines()
+    )
