@@ -60,4 +60,9 @@ def goals_in_words(spec: SweepSpec) -> str:
 
 def _values(spec: SweepSpec, trial: TrialRecord) -> str:
     found = zip(spec.objectives, values_of(trial.metrics, spec.objectives), strict=True)
-    return ", ".join(f"{objective.metric} {value:.4g}" for objective, value in found)
+    return ", ".join(f"{objective.metric} {number(value)}" for objective, value in found)
+
+
+def number(value: float) -> str:
+    """Four digits, or a whole number with separators: 0.06421, 1.2e-07, 31,450."""
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"  # NaN and infinity as they are

@@ -23,7 +23,7 @@ from sweeper.errors import SweeperError
 from sweeper.factors import Table, build_table, label
 from sweeper.finals_view import Finals, Place, percent, read_finals
 from sweeper.goals import values_of
-from sweeper.goals_view import Goals, goals_in_words, read_goals
+from sweeper.goals_view import Goals, goals_in_words, number, read_goals
 from sweeper.headline import Headline, duration, headline
 from sweeper.insight import Insight, study_trials
 from sweeper.records import SweepRecord, TrialRecord
@@ -247,7 +247,7 @@ def _front(goals: Goals, spec: SweepSpec) -> list[dict[str, Any]]:
     rows = [_row(trial, columns) for trial in goals.shown]
     values = [values_of(trial.metrics, spec.objectives) for trial in goals.shown]
     return [
-        {**row, "columns": columns, "values": [f"{value:.5g}" for value in found]}
+        {**row, "columns": columns, "values": [number(value) for value in found]}
         for row, found in zip(rows, values, strict=True)
     ]
 
@@ -259,7 +259,7 @@ def _check(check: Check | str | None) -> dict[str, Any] | None:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else label(value)
+    return number(value) if isinstance(value, float) else label(value)
 
 
 def _winner_file(sweep_file: Mapping[str, Any], winner: TrialRecord) -> dict[str, Any]:

@@ -38,7 +38,8 @@ def front_picture(spec: SweepSpec, trials: Sequence[TrialRecord], goals: Goals) 
             pair = values[:, [k + 1, 0]]
             rest = np.array([i for i in shown if known[i][0].number not in members], dtype=int)
             within, beyond = rest[allowed[rest]], rest[~allowed[rest]]
-            axes.scatter(*pair[within].T, s=13, color=BLUE, alpha=0.45, linewidths=0, label="dominated")
+            if len(within):
+                axes.scatter(*pair[within].T, s=13, color=BLUE, alpha=0.45, linewidths=0, label="dominated")
             if len(beyond):
                 axes.scatter(*pair[beyond].T, s=15, marker="x", color=GREY, linewidths=1, label="breaks a constraint")
             line = pair[front]

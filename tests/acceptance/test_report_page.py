@@ -81,7 +81,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     first, second, third = (t.number for t in ranked(spec, trials)[:3])
     finals = outcome({first: [0.10, 0.12, 0.11, 0.13], second: [0.11, 0.10, 0.12, 0.12], third: [0.3, 0.32, 0.31, 0.3]})
     record = replace(record, summary={"finals": finals})
-    check = trained("digits").check(first)
+    check = trained("digits").check(finals["leaders"][0])
     answered = write_report(record, spec, trials, reports, folder / "answered.html", check=check)
     record, spec, trials, reports = ended(
         60, objectives=[{"metric": "val_loss"}, {"metric": "parameters"}], constraints=["val_accuracy >= 0.85"]
