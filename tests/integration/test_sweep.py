@@ -86,6 +86,22 @@ def test_mlflow_shows_every_trial_with_its_state_and_value(result: sweeper.Resul
         assert run.data.metrics["val_loss"] == pytest.approx(row.metrics_val_loss)
 
 
+def test_the_report_is_written_at_the_end_and_mlflow_shows_it(
+    result: sweeper.Result, home: Path, tmp_path: Path
+) -> None:
+    import mlflow
+
+    assert result.best is not None
+    page = (home / "sweeps" / result.sweep / "report.html").read_text(encoding="utf-8")
+    assert f"Trial {result.best['trial']} is the best of" in page
+    assert f"Trial {result.best['trial']} on the validation split" in page
+    client = mlflow.MlflowClient(result.summary["mlflow"]["tracking_uri"])
+    shown = client.download_artifacts(result.summary["mlflow"]["run_id"], "report.html", str(tmp_path))
+    assert Path(shown).read_text(encoding="utf-8") == page
+    events = [json.loads(line) for line in (home / "sweeps" / result.sweep / "events.jsonl").read_text().splitlines()]
+    assert [event["action"] for event in events if event["action"].startswith("report.")] == ["report.written"]
+
+
 def test_a_trial_equals_the_plain_pytorch_run(result: sweeper.Result) -> None:
     from models import train_solo
     from sweeper.local import load
@@ -211,6 +227,20 @@ def test_diverging_trials_teach_the_sampler_to_stay_away() -> None:
     diverged = trials["reason"].str.startswith("diverged")
     assert diverged.head(50).sum() >= 8
     assert diverged.tail(50).sum() < 0.5 * diverged.head(50).sum()
+
+
+def test_a_loss_that_explodes_but_stays_finite_is_divergence() -> None:
+    space = {"learning_rate": {"choice": [1e-3, 3.0, 30.0]}, "optimizer": "sgd", "hidden_layers": [[]]}
+    training = {"epochs": 12, "batch_size": 16, "clip_norm": None, "plateau": None}
+    spec = {"name": "blown", "dataset": {"name": "diabetes"}, "space": space, "training": training}
+    trials = sweeper.run(spec | {"search": {"trials": 3, "sampler": "grid", "seed": 0}}, workers="inline").trials
+    exploded = trials[trials["reason"].str.contains("exploded")]
+    assert list(trials.loc[trials["params_learning_rate"] == 1e-3, "state"]) == ["complete"]
+    assert len(exploded) >= 1
+    assert set(exploded["state"]) == {"failed"}
+    for row in exploded.itertuples():
+        assert f"in epoch {row.epochs}" in row.reason
+        assert not row.metrics_val_loss > 1e6
 
 
 def test_columns_of_extreme_scales_train(tmp_path: Path) -> None:
