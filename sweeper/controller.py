@@ -34,6 +34,7 @@ from sweeper.events import (
     TrialsSuggested,
     WorkerJoined,
     WorkerLost,
+    WorkerYields,
 )
 from sweeper.ledger_protocol import Ledger
 from sweeper.legs import TrialLeg
@@ -58,6 +59,7 @@ HOUSEKEEPING_SECONDS = 0.5
 MAX_ROWS_CPU = 64  # more rows than this only make a CPU's legs longer
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints of the trials of one worker
 WAIT_TOLD_SECONDS = 3.0  # between two times that the ledger is told why a sweep waits
+SLICE_SECONDS = 30.0  # how long a cohort keeps its worker while another sweep is due
 HANG_SECONDS = 120.0  # a leg that is this late, or 20 times its usual time, has hung
 
 Emit = Callable[[str, Mapping[str, Any]], None]
@@ -128,6 +130,8 @@ class Controller:
         self._legs: dict[str, _LegInFlight] = {}
         self._leg_times: dict[str, float] = {}
         self._saved_at: dict[str, tuple[int, float]] = {}  # worker: its cohort, and when that was last saved
+        self._cohorts: dict[str, tuple[int, float]] = {}  # worker: its cohort, and since when it has it
+        self._yielding: set[str] = set()  # workers whose next leg sends back what checkpoints need, for another sweep
         self._next_chores = 0.0
         self._leaving: set[str] = set()
         self._waits: dict[str, tuple[float, str]] = {}  # sweep: when its reason to wait was written, and that reason
@@ -260,6 +264,9 @@ class Controller:
         news = run.outcomes(result)
         self._checkpoint(run, result.trials)
         self._emit("leg.done", {"sweep": run.id, "worker": item.worker, "trials": len(result.trials)})
+        if item.worker in self._yielding and any(trial.states is not None for trial in result.trials):
+            self._yielding.discard(item.worker)
+            self._handle(WorkerYields(item.worker))
         event = LegDone(item.worker, item.result.leg, tuple(news.outcomes))
         self._handle(event, run.id, list(news.reports), news.weights)
 
@@ -380,7 +387,10 @@ class Controller:
     def _checkpoint_is_due(self, leg: RunLeg) -> bool:
         cohort, saved = self._saved_at.get(leg.worker, (-1, 0.0))
         now = time.monotonic()
-        if cohort == leg.cohort and now - saved < CHECKPOINT_SECONDS:
+        if self._cohorts.get(leg.worker, (-1, 0.0))[0] != leg.cohort:
+            self._cohorts[leg.worker] = (leg.cohort, now)
+            self._yielding.discard(leg.worker)
+        if cohort == leg.cohort and now - saved < CHECKPOINT_SECONDS and leg.worker not in self._yielding:
             return False
         self._saved_at[leg.worker] = (leg.cohort, now)
         return cohort == leg.cohort
@@ -441,6 +451,10 @@ class Controller:
                     self._look_after(self._runs[name], now)
         self._abandon(failed)
         for worker, flight in list(self._legs.items()):
+            run = self._runs.get(flight.sweep)
+            long = now - self._cohorts.get(worker, (0, now))[1] >= SLICE_SECONDS
+            if long and run is not None and run.checkpoints is not None and self._scheduler.due_elsewhere(worker):
+                self._yielding.add(worker)
             late = now - flight.started
             if late > max(HANG_SECONDS, 20 * self._leg_times.get(worker, 0.0)):
                 self._pool.replace(worker, f"no report for {late:.0f} s")

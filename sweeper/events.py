@@ -115,6 +115,13 @@ class WorkerDraining:
 
 
 @dataclass(frozen=True)
+class WorkerYields:
+    """A worker has trained one cohort for long: if another sweep is due, its trials wait again after this leg."""
+
+    worker: str
+
+
+@dataclass(frozen=True)
 class LegDone:
     """A worker finished a leg. Its verdicts may be on trials of other workers, too."""
 
@@ -191,6 +198,7 @@ Event = (
     | WorkerJoined
     | WorkerLost
     | WorkerDraining
+    | WorkerYields
     | LegDone
     | TrialsDecided
     | LegFailed

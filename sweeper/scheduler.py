@@ -35,6 +35,7 @@ from sweeper.events import (
     WorkerDraining,
     WorkerJoined,
     WorkerLost,
+    WorkerYields,
 )
 from sweeper.states import SweepState, TrialState
 from sweeper.window import told_before
@@ -93,6 +94,7 @@ class _Worker:
     rows: set[int] = field(default_factory=set)
     drop: set[int] = field(default_factory=set)
     draining: bool = False
+    yielding: bool = False
 
 
 class Scheduler:
@@ -126,6 +128,9 @@ class Scheduler:
             case WorkerDraining():
                 if event.worker in self._workers:
                     self._workers[event.worker].draining = True
+            case WorkerYields():
+                if self.due_elsewhere(event.worker):
+                    self._workers[event.worker].yielding = True
             case LegDone():
                 self._leg_done(event, actions)
             case TrialsDecided():
@@ -188,6 +193,13 @@ class Scheduler:
         """The sweep and trials whose rows a worker holds."""
         found = self._workers[worker]
         return found.sweep, frozenset(found.rows)
+
+    def due_elsewhere(self, worker: str) -> bool:
+        """Whether another sweep has a better claim to the worker than the one whose rows it holds."""
+        found = self._workers.get(worker)
+        if found is None or found.sweep is None or not found.rows:
+            return False
+        return not self._refill(found, self._sweeps[found.sweep])
 
     def explain(self, sweep: str) -> str:
         """Why the sweep's waiting trials wait, in one phrase (empty: nothing waits)."""
@@ -397,6 +409,7 @@ class Scheduler:
             for number in sorted(worker.rows):
                 self._requeue(sweep, sweep.trials[number], reason, lost, actions)
         worker.rows, worker.drop, worker.sweep, worker.shape, worker.leg = set(), set(), None, None, None
+        worker.yielding = False
 
     def _leg_done(self, event: LegDone, actions: list[Action]) -> None:
         worker = self._workers.get(event.worker)
@@ -409,6 +422,8 @@ class Scheduler:
         self._decided(sweep, event.outcomes, actions)
         if worker.draining:
             self._give_back(worker, "the worker's node is leaving", False, actions)
+        elif worker.yielding:
+            self._give_back(worker, "its worker was due to another sweep", False, actions)
 
     def _decided(self, sweep: _Sweep, outcomes: Iterable[Outcome], actions: list[Action]) -> None:
         for outcome in outcomes:
@@ -418,8 +433,8 @@ class Scheduler:
             trial.epochs = outcome.epochs
             if outcome.verdict is Verdict.CONTINUE:
                 continue
-            if outcome.verdict is Verdict.PRUNED:
-                self._leave(trial)
+            if outcome.verdict in (Verdict.PRUNED, Verdict.FAILED):
+                self._leave(trial)  # its row may still train
             elif (worker := self._workers.get(trial.worker or "")) is not None:
                 worker.rows.discard(trial.number)  # it has left its slot by itself
             trial.worker = None
@@ -492,7 +507,7 @@ class Scheduler:
         if best is not None:
             self._turn += 1
             best.served = worker.cohort = self._turn
-            worker.drop = set()
+            worker.drop, worker.yielding = set(), False
             worker.sweep = best.plan.sweep
             worker.shape = shape = min((heap[0], shape) for shape, heap in best.waiting.items() if heap)[1]
             worker.width = min(self._fits(worker, best, shape), max(1, self._spread(best, 1)))

@@ -114,13 +114,13 @@ class Desk:
         """
         if record.state.terminal:
             raise SweepBusy(f"sweep {record.sweep} is {record.state}: what has ended cannot be changed")
+        if priority is not None:
+            self.ledger.commit(record.sweep, [SweepChanged(priority=priority)])
         if self.service.runs(record.sweep):
             self.ledger.request(record.sweep, "budget", {"requested": requested, "priority": priority})
             return self._after(record.sweep, lambda now: now.requested == requested or requested is None)
         if requested is not None:
             self.ledger.extend(record.sweep, requested)
-        if priority is not None:
-            self.ledger.commit(record.sweep, [SweepChanged(priority=priority)])
         return self.ledger.sweep(record.sweep)
 
     def end(self, record: SweepRecord, wanted: SweepState, who: Identity) -> SweepRecord:

@@ -51,7 +51,10 @@ def _read(file: Path, position: int) -> bytes:
 
 def _event(number: int, line: bytes) -> bytes:
     try:
-        action = str(json.loads(line)["action"])
+        fields = json.loads(line)
+        action = str(fields["action"])
     except (ValueError, KeyError, TypeError):
         return b""  # cut off by a full disk or a kill
+    if fields.pop("file", None) is not None:  # of this server
+        line = json.dumps(fields).encode()
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (number, action.encode(), line.strip())

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from sweeper.ledger_protocol import AttemptRecord
-from sweeper.records import EpochReport, SweepRecord, TrialRecord
+from sweeper.records import EpochReport, FlowReport, SweepRecord, TrialRecord
 from sweeper.results import sweep_row, trial_row
 
 Number = Annotated[
@@ -280,6 +280,17 @@ def attempt_object(attempt: AttemptRecord) -> dict[str, Any]:
         "started_at": attempt.started_at,
         "ended_at": attempt.ended_at,
         "outcome": attempt.outcome,
+    }
+
+
+def flow_object(flows: Mapping[int, list[FlowReport]]) -> dict[str, Any]:
+    """Gradient flow by trial number."""
+    return {
+        str(n): [
+            {"epoch": r.epoch, "layers": [exact(dict(layer)) for layer in r.layers], "clip_rate": exact(r.clip_rate)}
+            for r in rows
+        ]
+        for n, rows in flows.items()
     }
 
 

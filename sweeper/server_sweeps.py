@@ -23,6 +23,7 @@ from sweeper.server_models import (
     SWEEP_EXAMPLE,
     Best,
     Edit,
+    Flows,
     Reports,
     Sweep,
     Sweeps,
@@ -30,11 +31,13 @@ from sweeper.server_models import (
     TrialWithHistory,
     attempt_object,
     exact,
+    flow_object,
     reports_object,
     trial_object,
 )
 from sweeper.server_problems import TooLarge, responses
 from sweeper.server_submit import parse_body
+from sweeper.service_sweep import without_folder
 from sweeper.states import SweepState, TrialState
 
 BODY_BYTES = 1 << 20  # of a sweep file
@@ -218,6 +221,13 @@ def reports(ref: Ref, who: Who, desk: AtDesk, number: Annotated[int | None, Quer
     return JSONResponse({"reports": reports_object(desk.ledger.reports(record.sweep, number))})
 
 
+@router.get("/sweeps/{ref}/flow", response_model=Flows)
+def flow(ref: Ref, who: Who, desk: AtDesk, number: Annotated[int | None, Query(ge=0, le=10**9)] = None) -> Response:
+    """The gradient flow of every layer and epoch, of one trial or of all that have any."""
+    record = desk.find(who, ref)
+    return JSONResponse({"flow": flow_object(desk.ledger.flow(record.sweep, number))})
+
+
 @router.get("/sweeps/{ref}/summary", response_model=dict[str, Any])
 def summary(ref: Ref, who: Who, desk: AtDesk) -> Response:
     """What ``run --json`` prints at the end."""
@@ -252,7 +262,8 @@ def report(ref: Ref, who: Who, desk: AtDesk) -> Response:
     record = desk.find(who, ref)
     folder = desk.settings.home / "sweeps" / record.sweep
     file, _ = make_report(desk.ledger, folder, record.sweep, train=False)
-    return HTMLResponse(file.read_text(encoding="utf-8"), headers={"Content-Security-Policy": "sandbox"})
+    text = without_folder(record, file.read_text(encoding="utf-8"))
+    return HTMLResponse(text, headers={"Content-Security-Policy": "sandbox"})
 
 
 @router.get(

@@ -14,11 +14,12 @@ from typing import Any
 from sweeper.controller import Controller
 from sweeper.ending import end_unheld
 from sweeper.errors import LedgerError, SpecError, SweepBusy, SweeperError, SweepNotFound
+from sweeper.finals import FinalsRun, NoSink, conclude, open_finals
 from sweeper.leases import holder, own_name
 from sweeper.ledger_protocol import Ledger
 from sweeper.local import make_pool, parse_workers
 from sweeper.records import SweepRecord
-from sweeper.service_sweep import OpenSweep, prepare
+from sweeper.service_sweep import OpenSweep, is_unfinished, prepare, without_folder
 from sweeper.settings import Settings
 from sweeper.states import SweepState
 from sweeper.tracking import SHOWN
@@ -61,6 +62,7 @@ class Service:
             self._queue, ledger, self._pool, own_name(), self._emit, user_limit, give_up=self._given_up
         )
         self._open: dict[str, OpenSweep] = {}  # in the controller; changed by its thread only
+        self._finals: dict[str, tuple[OpenSweep, FinalsRun]] = {}  # by the finals' own id; the same
         self._busy: set[str] = set()  # being loaded or finished
         self._errors: dict[str, tuple[int, float]] = {}  # sweep: how often it failed, and when it may be tried again
         self._lock = threading.Lock()
@@ -154,6 +156,7 @@ class Service:
     def _look(self) -> None:
         while not self._stopping.is_set():
             try:
+                self._keep_leases()
                 for record in self._candidates():
                     self._submit(record)
             except SweeperError as error:
@@ -162,6 +165,14 @@ class Service:
                 log.exception("looking for sweeps failed")
             self._wake.wait(LOOK_SECONDS)
             self._wake.clear()
+
+    def _keep_leases(self) -> None:
+        """What is loaded or finished is not in the controller, which would prolong its lease."""
+        with self._lock:
+            busy = list(self._busy)
+        for sweep in busy:
+            with contextlib.suppress(SweepNotFound):
+                self.ledger.renew_lease(sweep, own_name(), LEASE_SECONDS)
 
     def _candidates(self) -> list[SweepRecord]:
         """Sweeps to take up now: by priority, the oldest first."""
@@ -189,7 +200,7 @@ class Service:
             return []
         first, self._show_next = self._show_next == 0.0, time.monotonic() + SHOW_AGAIN_SECONDS / 4
         owned = [r for state in ended for r in self.ledger.sweeps(state=state) if r.owner and r.started_at is not None]
-        found = [r for r in owned if not r.summary.get(SHOWN) or (first and self.ledger.untracked(r.sweep))]
+        found = [r for r in owned if not r.summary.get(SHOWN) or (first and is_unfinished(self.ledger, r))]
         return [r for r in found if self._may_try(r.sweep)]
 
     def _submit(self, record: SweepRecord) -> None:
@@ -215,7 +226,7 @@ class Service:
             self._failed(sweep, error)
         else:
             if record.state.terminal:
-                self._finish(opened)
+                self._conclude(opened)
             elif self._stopping.is_set():
                 opened.close()
                 self._release(sweep)
@@ -225,6 +236,7 @@ class Service:
     def _fail(self, record: SweepRecord, reason: str) -> None:
         """The sweep can never run: its data is gone, or its spec cannot be used."""
         log.warning("sweep %s: %s", record.sweep, reason)
+        reason = without_folder(record, reason)
         try:
             end_unheld(self.ledger, self.ledger.sweep(record.sweep), SweepState.FAILED, reason)
         except SweeperError as error:
@@ -262,8 +274,12 @@ class Service:
         except Exception:
             log.exception("the controller ended")
         finally:
-            for opened in list(self._open.values()):
-                self._jobs_now(opened)
+            for sweep, opened in [*self._open.items(), *((k, o) for k, (o, _) in self._finals.items())]:
+                with contextlib.suppress(Exception):
+                    self._controller.close(sweep)
+                opened.close()
+                self._release(opened.id)
+            self._open, self._finals = {}, {}
 
     def _enter(self, opened: OpenSweep) -> None:
         """A prepared sweep begins to run."""
@@ -291,7 +307,12 @@ class Service:
             state = self._controller.state(sweep)
             if state is not SweepState.RUNNING:
                 self._leave(opened, state)
-        return self._stopping.is_set() and (not self._open or time.monotonic() >= self._deadline)
+        for sweep, (opened, finals) in list(self._finals.items()):
+            state = self._controller.state(sweep)
+            if state is not SweepState.RUNNING:
+                self._leave_finals(opened, finals, state)
+        over = not self._open and not self._finals
+        return self._stopping.is_set() and (over or time.monotonic() >= self._deadline)
 
     def _leave(self, opened: OpenSweep, state: SweepState) -> None:
         with self._lock:
@@ -306,7 +327,27 @@ class Service:
             with contextlib.suppress(SweeperError):
                 self._controller.close(opened.id)
                 self.ledger.acquire_lease(opened.id, own_name(), LEASE_SECONDS)
-            self._start_job(self._finish, opened)
+            self._start_job(self._conclude, opened)
+
+    def _enter_finals(self, opened: OpenSweep, finals: FinalsRun) -> None:
+        """The finals of a sweep that has ended begin to run."""
+        try:
+            if self._stopping.is_set():
+                raise SweepBusy("the service is stopping")
+            self._finals[finals.id] = (opened, finals)
+            self._controller.open(finals, NoSink(), self.ledger.trials(finals.id))
+        except Exception as error:
+            self._given_up(finals.id, error)
+
+    def _leave_finals(self, opened: OpenSweep, finals: FinalsRun, state: SweepState) -> None:
+        del self._finals[finals.id]
+        with contextlib.suppress(SweeperError):
+            self._controller.close(finals.id)
+        if state.terminal:
+            self._start_job(lambda opened: self._finish(opened, finals), opened)
+        else:
+            opened.close()
+            self._release(opened.id)
 
     def _start_job(self, job: Callable[[OpenSweep], None], opened: OpenSweep) -> None:
         try:
@@ -315,30 +356,42 @@ class Service:
             opened.close()
 
     def _leave_all(self) -> None:
-        for sweep in list(self._open):
+        for sweep in [*self._open, *self._finals]:
             self._controller.leave(sweep)
 
-    def _jobs_now(self, opened: OpenSweep) -> None:
-        """The controller has ended with this sweep in it: give back what there is to give back."""
-        self._open.pop(opened.id, None)
-        with contextlib.suppress(Exception):
-            self._controller.close(opened.id)
-        opened.close()
-
     def _given_up(self, sweep: str, error: Exception) -> None:
-        opened = self._open.pop(sweep, None)
+        finals = self._finals.pop(sweep, None)
+        opened = self._open.pop(sweep, None) if finals is None else finals[0]
         if opened is None:
             log.error("the controller met an error", exc_info=error)
             return
         opened.emit("sweep.given_up", {"sweep": sweep, "reason": " ".join(str(error).split())[:300]})
         opened.close()
-        self._failed(sweep, error)
+        self._failed(opened.id, error)
 
     # In the threads of jobs
 
-    def _finish(self, opened: OpenSweep) -> None:
-        """Show the winner and the end of the sweep in MLflow."""
+    def _conclude(self, opened: OpenSweep) -> None:
+        """A sweep has ended: its finals run, if there are to be any, or it is finished."""
         try:
+            finals = open_finals(self.ledger, opened.run)
+            if finals is None:
+                self._finish(opened)
+                return
+            finals.checkpoints = opened.checkpoints_of(finals.id)
+        except Exception as error:
+            opened.close()
+            self._failed(opened.id, error)
+        else:
+            self._queue.put(lambda: self._enter_finals(opened, finals))
+
+    def _finish(self, opened: OpenSweep, finals: FinalsRun | None = None) -> None:
+        """Judge the finals, and show the winner and the end of the sweep in MLflow."""
+        try:
+            if finals is not None:
+                if finals.checkpoints is not None:
+                    finals.checkpoints.clear()
+                conclude(self.ledger, opened.run, finals)
             opened.finish(self.ledger, FLUSH_SECONDS if self._stopping.is_set() else None)
             if not self.ledger.sweep(opened.id).summary.get(SHOWN):
                 self._errors[opened.id] = (0, time.monotonic() + SHOW_AGAIN_SECONDS)
@@ -376,3 +429,5 @@ class Service:
                 opened.emit(action, fields)
         elif (known := self._open.get(str(fields.get("sweep")))) is not None:
             known.emit(action, fields)
+        elif (final := self._finals.get(str(fields.get("sweep")))) is not None:
+            final[0].emit(f"finals.{action}", fields)

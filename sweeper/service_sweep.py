@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.checkpoints import Checkpoints
 from sweeper.errors import SpecError, SweeperError
 from sweeper.events_log import EventLog
+from sweeper.finals import finals_are_due
 from sweeper.ledger_protocol import Ledger
 from sweeper.local import SETTLE_SECONDS, finish, load, make_study
 from sweeper.records import SweepChanged, SweepRecord, TrialRecord
@@ -42,6 +43,10 @@ class OpenSweep:
     def emit(self, action: str, fields: Mapping[str, Any]) -> None:
         """Write one event to the sweep's log."""
         self.log(action, fields)
+
+    def checkpoints_of(self, finals: str) -> Checkpoints:
+        """Where the finals of this sweep keep their checkpoints."""
+        return Checkpoints(self.log.folder.parent / finals / "checkpoints")
 
     def begin(self, ledger: Ledger) -> None:
         """The controller takes the sweep up: what happened while its data was loaded counts."""
@@ -77,6 +82,25 @@ class OpenSweep:
         self.log.close()
 
 
+def is_unfinished(ledger: Ledger, record: SweepRecord) -> bool:
+    """Whether a sweep that has ended still lacks something: its finals, or some of its trials in MLflow."""
+    if ledger.untracked(record.sweep):
+        return True
+    try:
+        return finals_are_due(ledger, record, spec_of(record))
+    except SpecError:
+        return False
+
+
+def spec_of(record: SweepRecord) -> SweepSpec:
+    """The sweep file of a record.
+
+    Raises:
+        SpecError: it was written by another version of the program.
+    """
+    return SweepSpec.from_json({k: v for k, v in record.spec.items() if k != "fingerprint"})
+
+
 def without_folder(record: SweepRecord, text: str) -> str:
     """A text without the folder in which this server keeps the sweep's data file."""
     path = (record.spec.get("dataset") or {}).get("path")
@@ -91,7 +115,7 @@ def prepare(settings: Settings, ledger: Ledger, record: SweepRecord) -> OpenSwee
     """
     from sweeper.tracking import Tracker
 
-    spec = SweepSpec.from_json({k: v for k, v in record.spec.items() if k != "fingerprint"})
+    spec = spec_of(record)
     dataset = load(spec)
     if record.spec.get("fingerprint") not in (None, dataset.fingerprint):
         raise SpecError(
@@ -104,6 +128,9 @@ def prepare(settings: Settings, ledger: Ledger, record: SweepRecord) -> OpenSwee
     log = EventLog(settings.home, record.sweep)
     for warning in dataset.warnings:
         log("data.warning", {"sweep": record.sweep, "text": warning})
+    if (warm := spec.search.warm) is not None and record.state is SweepState.QUEUED:
+        about = {"sweep": record.sweep, "text": warm.sentence, "used": len(warm.points), "of": warm.trials}
+        log("search.warm_start", about)
     if (warm := spec.search.warm) is not None:
         used = {"used": len(warm.points), "of": warm.trials}
         log("search.warm_start", {"sweep": record.sweep, "text": warm.sentence, **used})
