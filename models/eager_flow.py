@@ -86,7 +86,7 @@ def output_statistics(outputs: list[Tensor], codes: Tensor) -> Tensor:
         saturated = dead = torch.full_like(mean, math.nan)
         if number < len(outputs) - 1 and names & CENTRED.keys():
             far = (h * factor[:, None, None].to(h) - shift[:, None, None].to(h)).square_() > SATURATED
-            saturated = far.sum(dim=(1, 2)) / away.shape[1] + 0.0 * factor
+            saturated = far.sum(dim=(1, 2)).double() / away.shape[1] + 0.0 * factor
         if number < len(outputs) - 1 and "relu" in names:
             dead = (h.amax(dim=2) <= 0).double().mean(dim=1) + relu
         found.append(torch.stack([first[:, 0, 0] + mean, std, saturated, dead], dim=1))

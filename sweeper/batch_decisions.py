@@ -143,6 +143,10 @@ def epoch_reports(trial: TrialLeg) -> tuple[EpochReport, ...]:
     """The leg's metrics of one trial, epoch by epoch."""
     count = trial.epochs - trial.first_epoch
     return tuple(
-        EpochReport(trial.first_epoch + i, {name: values[i] for name, values in trial.metrics.items()})
+        EpochReport(
+            trial.first_epoch + i,
+            {name: values[i] for name, values in trial.metrics.items()},
+            trial.flow.get(trial.first_epoch + i),
+        )
         for i in range(count)
     )

@@ -11,7 +11,7 @@ from sweeper.client_http import Server
 from sweeper.errors import SweeperError, SweepNotFound
 from sweeper.ledger_common import sort_trials
 from sweeper.ledger_protocol import AttemptRecord, Direction
-from sweeper.records import EpochReport, SweepRecord, TrialRecord
+from sweeper.records import EpochReport, FlowReport, SweepRecord, TrialRecord
 from sweeper.states import SweepState, TrialState
 
 PAGE = 500  # rows of one request
@@ -77,6 +77,17 @@ class RemoteLedger:
         """See ``LedgerReader``."""
         found = self.server.get(f"{sweep_path(sweep)}/reports", number=number)["reports"]
         return {int(n): [EpochReport(r["epoch"], numbers_of(r["metrics"])) for r in rows] for n, rows in found.items()}
+
+    def flow(
+        self, sweep: str, number: int | None = None, *, numbers: Sequence[int] | None = None
+    ) -> dict[int, list[FlowReport]]:
+        """See ``LedgerReader``."""
+        asked = [number] if numbers is None or number is not None else sorted(set(numbers))
+        found: dict[int, list[FlowReport]] = {}
+        for one in asked:
+            rows = self.server.get(f"{sweep_path(sweep)}/flow", number=one)["flow"]
+            found |= {int(n): [_flow(row) for row in flows] for n, flows in rows.items()}
+        return found
 
     def attempts(self, sweep: str, number: int) -> list[AttemptRecord]:
         """See ``LedgerReader``."""
@@ -163,6 +174,10 @@ def trial_record(row: Mapping[str, Any]) -> TrialRecord:
 def numbers_of(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Metrics with the numbers that JSON cannot write put back."""
     return {name: number(value) for name, value in metrics.items()}
+
+
+def _flow(row: Mapping[str, Any]) -> FlowReport:
+    return FlowReport(row["epoch"], tuple(numbers_of(layer) for layer in row["layers"]), number(row["clip_rate"]))
 
 
 def number(value: Any) -> float:

@@ -21,7 +21,7 @@ from sweeper.ledger_protocol import AttemptRecord, Direction, Lease, Ledger, Req
 from sweeper.ledger_rules import clean
 from sweeper.ledger_schema import prepare
 from sweeper.ledger_tables import leases, requests, sweeps
-from sweeper.records import Change, EpochReport, SweepChanged, SweepRecord, TokenRecord, TrialRecord
+from sweeper.records import Change, EpochReport, FlowReport, SweepChanged, SweepRecord, TokenRecord, TrialRecord
 from sweeper.states import SweepState, TrialState
 
 T = TypeVar("T")
@@ -151,6 +151,12 @@ class SqlLedger:
     def reports(self, sweep: str, number: int | None = None) -> dict[int, list[EpochReport]]:
         """Each trial's reports by epoch."""
         return self._read(queries.epoch_reports, sweep, number)
+
+    def flow(
+        self, sweep: str, number: int | None = None, *, numbers: Sequence[int] | None = None
+    ) -> dict[int, list[FlowReport]]:
+        """Each trial's gradient flow by epoch."""
+        return self._read(queries.flow_reports, sweep, number, numbers)
 
     def attempts(self, sweep: str, number: int) -> list[AttemptRecord]:
         """Every assignment of a trial, in order."""

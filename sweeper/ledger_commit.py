@@ -114,7 +114,13 @@ def _write_reports(connection: Connection, sweep: str, batch: Batch) -> None:
         if edit.keep is not None
     ]
     new = [
-        {"sweep": sweep, "number": number, "epoch": report.epoch, "metrics": encode(report.metrics)}
+        {
+            "sweep": sweep,
+            "number": number,
+            "epoch": report.epoch,
+            "metrics": encode(report.metrics),
+            "flow": report.flow,
+        }
         for number, edit in batch.edits.items()
         for report in edit.new
     ]

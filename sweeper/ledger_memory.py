@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any
 
+from sweeper.flow_blob import unpack_flow
 from sweeper.ledger_common import check_extension, find_sweep, new_sweep_id, no_such_trial, no_sweep, sort_trials
 from sweeper.ledger_protocol import AttemptRecord, Direction, Lease, Request
 from sweeper.ledger_rules import TERMINAL, Batch, SweepRow, TrialRow, clean, plain
-from sweeper.records import Change, EpochReport, SweepChanged, SweepRecord, TokenRecord, TrialRecord
+from sweeper.records import Change, EpochReport, FlowReport, SweepChanged, SweepRecord, TokenRecord, TrialRecord
 from sweeper.states import SweepState, TrialState
 
 _FIELDS = attrgetter(*TrialRow.__slots__)
@@ -181,7 +182,20 @@ class MemoryLedger:
         with self._lock:
             reports = self._held(sweep).reports
             numbers = sorted(reports) if number is None else [number]
-            return {number: list(reports[number]) for number in numbers if reports.get(number)}
+            return {number: [_bare(r) for r in reports[number]] for number in numbers if reports.get(number)}
+
+    def flow(
+        self, sweep: str, number: int | None = None, *, numbers: Sequence[int] | None = None
+    ) -> dict[int, list[FlowReport]]:
+        """Each trial's gradient flow by epoch."""
+        with self._lock:
+            reports = self._held(sweep).reports
+            wanted = sorted(reports) if numbers is None else sorted(reports.keys() & set(numbers))
+            found = {
+                n: [unpack_flow(r.epoch, r.flow) for r in reports[n] if r.flow is not None]
+                for n in (wanted if number is None else reports.keys() & {number})
+            }
+            return {n: flows for n, flows in found.items() if flows}
 
     def attempts(self, sweep: str, number: int) -> list[AttemptRecord]:
         """Every assignment of a trial, in order."""
@@ -310,6 +324,10 @@ def _store(held: _Sweep, batch: Batch) -> None:
     for number in [number for number in held.trials if number >= requested]:
         for table in (held.trials, held.reports, held.attempts):
             table.pop(number, None)
+
+
+def _bare(report: EpochReport) -> EpochReport:
+    return report if report.flow is None else replace(report, flow=None)
 
 
 def _copy(row: TrialRow) -> TrialRow:

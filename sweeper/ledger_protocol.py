@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from sweeper.records import Change, EpochReport, SweepRecord, TokenRecord, TrialRecord
+from sweeper.records import Change, EpochReport, FlowReport, SweepRecord, TokenRecord, TrialRecord
 from sweeper.states import SweepState, TrialState
 
 Direction = Literal["minimize", "maximize"]
@@ -108,6 +108,12 @@ class LedgerReader(Protocol):
 
     def reports(self, sweep: str, number: int | None = None) -> dict[int, list[EpochReport]]:
         """Each trial's reports by epoch. Trials without any are left out."""
+        ...
+
+    def flow(
+        self, sweep: str, number: int | None = None, *, numbers: Sequence[int] | None = None
+    ) -> dict[int, list[FlowReport]]:
+        """Each trial's gradient flow by epoch, of one trial, of some, or of all. Trials without any are left out."""
         ...
 
     def attempts(self, sweep: str, number: int) -> list[AttemptRecord]:

@@ -10,11 +10,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from sweeper.flow_blob import unpack_flow
 from sweeper.ledger_common import SORTABLE, find_sweep, no_such_trial, no_sweep, sort_trials
 from sweeper.ledger_protocol import AttemptRecord, Direction
 from sweeper.ledger_rules import TERMINAL, TrialRow
 from sweeper.ledger_tables import attempts, reports, sweeps, trials
-from sweeper.records import EpochReport, SweepRecord, TrialRecord
+from sweeper.records import EpochReport, FlowReport, SweepRecord, TrialRecord
 from sweeper.states import SweepState, TrialState
 
 TRIAL_COLUMNS = tuple(trials.c[name] for name in TrialRow.__slots__)
@@ -151,6 +152,27 @@ def epoch_reports(connection: Connection, sweep: str, number: int | None) -> dic
         decoded = json.loads(f"[{','.join([row[2] for row in part])}]")
         for (trial, epoch, _), metrics in zip(part, decoded, strict=True):
             found.setdefault(trial, []).append(EpochReport(epoch, metrics))
+    if not found:
+        require(connection, sweep)
+    return found
+
+
+def flow_reports(
+    connection: Connection, sweep: str, number: int | None, numbers: Sequence[int] | None
+) -> dict[int, list[FlowReport]]:
+    """Each trial's gradient flow by epoch."""
+    query = sa.select(reports.c.number, reports.c.epoch, reports.c.flow)
+    query = query.where(reports.c.sweep == sweep, reports.c.flow.is_not(None))
+    query = query.order_by(reports.c.number, reports.c.epoch)
+    wanted = numbers if number is None else [number]
+    parts = [query]
+    if wanted is not None:
+        wanted = sorted(set(wanted))
+        parts = [query.where(reports.c.number.in_(wanted[at : at + _CHUNK])) for at in range(0, len(wanted), _CHUNK)]
+    found: dict[int, list[FlowReport]] = {}
+    for part in parts:
+        for trial, epoch, blob in connection.execute(part):
+            found.setdefault(trial, []).append(unpack_flow(epoch, blob))
     if not found:
         require(connection, sweep)
     return found

@@ -15,6 +15,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -120,6 +121,7 @@ reports = Table(
     Column("number", Integer, primary_key=True),
     Column("epoch", Integer, primary_key=True),
     Column("metrics", Text, nullable=False),
+    Column("flow", LargeBinary),
     ForeignKeyConstraint(["sweep", "number"], ["trials.sweep", "trials.number"], ondelete="CASCADE"),
     sqlite_with_rowid=False,
 )

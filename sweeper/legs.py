@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sweeper.events import Shape
+from sweeper.flow_blob import pack_flow
 
 if TYPE_CHECKING:
     from models import Cohort, Data, TrainConfig, TrialConfig
+    from models.gradient_flow import EpochFlow
 
 Arrays = dict[str, np.ndarray]
 
@@ -56,7 +58,10 @@ class LegOrder:
 
 @dataclass(frozen=True)
 class TrialLeg:
-    """One trial's part of a leg: metrics per epoch from ``first_epoch`` on, the mean over its replicates."""
+    """One trial's part of a leg: metrics per epoch from ``first_epoch`` on, the mean over its replicates.
+
+    ``flow`` holds the gradient flow of the measured epochs, packed by ``sweeper.flow_blob``.
+    """
 
     number: int
     attempt: int
@@ -67,6 +72,7 @@ class TrialLeg:
     seconds: float
     weights: Arrays | None = None
     states: tuple[dict[str, Any], ...] | None = None
+    flow: Mapping[int, bytes] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int:
@@ -91,6 +97,7 @@ class _Running:
     rows: list[Any]
     epoch: int = 0
     metrics: list[dict[str, list[float]]] = field(default_factory=list)
+    flow: list[dict[int, EpochFlow]] = field(default_factory=list)
     finished: set[int] = field(default_factory=set)
     diverged: str | None = None
     weights: Arrays | None = None
@@ -155,6 +162,7 @@ class LegRunner:
         assert self._cohort is not None
         for running in self._running.values():
             running.metrics = [{} for _ in running.rows]
+            running.flow = [{} for _ in running.rows]
         for _ in range(order.epochs):
             for report in self._cohort.leg(1):
                 number, i = report.key
@@ -162,6 +170,7 @@ class LegRunner:
                 for name, values in report.metrics.items():
                     factor = order.units.get(name, 1.0)
                     running.metrics[i].setdefault(name, []).extend(value * factor for value in values)
+                running.flow[i] |= report.flow
                 if report.diverged is not None:
                     running.diverged = running.diverged or report.diverged
                     running.finished.add(i)
@@ -198,6 +207,7 @@ class LegRunner:
                 seconds=share,
                 weights=running.weights,
                 states=states,
+                flow=_packed(running.flow),
             )
             trials.append(leg)
             running.epoch = leg.epochs
@@ -215,3 +225,15 @@ def _mean(rows: list[dict[str, list[float]]]) -> dict[str, list[float]]:
         return rows[0]
     names = set.intersection(*(set(r) for r in rows))
     return {n: [float(np.mean(v)) for v in zip(*(r[n] for r in rows), strict=False)] for n in rows[0] if n in names}
+
+
+def _packed(rows: list[dict[int, EpochFlow]]) -> dict[int, bytes]:
+    """The mean over replicates of each epoch that all of them have measured."""
+    if len(rows) == 1:
+        return {epoch: pack_flow(flow.layers.tolist(), flow.clip_rate) for epoch, flow in rows[0].items()}
+    found = {}
+    for epoch in sorted(set.intersection(*(set(row) for row in rows))):
+        flows = [row[epoch] for row in rows]
+        layers = np.mean([flow.layers.numpy() for flow in flows], axis=0)
+        found[epoch] = pack_flow(layers.tolist(), float(np.mean([flow.clip_rate for flow in flows])))
+    return found

@@ -11,10 +11,29 @@ from sweeper.states import SweepState, TrialState
 
 @dataclass(frozen=True)
 class EpochReport:
-    """One trial's metrics for one epoch (from 0). Metric names are those of ``History``; values may be non-finite."""
+    """One trial's metrics for one epoch (from 0). Metric names are those of ``History``; values may be non-finite.
+
+    ``flow`` is the epoch's gradient flow on its way to the ledger, as ``sweeper.flow_blob`` packs it; reports that are
+    read come without it.
+    """
 
     epoch: int
     metrics: Mapping[str, float]
+    flow: bytes | None = None
+
+
+@dataclass(frozen=True)
+class FlowReport:
+    """One trial's gradient flow in one epoch (from 0), measured on one minibatch: ``models.gradient_flow`` says how.
+
+    ``layers`` has a mapping for each linear layer, the first layer first: grad_norm, weight_norm, update_ratio,
+    activation_mean, activation_std, saturated (tanh and sigmoid) and dead (relu). ``clip_rate`` is the share of the
+    epoch's steps whose gradient was clipped. Of replicates it is the mean.
+    """
+
+    epoch: int
+    layers: tuple[Mapping[str, float], ...]
+    clip_rate: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -162,13 +162,17 @@ class PlateauSpec(_Section):
 
 
 class TrainingSpec(_Section):
-    """What all trials share while they train, on ``replicates`` seeds each. ``clip_norm``, ``plateau`` may be null."""
+    """What all trials share while they train, on ``replicates`` seeds each. ``clip_norm``, ``plateau`` may be null.
+
+    ``gradient_flow`` is the number of epochs from one measurement of the layers to the next (null: none).
+    """
 
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 20
     batch_size: Annotated[int | str, BeforeValidator(_batch)] = 64
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
     plateau: PlateauSpec | None = Field(default_factory=PlateauSpec)
     replicates: Annotated[int, Field(ge=1, le=1000)] = 1
+    gradient_flow: Annotated[int, Field(ge=1, le=1_000_000)] | None = 1
 
 
 class SearchSpec(_Section):
@@ -335,6 +339,7 @@ class SweepSpec(_Section):
             clip_norm=self.training.clip_norm,
             plateau=None if plateau is None else PlateauConfig(**plateau.model_dump()),
             task=task,
+            gradient_flow=self.training.gradient_flow,
         )
 
     def trial_config(self, params: Mapping[str, Any]) -> TrialConfig:

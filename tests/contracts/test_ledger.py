@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sweeper.errors import SpecError, SweepNotFound
+from sweeper.flow_blob import pack_flow
 from sweeper.ledger import open_ledger
 from sweeper.ledger_memory import MemoryLedger
 from sweeper.ledger_protocol import Ledger
@@ -166,6 +168,7 @@ class TestSweeps:
             lambda: ledger.best("gone"),
             lambda: ledger.untracked("gone"),
             lambda: ledger.reports("gone"),
+            lambda: ledger.flow("gone"),
             lambda: ledger.attempts("gone", 0),
             lambda: ledger.commit("gone", [Noted(0, "x")]),
             lambda: ledger.extend("gone", 2),
@@ -287,6 +290,53 @@ class TestTrials:
     def test_an_unknown_trial_is_an_error_that_names_the_valid_ones(self, ledger: Ledger, sweep: str) -> None:
         with pytest.raises(SpecError, match=r"no trial 4.*0 to 3"):
             ledger.trial(sweep, 4)
+
+
+def measured(*first_layer_norms: float, first: int = 0) -> tuple[EpochReport, ...]:
+    """Reports with the gradient flow of a network of two layers."""
+    rows = [[[norm, 1.0, 0.01, 0.5, 0.25, math.nan, 0.125], [2.0] * 5 + [math.nan] * 2] for norm in first_layer_norms]
+    return tuple(
+        replace(report, flow=pack_flow(layers, 0.75))
+        for report, layers in zip(epochs(*first_layer_norms, first=first), rows, strict=True)
+    )
+
+
+class TestFlow:
+    def test_flow_is_kept_with_the_epochs_reported_and_read_apart_from_them(self, ledger: Ledger, sweep: str) -> None:
+        reports = (*measured(0.5, 0.25), *epochs(0.1, first=2))
+        ledger.commit(sweep, [*run(0), Reported(0, 1, reports), *run(1), Reported(1, 1, epochs(1.0))])
+        flows = ledger.flow(sweep)
+        assert [(flow.epoch, flow.clip_rate) for flow in flows[0]] == [(0, 0.75), (1, 0.75)]
+        assert set(flows) == {0}
+        hidden = {"grad_norm": 0.25, "weight_norm": 1.0, "update_ratio": pytest.approx(0.01)}
+        outputs = {"activation_mean": 2.0, "activation_std": 2.0}
+        assert flows[0][1].layers == (
+            hidden | {"activation_mean": 0.5, "activation_std": 0.25, "dead": 0.125},
+            {"grad_norm": 2.0, "weight_norm": 2.0, "update_ratio": 2.0} | outputs,
+        )
+        assert ledger.reports(sweep)[0] == list(epochs(0.5, 0.25, 0.1))
+
+    def test_flow_is_asked_of_one_trial_and_of_some(self, ledger: Ledger, sweep: str) -> None:
+        for number in range(3):
+            ledger.commit(sweep, [*run(number), Reported(number, 1, measured(number))])
+        assert set(ledger.flow(sweep, 1)) == {1}
+        assert set(ledger.flow(sweep, numbers=[2, 0, 3])) == {0, 2}
+        assert ledger.flow(sweep, 3) == ledger.flow(sweep, numbers=[]) == {}
+
+    def test_flow_goes_with_the_reports_that_are_dropped(self, ledger: Ledger, sweep: str) -> None:
+        ledger.commit(sweep, [*run(0), Reported(0, 1, measured(1.0, 0.9, 0.8))])
+        ledger.commit(sweep, [Requeued(0, 1, "worker died", lost=True, keep_epochs=2)])
+        assert [flow.epoch for flow in ledger.flow(sweep)[0]] == [0, 1]
+        ledger.commit(sweep, [*run(0, attempt=2, suggest=False), Reported(0, 2, measured(0.25, first=2))])
+        assert [flow.layers[0]["grad_norm"] for flow in ledger.flow(sweep, 0)[0]] == pytest.approx([1.0, 0.9, 0.25])
+        ledger.commit(sweep, [Ended(0, 2, FAILED, "diverged", None, at=5.0), Reopened(0, "retried")])
+        assert ledger.flow(sweep) == {}
+
+    def test_numbers_that_float32_does_not_hold_come_back_infinite_or_zero(self, ledger: Ledger, sweep: str) -> None:
+        odd = pack_flow([[1e300, -1e300, math.inf, 1e-300, 0.0, math.nan, math.nan]], 0.0)
+        ledger.commit(sweep, [*run(0), Reported(0, 1, (EpochReport(0, {"val_loss": 1.0}, odd),))])
+        (layer,) = ledger.flow(sweep)[0][0].layers
+        assert list(layer.values()) == [math.inf, -math.inf, math.inf, 0.0, 0.0]
 
 
 STALE_OR_ILLEGAL: dict[str, tuple[list[Change], Change]] = {

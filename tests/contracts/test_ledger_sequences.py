@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sweeper.flow_blob import pack_flow
 from sweeper.ledger import open_ledger
 from sweeper.ledger_memory import MemoryLedger
 from sweeper.ledger_protocol import Ledger
@@ -35,7 +36,10 @@ floats = st.floats(width=64)
 texts = st.sampled_from(["", "lost", "a\x00b", "🙂"])
 params = st.dictionaries(st.sampled_from(["lr", "layers"]), st.sampled_from([0.1, 3, "adam", (1, 2), None]))
 moments = st.floats(0, 1e9)
-epoch_reports = st.builds(EpochReport, st.integers(0, 6), st.dictionaries(st.sampled_from(["loss", "acc"]), floats))
+flows = st.none() | st.sampled_from([pack_flow([[layer] * 7] * layer, 0.5) for layer in (1, 2)])
+epoch_reports = st.builds(
+    EpochReport, st.integers(0, 6), st.dictionaries(st.sampled_from(["loss", "acc"]), floats), flows
+)
 
 trial_changes = st.one_of(
     st.builds(Suggested, numbers, params, st.integers(0, 2**63 - 1)),
@@ -100,7 +104,8 @@ def image(ledger: Ledger, sweep: str) -> Any:
         ledger.trials(sweep, sort="value"),
         ledger.trials(sweep, sort="-epochs"),
     ]
-    return repr((fields, trials, histories, ledger.reports(sweep), [[t.number for t in found] for found in queries]))
+    read = (ledger.reports(sweep), ledger.flow(sweep))
+    return repr((fields, trials, histories, read, [[t.number for t in found] for found in queries]))
 
 
 def check_step(before: Sequence[TrialRecord], after: Sequence[TrialRecord], reopened: set[int]) -> None:

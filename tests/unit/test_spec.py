@@ -66,6 +66,7 @@ def test_the_defaults_are_those_of_the_design():
             "clip_norm": 1.0,
             "plateau": {"factor": 0.5, "patience": 3, "min_lr": 1e-6, "threshold": 1e-4, "cooldown": 0},
             "replicates": 1,
+            "gradient_flow": 1,
         },
         "objective": {"metric": "val_loss", "direction": "minimize"},
         "constraints": [],

@@ -87,6 +87,7 @@ def _make_histories() -> None:
         sa.Column("number", sa.Integer, primary_key=True),
         sa.Column("epoch", sa.Integer, primary_key=True),
         sa.Column("metrics", sa.Text, nullable=False),
+        sa.Column("flow", sa.LargeBinary),
         sa.ForeignKeyConstraint(["sweep", "number"], ["trials.sweep", "trials.number"], ondelete="CASCADE"),
         sqlite_with_rowid=False,
     )
