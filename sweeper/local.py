@@ -213,6 +213,7 @@ def _drive(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, pro
         trials = ledger.trials(sweep)
         run.restore(trials, ledger.reports(sweep) if any(t.params for t in trials) else {})
         import models  # noqa: F401 - takes a second or two, which pass while Ray comes up
+        import sweeper.report  # noqa: F401 - the same
 
         start.started.result()
         controller.open(run, tracker, trials)
