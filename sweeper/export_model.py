@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SweeperError
+from sweeper.export_onnx import is_available, metadata, onnx_model
 from sweeper.names import listed, shown
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.spec import SweepSpec
@@ -89,6 +90,9 @@ def model_files(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: 
         "model_card.md": _render("model_card.md.j2", _card(record, spec, dataset, winner)),
     }
     written = {name: text.encode() for name, text in texts.items()}
+    if is_available():
+        about = metadata(dataset, record.sweep, winner.trial.number)
+        written["model.onnx"] = onnx_model(dataset, winner.config, {n: t.numpy() for n, t in weights.items()}, about)
     return {"weights.safetensors": save(weights), **written, "data.npz": arrays.getvalue()}
 
 
@@ -110,7 +114,6 @@ def _preprocessing(dataset: Dataset) -> dict[str, Any]:
     """The rules as plain data; ``inputs`` are the network's, in order."""
     from sweeper.csv_files import MISSING
     from sweeper.recipe import MISSING_TEXT
-    from sweeper.tracking_model import categories
 
     recipe = dataset.recipe.to_json()
     return {
@@ -118,7 +121,7 @@ def _preprocessing(dataset: Dataset) -> dict[str, Any]:
         "task": dataset.task,
         "columns": [{"name": c.name, "dtype": c.dtype, "used": c.used} for c in dataset.raw_columns],
         "inputs": recipe["features"],
-        "categories": categories(dataset),
+        "categories": dataset.recipe.categories(),
         "missing_texts": list(MISSING),
         "missing_category": MISSING_TEXT,
         "classes": None if dataset.class_labels is None else list(dataset.class_labels),
@@ -192,6 +195,7 @@ def _card(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner
         "sweep": record.sweep,
         "trial": trial.number,
         "n_parameters": f"{n_parameters(tuple(script['widths'])):,}",
+        "onnx": is_available(),
         "data": _cell(dataset.describe()),
         "fingerprint": dataset.fingerprint,
         "split": spec.split,

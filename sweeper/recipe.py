@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 MISSING_TEXT = "(missing)"
+UNKNOWN, NUMBER = -1.0, -2.0  # codes of a text never seen, and of what is no text
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,21 @@ class Feature:
     fill: float = 0.0
     offset: float = 0.0
     scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class CodedRule:
+    """A feature where texts are codes, the positions of their categories.
+
+    NaN becomes ``fill``. The input is 1 where the value is ``code``; with the code ``NUMBER`` the value is a number and
+    becomes ``(value - offset) / scale``.
+    """
+
+    column: str
+    fill: float
+    offset: float = 0.0
+    scale: float = 1.0
+    code: float = NUMBER
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,26 @@ class Recipe:
             else:
                 made.append(value == feature.category)
         return np.stack(made, axis=1).astype(np.float32)
+
+    def categories(self) -> dict[str, list[str]]:
+        """The known texts of each text column, in the order of the inputs they became."""
+        known: dict[str, list[str]] = {}
+        for feature in self.features:
+            if feature.category is not None:
+                known.setdefault(feature.column, []).append(feature.category)
+        return known
+
+    def coded(self) -> list[CodedRule]:
+        """The same features for columns that hold codes instead of texts; a missing text counts as its own category."""
+        known, rules = self.categories(), []
+        for feature in self.features:
+            if feature.category is None:
+                rules.append(CodedRule(feature.column, feature.fill, feature.offset, feature.scale))
+            else:
+                texts = known[feature.column]
+                missing = float(texts.index(MISSING_TEXT)) if MISSING_TEXT in texts else UNKNOWN
+                rules.append(CodedRule(feature.column, missing, code=float(texts.index(feature.category))))
+        return rules
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data; ``from_json`` makes an equal recipe of it."""

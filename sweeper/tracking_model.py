@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from sweeper import winner_pyfunc
-from sweeper.recipe import MISSING_TEXT
+from sweeper.csv_files import MISSING
+from sweeper.recipe import NUMBER
 from sweeper.tracking_store import Place
 
 if TYPE_CHECKING:
@@ -50,44 +51,22 @@ class RawNetwork(nn.Module):
         self.classifies = dataset.class_labels is not None
         self.target_mean, self.target_std = dataset.target_mean, dataset.target_std
         raw = [column.name for column in dataset.raw_columns]
-        known = categories(dataset)
-        columns, rules, codes = [], [], []
-        for feature in dataset.recipe.features:
-            columns.append(raw.index(feature.column))
-            if feature.category is None:
-                rules.append((feature.fill, feature.offset, feature.scale))
-                codes.append(-2.0)
-            else:
-                texts = known[feature.column]
-                missing = texts.index(MISSING_TEXT) if MISSING_TEXT in texts else -1
-                rules.append((float(missing), 0.0, 1.0))
-                codes.append(float(texts.index(feature.category)))
-        fill, offset, scale = torch.tensor(rules, dtype=torch.float64).T
-        self.register_buffer("columns", torch.tensor(columns))
-        self.register_buffer("fill", fill.clone())
-        self.register_buffer("offset", offset.clone())
-        self.register_buffer("scale", scale.clone())
-        self.register_buffer("codes", torch.tensor(codes, dtype=torch.float64))
+        rules = dataset.recipe.coded()
+        table = torch.tensor([(r.fill, r.offset, r.scale, r.code) for r in rules], dtype=torch.float64)
+        self.register_buffer("columns", torch.tensor([raw.index(rule.column) for rule in rules]))
+        for name, column in zip(("fill", "offset", "scale", "codes"), table.T, strict=True):
+            self.register_buffer(name, column.clone())
 
     def forward(self, rows: Tensor) -> Tensor:
         """``(B, F) -> (B, C)`` probabilities or ``(B,)`` predictions."""
         values = rows[:, self.columns].to(torch.float64)  # (B, D)
         values = torch.where(torch.isnan(values), self.fill, values)
         numbers = (values - self.offset) / self.scale
-        inputs = torch.where(self.codes < -1, numbers, (values == self.codes).to(torch.float64))
+        inputs = torch.where(self.codes == NUMBER, numbers, (values == self.codes).to(torch.float64))
         made = self.network(inputs.to(torch.float32))
         if self.classifies:
             return torch.softmax(made, dim=1)
         return made[:, 0] * self.target_std + self.target_mean
-
-
-def categories(dataset: Dataset) -> dict[str, list[str]]:
-    """The known texts of each text column, in the order of the inputs they became."""
-    known: dict[str, list[str]] = {}
-    for feature in dataset.recipe.features:
-        if feature.category is not None:
-            known.setdefault(feature.column, []).append(feature.category)
-    return known
 
 
 def raw_network(dataset: Dataset, config: TrialConfig, weights: Arrays) -> RawNetwork:
@@ -113,7 +92,9 @@ def save_model(folder: Path, dataset: Dataset, config: TrialConfig, weights: Arr
     frame = dataset.raw_train.head(EXAMPLE_ROWS)
     columns = [column.name for column in dataset.raw_columns]
     outputs = [dataset.target_name] if dataset.class_names is None else list(dataset.class_names)
-    table = {"columns": columns, "categories": categories(dataset), "outputs": outputs}
+    known = dataset.recipe.categories()
+    table = {"columns": columns, "categories": known, "missing": list(MISSING), "outputs": outputs}
+    table["required"] = [column.name for column in dataset.raw_columns if column.used]
     rows = torch.zeros(EXAMPLE_ROWS, len(columns))
     tensors = ModelSignature(Schema([TensorSpec(rows.numpy().dtype, (-1, len(columns)))]))
     requirements = [f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS]
@@ -126,7 +107,7 @@ def save_model(folder: Path, dataset: Dataset, config: TrialConfig, weights: Arr
         data = traced / str(flavor["model_data"])
         (data / winner_pyfunc.TABLE_FILE).write_text(json.dumps(table), encoding="utf-8")
         shutil.copyfile(winner_pyfunc.__file__, loader)
-        model = Model(**identity)
+        model = Model(**identity, metadata={"columns": {c.name: c.dtype for c in dataset.raw_columns if c.used}})
         # the pyfunc flavor puts a data folder into one called data
         model.add_flavor("pytorch", **{**flavor, "code": None, "model_data": f"data/{data.name}"})
         mlflow.pyfunc.save_model(
@@ -135,7 +116,7 @@ def save_model(folder: Path, dataset: Dataset, config: TrialConfig, weights: Arr
             data_path=str(data),
             code_paths=[str(loader)],
             mlflow_model=model,
-            signature=_signature(dataset, outputs),
+            signature=_signature(outputs),
             input_example=frame,
             pip_requirements=requirements,
         )
@@ -170,14 +151,13 @@ def log_model(
     return made.model_id, made.artifact_location
 
 
-def _signature(dataset: Dataset, outputs: list[str]) -> ModelSignature:
-    """Columns by name. Their types are left open: MLflow would refuse whole numbers where training had fractions."""
+def _signature(outputs: list[str]) -> ModelSignature:
+    """What comes out. What goes in is left open, and checked by the model itself.
+
+    With types MLflow would refuse whole numbers where training had fractions; with columns of any type, rows as CSV.
+    """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
-    from mlflow.types.schema import AnyType
 
-    inputs: list[ColSpec | TensorSpec] = [
-        ColSpec(AnyType(), column.name, required=column.used) for column in dataset.raw_columns
-    ]
     made: list[ColSpec | TensorSpec] = [ColSpec(DataType.double, name) for name in outputs]
-    return ModelSignature(Schema(inputs), Schema(made))
+    return ModelSignature(outputs=Schema(made))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from search_spaces.vocabulary import FloatRange, IntRange
 from sweeper.errors import SweeperError
+from sweeper.pareto import best_first, pareto_front
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.settings import Settings
 from sweeper.tracking_entries import (
@@ -26,7 +27,7 @@ from sweeper.tracking_entries import (
 )
 from sweeper.tracking_registry import Registration, create_version, find_version, promote, score_tags
 from sweeper.tracking_store import Child, Place, Store
-from sweeper.tracking_summary import description, final_points, finalists, front_of, sweep_points
+from sweeper.tracking_summary import description, final_points, finalists, sweep_points
 from sweeper.tracking_view import TAG_PREFIX, SweepView, view_tag
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class SweepInMlflow:
         client.log_text(parent, frame.to_json(orient="split", index=False), "trials.json")
         client.log_text(parent, frame.to_csv(index=False), "trials.csv")
         table = json.dumps([{"path": "trials.json", "type": "table"}])  # what makes it a table for MLflow
-        best = next(iter(front_of(self._spec, trials)), None)
+        best = next(iter(best_first(trials, self._spec)), None)
         tags = {**sweep_tags(sweep), "mlflow.loggedArtifacts": table}
         tags["mlflow.note.content"] = description(sweep, self._spec, best)
         store.log(parent, sweep_points(sweep, best), tags=tags)
@@ -154,7 +155,7 @@ class SweepInMlflow:
             if (run := self._run_of(number)) is not None:
                 store.log(run, points)
         if len(self._spec.objectives) > 1:
-            for trial in front_of(self._spec, trials):
+            for trial in pareto_front(trials, self._spec):
                 if (run := self._run_of(trial.number)) is not None:
                     store.log(run, tags={PARETO: "front"})
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sweeper.names import shown
 from sweeper.records import SweepRecord, TrialRecord
-from sweeper.states import TrialState
 from sweeper.tracking_entries import Point, clean_key, milliseconds
 from sweeper.tracking_view import FINAL_METRICS
 
@@ -27,18 +26,6 @@ def finalists(sweep: SweepRecord) -> list[int]:
     numbers = [int(standing["trial"]) for standing in finals.get("standings", ())]
     leaders = [int(number) for number in finals.get("leaders", ())]
     return list(dict.fromkeys([*leaders, *numbers]))
-
-
-def front_of(spec: SweepSpec, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The trials that no other beats in every objective, the best by the first objective first."""
-    if len(spec.objectives) > 1 or spec.constraints:
-        from sweeper.pareto import pareto_front
-
-        return pareto_front(list(trials), spec)
-    sign = -1.0 if spec.objective.direction == "maximize" else 1.0
-    values = {t.number: t.value for t in trials if t.state is TrialState.COMPLETE and t.value is not None}
-    ended = [t for t in trials if math.isfinite(values.get(t.number, math.nan))]
-    return [min(ended, key=lambda t: (sign * values[t.number], t.number))] if ended else []
 
 
 def final_points(sweep: SweepRecord) -> Iterator[tuple[int, list[Point]]]:

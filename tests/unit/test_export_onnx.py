@@ -1,0 +1,92 @@
+"""The winner in ONNX predicts what the trained network does, from raw columns with texts, flags and holes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pandas as pd
+import pytest
+import torch
+
+from models import ACTIVATIONS, TrialConfig, build_mlp
+from sweeper.datasets import Dataset, load_dataset
+from sweeper.export_onnx import metadata, onnx_model
+from sweeper.spec import SplitSpec, load_spec
+from sweeper.tracking_model import raw_network
+
+
+def data_of(**dataset: Any) -> Dataset:
+    return load_dataset(load_spec({"dataset": dataset, "space": "mlp"}).dataset, SplitSpec(), "standard")
+
+
+def exported(dataset: Dataset, config: TrialConfig) -> tuple[onnxruntime.InferenceSession, dict[str, np.ndarray]]:
+    """The model in its runtime, and its weights."""
+    network = build_mlp(config, dataset.n_inputs, dataset.n_outputs, seed=3)
+    weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    file = onnx_model(dataset, config, weights, metadata(dataset, "abc", 7))
+    return onnxruntime.InferenceSession(file), weights
+
+
+def columns_of(session: onnxruntime.InferenceSession, rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """As the model card says."""
+    texts = {i.name: "string" in i.type for i in session.get_inputs()}
+    return {
+        name: rows[[name]].fillna("").astype(str).to_numpy(object) if text else rows[[name]].to_numpy(float)
+        for name, text in texts.items()
+    }
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("hidden", [(), (9,), (16, 5)])
+def test_every_network_gives_the_same_probabilities_and_labels(activation: str, hidden: tuple[int, ...]) -> None:
+    dataset, config = data_of(name="iris"), TrialConfig(hidden_layers=hidden, activation=activation)
+    session, weights = exported(dataset, config)
+    raw = dataset.raw_test
+    label, probabilities = session.run(None, columns_of(session, raw))
+    with torch.no_grad():
+        wanted = raw_network(dataset, config, weights)(torch.tensor(raw.to_numpy(), dtype=torch.float64)).numpy()
+    np.testing.assert_allclose(probabilities, wanted, atol=1e-5, rtol=0)
+    assert list(label) == [dataset.class_names[i] for i in wanted.argmax(axis=1)]
+    about = session.get_modelmeta().custom_metadata_map
+    assert (about["sweep"], about["trial"], about["target"]) == ("abc", "7", dataset.target_name)
+
+
+def test_a_regression_is_in_the_unit_of_its_target() -> None:
+    dataset, config = data_of(name="diabetes"), TrialConfig(hidden_layers=(8,))
+    session, weights = exported(dataset, config)
+    [value] = session.run(None, columns_of(session, dataset.raw_test))
+    rows = torch.tensor(dataset.raw_test.to_numpy(), dtype=torch.float64)
+    wanted = raw_network(dataset, config, weights)(rows).detach().numpy()
+    assert value.shape == wanted.shape
+    np.testing.assert_allclose(value, wanted, rtol=1e-5)
+
+
+def test_texts_flags_and_holes_are_taken_as_in_training(tmp_path: Path) -> None:
+    draw, n = np.random.default_rng(0), 80
+    table = pd.DataFrame(
+        {
+            "age": draw.integers(18, 80, n),
+            "height": np.where(draw.random(n) < 0.2, np.nan, draw.normal(1.7, 0.1, n).round(2)),
+            "city, home": draw.choice(["Rome", "Oslo", "Bern"], n),
+            "constant": 7,
+            "member": draw.random(n) < 0.5,
+            "label": draw.choice(["yes", "no"], n),
+        }
+    )
+    table.loc[draw.random(n) < 0.2, "city, home"] = None
+    table.to_csv(tmp_path / "people.csv", index=False)
+    dataset, config = data_of(path=str(tmp_path / "people.csv"), target="label"), TrialConfig(hidden_layers=(8,))
+    session, weights = exported(dataset, config)
+    rows = pd.read_csv(tmp_path / "people.csv")
+    rows.loc[0, "city, home"] = "Atlantis"
+    rows.loc[1, ["age", "height"]] = np.nan
+    _, made = session.run(None, columns_of(session, rows))
+    network = build_mlp(config, dataset.n_inputs, dataset.n_outputs, seed=3)
+    with torch.no_grad():
+        wanted = torch.softmax(network(torch.from_numpy(dataset.recipe.transform(rows))), dim=1).numpy()
+    np.testing.assert_allclose(made, wanted, atol=1e-5, rtol=0)
+    assert "constant" not in {one.name for one in session.get_inputs()}
+    assert weights
