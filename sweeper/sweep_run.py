@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.batch_decisions import BatchDecisions, News, epoch_reports
 from sweeper.checkpoints import Checkpoints, States, UnreadableCheckpoint
 from sweeper.events import Outcome, RunLeg, Shape, Suggestion, SweepPlan, Verdict
+from sweeper.explosion import cut_at_explosion
 from sweeper.goals import PARAMETERS, SECONDS, excesses_of, network_size, values_of, violation
 from sweeper.legs import Arrays, LegOrder, LegResult, TrialLeg, TrialStart
 from sweeper.pruning import Objective, Pruner, make_pruner
@@ -227,6 +228,7 @@ class SweepRun:
 
     def outcomes(self, result: LegResult) -> News:
         """What a leg means for its trials, and where a batch decides together for others of theirs."""
+        result = replace(result, trials=tuple(cut_at_explosion(trial) for trial in result.trials))
         for trial in result.trials:
             self.curves.setdefault(trial.number, []).extend(trial.metrics.get(self.spec.objective.metric, []))
             self.spent[trial.number] = self.spent.get(trial.number, 0.0) + trial.seconds
