@@ -26,6 +26,7 @@ from optuna.trial import TrialState as OptunaState
 
 from search_spaces import Space, SpaceError
 from sweeper.errors import SpecError, SweeperError
+from sweeper.goals import excesses_of, values_of
 from sweeper.records import EpochReport, SweepRecord, TrialRecord
 from sweeper.results import clean
 from sweeper.spec import SweepSpec
@@ -37,6 +38,7 @@ STATES = {  # trials in any other state have not ended: they are left out
     TrialState.FAILED: OptunaState.FAIL,
     TrialState.STOPPED: OptunaState.FAIL,
 }
+LARGEST = 1e30  # stands for how far a trial is off whose metric is unknown
 REMEDY = "Write sqlite:///FILE.db or postgresql://USER:PASSWORD@HOST/DATABASE"
 
 
@@ -134,9 +136,11 @@ def _place(url: str) -> tuple[str, int, str] | None:
 
 
 def _create(storage: optuna.storages.RDBStorage, record: SweepRecord, spec: SweepSpec) -> optuna.Study:
-    direction = spec.objective.direction
+    directions = [objective.direction for objective in spec.objectives]
     try:
-        return optuna.create_study(study_name=record.sweep, storage=storage, direction=direction)
+        study = optuna.create_study(study_name=record.sweep, storage=storage, directions=directions)
+        study.set_metric_names([objective.metric for objective in spec.objectives])
+        return study
     except optuna.exceptions.DuplicatedStudyError as error:
         remedy = (
             f"Name another database, or delete it first: optuna delete-study --study-name {record.sweep} --storage URL"
@@ -158,17 +162,26 @@ def _frozen_trials(
     made = []
     for trial in trials:
         curve = {r.epoch: float(r.metrics[metric]) for r in reports.get(trial.number, []) if metric in r.metrics}
-        made.append(_frozen(trial, points[trial.number], curve))
+        made.append(_frozen(spec, trial, points[trial.number], curve))
     return made
 
 
-def _frozen(trial: TrialRecord, point: _Point, curve: dict[int, float]) -> FrozenTrial:
-    """One trial in Optuna's form. Optuna numbers what it gets: the sweep's own number is a user attribute."""
-    state, value = STATES[trial.state], trial.value
-    if state is OptunaState.PRUNED and value is None and curve:
+def _values(spec: SweepSpec, trial: TrialRecord, curve: dict[int, float]) -> list[float] | None:
+    """One value per objective; None when one is missing or no number."""
+    if len(spec.objectives) > 1:
+        return list(values_of(trial.metrics, spec.objectives)) or None
+    value = trial.value
+    if value is None and trial.state is TrialState.PRUNED and curve:
         value = curve[max(curve)]  # as Optuna records a pruned trial
-    if value is None or math.isnan(value):
-        value, state = None, OptunaState.FAIL if state is OptunaState.COMPLETE else state
+    return None if value is None or math.isnan(value) else [value]
+
+
+def _frozen(spec: SweepSpec, trial: TrialRecord, point: _Point, curve: dict[int, float]) -> FrozenTrial:
+    """One trial in Optuna's form. Optuna numbers what it gets: the sweep's own number is a user attribute."""
+    state, values = STATES[trial.state], _values(spec, trial, curve)
+    if values is None and state is OptunaState.COMPLETE:
+        state = OptunaState.FAIL
+    excesses = [min(excess, LARGEST) for excess in excesses_of(trial.metrics, spec.constraints)]
     about = {
         "trial": trial.number,
         "state": str(trial.state),
@@ -181,11 +194,12 @@ def _frozen(trial: TrialRecord, point: _Point, curve: dict[int, float]) -> Froze
     }
     made = optuna.create_trial(
         state=state,
-        value=None if state is OptunaState.FAIL else value,
+        values=None if state is OptunaState.FAIL else values,
         params=point.keys,
         distributions=point.distributions,
         user_attrs=about,
-        intermediate_values=curve,
+        system_attrs={"constraints": excesses} if excesses else {},  # what Optuna and its dashboard read
+        intermediate_values=curve if len(spec.objectives) == 1 else {},
     )
     ended = trial.ended_at or time.time()
     made.datetime_start = datetime.fromtimestamp(trial.started_at or ended)  # Optuna keeps local times
