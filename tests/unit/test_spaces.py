@@ -78,11 +78,11 @@ def test_the_default_space_is_the_one_of_the_design():
 
 def test_the_ready_made_spaces_are_described():
     described = ready_made()
-    assert list(described) == ["activations", "initializations", "logistic", "mlp", "optimizers", "wide"]
+    assert list(described) == ["activations", "gradient_flow", "initializations", "logistic", "mlp", "optimizers", "wide"]
     assert all(text and "\n" not in text for text in described.values())
 
 
-@pytest.mark.parametrize("name", ["activations", "initializations", "logistic", "mlp", "optimizers", "wide"])
+@pytest.mark.parametrize("name", list(ready_made()))
 def test_every_suggestion_of_a_ready_made_space_trains(name):
     space = load_space(name)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
