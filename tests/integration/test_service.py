@@ -307,14 +307,17 @@ class TestChanging:
 
 
 class TestTogether:
-    def test_sweeps_of_two_users_run_at_once_and_their_data_never_mixes(self, tmp_path: Path) -> None:
+    def test_sweeps_of_two_users_run_at_once_and_their_data_never_mixes(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Each sweep's trials are exactly those that it has when it runs alone."""
+        monkeypatch.setattr("sweeper.controller.MAX_ROWS_CPU", 2)  # many cohorts, by turns
         with serving(tmp_path / "together") as served:
             sweeps = {}
             for user, offset in (("bob", 0.0), ("cat", 1000.0)):
                 data = {"upload": upload(served, user, table(offset, 60 if user == "bob" else 90)), "target": "y"}
                 spec = SMALL | {"name": user, "dataset": data, "search": {"trials": 24, "sampler": "random"}}
-                sweeps[user] = served.submit(user, spec | {"training": {"epochs": 400}})
+                sweeps[user] = served.submit(user, spec | {"training": {"epochs": 60}})
             for sweep in sweeps.values():
                 served.wait(sweep, "complete")
             together = {user: results(served, sweep) for user, sweep in sweeps.items()}
@@ -376,3 +379,41 @@ def results(served: Served, sweep: str) -> list[Any]:
 def span(served: Served, sweep: str) -> tuple[float, float]:
     trials = served.ledger.trials(sweep)
     return min(t.started_at or time.time() for t in trials), max(t.ended_at or 0.0 for t in trials)
+
+
+def test_users_take_turns_on_one_worker_even_when_their_trials_are_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweeper.controller.SLICE_SECONDS", 1.0)
+    monkeypatch.setattr("sweeper.sweep_run.LEG_SECONDS", 0.2)
+    with serving(tmp_path / "turns") as served:
+        first = served.submit("bob", LONG)
+        until(lambda: served.ledger.sweep(first).counts["running"], 60)
+        second = served.submit("cat", SMALL)
+        assert served.wait(second, "complete")["complete"] == 6
+        trials = served.ledger.trials(first)
+        assert max(t.attempt for t in trials) > 1, "it did not give its worker away"
+        assert {t.lost for t in trials} == {0}
+        until(lambda: served.ledger.sweep(first).counts["running"], 60)
+        log = (served.settings.home / "sweeps" / first / "events.jsonl").read_text().splitlines()
+        again = [e for e in map(json.loads, log) if e["action"] == "trial.started" and e["attempt"] > 1]
+        assert again, "it never went on"
+        assert all(e["epoch"] > 0 for e in again), "it began again from the start"
+        served.client("bob").post(f"/sweeps/{first}/stop")
+        served.wait(first, "stopped")
+
+
+def test_finals_run_in_the_service_and_are_in_the_summary(tmp_path: Path) -> None:
+    with serving(tmp_path / "finals") as served:
+        sweep = served.submit("bob", SMALL | {"finals": {"top": 2, "seeds": 3}})
+        summary = served.wait(sweep, "complete")["summary"]
+        assert {standing["trial"] for standing in summary["finals"]["standings"]} <= set(range(6))
+        assert len(summary["finals"]["seeds"]) == 3
+        assert served.client("bob").get("/sweeps").json()["total"] == 1, "the finals are no sweep of their own"
+        with served.client("bob").stream("GET", f"/sweeps/{sweep}/events") as stream:
+            kinds = [kind for _, kind, _ in events_of(stream)]
+        assert kinds.count("finals.trial.ended") == 6
+        assert kinds[-1] == "sweep.finished"
+        child = served.client("bob").get(f"/sweeps/{summary['finals']['sweep']}").json()
+        assert (child["parent"], child["owner"]) == (sweep, "bob")
+        problem(served.client("bob").post(f"/sweeps/{child['sweep']}/stop"), 403)

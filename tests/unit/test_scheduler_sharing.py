@@ -232,3 +232,35 @@ def test_a_stop_of_one_sweep_leaves_the_other_running() -> None:
     states = {name: sweep.state for name, sweep in cluster.scheduler._sweeps.items()}
     assert states == {"a": SweepState.STOPPED, "b": SweepState.COMPLETE}
     assert {t.state for t in cluster.scheduler._sweeps["b"].trials.values()} == {TrialState.COMPLETE}
+
+
+def going(cluster: Cluster, leg: ev.RunLeg) -> None:
+    """One leg ends with every trial still on its way."""
+    cluster.legs.remove(leg)
+    _, rows = cluster.scheduler.rows_of(leg.worker)
+    on_its_way = tuple(ev.Outcome(n, cluster.attempts[leg.sweep, n], 1, ev.Verdict.CONTINUE) for n in sorted(rows))
+    cluster.handle(ev.LegDone(leg.worker, leg.leg, on_its_way))
+
+
+def test_a_long_cohort_yields_its_worker_when_another_user_is_due() -> None:
+    cluster = Cluster(1)
+    cluster.open("a", "ada", trials=4)
+    assert not cluster.scheduler.due_elsewhere("w0")
+    cluster.open("b", "bob", trials=4)
+    assert cluster.scheduler.due_elsewhere("w0")
+    going(cluster, cluster.legs[0])
+    assert cluster.legs[-1].sweep == "a", "it goes on until it is asked to yield"
+    cluster.handle(ev.WorkerYields("w0"))
+    going(cluster, cluster.legs[0])
+    assert cluster.legs[-1].sweep == "b"
+    cluster.turn()
+    assert [leg.sweep for leg in cluster.legs] == ["a"], "its trials come back"
+    assert {cluster.attempts["a", n] for n in (0, 1)} == {2}
+
+
+def test_a_worker_that_nobody_else_wants_does_not_yield() -> None:
+    cluster = Cluster(1)
+    cluster.open("a", "ada", trials=4)
+    cluster.handle(ev.WorkerYields("w0"))
+    going(cluster, cluster.legs[0])
+    assert {cluster.attempts["a", n] for n in (0, 1)} == {1}
