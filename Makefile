@@ -1,4 +1,5 @@
-# install: what a user needs; demo: one real sweep; test, lint: what CI runs; bench: beside the peers.
+# install: what a user needs; demo: one real sweep; up, down: the service in containers (deploy/README.md);
+# test, lint, test-deploy: what CI runs; bench: beside the peers.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -6,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: install dev demo test lint bench clean
+.PHONY: install dev demo up down test test-deploy lint bench clean
 
 install: $(VENV)/.installed
 dev: $(VENV)/.dev
@@ -24,8 +25,22 @@ $(VENV)/.dev: $(VENV)/.installed
 demo: install
 	$(BIN)/sweeper run --dataset digits --space mlp --trials 64 --name demo
 
+up: .env
+	docker compose up --detach --build --wait
+	@echo 'The first token, an admin'\''s: docker compose exec sweeper cat first-token (then rm it)'
+
+down:
+	docker compose down
+
+.env:
+	umask 077 && sh deploy/make-env.sh deploy/env.example >$@.new && mv $@.new $@
+
 test: dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m 'not docker'
+
+# Builds, starts and breaks the stack; installs a Docker Engine on Debian as root, or says loudly that it was skipped.
+test-deploy: dev
+	tests/deploy/with-engine.sh $(BIN)/python -m pytest tests/deploy
 
 lint: dev
 	$(BIN)/ruff check .
