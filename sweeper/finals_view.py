@@ -11,6 +11,7 @@ from sweeper.records import SweepRecord
 
 SUMMARY = "finals"  # their key in a sweep's summary
 LEADERS = 4  # that a sentence has room for
+MANY_SEEDS = 200  # beyond what anybody would train
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,20 @@ class Finals:
         text = f"On fresh seeds the finalists' {metric} is {abs(mean):.2g}{share} worse on average than the values by "
         text += f"which the search chose them ({of}). This is selection bias: the best of many trials is chosen for "
         return f"{text}its luck as well, and luck does not come again."
+
+    @property
+    def next_step(self) -> str:
+        """How many seeds would tell the first two leaders apart, if their difference is what it seems ("": no two)."""
+        first = next((c for c in self.comparisons if {c.first, c.second} == set(self.leaders[:2])), None)
+        if first is None or not math.isfinite(first.low):
+            return ""
+        half, gap = (first.high - first.low) / 2, abs(first.difference)
+        names = f"{self.leaders[0]} and {self.leaders[1]}"
+        seeds = self.seeds * (half / gap) ** 2 if gap else math.inf
+        if seeds > MANY_SEEDS:
+            return f"Trials {names} are so alike that more than {MANY_SEEDS} seeds would be needed to tell them apart."
+        wanted = max(self.seeds + 1, math.ceil(seeds))
+        return f"If the difference of {names} is what it seems, about {wanted} seeds show it."
 
     def _score(self, place: Place) -> str:
         seeds = "one seed" if self.seeds == 1 else f"mean of {self.seeds} seeds"

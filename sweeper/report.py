@@ -212,6 +212,7 @@ def _finals(finals: Finals, spec: SweepSpec) -> dict[str, Any]:
     names = list(dict.fromkeys(name for place in finals.standings for name in place.metrics))
     return {
         "bias": finals.bias(spec.objective.metric),
+        "next_step": finals.next_step,
         "metrics": names,
         "standings": [_standing(place, names) for place in finals.standings],
         "pairs": finals.comparisons if len(finals.comparisons) <= MAX_PAIRS else pairs,

@@ -43,6 +43,19 @@ def test_leaders_that_cannot_be_told_apart_are_all_named() -> None:
     assert "trial 7 0.12 (0.1004 to 0.1396), trial 4 0.122" in finals.certainty(searched_best=4)
 
 
+def test_the_seeds_that_would_tell_two_leaders_apart_follow_from_their_interval() -> None:
+    """The interval must shrink to its own distance from zero: by (half / difference)^2 times as many seeds."""
+    assert finals_of(outcome(CLEAR)).next_step == ""
+    [pair] = [c for c in finals_of(outcome(CLOSE)).comparisons if {c.first, c.second} == {7, 4}]
+    wanted = math.ceil(5 * ((pair.high - pair.low) / 2 / pair.difference) ** 2)
+    assert wanted > 200
+    assert "more than 200 seeds" in finals_of(outcome(CLOSE)).next_step
+    apart = {7: [0.10, 0.14, 0.12, 0.11, 0.13], 4: [0.12, 0.13, 0.14, 0.15, 0.14]}
+    [pair] = finals_of(outcome(apart)).comparisons
+    wanted = math.ceil(5 * ((pair.high - pair.low) / 2 / pair.difference) ** 2)
+    assert f"about {wanted} seeds show it" in finals_of(outcome(apart)).next_step
+
+
 def test_the_selection_bias_is_the_mean_loss_of_the_finalists_on_fresh_seeds() -> None:
     searched = {7: 0.10, 4: 0.20, 9: 0.35}
     text = finals_of(outcome(CLEAR, searched)).bias("val_loss")

@@ -11,15 +11,18 @@ from pathlib import Path
 import pytest
 
 from sweeper import commands
+from sweeper.advice import ranked
 from sweeper.errors import SweeperError
 from sweeper.ledger_memory import MemoryLedger
 from sweeper.local import open_home_ledger
+from sweeper.pareto import pareto_front
 from sweeper.records import EpochReport, SweepChanged, SweepRecord, TrialRecord
 from sweeper.report import verdict_of, write_report
 from sweeper.settings import Settings
 from sweeper.spec import SweepSpec
 from sweeper.states import SweepState, TrialState
-from tests.ended_sweeps import BEGAN, end_trials, new_sweep, spec_of
+from tests.ended_sweeps import BEGAN, EPOCHS, end_trials, new_sweep, spec_of
+from tests.finals_outcome import outcome
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 Ended = tuple[SweepRecord, SweepSpec, list[TrialRecord], dict[int, list[EpochReport]]]
@@ -48,14 +51,14 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def ended(count: int, **sections: object) -> Ended:
+def ended(count: int, epochs: int = EPOCHS, **sections: object) -> Ended:
     """A sweep of so many trials, some of them pruned, failed and stopped."""
     ledger, spec = MemoryLedger(), spec_of(trials=count, **sections)
     sweep = new_sweep(ledger, spec).sweep
     states = dict.fromkeys(range(0, count, 7), TrialState.PRUNED) | dict.fromkeys(
         range(1, count, 50), TrialState.FAILED
     )
-    end_trials(ledger, sweep, range(count), states | {2: TrialState.STOPPED})
+    end_trials(ledger, sweep, range(count), states | {2: TrialState.STOPPED}, epochs)
     ledger.commit(sweep, [SweepChanged(state=SweepState.COMPLETE, at=BEGAN + 1000)])
     return ledger.sweep(sweep), spec, ledger.trials(sweep), ledger.reports(sweep)
 
@@ -64,9 +67,9 @@ def written(sweep: Ended, folder: Path) -> str:
     return write_report(*sweep, folder / "report.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("count", [10, 2000])
+@pytest.mark.parametrize("count", [10, 10_000])
 def test_small_and_large_sweeps_give_a_well_formed_page_with_described_pictures(count: int, tmp_path: Path) -> None:
-    text = written(ended(count), tmp_path)
+    text = written(ended(count, epochs=4), tmp_path)
     page = Page(text)
     pictures = [attrs for tag, attrs in page.elements if tag == "svg"]
     assert len(pictures) >= 5
@@ -76,7 +79,7 @@ def test_small_and_large_sweeps_give_a_well_formed_page_with_described_pictures(
     assert len(ids) == len(set(ids))
     links = [attrs["href"] for tag, attrs in page.elements if tag == "a"]
     assert all(link is not None and link.removeprefix("#") in ids for link in links)
-    assert len(text.encode()) < 5_000_000
+    assert len(text.encode()) < 2_000_000
     for title in ("Answer", "Questions", "What to try next", "How the sweep went", "Reproduce"):
         assert f">{title}</h2>" in text
 
@@ -99,6 +102,59 @@ def test_the_answer_comes_first_and_is_the_ledgers_best(tmp_path: Path) -> None:
     assert verdict == f"Trial {best.number} is the best of 48 complete trials: val_loss {best.value:.4g}."
     assert text.index(verdict) < text.index("<svg")
     assert "not re-tested" in text
+
+
+def test_finals_give_the_first_sentence_and_the_winner(tmp_path: Path) -> None:
+    record, spec, trials, reports = ended(60)
+    ranking = [t.number for t in ranked(spec, trials)]
+    finals = outcome({ranking[0]: [0.30, 0.31, 0.32, 0.30], ranking[3]: [0.10, 0.11, 0.12, 0.10]})
+    record = replace(record, summary={"finals": finals})
+    text = written((record, spec, trials, reports), tmp_path)
+    Page(text)
+    verdict = verdict_of(record, spec, trials)
+    assert verdict.startswith(f"Trial {ranking[3]} wins: test_loss 0.1075")
+    assert text.index(verdict) < text.index("<svg")
+    assert f"<h3>Trial {ranking[3]}: parameters" in text
+    assert f"The best trial of the search, {ranking[0]}, comes second." in text
+    assert f"<td>{ranking[3]}</td><td>{ranking[0]}</td><td>-0.2</td>" in text
+    assert f"Sweep file of the winner alone (trial {ranking[3]}, seed" in text
+
+
+def test_with_replicates_the_values_are_said_to_be_means(tmp_path: Path) -> None:
+    sweep = ended(20, training={"replicates": 3})
+    text = written(sweep, tmp_path)
+    assert "every value is the mean over 3 seeds" in text
+    assert "mean val_loss of 3 seeds" in verdict_of(*sweep[:3])
+
+
+def test_a_trial_that_breaks_a_constraint_does_not_win(tmp_path: Path) -> None:
+    record, spec, trials, reports = ended(60, constraints=["val_accuracy <= 0.9"])
+    free = [t for t in trials if t.state is TrialState.COMPLETE and t.metrics["val_accuracy"] <= 0.9]
+    best = min(free, key=lambda t: t.value or 0.0)
+    verdict = verdict_of(record, spec, trials)
+    assert verdict.startswith(f"Trial {best.number} is the best of {len(free)} complete trials that satisfy every")
+    text = written((record, spec, trials, reports), tmp_path)
+    Page(text)
+    assert f"{len(free)} of 48 complete trials satisfy every constraint." in text
+    assert f"<td>val_accuracy &lt;= 0.9</td><td>{48 - len(free)}</td>" in text
+
+
+def test_when_every_trial_breaks_a_constraint_the_closest_one_is_named(tmp_path: Path) -> None:
+    sweep = ended(20, constraints=["val_accuracy >= 0.999"])
+    assert "No trial satisfies every constraint. Trial " in verdict_of(*sweep[:3])
+    Page(written(sweep, tmp_path))
+
+
+def test_several_objectives_have_a_front_from_the_best_in_one_to_the_best_in_the_other(tmp_path: Path) -> None:
+    record, spec, trials, reports = ended(60, objectives=[{"metric": "val_loss"}, {"metric": "parameters"}])
+    trials = [replace(t, metrics={**t.metrics, "parameters": float(1000 + t.number)}) for t in trials]
+    front = pareto_front(trials, spec)
+    text = written((record, spec, trials, reports), tmp_path)
+    Page(text)
+    verdict = verdict_of(record, spec, trials)
+    assert verdict.startswith(f"{len(front)} trials are the best compromises of val_loss and parameters: from trial ")
+    assert f"to trial {front[-1].number} (" in verdict
+    assert "minimize val_loss and minimize parameters" in text
 
 
 def test_failures_are_counted_by_reason(tmp_path: Path) -> None:
@@ -149,12 +205,20 @@ def test_a_maximized_metric_and_a_fixed_space_have_a_report(tmp_path: Path) -> N
     Page(text)
 
 
-def test_the_sweep_file_in_the_report_is_the_sweeps(tmp_path: Path) -> None:
+TWO_GOALS = {
+    "objectives": [{"metric": "val_loss"}, {"metric": "parameters"}],
+    "constraints": ["val_accuracy >= 0.5"],
+    "finals": {"top": 3, "seeds": 4},
+}
+
+
+@pytest.mark.parametrize("sections", [{}, TWO_GOALS])
+def test_the_sweep_file_in_the_report_is_the_sweeps(sections: dict[str, object], tmp_path: Path) -> None:
     import yaml
 
     from sweeper.spec import load_spec
 
-    sweep = ended(20)
+    sweep = ended(20, **sections)
     blocks = re.findall(r"<pre>(.*?)</pre>", written(sweep, tmp_path), flags=re.DOTALL)
     assert len(blocks) == 2
     assert load_spec(yaml.safe_load(blocks[0])) == sweep[1]
