@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -70,8 +71,12 @@ class RemoteLedger:
         return trial_record(self.server.get(f"{sweep_path(sweep)}/trials/{number}"))
 
     def best(self, sweep: str, k: int = 1, direction: Direction = "minimize") -> list[TrialRecord]:
-        """See ``LedgerReader``. The server goes by the sweep's own direction."""
-        return [trial_record(row) for row in self.server.get(f"{sweep_path(sweep)}/best", k=k)["best"]]
+        """See ``LedgerReader``."""
+        if k <= PAGE:
+            return [trial_record(row) for row in self.server.get(f"{sweep_path(sweep)}/best", k=k)["best"]]
+        sign = 1 if direction == "minimize" else -1
+        found = [t for t in self.trials(sweep, TrialState.COMPLETE) if t.value is not None and math.isfinite(t.value)]
+        return sorted(found, key=lambda t: (sign * (t.value or 0.0), t.number))[:k]
 
     def reports(self, sweep: str, number: int | None = None) -> dict[int, list[EpochReport]]:
         """See ``LedgerReader``."""

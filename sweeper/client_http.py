@@ -113,6 +113,8 @@ class Server:
             reason = "no connection within 10 seconds"
         elif isinstance(error, httpx.TimeoutException):
             reason = "no answer within a minute"
+        elif isinstance(error, httpx.ReadError | httpx.WriteError | httpx.RemoteProtocolError):
+            reason = "the connection was cut"
         elif isinstance(cause, OSError) and cause.strerror:
             reason = cause.strerror
         remedy = f"Check that it runs, and its address ({WHERE})"

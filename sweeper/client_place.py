@@ -14,7 +14,7 @@ from sweeper.client import RemoteLedger, sweep_path
 from sweeper.client_http import Server
 from sweeper.client_run import Follower, check_for_server, patiently, submit, take_up
 from sweeper.errors import Interrupted, ServerUnreachable, SweepBusy, SweeperError
-from sweeper.places import Progress, Standing, refuse_workers, wait_for
+from sweeper.places import Progress, Standing, refuse_workers, wait_for, wait_reason
 from sweeper.records import SweepRecord
 from sweeper.settings import Settings
 from sweeper.spec import SweepSpec
@@ -73,7 +73,10 @@ class There:
     def standing(self, record: SweepRecord) -> Standing:
         """See ``Place``."""
         facts = self.ledger.facts[record.sweep]
-        return Standing(facts.get("controller"), facts.get("waiting") or "")
+        owner = facts.get("controller")
+        if owner is None and record.state is SweepState.RUNNING:
+            return Standing(None, "the service is about to take it up again")
+        return Standing(owner, wait_reason(facts.get("waiting") or ""))
 
     def check_idle(self, record: SweepRecord) -> None:
         """See ``Place``."""

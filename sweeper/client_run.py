@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -18,6 +19,7 @@ from httpx_sse import EventSource
 from sweeper.client import RemoteLedger, number, sweep_path
 from sweeper.client_http import Server
 from sweeper.errors import ServerUnreachable, SpecError, SweeperError
+from sweeper.places import WAITING, wait_reason
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.results import direction_of
 from sweeper.spec import SweepSpec
@@ -150,7 +152,7 @@ class Follower:
         self._running: set[int] = set()
         self._best: tuple[float, int] | None = None
         self._last_id: str | None = None
-        self._waiting = ""
+        self._waits = False
         self._patience = Patience(FOLLOW_SECONDS)
 
     def follow(self) -> SweepRecord:
@@ -206,7 +208,8 @@ class Follower:
                     raise _NoEvents
                 for event in EventSource(response).iter_sse():
                     if event.data:
-                        self._take(event.event, json.loads(event.data))
+                        with contextlib.suppress(KeyError):  # told otherwise by a server of another version
+                            self._take(event.event, json.loads(event.data))
                         self._last_id = event.id or self._last_id
         except ServerUnreachable as error:
             if isinstance(error.__cause__, httpx.ReadTimeout):
@@ -241,10 +244,10 @@ class Follower:
         if ended != len(self._ended) or counts.get("running", 0) != len(self._running):
             for trial in self._ledger.trials(self._sweep):
                 self._compare(trial)
-        waiting = self._ledger.facts[self._sweep].get("waiting") or ""
-        if waiting and not self._waiting and not counts.get("running", 0):
-            self._sink("sweep.waiting", {"sweep": self._sweep, "reason": waiting.removeprefix("waiting: ")})
-        self._waiting = waiting
+        waiting = wait_reason(self._ledger.facts[self._sweep].get("waiting") or "")
+        if waiting and not self._waits and not counts.get("running", 0):
+            self._sink("sweep.waiting", {"sweep": self._sweep, "reason": waiting.removeprefix(WAITING)})
+        self._waits = bool(waiting)
         return record
 
     def _compare(self, trial: TrialRecord) -> None:

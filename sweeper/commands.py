@@ -12,6 +12,7 @@ from typing import Any
 
 from sweeper import render
 from sweeper.errors import SpecError, nearest
+from sweeper.gradient_flags import flags
 from sweeper.pareto import NONE_FEASIBLE, feasible, violations
 from sweeper.places import Here, Place
 from sweeper.progress import LineProgress, LiveProgress, Tally, short
@@ -167,7 +168,7 @@ def status(ref: str, watch: bool, as_json: bool) -> None:
         data = {
             **sweep_row(record),
             **states,
-            "reason": record.reason or standing.waiting or _reason(record, standing.controller is not None),
+            "reason": standing.waiting or record.reason,
             "controller": standing.controller,
             "seconds": round(record.seconds, 1),
             "best": best_row(best[0]) if best else None,
@@ -176,12 +177,6 @@ def status(ref: str, watch: bool, as_json: bool) -> None:
         if not watch or record.state.terminal or record.state is SweepState.PAUSED:
             return
         time.sleep(WATCH_SECONDS)
-
-
-def _reason(record: SweepRecord, held: bool) -> str:
-    if record.state is SweepState.RUNNING and not held:
-        return f"no controller runs it: go on with `sweeper resume {record.sweep}`"
-    return ""
 
 
 def list_trials(ref: str, state: str | None, sort: str | None, csv: bool, as_json: bool) -> None:
@@ -230,6 +225,8 @@ def why(ref: str, number: int, as_json: bool) -> None:
         for a in place.ledger.attempts(record.sweep, number)
     ]
     data = {**trial_row(trial), "seed": trial.seed, "notes": list(trial.notes), "history": attempts}
+    if flow := place.ledger.flow(record.sweep, number).get(number):
+        data["gradients"] = flags(flow, trial.params, record.spec["training"]["batch_size"])
     if trial.state is TrialState.WAITING:
         asked = trial.params is not None
         usual = "waiting for a worker" if asked else "the sampler has not suggested it yet"

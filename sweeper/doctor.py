@@ -59,6 +59,8 @@ def examine(settings: Settings) -> Iterator[Check]:
     """Look at everything, one check after another. A check that raises or does not end is a failure."""
     for look, fix in CHECKS:
         yield _bounded(look, fix, settings)
+    if settings.server is not None:
+        yield _bounded(server, "Check SWEEPER_SERVER or --server, and SWEEPER_TOKEN", settings)
 
 
 def python(settings: Settings) -> Check:
@@ -237,6 +239,25 @@ def mlflow(settings: Settings) -> Check:
         fix = "Run the server in the version that is installed here, or try whether they get on"
         return Check("mlflow", "warning", f"{found}; here MLflow is {there.client}", fix)
     return Check("mlflow", "ok", found)
+
+
+def server(settings: Settings) -> Check:
+    """The sweep server that the verbs go to, and whether it takes our token."""
+    from sweeper import __version__
+    from sweeper.client_http import LOOPBACK, Server
+
+    assert settings.server is not None
+    began, there = time.monotonic(), Server(settings.server, settings.token)
+    info = there.get("/info")
+    took = f"answered in {(time.monotonic() - began) * 1000:.0f} ms"
+    found = f"{there.url}, version {info['version']}, {took}: you are {info['user']} ({info['role']})"
+    if info["version"] != __version__:
+        fix = "Install the server's version here, or try whether they get on"
+        return Check("server", "warning", f"{found}; here it is version {__version__}", fix)
+    if there.url.startswith("http://") and not there.url.startswith(tuple(f"http://{host}" for host in LOOPBACK)):
+        fix = "Use an https:// address, or a network that nobody else is in"
+        return Check("server", "warning", f"{found}; without https others on the way can read the token", fix)
+    return Check("server", "ok", found)
 
 
 CHECKS: tuple[tuple[Callable[[Settings], Check], str], ...] = (

@@ -21,6 +21,7 @@ from sweeper.spec import SweepSpec
 from sweeper.states import SweepState, TrialState
 
 UI_PORT = 5000
+WAITING = "waiting: "  # how a reason to wait begins
 WAIT_SECONDS = 30.0  # how long a command waits for the controller to act on a request
 START_SECONDS = 120.0  # how long a detached sweep may take to be in the ledger
 
@@ -29,7 +30,7 @@ Progress = Callable[[SweepRecord], Any]
 
 @dataclass(frozen=True)
 class Standing:
-    """Who runs a sweep (None: nobody), and why its waiting trials wait ("": they need not say)."""
+    """Who runs a sweep (None: nobody), and what a sweep that has not ended waits for ("": nothing is known)."""
 
     controller: str | None
     waiting: str
@@ -189,7 +190,10 @@ class Here:
 
     def standing(self, record: SweepRecord) -> Standing:
         """See ``Place``."""
-        return Standing(holder(self.ledger, record.sweep), "")
+        owner = holder(self.ledger, record.sweep)
+        if owner is None and record.state is SweepState.RUNNING:
+            return Standing(None, f"no controller runs it: go on with `sweeper resume {record.sweep}`")
+        return Standing(owner, wait_reason(record.reason))
 
     def check_idle(self, record: SweepRecord) -> None:
         """See ``Place``."""
@@ -220,6 +224,11 @@ class Here:
         from sweeper.reporting import make_report
 
         return make_report(self.ledger, self.settings.home / "sweeps" / record.sweep, record.sweep, out)
+
+
+def wait_reason(reason: str) -> str:
+    """A sweep's reason if it says why trials wait, as the controller writes it while the sweep runs."""
+    return reason if reason.startswith(WAITING) else ""
 
 
 def wait_for(ledger: LedgerReader, sweep: str, wanted: SweepState) -> None:

@@ -28,7 +28,9 @@ SWEEP: dict[str, Any] = {
     "search": {"trials": TRIALS, "seed": 5},
 }
 INLINE = ("--workers", "inline")
-CLEARED = ("SWEEPER_HOME", "SWEEPER_DATABASE_URL", "MLFLOW_TRACKING_URI", "RAY_ADDRESS")
+CLEARED = (
+    "SWEEPER_HOME", "SWEEPER_DATABASE_URL", "SWEEPER_SERVER", "SWEEPER_TOKEN", "MLFLOW_TRACKING_URI", "RAY_ADDRESS",
+)  # fmt: skip
 
 
 @dataclass
