@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -219,7 +220,7 @@ def test_the_sweep_file_in_the_report_is_the_sweeps(sections: dict[str, object],
     from sweeper.spec import load_spec
 
     sweep = ended(20, **sections)
-    blocks = re.findall(r"<pre>(.*?)</pre>", written(sweep, tmp_path), flags=re.DOTALL)
+    blocks = [unescape(b) for b in re.findall(r"<pre>(.*?)</pre>", written(sweep, tmp_path), flags=re.DOTALL)]
     assert len(blocks) == 2
     assert load_spec(yaml.safe_load(blocks[0])) == sweep[1]
     winner = load_spec(yaml.safe_load(blocks[1]))
