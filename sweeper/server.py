@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import os
+import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from importlib.resources import files
 from typing import Annotated, Any
 
@@ -172,11 +174,24 @@ def _add_page(app: FastAPI) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Tells the service of the end before open streams are waited for."""
+    """Tells the service of the end before open streams are waited for, and returns after a signal.
+
+    uvicorn's own way is to raise the signal again, which would end the process before the service has stopped.
+    """
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self._service = service
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle signals here while the server runs."""
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM or Ctrl-C."""
