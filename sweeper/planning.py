@@ -52,7 +52,9 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
     layers, size = shapes.most_common(1)[0][0]
     sizes = (dataset.n_inputs, *layers, dataset.n_outputs)
     fit = rows_that_fit(sizes, dataset.n_train if size == "full" else size, device.free_bytes // 4, torch.float32)
-    seconds = _seconds_per_epoch(spec, dataset, samples) * spec.training.epochs * spec.training.replicates
+    per_training = _seconds_per_epoch(spec, dataset, samples) * spec.training.epochs
+    finals = 0 if spec.finals is None else min(spec.finals.top, requested) * spec.finals.seeds
+    seconds = per_training * (requested * spec.training.replicates + finals)
     return {
         "name": spec.name,
         "dataset": dataset.describe(),
@@ -65,7 +67,8 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
         "workers": workers if device.kind == "cpu" else 1,
         "rows_that_fit": fit,
         "data_megabytes": round(sum(a.nbytes for a in dataset.arrays().values()) / 1e6, 3),
-        "training_seconds_estimate": round(requested * seconds / (workers if device.kind == "cpu" else 1), 1),
+        **({"finals": f"{finals} more trainings on fresh seeds"} if finals else {}),
+        "training_seconds_estimate": round(seconds / (workers if device.kind == "cpu" else 1), 1),
     }
 
 

@@ -378,7 +378,7 @@ class Service:
             if finals is None:
                 self._finish(opened)
                 return
-            finals.checkpoints = opened.checkpoints_of(finals.id)
+            finals.checkpoints = opened.checkpoints_of_finals()
         except Exception as error:
             opened.close()
             self._failed(opened.id, error)

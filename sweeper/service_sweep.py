@@ -44,9 +44,9 @@ class OpenSweep:
         """Write one event to the sweep's log."""
         self.log(action, fields)
 
-    def checkpoints_of(self, finals: str) -> Checkpoints:
+    def checkpoints_of_finals(self) -> Checkpoints:
         """Where the finals of this sweep keep their checkpoints."""
-        return Checkpoints(self.log.folder.parent / finals / "checkpoints")
+        return Checkpoints(self.log.folder / "finals")
 
     def begin(self, ledger: Ledger) -> None:
         """The controller takes the sweep up: what happened while its data was loaded counts."""

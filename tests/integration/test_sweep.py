@@ -214,6 +214,21 @@ def test_pruned_trials_say_why_and_the_same_ones_are_pruned_again(pruner: str) -
         assert len(points) == row.epochs
 
 
+def test_replicates_train_every_configuration_on_several_seeds_and_score_the_mean() -> None:
+    from models import train_solo
+    from sweeper.datasets import load_dataset
+    from sweeper.spec_models import DatasetSpec, SplitSpec
+
+    spec = SPEC | {"name": "twice", "training": {"epochs": 6, "replicates": 3}, "search": {"trials": 4, "seed": 5}}
+    result = sweeper.run(spec, workers="inline")
+    data = load_dataset(DatasetSpec(**SPEC["dataset"]), SplitSpec(), "standard").tensors()
+    for trial in result.records():
+        params = dict(trial.params or {})
+        config, train = result.spec.trial_config(params), result.spec.train_config("classification", params)
+        alone = [train_solo(config, train, data, seed).val_loss[-1] for seed in (5, 6, 7)]
+        assert trial.value == pytest.approx(sum(alone) / 3, rel=1e-4)
+
+
 def test_diverging_trials_teach_the_sampler_to_stay_away() -> None:
     """Real training with learning rates up to 100: the share of diverged trials falls from first to last."""
     space = {
