@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
@@ -151,15 +151,25 @@ class CmaEs:
             return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False, source_trials=source)
 
     def _source_trials(self) -> list[FrozenTrial] | None:
-        distributions = {} if self._space.is_function else self._space.distributions()
-        made = []
-        for trial in self._setting.prior.earlier:
-            score = None if trial.outcome is None else trial.outcome.score
-            if score is not None:
-                own = trial.distributions or {name: distributions[name] for name in trial.keys}
-                value = self._setting.signs[0] * score
-                made.append(optuna.create_trial(value=value, params=trial.keys, distributions=own))
-        return made or None
+        """The earlier trials with the parameters that CMA-ES moves: the numbers that all of them have."""
+        declared = {} if self._space.is_function else self._space.distributions()
+        known = [trial for trial in self._setting.prior.earlier if trial.outcome and trial.outcome.score is not None]
+        spaces = [trial.distributions or {name: declared[name] for name in trial.keys} for trial in known]
+        moved = [
+            name
+            for name, distribution in (spaces[0] if spaces else {}).items()
+            if isinstance(distribution, FloatDistribution | IntDistribution)
+            and not distribution.single()
+            and all(name in space for space in spaces)
+        ]
+        return [
+            optuna.create_trial(
+                value=self._setting.signs[0] * trial.outcome.score,  # type: ignore[union-attr, operator]
+                params={name: trial.keys[name] for name in moved},
+                distributions={name: space[name] for name in moved},
+            )
+            for trial, space in zip(known, spaces, strict=True)
+        ] or None
 
     def _learn(self, number: int, view: View) -> None:
         """Tell the results that the suggestion of trial ``number`` sees."""

@@ -1,0 +1,45 @@
+"""Searches driven without workers: a study that is asked and told in the order that its window allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from search_spaces import load_space
+from sweeper.study import Study
+from sweeper.window import askable
+
+BATCH, WINDOW = 4, 8
+
+
+@dataclass(frozen=True)
+class Search:
+    """What the study reads of a sweep's search section."""
+
+    sampler: str = "tpe"
+    seed: int = 0
+    deterministic: bool = True
+
+
+def new_study(space, sampler="tpe", seed=0, direction="minimize", batch=BATCH, window=WINDOW, **given):
+    """A study of a space (or of the mapping that describes one)."""
+    space = load_space(space) if isinstance(space, dict) else space
+    return Study(space, Search(sampler, seed), direction, batch, window, **given)
+
+
+def drive(study, total, outcome, known=(), batch=BATCH, window=WINDOW):
+    """The parameters of ``total`` trials. The study was restored with the ``known`` ones, all of them told."""
+    params = list(known)
+    told = len(params)
+    while len(params) < total or told < total:
+        numbers = askable(study.asked, told, window, batch, total)
+        if numbers:
+            asked = study.ask(list(numbers))
+            if not asked:
+                break
+            params += asked
+            continue
+        if told == len(params):
+            break
+        study.tell(told, outcome(told, params[told]))
+        told += 1
+    return params
