@@ -64,7 +64,7 @@ class Tracker:
     ) -> None:
         self._sweep, self._ledger, self._emit = sweep, ledger, emit
         self._target = SweepInMlflow(settings, sweep, spec, dataset)
-        self._progress = Progress(spec.objective.direction == "maximize")
+        self._progress = Progress(spec.objective.direction == "maximize", spec.constraints)
         self._jobs: deque[_Job | int] = deque()  # an int is a trial that is read from the ledger when its turn comes
         self._settling = _Job("the sweep's curves", self._settle)
         self._told: list[Tracked] = []

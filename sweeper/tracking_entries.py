@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sweeper.goals import Constraint
 from sweeper.records import EpochReport, SweepRecord, TrialRecord
 from sweeper.states import SweepState, TrialState
 
@@ -111,10 +112,13 @@ def sweep_tags(sweep: SweepRecord) -> dict[str, str]:
 
 
 class Progress:
-    """The curves of the parent run: the best value and the number of trials by state over the trials that ended."""
+    """The curves of the parent run: the best value and the number of trials by state over the trials that ended.
 
-    def __init__(self, maximize: bool) -> None:
-        self._maximize = maximize
+    Trials beyond the constraints do not count as the best.
+    """
+
+    def __init__(self, maximize: bool, constraints: Sequence[Constraint] = ()) -> None:
+        self._maximize, self._constraints = maximize, constraints
         self._best: float | None = None
         self._states: dict[int, TrialState] = {}
         self._counts: Counter[TrialState] = Counter()
@@ -132,7 +136,8 @@ class Progress:
         at = milliseconds(trial.ended_at or 0.0)
         points = [Point(f"trials_{trial.state}", float(self._counts[trial.state]), at, step)]
         value = trial.value
-        if trial.state is TrialState.COMPLETE and value is not None and math.isfinite(value):
+        feasible = all(constraint.excess(trial.metrics) <= 0 for constraint in self._constraints)
+        if trial.state is TrialState.COMPLETE and feasible and value is not None and math.isfinite(value):
             if self._best is None or (value > self._best if self._maximize else value < self._best):
                 self._best = value
             points.append(Point("best_value", self._best, at, step))
