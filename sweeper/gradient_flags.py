@@ -37,6 +37,8 @@ SATURATED = 0.5
 layer passes on less than about half of the gradient that reaches it."""
 
 Kind = Literal["vanishing", "exploding", "dead", "saturated", "symmetric"]
+FATAL: frozenset[Kind] = frozenset({"vanishing", "exploding", "symmetric"})
+"""What a trial does not recover from by training on; with half of its units lost it may still learn well."""
 
 
 @dataclass(frozen=True)

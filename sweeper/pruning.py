@@ -16,6 +16,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from sweeper.errors import SpecError, nearest
+from sweeper.gradient_flags import FATAL, find_flags
+from sweeper.records import FlowReport
 
 Curve = Sequence[float]
 Peers = Mapping[int, Curve]
@@ -251,6 +253,30 @@ class Plateau(_Alone):
 
 
 @dataclass(frozen=True)
+class GradientFlow(_Alone):
+    """Stop a trial whose layers do not learn together: its gradient vanishes, explodes, or is the same for all units.
+
+    Judged after each measured epoch but the first ``warmup``: a network may leave the plateau that it begins on.
+    """
+
+    objective: Objective
+    warmup: int = 3
+
+    def legs(self, epochs: int) -> list[int]:
+        """As ``Pruner``."""
+        return list(range(self.warmup + 1, epochs))
+
+    def decide(self, number: int, curve: Curve, peers: Peers) -> Decision:
+        """As ``Pruner``: a curve says nothing here, ``decide_flow`` does."""
+        return KEEP
+
+    def decide_flow(self, flow: FlowReport, params: Mapping[str, Any]) -> Decision:
+        """Whether a trial with these parameters stops after the epoch that was measured."""
+        fatal = [flag.sentence for flag in find_flags([flow], params) if flag.kind in FATAL]
+        return Decision(True, f"{fatal[0]}, after epoch {flow.epoch}") if fatal else KEEP
+
+
+@dataclass(frozen=True)
 class Median(Percentile):
     """Stop a trial whose best value so far is worse than the median of complete trials at that epoch."""
 
@@ -276,6 +302,7 @@ _KINDS: dict[str, type[Any]] = {
     "halving": SynchronousHalving,
     "hyperband": Hyperband,
     "plateau": Plateau,
+    "gradient_flow": GradientFlow,
 }
 _LOWEST = {"eta": 2, "warmup": 0, "min_delta": 0, "percentile": 0}  # of an option; 1 for all others
 

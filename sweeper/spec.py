@@ -293,7 +293,7 @@ def _plain_words(found: Mapping[str, Any]) -> tuple[str, str | None]:
         example = "dataset: {name: digits}" if found["loc"][-1:] == ("dataset",) else None
         return f"{shown(value)} is not a section", f"Write {example}" if example else "Write keys and values below it"
     message = found["msg"].removeprefix("Input ").replace("should be", "it must be", 1).replace("tuple", "list")
-    nullable = found["loc"][-1:] and found["loc"][-1] in ("clip_norm", "plateau", "timeout", "finals")
+    nullable = found["loc"][-1:] and found["loc"][-1] in ("clip_norm", "plateau", "gradient_flow", "timeout", "finals")
     return f"{shown(value)} is not valid: {message}", "null turns it off" if nullable else None
 
 

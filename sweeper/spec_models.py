@@ -183,7 +183,7 @@ class SearchSpec(_Section):
     """
 
     sampler: Literal["tpe", "random", "sobol", "grid", "gp", "cmaes"] = "tpe"
-    pruner: Literal["none", "median", "percentile", "asha", "halving", "hyperband", "plateau"] = "none"
+    pruner: Literal["none", "median", "percentile", "asha", "halving", "hyperband", "plateau", "gradient_flow"] = "none"
     trials: Annotated[int, Field(ge=1, le=MAX_TRIALS)] = 256
     timeout: Annotated[float, BeforeValidator(seconds), Field(gt=0, le=MAX_SECONDS)] | None = None
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
@@ -263,6 +263,8 @@ class SweepSpec(_Section):
         if self.objectives[0] != self.objective:
             refuse("it has both objective and objectives", "objectives", "Keep one of the two")
         check_goals(self.objectives, self.constraints, self.search)
+        if self.search.pruner == "gradient_flow" and self.training.gradient_flow is None:
+            refuse("the pruner gradient_flow needs it", "training.gradient_flow", "Measure every epoch: 1")
         return self
 
     def to_json(self) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from sweeper.batch_decisions import BatchDecisions, News, epoch_reports
 from sweeper.checkpoints import Checkpoints, States, UnreadableCheckpoint
 from sweeper.events import Outcome, RunLeg, Shape, Suggestion, SweepPlan, Verdict
 from sweeper.explosion import cut_at_explosion
+from sweeper.flow_blob import unpack_flow
 from sweeper.goals import PARAMETERS, SECONDS, excesses_of, network_size, values_of, violation
 from sweeper.legs import Arrays, LegOrder, LegResult, TrialLeg, TrialStart
-from sweeper.pruning import Objective, Pruner, make_pruner
+from sweeper.pruning import GradientFlow, Objective, Pruner, make_pruner
 from sweeper.records import EpochReport, Noted, Reported, SweepRecord, TrialRecord
 from sweeper.spec import SweepSpec
 from sweeper.states import TrialState
@@ -280,7 +281,12 @@ class SweepRun:
         for epochs in range(trial.first_epoch + 1, len(curve) + 1):
             if epochs not in decided:
                 continue
-            decision = self.pruner.decide(trial.number, curve[:epochs], self._peers(trial.number))
+            if isinstance(self.pruner, GradientFlow):
+                if (blob := trial.flow.get(epochs - 1)) is None:
+                    continue
+                decision = self.pruner.decide_flow(unpack_flow(epochs - 1, blob), self.params[trial.number])
+            else:
+                decision = self.pruner.decide(trial.number, curve[:epochs], self._peers(trial.number))
             if decision.stop:
                 self.curves[trial.number] = curve[:epochs]
                 verdict = Verdict.PRUNED

@@ -11,6 +11,7 @@ from optuna.trial import TrialState as OptunaState
 
 from sweeper.errors import SpecError
 from sweeper.pruning import Objective, make_pruner
+from sweeper.records import FlowReport
 
 EPOCHS = 20
 LOSS = Objective("val_loss", "minimize", EPOCHS)
@@ -198,3 +199,19 @@ def test_halving_finds_the_best_configuration_for_a_fraction_of_the_epochs():
     best = min(curve[-1] for curve in everything.values())
     assert min(everything[n][-1] for n in survivors) < best + 0.05
     assert spent < 0.4 * 27 * EPOCHS
+
+
+def test_gradient_flow_stops_a_trial_whose_first_layer_gets_no_gradient_and_no_other():
+    pruner = make_pruner("gradient_flow", {"warmup": 2}, objective=LOSS)
+    assert pruner.legs(6) == [3, 4, 5]
+    assert not pruner.decide(0, [9.0] * 5, {}).stop
+    layer = {"weight_norm": 1.0, "update_ratio": 1e-3, "activation_mean": 0.0, "activation_std": 1.0, "dead": 0.75}
+
+    def decided(first, **params):
+        return pruner.decide_flow(FlowReport(4, ({**layer, "grad_norm": first}, {**layer, "grad_norm": 1.0})), params)
+
+    assert decided(1e-5).reason.startswith("vanishing: the first of 2 layers gets 1e-05 times")
+    assert decided(1e-5).reason.endswith("after epoch 4")
+    assert decided(1e5).stop
+    assert decided(1.0, initialization="zeros").stop
+    assert not decided(0.1).stop  # most units are dead, which is no reason to stop

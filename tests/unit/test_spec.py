@@ -300,6 +300,11 @@ def test_a_wrong_override_is_refused(override, needle):
         ({"training": {"clip_norm": 0}}, ["training.clip_norm", "null turns it off"]),
         ({"training": {"clip_norm": float("nan")}}, ["training.clip_norm: nan"]),
         ({"training": {"plateau": {"factor": 1}}}, ["training.plateau.factor: 1"]),
+        ({"training": {"gradient_flow": 0}}, ["training.gradient_flow: 0", "null turns it off"]),
+        (
+            {"training": {"gradient_flow": None}, "search": {"pruner": "gradient_flow"}},
+            ["training.gradient_flow: the pruner gradient_flow needs it"],
+        ),
         ({"training": {"plateau": {"paitence": 1}}}, ["training.plateau.paitence", "Did you mean 'patience'"]),
         ({"objective": {"metric": "val_los"}}, ["objective.metric: 'val_los'", "Did you mean 'val_loss'"]),
         ({"objective": {"metric": "val_rmse"}}, ["a classification has no val_rmse", "val_accuracy"]),
