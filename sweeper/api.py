@@ -16,6 +16,9 @@ from sweeper.spec import SweepSpec, load_spec
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
+
+    from sweeper.records import EpochReport, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,66 @@ class Result:
     def trials(self) -> pd.DataFrame:
         """One row per trial: record fields, then ``params_*`` and ``metrics_*`` columns."""
         return trial_frame(self._ledger.trials(self.sweep))
+
+    @property
+    def spec(self) -> SweepSpec:
+        """The sweep file as validated."""
+        return SweepSpec.from_json({k: v for k, v in self.record.spec.items() if k != "fingerprint"})
+
+    def records(self) -> list[TrialRecord]:
+        """All trials as records, by number."""
+        return self._ledger.trials(self.sweep)
+
+    def reports(self) -> dict[int, list[EpochReport]]:
+        """Every trial's metrics by epoch."""
+        return self._ledger.reports(self.sweep)
+
+    def plot_history(self) -> Figure:
+        """Every trial's value and the best so far."""
+        return self._picture("history")
+
+    def plot_curves(self) -> Figure:
+        """The objective by epoch: the best trial, the median, and the middle 80%."""
+        return self._picture("curves")
+
+    def plot_parallel(self) -> Figure:
+        """Each trial as a line through its parameters to its rank."""
+        return self._picture("parallel")
+
+    def plot_gradients(self) -> Figure:
+        """Gradient norms by epoch, by activation and by initialization."""
+        return self._picture("gradients")
+
+    def plot_slices(self) -> Figure:
+        """Each parameter against the value."""
+        return self._picture("slices")
+
+    def plot_importance(self) -> Figure:
+        """Which parameters matter, with intervals."""
+        return self._picture("importance")
+
+    def plot_choices(self) -> Figure:
+        """The effect of each choice, adjusted for the other parameters."""
+        return self._picture("choices")
+
+    def plot_interactions(self) -> Figure:
+        """Where the better choice depends on another parameter."""
+        return self._picture("interactions")
+
+    def _picture(self, name: str) -> Figure:
+        """A matplotlib figure.
+
+        Raises:
+            SweeperError: the sweep has not enough trials for it.
+        """
+        from sweeper.figures import picture
+
+        return picture(self, name)
+
+    def _repr_html_(self) -> str:
+        from sweeper.result_html import result_html
+
+        return result_html(self._ledger.sweep(self.sweep), self.spec, self.records())
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -217,6 +217,7 @@ def _drive(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, pro
 
         start.started.result()
         controller.open(run, tracker, trials)
+        del trials  # the scheduler has what it needs of them
         with _signals(start.queue, [sweep]) as (interrupted, running):
             controller.run(until=lambda: controller.state(sweep) is not SweepState.RUNNING)
             done = controller.state(sweep).terminal

@@ -9,7 +9,7 @@ from typing import Any
 from sweeper.states import SweepState, TrialState
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EpochReport:
     """One trial's metrics for one epoch (from 0). Metric names are those of ``History``; values may be non-finite.
 
@@ -36,7 +36,7 @@ class FlowReport:
     clip_rate: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TrialRecord:
     """One trial as the ledger knows it. All N rows of a sweep exist from its creation; ``params`` is None until asked.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
@@ -21,7 +21,7 @@ BLUE, ORANGE, GREEN, PINK, SKY, RED, GREY = COLOURS
 INK, LINE, PAPER = "#010203", "#040506", "#070809"  # stand for the page's text colour, its rules and its background
 WIDTH = 8.4  # inches
 SVG_DPI = 72  # of every SVG: its unit is the point
-_STYLE: Any = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.family": "sans-serif",
@@ -51,18 +51,23 @@ _IDENTITY = re.compile(r' id="([^"]*)"')
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure of the page: ``alt`` says in words what it shows, ``svg`` is markup that needs no escaping."""
+    """A figure of the page: ``alt`` says in words what it shows, ``svg`` is markup that needs no escaping.
+
+    ``painter`` fills a figure of ``height`` inches with it once more, for ``figures.figure_of``.
+    """
 
     name: str
     title: str
     caption: str
     alt: str
     svg: str
+    height: float = field(default=3.0, repr=False)
+    painter: Callable[[Figure], None] = field(default=lambda figure: None, repr=False, compare=False)
 
 
 def draw(name: str, title: str, caption: str, alt: str, height: float, painter: Callable[[Figure], None]) -> Plot:
     """Have ``painter`` fill a figure of ``height`` inches and take it as SVG. ``name`` is unique in a page."""
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
+    with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         canvas = FigureCanvasSVG(figure)
         painter(figure)
@@ -73,7 +78,7 @@ def draw(name: str, title: str, caption: str, alt: str, height: float, painter: 
         figure.set_layout_engine("none")
         stream = io.StringIO()
         canvas.print_svg(stream, metadata={"Date": None, "Creator": None})  # savefig would draw everything twice
-    return Plot(name, title, caption, alt, _inline(stream.getvalue(), alt))
+    return Plot(name, title, caption, alt, _inline(stream.getvalue(), alt), height, painter)
 
 
 def plain_log(axis: Any) -> None:

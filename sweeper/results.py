@@ -159,11 +159,16 @@ def trial_frame(trials: list[TrialRecord]) -> pd.DataFrame:
     """One row per trial: its record, with ``params_*`` and ``metrics_*`` columns."""
     import pandas as pd
 
-    rows = []
-    for trial in trials:
+    columns: dict[str, list[Any]] = {}
+    for number, trial in enumerate(trials):
         row = trial_row(trial)
         params, metrics = row.pop("params"), row.pop("metrics")
         row |= {f"params_{name}": value for name, value in params.items()}
         row |= {f"metrics_{name}": value for name, value in metrics.items()}
-        rows.append(row)
-    return pd.DataFrame(rows)
+        for name, value in row.items():
+            column = columns.setdefault(name, [])
+            column += [math.nan] * (number - len(column))
+            column.append(value)
+    for column in columns.values():
+        column += [math.nan] * (len(trials) - len(column))
+    return pd.DataFrame(columns)

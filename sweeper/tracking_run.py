@@ -135,8 +135,8 @@ class SweepInMlflow:
         self._sweep = sweep
         self._end_trials(trials)
         self._set_view(trials)
-        shown = [replace(trial, mlflow_run_id=self._run_of(trial.number)) for trial in trials]
-        frame = trial_frame(shown)
+        frame = trial_frame(list(trials))
+        frame["mlflow_run_id"] = [self._run_of(trial.number) for trial in trials]
         client, parent = store.client, place.parent
         client.log_text(parent, frame.to_json(orient="split", index=False), "trials.json")
         client.log_text(parent, frame.to_csv(index=False), "trials.csv")

@@ -34,7 +34,7 @@ ENVIRONMENT = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Child:
     """A trial's run as MLflow shows it."""
 
