@@ -167,8 +167,8 @@ def trial_frame(trials: list[TrialRecord]) -> pd.DataFrame:
         row |= {f"metrics_{name}": value for name, value in metrics.items()}
         for name, value in row.items():
             column = columns.setdefault(name, [])
-            column += [math.nan] * (number - len(column))
+            column.extend([math.nan] * (number - len(column)))
             column.append(value)
     for column in columns.values():
-        column += [math.nan] * (len(trials) - len(column))
+        column.extend([math.nan] * (len(trials) - len(column)))
     return pd.DataFrame(columns)
