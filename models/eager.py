@@ -23,8 +23,9 @@ from models.config import ACTIVATIONS, Task
 from models.data import Data
 from models.eager_flow import ChunkFlow
 from models.gradient_flow import Flow, measured_step
+from models.graphs import Recordings, record_on_cuda
 from models.rows import ROW_ALIGN, EpochSums, Rows, linear_slices, preferred_rows, row_length
-from models.update import coefficients, update_
+from models.update import Coefficients, coefficients, update_
 
 GPU_CHUNK = 256
 EVAL_BLOCK = 256
@@ -35,6 +36,7 @@ class Segment(NamedTuple):
 
     rows: slice
     kernel: Activation
+    name: str
 
 
 class EagerPath:
@@ -52,6 +54,7 @@ class EagerPath:
         device = data.x_train.device
         chunk = preferred_rows(sizes) if device.type == "cpu" else GPU_CHUNK
         self.net = Network(sizes, max(2, min(chunk, width)), data.x_train.dtype, device)
+        self.recordings = Recordings(record_on_cuda) if device.type == "cuda" else None
 
     def epoch(self, rows: Rows, active: Tensor, orders: Tensor, flow: Flow | None = None) -> EpochSums:
         """See ``Path.epoch``."""
@@ -74,7 +77,7 @@ class EagerPath:
 
     def _chunk(self, rows: Rows, active: Tensor, orders: Tensor, codes: Tensor, watch: ChunkFlow | None) -> Tensor:
         """One epoch of a chunk: loads the rows into the workspace, trains and evaluates them, stores them back."""
-        net, data, device = self.net, self.data, rows.theta.device
+        net, device = self.net, rows.theta.device
         active, orders = active.to(device), orders.to(device)
         count, n = orders.shape
         net.load(rows, active, segments(codes))
@@ -83,24 +86,36 @@ class EagerPath:
         sums = torch.zeros(4, count, dtype=torch.float64, device=device)
         for step in range(steps):
             batch = orders[:, step * self.batch_size : (step + 1) * self.batch_size].reshape(-1)
-            x, y = data.x_train.index_select(0, batch), data.y_train.index_select(0, batch)
             size = len(batch) // count
-            output = net.forward(x.view(count, size, -1))
-            loss, dz = loss_and_gradient(output, y.view(count, size), self.task)
-            if watch is not None:
-                watch.forward_done()
-            norm = net.backward(dz, c.clip)
-            if watch is not None:
-                watch.backward_done(norm)
-            update_(net.theta, net.d, net.m, net.v, scratch=net.scratch, c=c, step=step)
-            if watch is not None:
-                watch.stepped()
+            measured = watch is not None and step == watch.measured
+            if self.recordings is None or size < self.batch_size or measured:
+                loss, norm = self._step(batch, c, step, watch)
+            else:
+                loss, norm = self.recordings.step(net, self._step, batch, c, step)
+                if watch is not None:
+                    watch.backward_done(norm.clone())
             sums[0].add_(loss, alpha=size / n)
             sums[1].add_(norm, alpha=1 / steps)
         self._evaluate(sums)
         net.store(rows, active)
         rows.t[active] += steps
         return sums
+
+    def _step(self, batch: Tensor, c: Coefficients, step: int, watch: ChunkFlow | None = None) -> tuple[Tensor, Tensor]:
+        """Train the workspace on a minibatch of B training rows each, ``batch (A * B,)``; losses and norms ``(A,)``."""
+        net, data = self.net, self.data
+        x, y = data.x_train.index_select(0, batch), data.y_train.index_select(0, batch)
+        output = net.forward(x.view(net.count, len(batch) // net.count, -1))
+        loss, dz = loss_and_gradient(output, y.view(net.count, -1), self.task)
+        if watch is not None:
+            watch.forward_done()
+        norm = net.backward(dz, c.clip)
+        if watch is not None:
+            watch.backward_done(norm)
+        update_(net.theta, net.d, net.m, net.v, scratch=net.scratch, c=c, step=step)
+        if watch is not None:
+            watch.stepped()
+        return loss, norm
 
     def _evaluate(self, sums: Tensor) -> None:
         """Write loss and metric on the validation split into ``sums[2:] (2, A)``."""
@@ -158,7 +173,7 @@ class Network:
             torch.baddbmm(b, w, h, out=z)
             if layer < len(self.w) - 1:
                 h = self.at.h[layer][: self.count]
-                for rows, kernel in self.parts:
+                for rows, kernel, _ in self.parts:
                     kernel.forward(z[rows], h[rows])
                 self.inputs.append(h)
         return z
@@ -183,7 +198,7 @@ class Network:
                 z, h = self.at.z[layer - 1][: self.count], self.inputs[layer]
                 dh, below = self.at.dh[layer - 1][: self.count], self.at.dz[layer - 1][: self.count]
                 torch.bmm(self.w[layer].transpose(1, 2), dz, out=dh)
-                for rows, kernel in self.parts:
+                for rows, kernel, _ in self.parts:
                     kernel.backward(dh[rows], z[rows], h[rows], below[rows])
                 dz = below
         flat = [g.flatten(1) for pair in zip(dw, db, strict=True) for g in pair]
@@ -242,7 +257,7 @@ def segments(codes: Tensor) -> list[Segment]:
     kinds, counts = torch.unique_consecutive(codes, return_counts=True)
     ends = counts.cumsum(0).tolist()
     return [
-        Segment(slice(end - count, end), KERNELS[ACTIVATIONS[kind]])
+        Segment(slice(end - count, end), KERNELS[ACTIVATIONS[kind]], ACTIVATIONS[kind])
         for kind, count, end in zip(kinds.tolist(), counts.tolist(), ends, strict=True)
     ]
 

@@ -1,0 +1,120 @@
+"""One training step of a chunk recorded once and replayed: on a GPU a small network's step is nothing but launches.
+
+A recording reads and writes fixed buffers. What changes from step to step is copied into them first: the indices of
+the minibatch and the coefficients of the step.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from models.update import Coefficients
+
+if TYPE_CHECKING:
+    from models.eager import Network
+
+Work = Callable[[], None]
+Step = Callable[[Tensor, Coefficients, int], tuple[Tensor, Tensor]]  # indices, coefficients, step -> loss, norm
+KEPT = 32  # recordings; a chunk's composition changes when a trial ends, and hardly ever comes back after many others
+
+
+def record_on_cuda(work: Work) -> Work:
+    """A CUDA graph of ``work``, which has to have run before; calling it replays it."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    return graph.replay
+
+
+class Recording:
+    """A step for one composition of a chunk: A rows, B examples, the order of activations, the rule's branches.
+
+    The first call runs the step as it is, records it, and replays the recording from the same state. Where the two
+    differ in a single bit, or the recording fails, ``usable`` is false and the step is run as it is from then on.
+    """
+
+    def __init__(self, net: Network, step: Step, indices: Tensor, c: Coefficients, record: Callable[[Work], Work]):
+        self._net, self._step = net, step
+        self._indices = indices.clone()
+        self._c = c._replace(**{name: value.clone() for name, value in self._columns(c, 0).items()})
+        self._loss: Tensor | None = None
+        self._norm: Tensor | None = None
+        self.usable = False
+        self._replay = self._recorded(record)
+
+    def __call__(self, indices: Tensor, c: Coefficients, step: int) -> tuple[Tensor, Tensor]:
+        """Do the step; loss and norm ``(A,)`` are valid until the next call."""
+        self._indices.copy_(indices)
+        for name, value in self._columns(c, step).items():
+            getattr(self._c, name).copy_(value)
+        self._replay()
+        assert self._loss is not None
+        assert self._norm is not None
+        return self._loss, self._norm
+
+    def _columns(self, c: Coefficients, step: int) -> dict[str, Tensor]:
+        """The tensors of one step; root and floor keep a leading dimension of 1, so that it is step 0 of them."""
+        found: dict[str, Tensor] = {name: value for name, value in c._asdict().items() if isinstance(value, Tensor)}
+        return found | {"root": c.root[step : step + 1], "floor": c.floor[step : step + 1]}
+
+    def _work(self) -> None:
+        loss, norm = self._step(self._indices, self._c, 0)
+        if self._loss is None or self._norm is None:
+            self._loss, self._norm = torch.empty_like(loss), torch.empty_like(norm)
+        self._loss.copy_(loss)
+        self._norm.copy_(norm)
+
+    def _recorded(self, record: Callable[[Work], Work]) -> Work:
+        """Record from the present state and leave the net in that state."""
+        planes = (self._net.theta, self._net.m, self._net.v)
+        before = [plane.clone() for plane in planes]
+
+        def restore() -> None:
+            for plane, kept in zip(planes, before, strict=True):
+                plane.copy_(kept)
+
+        self._work()  # the libraries set themselves up, which cannot be recorded
+        wanted = self._results(planes)
+        try:
+            restore()
+            replay = record(self._work)
+            restore()
+            replay()
+            same = all(torch.equal(x, y) for x, y in zip(self._results(planes), wanted, strict=True))
+        except RuntimeError as error:
+            warnings.warn(f"a step could not be recorded ({str(error)[:200]}): it runs unrecorded", stacklevel=2)
+            same, replay = False, self._work
+        restore()
+        self.usable = same
+        return replay if same else self._work
+
+    def _results(self, planes: tuple[Tensor, ...]) -> list[Tensor]:
+        assert self._loss is not None
+        assert self._norm is not None
+        return [tensor.nan_to_num(nan=1.25e30).clone() for tensor in (*planes, self._loss, self._norm)]
+
+
+class Recordings:
+    """The recordings of one network, by composition; the one used longest ago goes first."""
+
+    def __init__(self, record: Callable[[Work], Work]) -> None:
+        self._record, self._kept = record, OrderedDict[Any, Recording]()
+        self.replayed = 0
+
+    def step(self, net: Network, step: Step, indices: Tensor, c: Coefficients, number: int) -> tuple[Tensor, Tensor]:
+        """Step ``number`` of the chunk in ``net``."""
+        parts = tuple((part.rows.start, part.rows.stop, part.name) for part in net.parts)
+        key = (net.count, len(indices), parts, c.decays, c.nesterov)
+        if key not in self._kept:
+            self._kept[key] = Recording(net, step, indices, c, self._record)
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        self.replayed += self._kept[key].usable
+        return self._kept[key](indices, c, number)
