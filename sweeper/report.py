@@ -26,13 +26,15 @@ from sweeper.goals import values_of
 from sweeper.goals_view import Goals, goals_in_words, number, read_goals
 from sweeper.headline import Headline, duration, headline
 from sweeper.insight import Insight, study_trials
-from sweeper.records import SweepRecord, TrialRecord
+from sweeper.records import FlowReport, SweepRecord, TrialRecord
+from sweeper.report_gradients import gradient_section
 from sweeper.report_svg import Plot
 from sweeper.report_winner import winner_plots, winner_sentences
 from sweeper.spec import SweepSpec
 from sweeper.states import TrialState
 from sweeper.winner_check import Check
 
+Flows = Mapping[int, Sequence[FlowReport]]
 BEST_ROWS = 10
 MAX_REASONS = 20
 MAX_PAIRS = 15  # of finalists in a table; of more, those with the first
@@ -53,6 +55,7 @@ class Report:
     finals: Finals | None = None
     goals: Goals | None = None
     check: Check | str | None = None
+    flow: Mapping[str, Any] | None = None
 
 
 def write_report(
@@ -63,15 +66,17 @@ def write_report(
     out: Path,
     *,
     check: Check | str | None = None,
+    flows: Flows | None = None,
 ) -> Path:
     """Write the report of a sweep to ``out`` and return it; folders are made as needed.
 
-    ``reports`` may be those of a sample of the trials. ``check`` is how the winner predicts, or why that is not known.
+    ``reports`` and ``flows`` may be those of a sample of the trials. ``check`` is how the winner predicts, or why that
+    is not known.
 
     Raises:
         SweeperError: the file cannot be written.
     """
-    text = render_report(build_report(record, spec, trials, reports, check))
+    text = render_report(build_report(record, spec, trials, reports, check, flows))
     try:
         write_page(out, text)
     except OSError as error:
@@ -104,6 +109,7 @@ def build_report(
     trials: Sequence[TrialRecord],
     reports: Reports,
     check: Check | str | None = None,
+    flows: Flows | None = None,
 ) -> Report:
     """What there is to say and to show of a sweep."""
     best_first, table = ranked(spec, trials), build_table(spec, trials)
@@ -116,6 +122,9 @@ def build_report(
         plots.append(report_pareto.front_picture(spec, trials, goals))
     if check is not None and not isinstance(check, str):
         plots += winner_plots(check)
+    flow = gradient_section(record, spec, trials, flows or {})
+    if flow is not None:
+        plots += flow["plots"]
     return Report(
         record,
         spec,
@@ -127,6 +136,7 @@ def build_report(
         finals,
         goals,
         check,
+        flow,
     )
 
 

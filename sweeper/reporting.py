@@ -40,13 +40,15 @@ def make_report(
         SweeperError: the file cannot be written.
     """
     from sweeper.report import verdict_of, write_report
+    from sweeper.report_gradients import flow_numbers
 
     record = ledger.sweep(ref)
     spec = spec_of(record)
     trials = ledger.trials(record.sweep)
     check = _find_check(folder, record, spec, trials, train)
     curves = _curves(ledger, record, spec, trials)
-    file = write_report(record, spec, trials, curves, folder / FILE if out is None else out, check=check)
+    flows = ledger.flow(record.sweep, numbers=flow_numbers(trials))
+    file = write_report(record, spec, trials, curves, folder / FILE if out is None else out, check=check, flows=flows)
     return file, verdict_of(record, spec, trials)
 
 

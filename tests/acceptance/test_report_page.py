@@ -13,7 +13,7 @@ import pytest
 
 from sweeper.advice import ranked
 from sweeper.ledger_memory import MemoryLedger
-from sweeper.records import SweepChanged, SweepRecord, TrialRecord
+from sweeper.records import FlowReport, SweepChanged, SweepRecord, TrialRecord
 from sweeper.report import write_report
 from sweeper.spec import SweepSpec
 from sweeper.states import SweepState, TrialState
@@ -22,10 +22,10 @@ from tests.finals_outcome import outcome
 from tests.winners import trained
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-COMMON = ["Questions", "What to try next", "How the sweep went", "What the parameters do", "Gradient norms", "Trials"]
+COMMON = ["How the winner predicts", "Questions", "What to try next", "How the sweep went", "What the parameters do"]
 HEADINGS = {
-    "answered": ["Answer", "Finals", "How the winner predicts", *COMMON, "Reproduce"],
-    "compromise": ["Answer", "Objectives", "How the winner predicts", *COMMON, "Reproduce"],
+    "answered": ["Answer", "Finals", *COMMON, "Gradient flow", "Trials", "Reproduce"],
+    "compromise": ["Answer", "Objectives", *COMMON, "Gradient norms", "Trials", "Reproduce"],
 }
 SAID = {
     "answered": {
@@ -33,6 +33,7 @@ SAID = {
         "#finals": "This is selection bias",
         "#winner": "Expected calibration error",
         "#questions": "adam beats sgd below learning_rate",
+        "#gradients": "the first layer gets",
     },
     "compromise": {
         ".verdict": "are the best compromises of val_loss and parameters",
@@ -41,7 +42,10 @@ SAID = {
     },
 }
 PICTURES = {
-    "answered": ["Standings", "What the search saw, and what fresh seeds say", "Confusion matrix", "Calibration"],
+    "answered": [
+        *("Standings", "What the search saw, and what fresh seeds say", "Confusion matrix", "Calibration"),
+        *("The first layer's gradient by epoch", "Dead and saturated units, clipped steps"),
+    ],
     "compromise": ["Pareto front", "Residuals"],
 }
 LEVELS = "() => [...document.querySelectorAll('h1, h2, h3, h4')].map(heading => heading.tagName)"
@@ -82,7 +86,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     finals = outcome({first: [0.10, 0.12, 0.11, 0.13], second: [0.11, 0.10, 0.12, 0.12], third: [0.3, 0.32, 0.31, 0.3]})
     record = replace(record, summary={"finals": finals})
     check = trained("digits").check(finals["leaders"][0])
-    answered = write_report(record, spec, trials, reports, folder / "answered.html", check=check)
+    flows = {t.number: [flow(t, epoch) for epoch in range(3)] for t in trials}
+    answered = write_report(record, spec, trials, reports, folder / "answered.html", check=check, flows=flows)
     record, spec, trials, reports = ended(
         60, objectives=[{"metric": "val_loss"}, {"metric": "parameters"}], constraints=["val_accuracy >= 0.85"]
     )
@@ -105,6 +110,17 @@ def ended(count: int, **sections: Any) -> tuple[SweepRecord, SweepSpec, list[Tri
     end_trials(ledger, sweep, range(count), states)
     ledger.commit(sweep, [SweepChanged(state=SweepState.COMPLETE, at=BEGAN + 1000)])
     return ledger.sweep(sweep), spec, ledger.trials(sweep), ledger.reports(sweep)
+
+
+def flow(trial: TrialRecord, epoch: int) -> FlowReport:
+    """Three layers, of which the first gets little when the initialization is too small."""
+    assert trial.params is not None
+    share = 1e-5 if trial.params["initialization"] == "normal" else 0.5
+    lost = {"relu": "dead"}.get(trial.params["activation"], "saturated")
+    same = {"weight_norm": 5.0, "update_ratio": 1e-3, "activation_mean": 0.1, "activation_std": 0.5}
+    hidden = {**same, lost: 0.1 + 0.01 * epoch}
+    layers = ({"grad_norm": share, **hidden}, {"grad_norm": 0.7, **hidden}, {"grad_norm": 1.0, **same})
+    return FlowReport(epoch, layers, clip_rate=0.2)
 
 
 def planted(trial: TrialRecord) -> float:
