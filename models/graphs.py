@@ -42,7 +42,8 @@ class Recording:
     def __init__(self, net: Network, step: Step, indices: Tensor, c: Coefficients, record: Callable[[Work], Work]):
         self._net, self._step = net, step
         self._indices = indices.clone()
-        self._c = c._replace(**{name: value.clone() for name, value in self._columns(c, 0).items()})
+        columns = {name: value.clone() for name, value in self._columns(c, 0).items()}
+        self._c = Coefficients(**columns, decays=c.decays, nesterov=c.nesterov)
         self._loss: Tensor | None = None
         self._norm: Tensor | None = None
         self.usable = False
