@@ -8,13 +8,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import engine, gpu, machine, results, scaling, suggest, sweep
+from benchmarks import engine, gpu, machine, pruning, results, scaling, suggest, sweep
 
 MEASURES: dict[str, Callable[[argparse.Namespace], dict[str, Any] | None]] = {
     "engine": engine.measure,
     "sweep": sweep.measure,
     "scaling": scaling.measure,
     "suggest": suggest.measure,
+    "pruning": pruning.measure,
     "gpu": gpu.measure,
 }
 RENDERERS: dict[str, results.Tables] = {
@@ -22,6 +23,7 @@ RENDERERS: dict[str, results.Tables] = {
     "sweep": sweep.tables,
     "scaling": scaling.tables,
     "suggest": suggest.tables,
+    "pruning": pruning.tables,
     "gpu": gpu.tables,
 }
 
