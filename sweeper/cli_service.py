@@ -25,10 +25,11 @@ def serve(
     ] = None,
 ) -> None:
     """Run the sweeps of a team: an HTTP API and a live page, until Ctrl-C."""
-    from sweeper.server import serve as run
+    from sweeper.server_parent import serve as run
     from sweeper.settings import Settings
 
-    run(Settings.from_env(), host, port, workers, user_limit)
+    if code := run(Settings.from_env(), host, port, workers, user_limit):
+        raise typer.Exit(code)
 
 
 @tokens.command()

@@ -1,9 +1,8 @@
-"""The HTTP side of the service: the application with its routes, and the process that serves it."""
+"""The HTTP side of the service: the application with its routes, and the server that runs it."""
 
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import logging
 import os
 import signal
@@ -20,9 +19,8 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from sweeper import __version__
-from sweeper.auth import Authenticator, any_token
-from sweeper.errors import SpecError, SweeperError
-from sweeper.ledger_protocol import Ledger
+from sweeper.auth import Authenticator
+from sweeper.errors import SweeperError
 from sweeper.local import open_home_ledger
 from sweeper.server_desk import Desk
 from sweeper.server_metrics import CONTENT_TYPE, Metrics
@@ -118,7 +116,12 @@ def _add_common(app: FastAPI) -> None:
         home = app.state.desk.settings.home
         return JSONResponse(await store(folder_of(home, who.user), filename, request.stream(), limit), 201)
 
-    @app.head("/api/v1/datasets/{upload}", responses=errors | responses(404), tags=["datasets"])
+    there_or_not: dict[int | str, dict[str, Any]] = {
+        200: {"description": "You have it."},
+        404: {"description": "You have not."},
+    }
+
+    @app.head("/api/v1/datasets/{upload}", response_class=Response, responses=errors | there_or_not, tags=["datasets"])
     def uploaded(upload: str, who: Who) -> Response:
         """Whether you have uploaded this file."""
         home = app.state.desk.settings.home
@@ -199,41 +202,17 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def check_address(ledger: Ledger, host: str) -> None:
-    """Nobody but this machine may reach a service that has no tokens.
+def run(settings: Settings, listening: socket.socket, workers: str, user_limit: int | None) -> None:
+    """Run the service on a socket until SIGTERM or Ctrl-C.
 
     Raises:
-        SpecError: there is no token, and ``host`` is more than this machine.
-    """
-    if any_token(ledger):
-        return
-    make_one = "Make one first: sweeper token create USER --role admin"
-    if not _is_loopback(host):
-        raise SpecError(f"there is no token, so {host} would be closed to everybody", key="--host", remedy=make_one)
-    print(f"sweeper: there is no token yet, so nobody can log in. {make_one}", file=sys.stderr)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def serve(settings: Settings, host: str, port: int, workers: str, user_limit: int | None) -> None:
-    """Run the service until SIGTERM or Ctrl-C.
-
-    Raises:
-        SpecError: the address cannot be used, or there is no token.
+        SpecError: ``workers`` is no number of workers.
         LedgerError: the ledger cannot be opened.
     """
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger().setLevel(logging.WARNING)
     logging.getLogger("sweeper").setLevel(logging.INFO)
     ledger = open_home_ledger(settings)
-    check_address(ledger, host)
-    listening = _listen(host, port)
     service = Service(settings, ledger, workers, user_limit)
     app = create_app(service, _mlflow_url(settings))
     config = uvicorn.Config(
@@ -255,19 +234,6 @@ def _mlflow_url(settings: Settings) -> str | None:
     public = os.environ.get(MLFLOW_URL_VARIABLE)
     uri = settings.mlflow_tracking_uri or ""
     return (public or (uri if is_server(uri) else "")).rstrip("/") or None
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listening = socket.socket(info[0], socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(info[4])
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        problem = f"{host}:{port} cannot be used ({reason})"
-        raise SpecError(problem, key="--port", remedy="Choose another host or port") from error
-    return listening
 
 
 def _shown(host: str) -> str:

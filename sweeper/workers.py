@@ -223,7 +223,7 @@ class _Slot:
     info: Device | None = None
     loaded: str | None = None  # the sweep whose data the actor was given last: it keeps no other without rows
     leg: int | None = None
-    failures: int = 0
+    draining: bool = False
 
 
 class RayPool:
@@ -346,6 +346,7 @@ class RayPool:
                 looked = time.monotonic()
                 with contextlib.suppress(Exception):
                     self._reconcile(self.nodes())
+                    self._drain(self._draining_nodes())
             try:
                 work = self._inbox.get(timeout=max(0.0, looked + NODE_POLL_SECONDS - time.monotonic()))
             except Empty:
@@ -370,8 +371,24 @@ class RayPool:
                     if name not in self._slots and not full:
                         self._slots[name] = _Slot(name, node["NodeID"], device)
         for slot in self._slots.values():
-            if slot.actor is None:
+            if slot.actor is None and not slot.draining:
                 self._spawn(slot)
+
+    def _draining_nodes(self) -> set[str]:
+        """The nodes that are about to leave (``ray drain-node``, a spot machine's notice, the autoscaler)."""
+        from ray._private import worker
+
+        client: Any = worker.global_worker
+        return set(client.gcs_client.get_draining_nodes(timeout=5))
+
+    def _drain(self, leaving: set[str]) -> None:
+        """Workers of leaving nodes get no more legs; they go when their last one has been answered."""
+        for slot in list(self._slots.values()):
+            if slot.draining and slot.leg is None:
+                self._lose(slot, slot.actor, "its node is leaving")
+            elif slot.node in leaving and not slot.draining and slot.info is not None:
+                slot.draining = True
+                self._post(WorkerDraining(slot.name))
 
     def _spawn(self, slot: _Slot) -> None:
         import ray
@@ -402,6 +419,8 @@ class RayPool:
         from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
         error = done.exception()
+        if slot.actor is actor:
+            slot.leg = None
         if error is None:
             self._post(LegReturned(slot.name, done.result()))
             return
