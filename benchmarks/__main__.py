@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import engine, gpu, machine, pruning, results, scaling, suggest, sweep
+from benchmarks import engine, gpu, machine, pruning, results, scaling, start, suggest, sweep
 
 MEASURES: dict[str, Callable[[argparse.Namespace], dict[str, Any] | None]] = {
     "engine": engine.measure,
+    "start": start.measure,
     "sweep": sweep.measure,
     "scaling": scaling.measure,
     "suggest": suggest.measure,
@@ -20,6 +21,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], dict[str, Any] | None]] = {
 }
 RENDERERS: dict[str, results.Tables] = {
     "engine": engine.tables,
+    "start": start.tables,
     "sweep": sweep.tables,
     "scaling": scaling.tables,
     "suggest": suggest.tables,
