@@ -177,6 +177,13 @@ class Space:
                 result[p.name] = plain(value)
         return result
 
+    def holds(self, params: Mapping[str, Any]) -> bool:
+        """Whether these are the parameters of a point of the space; of a function that is not known beforehand."""
+        try:
+            return self.is_function or self.adopt(params) == params
+        except SpaceError:
+            return False
+
     def encode(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The keys under which Optuna holds parameters: constants left out, layer widths as text."""
         searched = {p.name for p in self.parameters if not p.constant}

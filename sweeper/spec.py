@@ -243,6 +243,11 @@ def _beyond_types(spec: SweepSpec) -> Iterator[Problem]:
         spec.space.points(spec.search.enqueue or (), "search.enqueue")
     except SpaceError as error:
         yield from error.problems
+    for i, point in enumerate(spec.search.warm.points if spec.search.warm is not None else ()):
+        if not spec.space.holds(point.params):
+            remedy = "Remove search.warm: it is taken again from the sweep that search.from names"
+            yield Problem(f"search.warm.points.{i}", "it is not a point of this space", remedy)
+            break
     task = spec.dataset.known_task
     if task is not None:
         try:

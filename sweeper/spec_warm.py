@@ -36,7 +36,7 @@ class WarmStart(Section):
     trials: int
     comparable: bool
     left_out: dict[str, int] = Field(default_factory=dict)
-    points: Annotated[tuple[WarmPoint, ...], BeforeValidator(as_tuple)] = ()
+    points: Annotated[tuple[WarmPoint, ...], BeforeValidator(as_tuple), Field(max_length=1000)] = ()
 
     @property
     def sentence(self) -> str:

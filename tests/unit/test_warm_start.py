@@ -174,6 +174,15 @@ def test_what_was_taken_stays_when_the_earlier_sweep_is_deleted_or_goes_on():
     assert without_points(spec.to_json()) == without_points(load_spec(spec_of(), ["search.from=earlier"]).to_json())
 
 
+def test_points_that_are_not_in_the_space_are_refused_when_a_stored_spec_is_edited():
+    spec = taken(spec_of(), [point(), point(learning_rate=0.09)])
+    narrower = {**SPACE, "learning_rate": {"float": [1e-4, 1e-2], "log": True}}
+    with pytest.raises(
+        SpecError, match=r"search\.warm\.points\.1: it is not a point of this space\. Remove search\.warm"
+    ):
+        load_spec({**spec.to_json(), "space": narrower})
+
+
 def test_only_sweeps_of_the_owner_are_found():
     ledger = MemoryLedger()
     earlier_sweep(ledger, spec_of(), [point()], owner="ada")
