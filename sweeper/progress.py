@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TextIO
 
 from sweeper.states import TrialState
@@ -103,6 +104,8 @@ class LineProgress:
                 self._say(f"a leg on worker {fields['worker']} failed ({fields['kind']}): {fields['detail']}")
             case "tracker.down":
                 self._say(f"MLflow cannot be reached ({fields['reason']}): training goes on, writing is retried")
+            case "tracker.registered":
+                self._say(registered(fields))
             case "sweep.changed":
                 self._say(f"sweep {fields['sweep']} is {fields['state']}: {fields['reason']}")
             case "finals.sweep.opened":
@@ -110,6 +113,8 @@ class LineProgress:
             case "sweep.finishing" if self._tally.best is not None:
                 number, value, _ = self._tally.best
                 self._say(f"best: trial {number}, {value:.6g}. Writing its model, the report and what is left ...")
+            case "report.written" if Path(fields["file"]).is_file():  # it may be on a server
+                self._say(f"report: {fields['file']}")
             case "report.failed":
                 self._say(NO_REPORT.format(**fields))
             case "sweep.waiting":
@@ -127,6 +132,12 @@ class LineProgress:
 
     def _say(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
+
+
+def registered(fields: Fields) -> str:
+    """What became of the winner in the model registry."""
+    state = "is champion" if fields["champion"] else "is registered"
+    return f"model {fields['model']} version {fields['version']} {state}: {fields['reason']}"
 
 
 class LiveProgress:
@@ -154,12 +165,16 @@ class LiveProgress:
                 self._note = f"worker {fields['worker']} lost: {fields['reason']}"
             case "tracker.down":
                 self._note = f"MLflow cannot be reached ({fields['reason']}): writing is retried"
+            case "tracker.registered":
+                self._live.console.print(registered(fields), markup=False, highlight=False)
             case "finals.sweep.opened":
                 self._note = f"finals: the best trials again on fresh seeds ({fields['requested']} runs)"
             case "sweep.changed":
                 self._note = f"{fields['state']}: {fields['reason']}"
             case "sweep.finishing":
                 self._note = "writing the winner's model, the report and the rest to MLflow ..."
+            case "report.written" if Path(fields["file"]).is_file():
+                self._live.console.print(f"report: {fields['file']}", markup=False, highlight=False, soft_wrap=True)
             case "report.failed":
                 self._live.console.print(NO_REPORT.format(**fields), markup=False, highlight=False)
             case "sweep.waiting":

@@ -104,6 +104,8 @@ def _find_check(
         kept = None
     if kept is not None and kept.trial == winner.number:
         return kept
+    if not record.state.terminal:
+        return "Its predictions are shown once the sweep has ended."
     return _check_again(record, spec, winner) if train else "Its predictions have not been kept."
 
 

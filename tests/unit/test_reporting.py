@@ -125,3 +125,12 @@ def test_a_report_that_fails_is_an_event_and_no_failure(tmp_path: Path) -> None:
     assert list(events) == ["report.failed"]
     assert events["report.failed"]["reason"]
     assert shown.pages == []
+
+
+def test_a_sweep_that_goes_on_has_a_report_without_predictions(tmp_path: Path) -> None:
+    ledger, spec = MemoryLedger(), spec_of(trials=6)
+    sweep = new_sweep(ledger, spec).sweep
+    end_trials(ledger, sweep, range(4))
+    text = text_of(ledger, tmp_path, sweep)
+    assert "once the sweep has ended" in text
+    assert "is the best of 4 complete trials" in text
