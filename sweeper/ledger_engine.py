@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
+import sqlalchemy.orm  # MLflow imports it in another thread: half imported, it breaks every statement
 from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, Connection, make_url
 

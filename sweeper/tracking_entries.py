@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeper.goals import Constraint
+from sweeper.goals import COSTS
 from sweeper.records import EpochReport, SweepRecord, TrialRecord
 from sweeper.states import SweepState, TrialState
 
@@ -162,7 +163,7 @@ def text(value: Any) -> str:
 
 def summary_names(metrics: Sequence[str]) -> list[str]:
     """The names of the summary metrics that ended trials get beside ``objective``."""
-    return [*(f"best_{name}" for name in metrics if name in _SUMMARISED), "epochs", "seconds"]
+    return [*(f"best_{name}" for name in metrics if name in _SUMMARISED), "epochs", *COSTS]
 
 
 def _points(trial: TrialRecord, reports: Sequence[EpochReport], started: float, ended: float) -> Iterator[Point]:

@@ -136,7 +136,7 @@ def _section(uuid: str, name: str, **layout: int) -> dict[str, Any]:
 
 
 def _charts(view: SweepView) -> list[dict[str, Any]]:
-    charts = [_parallel(view.axes[:MAX_AXES], [view.metric, *view.goals])]
+    charts = [_parallel(view.axes[:MAX_AXES], [*view.goals, view.metric])]  # the last one gives the colours
     if view.finalists:
         charts += [_bar(name) for name in FINAL_METRICS]
         charts.append(_scatter(FINALS, "objective", "METRIC", "final_mean"))

@@ -60,6 +60,9 @@ def end_trials(
         attempt = before[number].attempt + 1
         done = epochs if state is TrialState.COMPLETE else epochs // 2
         reports = curves(params, number, done, task)
+        if reports:  # a trial's last report says what its network costs
+            last = reports[-1]
+            reports[-1] = EpochReport(last.epoch, {**last.metrics, "parameters": 100.0 + 37 * (number % 50)})
         began = BEGAN + 2.0 * number
         value = reports[-1].metrics["val_loss"] if state is TrialState.COMPLETE else None
         if before[number].params is None:

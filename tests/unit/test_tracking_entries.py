@@ -175,7 +175,7 @@ def test_finals_and_further_objectives_have_columns_and_charts_of_their_own() ->
     charts = [chart for chart in state["compareRunCharts"] if not chart["deleted"]]
     assert {chart["metricSectionId"] for chart in charts} == {one["uuid"] for one in state["compareRunSections"]}
     [parallel] = [chart for chart in charts if chart["type"] == "PARALLEL"]
-    assert parallel["selectedMetrics"] == ["val_loss", "parameters"]
+    assert parallel["selectedMetrics"] == ["parameters", "val_loss"]
     against = {(c["xaxis"]["key"], c["yaxis"]["key"]) for c in charts if c["type"] == "SCATTER"}
     assert {("parameters", "val_loss"), ("objective", "final_mean")} <= against
     assert [c["metricKey"] for c in charts if c["type"] == "BAR"] == ["final_mean", "final_low", "final_high"]
@@ -211,9 +211,10 @@ def test_the_finals_give_their_trials_a_mean_and_an_interval_and_the_parent_the_
 
 def test_a_metric_of_the_whole_trial_is_shown_beside_its_curves() -> None:
     sweep, trial, reports = ended()
-    entry = trial_entry(sweep, replace(trial, metrics={**trial.metrics, "parameters": 1234.0}), reports)
-    assert [point.value for point in entry.points if point.key == "parameters"] == [1234.0]
-    assert not [point for point in entry.points if point.key == "best_parameters"]
+    entry = trial_entry(sweep, replace(trial, metrics={**trial.metrics, "size": 1234.0}), reports)
+    assert [point.value for point in entry.points if point.key == "size"] == [1234.0]
+    assert [point.value for point in entry.points if point.key == "parameters"] == [reports[-1].metrics["parameters"]]
+    assert not {point.key for point in entry.points} & {"best_size", "best_parameters", "best_train_loss"}
 
 
 def test_a_maximised_metric_and_a_regression_have_their_own_view() -> None:
