@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper import local
 from sweeper.ledger_protocol import Ledger
 from sweeper.records import SweepRecord
-from sweeper.results import best_row, best_trials, run_summary, trial_frame
+from sweeper.results import best_row, best_trials, front_of, run_summary, trial_frame
 from sweeper.settings import Settings
 from sweeper.spec import SweepSpec, load_spec
 
@@ -35,6 +35,11 @@ class Result:
         """The best complete trial: ``trial``, ``value``, ``params``, ``metrics``. None when none is complete."""
         found = best_trials(self._ledger, self.record, 1)
         return best_row(found[0]) if found else None
+
+    @property
+    def front(self) -> list[dict[str, Any]]:
+        """The Pareto front of several objectives as rows like ``best``, best on the first one first; else empty."""
+        return [best_row(trial) for trial in front_of(self._ledger, self.record)]
 
     @property
     def trials(self) -> pd.DataFrame:

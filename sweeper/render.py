@@ -29,7 +29,10 @@ training:
   clip_norm: 1.0                 # bound of the global gradient norm; null: none
   plateau: {{factor: 0.5, patience: 3, min_lr: 1.0e-6}}
 objective: {{metric: val_loss, direction: minimize}}
+# objectives: [{{metric: val_loss}}, {{metric: parameters}}]   # instead of objective: the trade-off between several
+# constraints: ["val_accuracy >= 0.9"]                     # the winner has to satisfy them
 search: {{sampler: tpe, trials: 64, seed: 0}}
+# more of search: `from: SWEEP` learns from an earlier sweep; `enqueue: [{{learning_rate: 3.0e-4}}]` runs points first
 """
 
 

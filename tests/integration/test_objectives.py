@@ -100,6 +100,7 @@ def test_best_shows_the_front_and_no_trial_of_it_is_beaten(
     assert code == 0
     assert len(answer["best"]) == 2
     assert answer["best"][0] == two.best
+    assert answer["front"] == two.front
     front = [(row["value"], row["metrics"]["parameters"]) for row in answer["front"]]
     assert front == sorted(front)
     reached = two.trials[two.trials["metrics_val_accuracy"] >= 0.6]

@@ -180,6 +180,17 @@ class TestWhoMayWhat:
         assert ended not in client.get("/sweeps").text
         assert "ended" not in problem(client.get("/sweeps/endet"), 404)["detail"]
 
+    def test_a_sweep_learns_from_an_earlier_one_of_the_same_user_only(self, served: Served, ended: str) -> None:
+        later = SMALL | {"name": "later", "search": SMALL["search"] | {"from": "ended"}}
+        refused = problem(served.client("cat").post("/sweeps", json=later), 422)
+        assert refused["key"] == "search.from"
+        client = served.client("bob", **{"Idempotency-Key": "warm"})
+        first, again = client.post("/sweeps", json=later), client.post("/sweeps", json=later)
+        assert (first.status_code, again.status_code) == (201, 200)
+        taken = first.json()["spec"]["search"]["warm"]
+        assert (taken["sweep"], len(taken["points"])) == (ended, 6)
+        served.wait(first.json()["sweep"], "complete")
+
     def test_a_viewer_sees_everything_and_changes_nothing(self, served: Served, ended: str) -> None:
         client = served.client("vic")
         assert client.get(f"/sweeps/{ended}").json()["owner"] == "bob"
