@@ -75,7 +75,7 @@ class Served:
         assert answer.status_code == 201, answer.text
         return str(answer.json()["sweep"])
 
-    def wait(self, sweep: str, *states: str, timeout: float = 90) -> dict[str, Any]:
+    def wait(self, sweep: str, *states: str, timeout: float = 240) -> dict[str, Any]:
         """The sweep object once the sweep is in one of these states and nothing is done with it any more."""
 
         def there() -> dict[str, Any] | None:

@@ -190,6 +190,15 @@ class TestTheSameAnswers:
             assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
         assert remote("export", mixed, "--model", str(tmp_path / "there")).code == 2, "the folder is not empty"
 
+    def test_the_report_is_the_servers_with_its_winners_predictions(
+        self, remote: Call, served: Served, mixed: str, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "report.html"
+        assert remote("report", mixed, "--out", str(file)).code == 0
+        page = file.read_text(encoding="utf-8")
+        assert page == (served.settings.home / "sweeps" / mixed / "report.html").read_text(encoding="utf-8")
+        assert "on the validation split" in page
+
     def test_a_study_is_written_here_from_the_records_there(self, remote: Call, mixed: str, tmp_path: Path) -> None:
         import optuna
 
