@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from importlib.resources import files
 from typing import Annotated, Any
 
@@ -17,6 +17,8 @@ import uvicorn
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sweeper import __version__
 from sweeper.auth import Authenticator
@@ -57,7 +59,7 @@ def create_app(service: Service, mlflow_url: str | None = None, dataset_bytes: i
     app.state.metrics = Metrics(service)
     app.state.dataset_bytes = dataset_bytes
     install(app)
-    _watch(app)
+    app.add_middleware(Watch, metrics=app.state.metrics)
     app.include_router(router)
     _add_common(app)
     _add_health(app)
@@ -65,18 +67,29 @@ def create_app(service: Service, mlflow_url: str | None = None, dataset_bytes: i
     return app
 
 
-def _watch(app: FastAPI) -> None:
-    """Count and time every request under its route; answers are not sniffed and not framed."""
+class Watch:
+    """ASGI: count and time every request under its route; answers are not sniffed and not kept."""
 
-    @app.middleware("http")
-    async def count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
         began = time.perf_counter()
-        response = await call_next(request)
-        route = getattr(request.scope.get("route"), "path", "none")
-        app.state.metrics.request(request.method, route, response.status_code, time.perf_counter() - began)
-        response.headers.setdefault("X-Content-Type-Options", "nosniff")
-        response.headers.setdefault("Cache-Control", "no-store")
-        return response
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.setdefault("X-Content-Type-Options", "nosniff")
+                headers.setdefault("Cache-Control", "no-store")
+                route = getattr(scope.get("route"), "path", "none")
+                self._metrics.request(scope["method"], route, message["status"], time.perf_counter() - began)
+            await send(message)
+
+        await self._app(scope, receive, watched)
 
 
 def _add_common(app: FastAPI) -> None:

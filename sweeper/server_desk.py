@@ -11,7 +11,7 @@ from typing import Any
 from sweeper.auth import Forbidden, Identity
 from sweeper.ending import end_unheld, reopen_unheld
 from sweeper.errors import SpecError, SweepBusy
-from sweeper.leases import holder
+from sweeper.leases import holder, own_name
 from sweeper.ledger_protocol import Ledger
 from sweeper.records import SweepChanged, SweepRecord
 from sweeper.results import best_trials
@@ -65,14 +65,19 @@ class Desk:
 
     def show(self, record: SweepRecord) -> dict[str, Any]:
         """The sweep object."""
-        best = best_trials(self.ledger, record, 1)
+        best = best_trials(self.ledger, record, 1) if record.counts.get("complete") else []
         return sweep_object(
             record,
             best=best[0] if best else None,
             waiting=self._waiting(record),
-            controller=holder(self.ledger, record.sweep),
+            controller=self._controller(record),
             view=self._view(record),
         )
+
+    def _controller(self, record: SweepRecord) -> str | None:
+        if self.service.runs(record.sweep):
+            return own_name()
+        return None if record.state.terminal else holder(self.ledger, record.sweep)
 
     def _waiting(self, record: SweepRecord) -> str:
         if record.state is SweepState.QUEUED:

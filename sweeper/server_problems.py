@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from sweeper.auth import Forbidden, TooManyFailures, Unauthorized
 from sweeper.errors import LedgerError, NoTrialSucceeded, SpecError, SweepBusy, SweeperError, SweepNotFound
@@ -116,6 +117,12 @@ def install(app: FastAPI) -> None:
         text = f"internal error: {type(error).__name__}. The server's log has the details"
         return _answer(Problem(title="Internal error", status=500, detail=text))
 
+    async def gone(request: Request, error: Exception) -> JSONResponse:
+        return _answer(
+            Problem(title=_TITLES[400], status=400, detail="the client went away before its request was read")
+        )
+
+    app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(SweeperError, ours)
     app.add_exception_handler(RequestValidationError, validation)
     app.add_exception_handler(HTTPException, http)

@@ -44,7 +44,9 @@ class Service:
     def call(self, user: str, path: str, **options: Any) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self.tokens[user]}", **options.pop("headers", {})}
         method = "POST" if "json" in options else "GET"
-        return httpx.request(method, f"http://127.0.0.1:{self.port}/api/v1{path}", headers=headers, **options)
+        return httpx.request(
+            method, f"http://127.0.0.1:{self.port}/api/v1{path}", headers=headers, timeout=60, **options
+        )
 
     def submit(self, user: str, spec: dict[str, Any]) -> str:
         answers: list[httpx.Response] = []
