@@ -117,6 +117,8 @@ class LineProgress:
                 self._say(f"report: {fields['file']}")
             case "report.failed":
                 self._say(NO_REPORT.format(**fields))
+            case "sweep.given_up":
+                self._say(f"the service met a problem and tries again: {fields['reason']}")
             case "sweep.waiting":
                 self._say(f"sweep {fields['sweep']} waits: {fields['reason']}")
             case "server.lost":
@@ -177,6 +179,8 @@ class LiveProgress:
                 self._live.console.print(f"report: {fields['file']}", markup=False, highlight=False, soft_wrap=True)
             case "report.failed":
                 self._live.console.print(NO_REPORT.format(**fields), markup=False, highlight=False)
+            case "sweep.given_up":
+                self._note = f"the service met a problem and tries again: {fields['reason']}"
             case "sweep.waiting":
                 self._note = f"waiting: {fields['reason']}"
             case "server.lost":
