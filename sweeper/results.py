@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sweeper.ledger_protocol import Direction, LedgerReader
@@ -155,20 +155,22 @@ def constraint_warnings(spec: SweepSpec, metrics: Mapping[str, Any]) -> list[str
     return [f"no trial satisfies all constraints; the winner is nearest, without {', '.join(unmet)}"] if unmet else []
 
 
-def trial_frame(trials: list[TrialRecord]) -> pd.DataFrame:
+def trial_frame(trials: Iterable[TrialRecord]) -> pd.DataFrame:
     """One row per trial: its record, with ``params_*`` and ``metrics_*`` columns."""
     import pandas as pd
 
     columns: dict[str, list[Any]] = {}
-    for number, trial in enumerate(trials):
+    count = 0
+    for trial in trials:
         row = trial_row(trial)
         params, metrics = row.pop("params"), row.pop("metrics")
         row |= {f"params_{name}": value for name, value in params.items()}
         row |= {f"metrics_{name}": value for name, value in metrics.items()}
         for name, value in row.items():
             column = columns.setdefault(name, [])
-            column.extend([math.nan] * (number - len(column)))
+            column.extend([math.nan] * (count - len(column)))
             column.append(value)
+        count += 1
     for column in columns.values():
-        column.extend([math.nan] * (len(trials) - len(column)))
+        column.extend([math.nan] * (count - len(column)))
     return pd.DataFrame(columns)

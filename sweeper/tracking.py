@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0  # seconds between two attempts while MLflo
 TRIES = 3  # of work that MLflow answers but refuses; and of a flush, while MLflow does not answer
 SETTLE_SECONDS = 1.0  # how often the ledger is told and the parent run's curves go on
 KEPT_TRIALS = 200  # trials that wait in memory as a whole; of later ones the number waits, the ledger has the rest
+PAGE = 500  # trials read from the ledger at a time when the sweep's tables are written
 SHOWN = "shown_in_mlflow"  # in a sweep's summary: tables, model and final state are written
 REFUSALS = (400, 404, 409, 413, 422)
 
@@ -186,7 +188,15 @@ class Tracker:
             self._emit("tracker.registered", {"sweep": self._sweep.sweep, **asdict(made)})
 
     def _end(self) -> None:
-        self._target.end(self._ledger.sweep(self._sweep.sweep), self._ledger.trials(self._sweep.sweep))
+        self._target.end(self._ledger.sweep(self._sweep.sweep), self._trials)
+
+    def _trials(self) -> Iterator[TrialRecord]:
+        """All trials by number, few of them in memory at a time."""
+        for first in itertools.count(0, PAGE):
+            page = self._ledger.trials(self._sweep.sweep, limit=PAGE, offset=first)
+            yield from page
+            if len(page) < PAGE:
+                return
 
     def _mark_shown(self) -> None:
         """From now on a resume of the complete sweep finds nothing to do in MLflow."""

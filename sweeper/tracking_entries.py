@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sweeper.goals import Constraint
-from sweeper.goals import COSTS
+from sweeper.goals import COSTS, Constraint
 from sweeper.records import EpochReport, SweepRecord, TrialRecord
 from sweeper.states import SweepState, TrialState
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.vocabulary import FloatRange, IntRange
 from sweeper.errors import SweeperError
-from sweeper.pareto import best_first, pareto_front
+from sweeper.pareto import pareto_front
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.settings import Settings
 from sweeper.tracking_entries import (
@@ -27,7 +27,7 @@ from sweeper.tracking_entries import (
 )
 from sweeper.tracking_registry import Registration, create_version, find_version, promote, score_tags
 from sweeper.tracking_store import Child, Place, Store
-from sweeper.tracking_summary import description, final_points, finalists, sweep_points
+from sweeper.tracking_summary import best_of, description, final_points, finalists, sweep_points
 from sweeper.tracking_view import TAG_PREFIX, SweepView, view_tag
 
 if TYPE_CHECKING:
@@ -127,35 +127,38 @@ class SweepInMlflow:
         store.log(place.parent, points, tags=tags)
         return made
 
-    def end(self, sweep: SweepRecord, trials: Sequence[TrialRecord]) -> None:
-        """Write the tables, what only the whole sweep tells, the final view and state of the parent run."""
+    def end(self, sweep: SweepRecord, trials: Callable[[], Iterable[TrialRecord]]) -> None:
+        """Write the tables, what only the whole sweep tells, the final view and state of the parent run.
+
+        ``trials`` reads all of them, by number, as often as it is called.
+        """
         from sweeper.results import trial_frame
 
         store, place = self._open()
         self._sweep = sweep
         self._end_trials(trials)
-        self._set_view(trials)
-        frame = trial_frame(list(trials))
-        frame["mlflow_run_id"] = [self._run_of(trial.number) for trial in trials]
+        self._set_view(list(trials()) if self._spec.space.is_function else ())
+        frame = trial_frame(trials())
+        frame["mlflow_run_id"] = [self._run_of(number) for number in frame["number"]]
         client, parent = store.client, place.parent
         client.log_text(parent, frame.to_json(orient="split", index=False), "trials.json")
         client.log_text(parent, frame.to_csv(index=False), "trials.csv")
         table = json.dumps([{"path": "trials.json", "type": "table"}])  # what makes it a table for MLflow
-        best = next(iter(best_first(trials, self._spec)), None)
+        best = best_of(trials(), self._spec)
         tags = {**sweep_tags(sweep), "mlflow.loggedArtifacts": table}
         tags["mlflow.note.content"] = description(sweep, self._spec, best)
         store.log(parent, sweep_points(sweep, best), tags=tags)
         ended = milliseconds(sweep.ended_at or time.time())
         client.set_terminated(parent, SWEEP_STATUS[sweep.state], ended)
 
-    def _end_trials(self, trials: Sequence[TrialRecord]) -> None:
+    def _end_trials(self, trials: Callable[[], Iterable[TrialRecord]]) -> None:
         """Mark the trials that the finals or several objectives single out."""
         store, _ = self._open()
         for number, points in final_points(self._sweep):
             if (run := self._run_of(number)) is not None:
                 store.log(run, points)
         if len(self._spec.objectives) > 1:
-            for trial in pareto_front(trials, self._spec):
+            for trial in pareto_front(list(trials()), self._spec):
                 if (run := self._run_of(trial.number)) is not None:
                     store.log(run, tags={PARETO: "front"})
 

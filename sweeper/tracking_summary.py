@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sweeper.names import shown
+from sweeper.pareto import best_first
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.tracking_entries import Point, clean_key, milliseconds
 from sweeper.tracking_view import FINAL_METRICS
@@ -26,6 +27,14 @@ def finalists(sweep: SweepRecord) -> list[int]:
     numbers = [int(standing["trial"]) for standing in finals.get("standings", ())]
     leaders = [int(number) for number in finals.get("leaders", ())]
     return list(dict.fromkeys([*leaders, *numbers]))
+
+
+def best_of(trials: Iterable[TrialRecord], spec: SweepSpec) -> TrialRecord | None:
+    """The first of ``pareto.best_first``, without keeping the others."""
+    best: list[TrialRecord] = []
+    for trial in trials:
+        best = best_first([*best, trial], spec)[:1]
+    return best[0] if best else None
 
 
 def final_points(sweep: SweepRecord) -> Iterator[tuple[int, list[Point]]]:
