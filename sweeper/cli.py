@@ -240,6 +240,22 @@ def retry(
 
 
 @app.command()
+def budget(
+    sweep: Sweep,
+    trials: Annotated[int | None, typer.Option(min=1, help="Number of trials, more or fewer.")] = None,
+    priority: Annotated[
+        int | None, typer.Option(min=-100, max=100, help="On a server, sweeps of higher priority run first.")
+    ] = None,
+    json: Json = False,
+    server: Server = None,
+) -> None:
+    """Change how many trials a sweep has, or its priority, also while it runs."""
+    from sweeper import commands
+
+    commands.budget(sweep, trials, priority, json)
+
+
+@app.command()
 def export(
     sweep: Sweep,
     csv: Annotated[str | None, typer.Option("--csv", metavar="FILE", help="CSV file to write; - for stdout.")] = None,

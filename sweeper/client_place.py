@@ -62,6 +62,10 @@ class There:
         self.ledger.ask(record.sweep, "stop" if wanted is SweepState.STOPPED else "pause")
         wait_for(self.ledger, record.sweep, wanted)
 
+    def change(self, record: SweepRecord, requested: int | None, priority: int | None) -> SweepRecord:
+        """See ``Place``."""
+        return self.ledger.change(record.sweep, requested, priority)
+
     def delete(self, record: SweepRecord) -> None:
         """See ``Place``."""
         self.ledger.delete_sweep(record.sweep)

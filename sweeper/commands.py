@@ -227,6 +227,8 @@ def why(ref: str, number: int, as_json: bool) -> None:
     data = {**trial_row(trial), "seed": trial.seed, "notes": list(trial.notes), "history": attempts}
     if flow := place.ledger.flow(record.sweep, number).get(number):
         data["gradients"] = flags(flow, trial.params, record.spec["training"]["batch_size"])
+    if trial.state is TrialState.COMPLETE and (unmet := violations(trial, _spec(record))):
+        data["violates"] = unmet
     if trial.state is TrialState.WAITING:
         asked = trial.params is not None
         usual = "waiting for a worker" if asked else "the sampler has not suggested it yet"
@@ -257,6 +259,18 @@ def end(ref: str, wanted: SweepState, as_json: bool) -> None:
     else:
         again = f"sweeper resume {record.sweep}{place.option}"
         print(f"sweep {record.sweep} is {answer['state']}. Go on with: {again}")
+
+
+def budget(ref: str, trials: int | None, priority: int | None, as_json: bool) -> None:
+    """Change a sweep's number of trials or its priority, and print where it stands."""
+    if trials is None and priority is None:
+        raise SpecError("nothing was chosen", key="budget", remedy="Add --trials N or --priority P")
+    place = find_place()
+    record = place.change(place.ledger.sweep(ref), trials, priority)
+    if as_json:
+        print(json.dumps({**sweep_row(record), "priority": record.priority}))
+    else:
+        print(f"sweep {record.sweep} has {record.requested} trials and priority {record.priority}")
 
 
 def export(ref: str, csv: str | None, optuna: str | None, model: str | None, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from sweeper.ending import end_unheld, reopen_unheld
 from sweeper.errors import SpecError, SweepBusy, SweeperError
 from sweeper.leases import holder
 from sweeper.ledger_protocol import Ledger, LedgerReader
-from sweeper.records import SweepRecord
+from sweeper.records import SweepChanged, SweepRecord
 from sweeper.results import run_summary
 from sweeper.settings import Settings
 from sweeper.spec import SweepSpec
@@ -64,6 +64,10 @@ class Place(Protocol):
 
     def end(self, record: SweepRecord, wanted: SweepState) -> None:
         """Stop or pause a sweep that is neither."""
+        ...
+
+    def change(self, record: SweepRecord, requested: int | None, priority: int | None) -> SweepRecord:
+        """Change the number of trials or the priority of a sweep that has not ended."""
         ...
 
     def delete(self, record: SweepRecord) -> None:
@@ -172,6 +176,21 @@ class Here:
         self.ledger.request(record.sweep, "stop" if wanted is SweepState.STOPPED else "pause")
         wait_for(self.ledger, record.sweep, wanted)
 
+    def change(self, record: SweepRecord, requested: int | None, priority: int | None) -> SweepRecord:
+        """See ``Place``: through the controller that runs the sweep, or right here when none does."""
+        sweep = record.sweep
+        if record.state.terminal:
+            raise SweepBusy(f"sweep {sweep} is {record.state}: what has ended cannot be changed")
+        if holder(self.ledger, sweep) is not None:
+            self.ledger.request(sweep, "budget", {"requested": requested, "priority": priority})
+            _until(self.ledger, sweep, lambda now: requested in (None, now.requested) or now.state.terminal)
+            return self.ledger.sweep(sweep)
+        if requested is not None:
+            self.ledger.extend(sweep, requested)
+        if priority is not None:
+            self.ledger.commit(sweep, [SweepChanged(priority=priority)])
+        return self.ledger.sweep(sweep)
+
     def delete(self, record: SweepRecord) -> None:
         """See ``Place``: from the ledger, its files, and its runs from MLflow."""
         import shutil
@@ -233,10 +252,13 @@ def wait_reason(reason: str) -> str:
 
 def wait_for(ledger: LedgerReader, sweep: str, wanted: SweepState) -> None:
     """Until the sweep is in that state or has ended; says so when that takes long."""
+    _until(ledger, sweep, lambda now: now.state is wanted or now.state.terminal)
+
+
+def _until(ledger: LedgerReader, sweep: str, done: Callable[[SweepRecord], bool]) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:
-        state = ledger.sweep(sweep).state
-        if state is wanted or state.terminal:
+        if done(ledger.sweep(sweep)):
             return
         time.sleep(0.2)
     print("sweeper: the controller was asked and has not answered yet", file=sys.stderr)

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,8 +18,10 @@ from typing import Any
 import pytest
 
 from sweeper import cli
+from sweeper.ledger import open_ledger
+from sweeper.spec import load_spec
 from tests.faults import CLEARED, INLINE, Site, check_promise, outcomes, wait_until
-from tests.served import LONG, Served, serving
+from tests.served import LONG, SMALL, Served, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -238,6 +239,9 @@ class TestASweepThatRuns:
         assert (busy.code, busy.err) == (
             1, f"sweeper: sweep {left['sweep']} is running. Stop it first: sweeper stop {left['sweep']}\n",
         )  # fmt: skip
+        assert remote("budget", "long", "--trials", "5", "--priority", "2", "--json").json["requested"] == 5
+        assert (served.ledger.sweep("long").requested, served.ledger.sweep("long").priority) == (5, 2)
+        assert remote("budget", "long").code == 2
         assert remote("pause", "long", "--json").json["state"] == "paused"
 
         site = Site(tmp_path / "client", {"SWEEPER_SERVER": served.url, "SWEEPER_TOKEN": served.tokens["ada"]})
@@ -253,7 +257,7 @@ class TestASweepThatRuns:
 
         watching = site.start("resume", "long")
         wait_until(lambda: remote("status", "long", "--json").json["running"] > 0, 60)
-        assert remote("stop", "long", "--json").json["stopped"] == 4
+        assert remote("stop", "long", "--json").json["stopped"] == 5
         out, err = watching.communicate(timeout=60)
         assert watching.returncode == 3, "no trial succeeded"
         assert "is stopped" in out
@@ -272,6 +276,19 @@ class TestASweepThatRuns:
         assert site.run("list").returncode == 1
         assert json.loads(site.run("list", "--server", "", "--json").stdout) == {"sweeps": []}
         site.close()
+
+
+def test_the_budget_of_a_sweep_that_nobody_runs_is_changed_here(call: Call, tmp_path: Path) -> None:
+    home, ledger = str(tmp_path), open_ledger(None, tmp_path)
+    sweep = ledger.create_sweep("waiting", load_spec(SMALL).to_json(), 6).sweep
+    assert call("budget", "waiting", "--trials", "9", "--json", SWEEPER_HOME=home).json["requested"] == 9
+    said = call("budget", "waiting", "--trials", "3", "--priority", "-1", SWEEPER_HOME=home)
+    assert (said.code, said.out) == (0, f"sweep {sweep} has 3 trials and priority -1\n")
+    assert len(ledger.trials(sweep)) == 3
+    assert call("stop", "waiting", SWEEPER_HOME=home).code == 0
+    ended = call("budget", "waiting", "--trials", "4", SWEEPER_HOME=home)
+    assert (ended.code, "what has ended cannot be changed" in ended.err) == (1, True)
+    ledger.close()
 
 
 class TestRefusals:
@@ -393,7 +410,7 @@ def _serve(site: Site, url: str) -> subprocess.Popen[str]:
         try:
             with urllib.request.urlopen(f"{url}/healthz", timeout=5) as answer:
                 return answer.status == 200
-        except urllib.error.URLError:
+        except OSError:  # it does not answer yet
             return False
 
     wait_until(answers, 60)
