@@ -15,7 +15,7 @@ from sweeper.errors import NoTrialSucceeded, SpecError
 from sweeper.ledger_protocol import LedgerReader
 from sweeper.places import Place
 from sweeper.records import SweepRecord
-from sweeper.results import best_trials, trial_frame
+from sweeper.results import best_trials, finals_winner, trial_frame
 from sweeper.settings import Settings
 from sweeper.spec import SweepSpec
 
@@ -84,7 +84,7 @@ def to_optuna(ledger: LedgerReader, ref: str, url: str) -> int:
 
 
 def to_model(ledger: LedgerReader, ref: str, out: str) -> dict[str, Any]:
-    """Write the best trial's model to a new or empty folder; it is trained again for that, from the same data.
+    """Write the winner's model to a new or empty folder; it is trained again for that, from the same data.
 
     Raises:
         NoTrialSucceeded: no trial is complete.
@@ -92,7 +92,8 @@ def to_model(ledger: LedgerReader, ref: str, out: str) -> dict[str, Any]:
     """
     record, folder = ledger.sweep(ref), Path(os.path.abspath(out))
     check_empty(folder)
-    found = best_trials(ledger, record, 1)
+    leader = finals_winner(record)
+    found = best_trials(ledger, record, 1) if leader is None else [ledger.trial(record.sweep, leader)]
     if not found:
         raise NoTrialSucceeded(f"sweep {record.sweep} has no complete trial, so there is no model to export")
     from sweeper.export_model import differs, model_files, train_winner

@@ -47,6 +47,12 @@ def best_trials(ledger: LedgerReader, record: SweepRecord, k: int) -> list[Trial
     return best_first(ledger.trials(record.sweep, state=TrialState.COMPLETE), spec_of(record))[:k]
 
 
+def finals_winner(record: SweepRecord) -> int | None:
+    """The trial that leads in the finals: the one whose model is kept. None: there were no finals."""
+    standings = (record.summary.get("finals") or {}).get("standings") or [{}]
+    return int(standings[0]["trial"]) if standings[0].get("mean") is not None else None
+
+
 def front_of(ledger: LedgerReader, record: SweepRecord) -> list[TrialRecord]:
     """The Pareto front of a sweep with several objectives; empty for one objective."""
     if "objectives" not in record.spec:

@@ -132,7 +132,7 @@ class SweepInMlflow:
 
         ``trials`` reads all of them, by number, as often as it is called.
         """
-        from sweeper.results import trial_frame
+        from sweeper.results import finals_winner, trial_frame
 
         store, place = self._open()
         self._sweep = sweep
@@ -144,7 +144,8 @@ class SweepInMlflow:
         client.log_text(parent, frame.to_json(orient="split", index=False), "trials.json")
         client.log_text(parent, frame.to_csv(index=False), "trials.csv")
         table = json.dumps([{"path": "trials.json", "type": "table"}])  # what makes it a table for MLflow
-        best = best_of(trials(), self._spec)
+        leader = finals_winner(sweep)
+        best = best_of((t for t in trials() if leader in (None, t.number)), self._spec)
         tags = {**sweep_tags(sweep), "mlflow.loggedArtifacts": table}
         tags["mlflow.note.content"] = description(sweep, self._spec, best)
         store.log(parent, sweep_points(sweep, best), tags=tags)

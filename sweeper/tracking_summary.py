@@ -49,9 +49,8 @@ def sweep_points(sweep: SweepRecord, best: TrialRecord | None) -> list[Point]:
     values: dict[str, Any] = {"seconds": sweep.seconds}
     if best is not None:
         values |= {f"winner_{name}": value for name, value in best.metrics.items()}
-    leader = next(iter(finalists(sweep)), None)
     for standing in finals_of(sweep).get("standings", ()):
-        if int(standing["trial"]) == leader:
+        if best is not None and int(standing["trial"]) == best.number:
             values |= {name: standing.get(name.removeprefix("final_")) for name in FINAL_METRICS}
     return _points(sweep, values)
 

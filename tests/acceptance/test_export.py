@@ -153,6 +153,18 @@ def test_a_classifier_predicts_and_trains_again_without_sweeper(ended: Site, tmp
     assert ended.run("export", "out", "--model", str(empty)).returncode == 0
 
 
+def test_without_the_package_onnx_everything_else_is_written_and_that_is_said(ended: Site, tmp_path: Path) -> None:
+    bare = Site(ended.home, patches=("sweeper.export_onnx.is_available = lambda: False",))
+    done = bare.run("export", "out", "--model", str(tmp_path / "model"))
+    assert done.returncode == 0, done.stderr
+    assert "pip install 'sweeper[onnx]'" in done.stderr
+    files = {path.name for path in (tmp_path / "model").iterdir()}
+    assert "weights.safetensors" in files
+    assert "model.onnx" not in files
+    assert "ONNX" not in (tmp_path / "model" / "model_card.md").read_text()
+    bare.close()
+
+
 def test_a_regression_predicts_in_the_unit_of_its_target(ended: Site, tmp_path: Path) -> None:
     from sklearn.datasets import load_diabetes
 
