@@ -155,14 +155,11 @@ class Cohort:
         numbers = torch.stack(sums).cpu()  # (4, A)
         rates = self._rates_after(active, numbers[EpochSums._fields.index("val_loss")])
 
-        for i, (row, rate) in enumerate(zip(numbers.T.tolist(), rates.tolist(), strict=True)):
-            slot, history = slots[i], occupants[i].history
-            going_on = history.record(
-                self.train.task,
-                **dict(zip(EpochSums._fields, row, strict=True)),
-                learning_rate=rate,
-                flow=None if flow is None else flow.row(i),
-            )
+        flows = [None] * len(slots) if flow is None else flow.rows()
+        per_row = zip(slots, occupants, numbers.T.tolist(), rates.tolist(), flows, strict=True)
+        for slot, occupant, row, rate, measured in per_row:
+            history, named = occupant.history, dict(zip(EpochSums._fields, row, strict=True))
+            going_on = history.record(self.train.task, **named, learning_rate=rate, flow=measured)
             if not going_on or history.epochs == self.train.epochs:
                 history.state_dict = self.rows.state_dict(slot)
                 self._release(slot)

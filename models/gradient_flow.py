@@ -65,11 +65,10 @@ class Flow:
         layers = torch.full((len(wanted), n_layers, len(STATISTICS)), math.nan, dtype=torch.float64)
         return cls(torch.tensor(wanted, dtype=torch.int64), layers, torch.zeros(len(wanted), dtype=torch.float64))
 
-    def row(self, number: int) -> EpochFlow | None:
-        """The statistics of the active row ``number``, None where they were not wanted."""
-        if not self.wanted[number]:
-            return None
-        return EpochFlow(self.layers[number], float(self.clip_rate[number]))
+    def rows(self) -> list[EpochFlow | None]:
+        """The statistics of each active row, None where they were not wanted."""
+        parts = zip(self.wanted.tolist(), self.layers.unbind(), self.clip_rate.tolist(), strict=True)
+        return [EpochFlow(layers, rate) if wanted else None for wanted, layers, rate in parts]
 
 
 def is_measured(epoch: int, interval: int | None) -> bool:

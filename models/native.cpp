@@ -294,15 +294,15 @@ template <class T> class Row {
         std::memcpy(memory_ + plan_.before, theta_, sizeof(T) * size_t(plan_.parameters));
         for (index_t l = 0; l < plan_.linears; l++) {
             const Linear& at = plan_.linear[l];
-            flow_[l * kStatistics] = wide_norm<T>(g_ + at.panels, nullptr, length_of(at));
-            flow_[l * kStatistics + 1] = wide_norm<T>(theta_ + at.panels, nullptr, length_of(at));
+            flow_[l * kStatistics] = wide_norm<T, false>(g_ + at.panels, nullptr, length_of(at));
+            flow_[l * kStatistics + 1] = wide_norm<T, false>(theta_ + at.panels, nullptr, length_of(at));
         }
     }
 
     void after_step() {
         for (index_t l = 0; l < plan_.linears; l++) {
             const Linear& at = plan_.linear[l];
-            const double moved = wide_norm<T>(theta_ + at.panels, memory_ + plan_.before + at.panels, length_of(at));
+            const double moved = wide_norm<T, true>(theta_ + at.panels, memory_ + plan_.before + at.panels, length_of(at));
             double* numbers = flow_ + l * kStatistics;
             numbers[2] = moved > 0.0 ? moved / numbers[1] : 0.0;
         }

@@ -55,18 +55,26 @@ template <class T> double dead_share(const T* peak, index_t units) {
     return double(dead) / double(units);
 }
 
+typedef float HalfOfFloats __attribute__((vector_size(SIMD_BYTES / 2)));
+
+// the lower (half=0) or upper (half=1) lanes of x, or all of them where they are doubles already
+INLINE VD widened(VF x, int half) {
+    HalfOfFloats part;
+    std::memcpy(&part, reinterpret_cast<const char*>(&x) + half * (SIMD_BYTES / 2), sizeof part);
+    return __builtin_convertvector(part, VD);
+}
+INLINE VD widened(VD x, int half) { return half ? VD{} : x; }
+
 // |a|, or |a - b|, summed in double: the square of a vanishing float would be zero. n: a multiple of the lanes.
-template <class T> double wide_norm(const T* a, const T* b, index_t n) {
-    constexpr index_t L = kLanes<T>;
-    double sums[L] = {};
-    for (index_t i = 0; i < n; i += L)
-        for (index_t j = 0; j < L; j++) {
-            const double x = double(a[i + j]) - (b ? double(b[i + j]) : 0.0);
-            sums[j] += x * x;
+template <class T, bool Difference> double wide_norm(const T* a, const T* b, index_t n) {
+    VD sums[2] = {};
+    for (index_t i = 0; i < n; i += kLanes<T>)
+        for (int half = 0; half < 2; half++) {
+            VD x = widened(load(a + i), half);
+            if (Difference) x -= widened(load(b + i), half);
+            sums[half] += x * x;
         }
-    double total = 0.0;
-    for (index_t j = 0; j < L; j++) total += sums[j];
-    return std::sqrt(total);
+    return std::sqrt(sum_lanes<double>(sums[0] + sums[1]));
 }
 
 }  // namespace
