@@ -12,6 +12,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
+from threadpoolctl import threadpool_limits
 
 from search_spaces import Space, SpaceError
 from sweeper.axes import Array, Axis
@@ -57,8 +58,11 @@ class GaussianProcess:
         self._placed = number + 1
         if fixed := self._setting.prior.fixed(number):
             self._study.enqueue_trial(fixed)
-        trial = self._study.ask()
-        params = self._space.suggest(trial)
+        import torch  # noqa: F401 - Optuna's Gaussian processes load it late; its threads have to be known here
+
+        with threadpool_limits(1):  # small matrices: OpenMP's threads cost three times as much and take the workers'
+            trial = self._study.ask()
+            params = self._space.suggest(trial)
         return SearchTrial(params, dict(trial.params), dict(trial.distributions))
 
     def add(self, number: int, trial: SearchTrial) -> None:
