@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.auth import Forbidden, Identity
+from sweeper.demands import check_can_run
 from sweeper.ending import end_unheld, reopen_unheld
 from sweeper.errors import SpecError, SweepBusy
 from sweeper.leases import holder, own_name
@@ -100,6 +101,8 @@ class Desk:
         """
         who.require_writing()
         spec = take_over(read_submission(data, folder_of(self.settings.home, who.user)), self.ledger, owner=who.sees)
+        if (room := self.service.largest_device) is not None:
+            check_can_run(spec, room)
         began, wanted = time.time(), spec.to_json()
         record = self.ledger.create_sweep(spec.name, wanted, spec.search.trials, owner=who.user, key=key)
         if record.created_at >= began:

@@ -122,9 +122,9 @@ class Service:
         return sorted(self._workers)
 
     @property
-    def open_sweeps(self) -> list[str]:
-        """The sweeps in the controller."""
-        return list(self._open)
+    def largest_device(self) -> int | None:
+        """Bytes of memory of the worker that has most; None: no worker has joined yet."""
+        return max((self._pool.device(worker).free_bytes for worker in self.workers), default=None)
 
     def holds(self, sweep: str) -> bool:
         """Whether the sweep is loaded, run or finished here now."""

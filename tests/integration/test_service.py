@@ -101,6 +101,13 @@ class TestSubmitting:
     def test_an_oversize_body_is_refused(self, served: Served) -> None:
         problem(served.client("bob").post("/sweeps", content=b" " * (2 << 20)), 413)
 
+    def test_a_network_that_no_worker_could_ever_hold_is_refused(self, served: Served) -> None:
+        until(lambda: served.service.workers, 60)
+        space = {"hidden_layers": {"choice": [[8], [65_536] * 20]}}
+        found = problem(served.client("bob").post("/sweeps", json=SMALL | {"space": space}), 422)
+        assert found["key"] == "space.hidden_layers"
+        assert "1,718 GB" in found["detail"]
+
     def test_data_that_cannot_be_used_fails_the_sweep_with_the_reason(self, served: Served) -> None:
         name = upload(served, "bob", b"a,b\n1,2\n")
         sweep = served.submit("bob", SMALL | {"name": "bad", "dataset": {"upload": name, "target": "c"}})
