@@ -109,8 +109,12 @@ class Database:
 
     def _connect_file(self) -> sa.Engine:
         path = Path(str(self.url.database))
+        # An existing file is left to SQLite: closing it here would drop the locks that this process holds on it, and
+        # another process would then take the write-ahead log away from under an open connection.
         try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite gives its log files the same mode
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))  # SQLite's log files get the same mode
+        except FileExistsError:
+            pass
         except OSError as error:
             problem = f"the ledger {path} cannot be used: {error.strerror or error}"
             raise LedgerError(f"{problem}. {_SQLITE_REMEDIES['unable to open']}") from error

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -113,10 +114,14 @@ class Here:
     option = ""
 
     def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger of this machine, opened when it is first asked for."""
         from sweeper.local import open_home_ledger
 
-        self.settings = settings
-        self.ledger: Ledger = open_home_ledger(settings)
+        return open_home_ledger(self.settings)
 
     def run(self, spec: SweepSpec, workers: str | None, progress: Progress) -> str:
         """See ``Place``."""
@@ -129,12 +134,11 @@ class Here:
         import subprocess
         import tempfile
 
-        home = self.settings.home
+        home, before = self.settings.home, {record.sweep for record in self.ledger.sweeps(name=spec.name)}
         with tempfile.NamedTemporaryFile("w", dir=home, suffix=".json", delete=False) as file:
             json.dump(spec.to_json(), file)
         logs = home / "logs"
         logs.mkdir(exist_ok=True)
-        before = {record.sweep for record in self.ledger.sweeps(name=spec.name)}
         with (logs / f"{Path(file.name).stem}.log").open("w") as log:
             command = [sys.executable, "-m", "sweeper", "run", file.name, "--workers", workers or "auto"]
             process = subprocess.Popen(

@@ -84,6 +84,21 @@ def default_differs(context: Any, inspected: Any, column: Any, made: str | None,
     return (made or "").strip("()'") != (wanted[-1] or "").strip("'")
 
 
+def test_a_process_with_two_ledgers_keeps_its_log_when_another_process_leaves(tmp_path: Path) -> None:
+    """Closing the file beside SQLite would drop the locks of this process: the other one would remove the log."""
+    first = open_ledger(None, tmp_path)
+    first.create_sweep("first", {}, 2)
+    second = open_ledger(None, tmp_path)
+    program = "import sys, pathlib; from sweeper.ledger import open_ledger\n"
+    program += "ledger = open_ledger(None, pathlib.Path(sys.argv[1])); ledger.sweeps(); ledger.close()"
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+    assert (tmp_path / "ledger.db-wal").exists()
+    second.create_sweep("second", {}, 2)
+    assert [record.name for record in first.sweeps()] == ["second", "first"]
+    first.close()
+    second.close()
+
+
 def test_the_migrations_make_exactly_the_tables(tmp_path: Path) -> None:
     open_ledger(None, tmp_path).close()
     assert ScriptDirectory(str(MIGRATIONS)).get_current_head() == SCHEMA_VERSION
