@@ -11,7 +11,7 @@ from typing import Any
 from sweeper.auth import Forbidden, Identity
 from sweeper.demands import check_can_run
 from sweeper.ending import end_unheld, reopen_unheld
-from sweeper.errors import SpecError, SweepBusy
+from sweeper.errors import SpecError, SweepBusy, SweepNotFound
 from sweeper.leases import holder, own_name
 from sweeper.ledger_protocol import Ledger
 from sweeper.records import SweepChanged, SweepRecord
@@ -185,7 +185,10 @@ class Desk:
             return True
         if self.service.holds(sweep):
             return False
-        state = self.ledger.sweep(sweep).state
+        try:
+            state = self.ledger.sweep(sweep).state
+        except SweepNotFound:
+            return True
         return state.terminal or state is SweepState.PAUSED
 
     def events_file(self, record: SweepRecord) -> Path:

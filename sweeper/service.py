@@ -15,11 +15,12 @@ from sweeper.controller import Controller
 from sweeper.ending import end_unheld
 from sweeper.errors import LedgerError, SpecError, SweepBusy, SweeperError, SweepNotFound
 from sweeper.finals import FinalsRun, NoSink, conclude, open_finals
-from sweeper.leases import holder, own_name
+from sweeper.leases import own_name
 from sweeper.ledger_protocol import Ledger
 from sweeper.local import make_pool, parse_workers
 from sweeper.records import SweepRecord
-from sweeper.service_sweep import OpenSweep, is_unfinished, prepare, without_folder
+from sweeper.service_intake import SHOW_AGAIN_SECONDS, Intake
+from sweeper.service_sweep import OpenSweep, prepare, without_folder
 from sweeper.settings import Settings
 from sweeper.states import SweepState
 from sweeper.tracking import SHOWN
@@ -31,7 +32,6 @@ LOOK_SECONDS = 1.0  # how often the ledger is asked for sweeps to take up
 MAX_OPEN = 64  # sweeps that are run at once; more wait in the ledger
 STOP_SECONDS = 30.0  # how long a stopping service waits for legs in flight
 FLUSH_SECONDS = 5.0  # and then for MLflow
-SHOW_AGAIN_SECONDS = 60.0  # between two attempts to show an ended sweep in an MLflow that did not answer
 MAX_ERRORS = 5  # of one sweep, before it is given up for good
 POOL_RETRY_SECONDS = 3.0
 LEASE_SECONDS = 15.0
@@ -68,7 +68,8 @@ class Service:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._deadline = self._show_next = 0.0
+        self._deadline = 0.0
+        self._intake = Intake(ledger, self._may_try)
         self._workers: dict[str, float] = {}
         self.pool_problem: str | None = "the workers are starting"
         self._jobs = ThreadPoolExecutor(4, thread_name_prefix="sweeper-job")
@@ -157,7 +158,9 @@ class Service:
         while not self._stopping.is_set():
             try:
                 self._keep_leases()
-                for record in self._candidates():
+                with self._lock:
+                    room = MAX_OPEN - len(self._open) - len(self._busy)
+                for record in [*self._intake.to_run(room), *self._intake.to_finish()]:
                     self._submit(record)
             except SweeperError as error:
                 log.warning("the ledger could not be read: %s", error)
@@ -174,34 +177,8 @@ class Service:
             with contextlib.suppress(SweepNotFound):
                 self.ledger.renew_lease(sweep, own_name(), LEASE_SECONDS)
 
-    def _candidates(self) -> list[SweepRecord]:
-        """Sweeps to take up now: by priority, the oldest first."""
-        found = [r for state in (SweepState.QUEUED, SweepState.RUNNING) for r in self.ledger.sweeps(state=state)]
-        found.sort(key=lambda r: (r.state is SweepState.QUEUED, -r.priority, r.created_at))
-        with self._lock:
-            room = MAX_OPEN - len(self._open) - len(self._busy)
-        wanted = [r for r in found if r.owner and self._may_try(r.sweep)][: max(0, room)]
-        return [r for r in wanted if self._is_free(r.sweep)] + self._unshown()
-
-    def _is_free(self, sweep: str) -> bool:
-        try:
-            owner = holder(self.ledger, sweep)
-        except SweepNotFound:
-            return False
-        return owner is None or owner == own_name()
-
     def _may_try(self, sweep: str) -> bool:
         return not self.holds(sweep) and time.monotonic() >= self._errors.get(sweep, (0, 0.0))[1]
-
-    def _unshown(self) -> list[SweepRecord]:
-        """Ended sweeps that MLflow does not show as ended: a service was killed there, or MLflow did not answer."""
-        ended = [s for s in SweepState if s.terminal]
-        if time.monotonic() < self._show_next:
-            return []
-        first, self._show_next = self._show_next == 0.0, time.monotonic() + SHOW_AGAIN_SECONDS / 4
-        owned = [r for state in ended for r in self.ledger.sweeps(state=state) if r.owner and r.started_at is not None]
-        found = [r for r in owned if not r.summary.get(SHOWN) or (first and is_unfinished(self.ledger, r))]
-        return [r for r in found if self._may_try(r.sweep)]
 
     def _submit(self, record: SweepRecord) -> None:
         with self._lock:

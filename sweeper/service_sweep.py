@@ -131,9 +131,6 @@ def prepare(settings: Settings, ledger: Ledger, record: SweepRecord) -> OpenSwee
     if (warm := spec.search.warm) is not None and record.state is SweepState.QUEUED:
         about = {"sweep": record.sweep, "text": warm.sentence, "used": len(warm.points), "of": warm.trials}
         log("search.warm_start", about)
-    if (warm := spec.search.warm) is not None:
-        used = {"used": len(warm.points), "of": warm.trials}
-        log("search.warm_start", {"sweep": record.sweep, "text": warm.sentence, **used})
     tracker = Tracker(settings, record, spec, dataset, ledger, log)
     try:
         trials = ledger.trials(record.sweep)

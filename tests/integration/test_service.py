@@ -106,7 +106,7 @@ class TestSubmitting:
         space = {"hidden_layers": {"choice": [[8], [65_536] * 20]}}
         found = problem(served.client("bob").post("/sweeps", json=SMALL | {"space": space}), 422)
         assert found["key"] == "space.hidden_layers"
-        assert "1,718 GB" in found["detail"]
+        assert "1,632 GB" in found["detail"]
 
     def test_data_that_cannot_be_used_fails_the_sweep_with_the_reason(self, served: Served) -> None:
         name = upload(served, "bob", b"a,b\n1,2\n")
