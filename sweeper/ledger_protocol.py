@@ -50,8 +50,8 @@ class Request:
 
 
 class LedgerReader(Protocol):
-    """What can be asked of the sweeps, here or on a server. ``sweep`` arguments are full sweep ids, except where ``ref``
-    says otherwise.
+    """What can be asked of the sweeps, here or on a server. ``sweep`` arguments are full sweep ids, except where
+    ``ref`` says otherwise.
 
     Raises (all methods):
         SweepNotFound: there is no such sweep.

@@ -78,7 +78,8 @@ def test_the_default_space_is_the_one_of_the_design():
 
 def test_the_ready_made_spaces_are_described():
     described = ready_made()
-    assert list(described) == ["activations", "gradient_flow", "initializations", "logistic", "mlp", "optimizers", "wide"]
+    names = "activations gradient_flow initializations logistic mlp optimizers wide"
+    assert list(described) == names.split()
     assert all(text and "\n" not in text for text in described.values())
 
 
