@@ -65,6 +65,7 @@ def csv(tmp_path: Path, text: str | bytes) -> Path:
         ("day,kind\n" + "2024-01-01,a\n2024-01-02,b\n" * 30, ["'day'", "dates or times", "days since"]),
         ("day,kind\n" + "12:30:00,a\n12:31:00,b\n" * 30, ["'day'", "dates or times"]),
         ("size,kind\n" + "1e200,a\n-1e200,b\n" * 30, ["'size'", "too large"]),
+        ("size,kind\n" + "1.6e308,a\n1.7e308,b\n,a\n1e308,b\n" * 30, ["'size'", "too large"]),
         ("size,kind\n" + "".join(f"{i},{'ab'[i % 2]}\n" for i in range(60)) + "n.a.,a\n", ["'n.a.'", "data row 61"]),
         ("id,kind\n" + "".join(f"n{i},{'ab'[i % 2]}\n" for i in range(60)), ["no column to learn", "identifier"]),
     ],
