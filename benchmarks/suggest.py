@@ -9,17 +9,20 @@ same delay of results; Optuna is asked one by one. Cost: CPU milliseconds per su
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import optuna
 
 from benchmarks.results import Table, number, times
+from benchmarks.workloads import R2, data
 from search_spaces import load_space
 from sweeper.states import TrialState
 from sweeper.study import Outcome, Study
@@ -96,10 +99,50 @@ def rugged(p: Params) -> float:
     return waves + choice + 0.1 * abs(p["depth"] - 2)
 
 
+R2_SPACE: dict[str, dict[str, Any]] = {
+    "learning_rate": {"float": [1e-4, 1e-1], "log": True},
+    "weight_decay": {"float": [1e-6, 1e-2], "log": True},
+    "optimizer": {"choice": ["sgd", "momentum", "rmsprop", "adam", "adamw"]},
+    "initialization": {"choice": ["normal", "xavier_uniform", "xavier_normal", "he_uniform", "he_normal"]},
+    "activation": {"choice": ["relu", "tanh", "sigmoid"]},
+}
+R2_RATES, R2_DECAYS = np.geomspace(1e-4, 1e-1, 13), np.geomspace(1e-6, 1e-2, 4)
+R2_CHOICES = [R2_SPACE[name]["choice"] for name in ("optimizer", "initialization", "activation")]
+
+
+@cache
+def r2_table() -> dict[tuple[Any, ...], float]:
+    """The validation loss of the 3900 trials of R2 on a grid of its space; all are trained, which takes a minute."""
+    from models import TrialConfig, train_cohort
+
+    keys = list(itertools.product(range(len(R2_RATES)), range(len(R2_DECAYS)), *R2_CHOICES))
+    configs = [
+        TrialConfig(
+            learning_rate=float(R2_RATES[rate]),
+            weight_decay=float(R2_DECAYS[decay]),
+            optimizer=optimizer,
+            initialization=initialization,
+            activation=activation,
+            hidden_layers=R2.hidden_layers,
+        )
+        for rate, decay, optimizer, initialization, activation in keys
+    ]
+    histories = train_cohort(configs, R2.train, data(), [0] * len(configs))
+    return {key: 10.0 if h.diverged else h.val_loss[-1] for key, h in zip(keys, histories, strict=True)}
+
+
+def r2(p: Params) -> float:
+    """The trial of the table that is nearest in learning rate and weight decay."""
+    rate = int(np.abs(np.log(R2_RATES / p["learning_rate"])).argmin())
+    decay = int(np.abs(np.log(R2_DECAYS / p["weight_decay"])).argmin())
+    return r2_table()[rate, decay, p["optimizer"], p["initialization"], p["activation"]]
+
+
 FUNCTIONS = {
     "valley": Function(MIXED, valley),
     "ridge": Function(NUMERIC, ridge),
     "rugged": Function(CONDITIONAL, rugged),
+    "R2's trials as a table": Function(R2_SPACE, r2),
 }
 VALLEY = FUNCTIONS["valley"]
 
