@@ -112,7 +112,8 @@ class BatchDecisions:
             news.outcomes.append(Outcome(number, held.attempt, rung, Verdict.PRUNED, reason, value))
             self._held.pop(number)
             return
-        self._release(number, held, undecided, news)
+        # the epoch at the rung is the trial's last one if the decision says so: it is told together with it
+        self._release(number, held, None if undecided is None else undecided - 1, news)
         if held.end is None:
             return
         if undecided is None or undecided > held.end.epochs:
@@ -123,7 +124,7 @@ class BatchDecisions:
             news.outcomes.append(Outcome(number, held.attempt, held.end.epochs, Verdict.HELD))
 
     def _release(self, number: int, held: _Held, limit: int | None, news: News) -> None:
-        """Report the trial's epochs before ``limit``; legs that are reported as a whole are let go."""
+        """Report the trial's first ``limit`` epochs; legs that are reported as a whole are let go."""
         rest: list[TrialLeg] = []
         for leg in held.legs:
             upto = leg.epochs if limit is None else min(leg.epochs, limit)

@@ -246,6 +246,7 @@ def _drive(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, pro
 def _run_finals(controller: Controller, settings: Settings, ledger: Ledger, run: SweepRun, finals: FinalsRun) -> bool:
     """Train the finalists and write the outcome. False: the finals were paused, and go on with the next resume."""
     finals.checkpoints = Checkpoints(settings.home / "sweeps" / run.id / "finals")
+    wait_until_free(ledger, finals.id)  # of a controller that was killed
     try:
         controller.open(finals, NoSink(), ledger.trials(finals.id))
         controller.run(until=lambda: controller.state(finals.id) is not SweepState.RUNNING)

@@ -175,8 +175,8 @@ def test_a_warm_started_sweep_keeps_what_it_took_when_the_earlier_one_is_deleted
     assert {point["params"]["activation"] for point in taken["points"]} == {"relu"}
     told = f"warm start: {len(usable)} of 20 trials of sweep {two.sweep}"
     assert told in (home / "sweeps" / warm.sweep / "events.jsonl").read_text()
-    code, _, _ = command(monkeypatch, capsys, "delete", two.sweep, "--yes")
-    assert code == 0
+    code, _, err = command(monkeypatch, capsys, "delete", two.sweep, "--yes")
+    assert code == 0, err
     stored = {key: value for key, value in warm.record.spec.items() if key != "fingerprint"}
     again = sweeper.run(stored, workers="inline")
     assert again.trials["value"].tolist() == warm.trials["value"].tolist()

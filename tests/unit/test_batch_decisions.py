@@ -90,8 +90,9 @@ def test_a_finished_trial_is_held_until_its_batch_has_reached_the_first_rung() -
     batch = Batch({0: [0.1] * EPOCHS, 1: [0.2] * EPOCHS}, {})
     batch.leg([0], EPOCHS)
     assert not batch.outcomes
-    assert batch.reported[0] == [0]
+    assert batch.reported[0] == []
     batch.leg([1], 1)
+    assert batch.reported == {0: list(range(EPOCHS)), 1: [0]}
     assert {n: o.verdict for n, o in batch.outcomes.items()} == {0: Verdict.COMPLETE, 1: Verdict.PRUNED}
 
 
