@@ -36,7 +36,7 @@ down:
 	umask 077 && sh deploy/make-env.sh deploy/env.example >$@.new && mv $@.new $@
 
 test: dev
-	$(BIN)/python -m pytest -m 'not docker' --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m 'not docker' --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Builds, starts and breaks the stack; installs a Docker Engine on Debian as root, or says loudly that it was skipped.
 test-deploy: dev

@@ -96,12 +96,11 @@ def logged_model(site: Site, run_id: str) -> Any:
     """The winner as MLflow has it: the weights that its worker sent."""
     import mlflow
 
-    before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(f"sqlite:///{site.home / 'mlflow.db'}")
     try:
         return mlflow.pyfunc.load_model(f"runs:/{run_id}/model")
     finally:
-        mlflow.set_tracking_uri(before)
+        mlflow.set_tracking_uri(None)  # the variable in the environment goes with it
 
 
 def check_model(site: Site, summary: dict[str, Any], raw: pd.DataFrame, folder: Path) -> pd.DataFrame:

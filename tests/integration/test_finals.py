@@ -15,7 +15,7 @@ import sweeper
 from sweeper.finals import FRESH
 from sweeper.ledger import open_ledger
 from sweeper.spec import SweepSpec
-from tests.faults import INLINE, Site, outcomes, wait_until
+from tests.faults import CLEARED, INLINE, Site, outcomes, wait_until
 
 SPEC: dict[str, Any] = {
     "name": "final",
@@ -40,6 +40,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def result(home: Path) -> sweeper.Result:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SWEEPER_HOME", str(home))
+        for name in CLEARED[1:]:
+            patch.delenv(name, raising=False)
         return sweeper.run(SPEC, workers="inline")
 
 

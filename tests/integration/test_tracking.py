@@ -35,12 +35,11 @@ def asked_of(uri: str) -> Iterator[None]:
     """What of MLflow asks the global store asks this one."""
     import mlflow
 
-    before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
     try:
         yield
     finally:
-        mlflow.set_tracking_uri(before)
+        mlflow.set_tracking_uri(None)  # the variable in the environment goes with it
 
 
 class Told(list[tuple[str, dict[str, Any]]]):

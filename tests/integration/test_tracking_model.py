@@ -154,7 +154,6 @@ def test_the_winner_is_a_model_of_the_parent_run_and_a_registered_version(tmp_pa
         assert tracker.flush(240) == []
     tracker.close()
     uri = f"sqlite:///{settings.home / 'mlflow.db'}"
-    before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
     try:
         parent = ledger.sweep(sweep).mlflow_run_id
@@ -176,4 +175,4 @@ def test_the_winner_is_a_model_of_the_parent_run_and_a_registered_version(tmp_pa
         assert len(client.search_model_versions("name = 'champion of iris'")) == 1
         assert len(client.search_logged_models([ledger.sweep(sweep).mlflow_experiment_id])) == 1
     finally:
-        mlflow.set_tracking_uri(before)
+        mlflow.set_tracking_uri(None)  # the variable in the environment goes with it
