@@ -152,6 +152,8 @@ class Controller:
         self._threads[run.id] = ThreadPoolExecutor(1, thread_name_prefix=f"suggest-{run.id}")
         if run.spec.search.timeout is not None:
             self._deadlines[run.id] = time.monotonic() + max(0.0, run.spec.search.timeout - run.record.seconds)
+        for trial in trials:
+            run.forget_ahead(trial)
         requeue = [
             Requeued(t.number, t.attempt, "its controller ended", lost=False, keep_epochs=run.kept(t.number))
             for t in trials
@@ -262,13 +264,18 @@ class Controller:
             return
         result = replace(item.result, trials=tuple(t for t in item.result.trials if t.number in current))
         news = run.outcomes(result)
-        self._checkpoint(run, result.trials)
         self._emit("leg.done", {"sweep": run.id, "worker": item.worker, "trials": len(result.trials)})
         if item.worker in self._yielding and any(trial.states is not None for trial in result.trials):
             self._yielding.discard(item.worker)
             self._handle(WorkerYields(item.worker))
+        leaves = self._scheduler.gives_back(item.worker)
+        if leaves:  # its trials wait again with this very event, from what is on disk by then
+            self._checkpoint(run, result.trials)
         event = LegDone(item.worker, item.result.leg, tuple(news.outcomes))
         self._handle(event, run.id, list(news.reports), news.weights)
+        if not leaves:  # the ledger first: a checkpoint is never ahead of it
+            kept = self._scheduler.rows_of(item.worker)[1]
+            self._checkpoint(run, tuple(trial for trial in result.trials if trial.number in kept))
 
     def _answered(self, item: _Asked) -> None:
         run, sweep = item.run, item.run.id

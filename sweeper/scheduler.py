@@ -189,6 +189,11 @@ class Scheduler:
         running = found is not None and found.state is SweepState.RUNNING and found.ending is None
         return found.n_ready() if found is not None and running else 0
 
+    def gives_back(self, worker: str) -> bool:
+        """Whether the worker's trials wait again when its leg is done."""
+        found = self._workers.get(worker)
+        return found is not None and (found.draining or found.yielding)
+
     def rows_of(self, worker: str) -> tuple[str | None, frozenset[int]]:
         """The sweep and trials whose rows a worker holds."""
         found = self._workers[worker]

@@ -212,6 +212,11 @@ class SweepRun:
             self.notes.append(Noted(number, str(error)))
             return 0
 
+    def forget_ahead(self, trial: TrialRecord) -> None:
+        """Drop the checkpoint of a trial that is ahead of the ledger: its controller was killed between the two."""
+        if self.checkpoints is not None and not trial.state.terminal and self.kept(trial.number) > trial.epochs:
+            self.checkpoints.drop(trial.number)
+
     def _saved(self, number: int) -> States | None:
         """What the trial goes on from; its curve so far is taken from there, too."""
         states: States | None = None

@@ -63,6 +63,21 @@ def test_a_killed_trial_goes_on_from_its_checkpoint(spec: str, site: Site, undis
     assert ["could not be read" in note for note in why["notes"]] == [True]
 
 
+def test_a_driver_killed_between_a_checkpoint_and_the_ledger_changes_nothing(
+    spec: str, site: Site, undisturbed: dict[int, Any]
+) -> None:
+    words = ["run", spec]
+    for saves in (1, 9):
+        deadly = f"sweeper.controller.armed = __import__('tests.killing', fromlist=['arm']).arm({saves})"
+        site.patches = (*OFTEN, deadly)
+        process = site.start(*words, *INLINE)
+        assert process.wait(timeout=120) == -signal.SIGKILL
+        words = ["resume", "faulty"]
+    site.patches = OFTEN
+    site.answer("resume", "faulty", *INLINE)
+    check_promise(site, "faulty", TRIALS, undisturbed)
+
+
 def test_batches_that_decide_together_decide_the_same_after_kills(spec: str, site: Site, tmp_path: Path) -> None:
     words = ("run", spec, "--set", "search.pruner=halving", *INLINE)
     calm = Site(tmp_path / "calm")

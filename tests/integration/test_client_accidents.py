@@ -73,17 +73,21 @@ def follow(served: Served, way: Relay, name: str) -> Heard:
 
 
 def test_a_stream_that_breaks_off_again_and_again_goes_on_where_it_was(served: Served) -> None:
+    cut = 0
+
     def accident(request: Any) -> bool:
+        nonlocal cut
         if not request.path.endswith("/events"):
             return False
         with request.forward() as answer:
             request.pass_on(answer, limit=2000)
+        cut += 1
         return True
 
     with relay(served.url, accident) as way:
         heard = follow(served, way, "broken-off")
     heard.check_ends(30)
-    assert sum(path.endswith("/events") for path in way.seen) > 1
+    assert cut > 0  # a sweep that has ended meanwhile is told from its records, without another stream
     assert heard.count("sweep.opened") == 1, "no event comes twice"
 
 
