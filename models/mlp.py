@@ -38,8 +38,11 @@ def build_mlp(config: TrialConfig, n_inputs: int, n_outputs: int, seed: int) -> 
     widths = (n_inputs, *config.hidden_layers, n_outputs)
     modules: list[nn.Module] = []
     for n_in, n_out in pairwise(widths):
-        # skip_init: nn.Linear's own initialization would draw from the global generator
-        linear = nn.utils.skip_init(nn.Linear, n_in, n_out, dtype=torch.float32)
+        # on meta, because nn.Linear's own initialization would draw from the global generator; torch's skip_init does
+        # the same and imports sympy, half a second of a worker's first leg
+        linear = nn.Linear(n_in, n_out, device="meta")
+        linear.weight = nn.Parameter(torch.empty(n_out, n_in, dtype=torch.float32))
+        linear.bias = nn.Parameter(torch.empty(n_out, dtype=torch.float32))
         initialize(linear, config.initialization, generator)
         modules += [linear, ACTIVATION_MODULES[config.activation]()]
     return nn.Sequential(*modules[:-1])

@@ -19,7 +19,7 @@ from sweeper.errors import SweeperError
 from sweeper.events import WorkerDraining, WorkerJoined, WorkerLost
 from sweeper.legs import Arrays, LegOrder, LegResult, LegRunner
 
-NODE_POLL_SECONDS = 2.0
+NODE_POLL_SECONDS = 0.5  # a look takes 2 ms
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,115 @@
+"""Nodes that join a Ray cluster: their processes are prepared, and the first leg on them ends soon."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from models import TrainConfig, TrialConfig
+from sweeper.events import Shape, WorkerJoined
+from sweeper.legs import LegOrder, TrialStart
+from sweeper.workers import LegReturned, PoolEvent, RayPool
+from tests.acceptance.test_ray_faults import children, command_line
+from tests.faults import wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(300)]
+COMPOSE = Path(__file__).parents[2] / "docker-compose.yml"
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A head without cores; nodes that are added have the environment of the compose file's workers."""
+    service = yaml.safe_load(COMPOSE.read_text())["services"]["ray-worker"]
+    for name, value in service["environment"].items():
+        if name.startswith(("RAY_enable", "RAY_preload")):
+            monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    yield made
+    made.shutdown()
+
+
+def one_leg(sweep: str) -> LegOrder:
+    return LegOrder(
+        leg=1, sweep=sweep, cohort=1, shape=Shape((16,), 16, 1), train=TrainConfig(epochs=1),
+        admit=(TrialStart(0, 1, TrialConfig(hidden_layers=(16,)), (0,)),), drop=(), epochs=1, width=1, seconds=60.0,
+        metric="val_loss", minimize=True,
+    )  # fmt: skip
+
+
+def moment_of_joining(nodes: int, found: list[float]) -> threading.Thread:
+    """A thread that notes when Ray first counts so many living nodes."""
+    import ray
+
+    def look() -> None:
+        wait_until(lambda: sum(node["Alive"] for node in ray.nodes()) == nodes, 120)
+        found.append(time.monotonic())
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_node_that_joins_has_finished_a_leg_soon(cluster: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    posts: SimpleQueue[PoolEvent] = SimpleQueue()
+    pool = RayPool(posts.put, cluster.address)
+    pool.start()
+    try:
+        x, y = np.zeros((40, 4), np.float32), np.arange(40) % 3
+        pool.load("s", {"x_train": x, "y_train": y, "x_val": x, "y_val": y})
+        alive: list[float] = []
+        watch = moment_of_joining(2, alive)
+        node = cluster.add_node(num_cpus=1)
+        joined = posts.get(timeout=120)
+        seen = time.monotonic()
+        assert isinstance(joined, WorkerJoined), joined
+        assert joined.worker.startswith(node.node_id[:6])
+        pool.run(joined.worker, one_leg("s"))
+        ended = posts.get(timeout=120)
+        assert isinstance(ended, LegReturned), ended
+        assert len(ended.result.trials[0].metrics["val_loss"]) == 1
+        watch.join()
+        with capsys.disabled():
+            told = f"its worker joined after {seen - alive[0]:.1f} s, its first leg ended"
+            print(f"\nmeasured: a node alive in Ray: {told} after {time.monotonic() - alive[0]:.1f} s")
+    finally:
+        pool.close()
+
+
+def test_a_node_as_in_the_compose_file_has_torch_in_its_processes_before_it_is_asked_for_work(cluster: Any) -> None:
+    import ray
+
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        before = set(children(os.getpid()))
+        cluster.add_node(num_cpus=1)
+
+        def prepared() -> list[int]:
+            new = set(children(os.getpid())) - before
+            return [pid for pid in new if command_line(pid).startswith("ray::IDLE") and maps_torch(pid)]
+
+        wait_until(lambda: bool(prepared()), 120)
+
+        waiting = prepared()
+        process = ray.remote(lambda: os.getpid()).options(num_cpus=1)  # noqa: PLW0108 - Ray takes no built-in function
+        assert ray.get(process.remote(), timeout=120) in waiting
+    finally:
+        ray.shutdown()
+
+
+def maps_torch(pid: int) -> bool:
+    try:
+        return "libtorch_cpu" in Path(f"/proc/{pid}/maps").read_text()
+    except OSError:
+        return False
