@@ -117,7 +117,8 @@ def device(settings: Settings) -> Check:
     if shutil.which("nvidia-smi") or Path("/dev/nvidia0").exists():
         found = f"{found}; there is an NVIDIA driver, and torch {torch.__version__} cannot use it"
         return Check("device", "warning", found, "Install a CUDA build of torch that the driver supports")
-    return Check("device", "ok", found)
+    unused = f"; torch {torch.__version__} could use a GPU, and none is there" if torch.version.cuda else ""
+    return Check("device", "ok", found + unused)
 
 
 def compiled(settings: Settings) -> Check:
