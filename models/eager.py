@@ -67,7 +67,7 @@ class EagerPath:
                 part = split.repeat(2) if len(split) == 1 else split
                 watch = None
                 if flow is not None and flow.wanted[part].any():
-                    watch = ChunkFlow(self.net, codes[part], measured_step(orders.shape[1], self.batch_size))
+                    watch = ChunkFlow(self.net, measured_step(orders.shape[1], self.batch_size))
                 trained = self._chunk(rows, active[part], orders[part], codes[part], watch)
                 sums[:, part.to(sums.device)] = trained
                 if flow is not None and watch is not None:
@@ -134,20 +134,21 @@ class EagerPath:
 class Network:
     """The workspace of up to ``rows`` networks: parameters, gradients and activations of the chunk at hand.
 
-    theta, m, v, the gradient d and a scratch are ``(A, P)`` as in ``Rows``.
+    theta, m, v, the gradient d, a scratch and theta ``before`` a measured step are ``(A, P)`` as in ``Rows``.
     """
 
     def __init__(self, sizes: tuple[int, ...], rows: int, dtype: torch.dtype, device: torch.device) -> None:
         self.sizes, self.rows, self.dtype, self.device = sizes, rows, dtype, device
         self.layers = linear_slices(sizes)
-        self.planes = [torch.zeros(rows, row_length(sizes), dtype=dtype, device=device) for _ in range(5)]
+        self.planes = [torch.zeros(rows, row_length(sizes), dtype=dtype, device=device) for _ in range(6)]
         self.buffers: dict[int, Activations] = {}
         self.dw = [aligned(rows, p.n_out, p.n_in, dtype, device) for p in self.layers]
 
     def load(self, rows: Rows, active: Tensor, parts: list[Segment]) -> None:
         """Copy the rows ``active (A,)`` in; from now on the workspace has A rows."""
         self.parts, self.count = parts, len(active)
-        self.theta, self.m, self.v, self.d, self.scratch = (plane[: self.count] for plane in self.planes)
+        planes = [plane[: self.count] for plane in self.planes]
+        self.theta, self.m, self.v, self.d, self.scratch, self.before = planes
         for plane, source in zip((self.theta, self.m, self.v), (rows.theta, rows.m, rows.v), strict=True):
             torch.index_select(source, 0, active, out=plane)
         self.w = [self.theta[:, p.weight : p.bias].unflatten(1, (p.n_out, p.n_in)) for p in self.layers]

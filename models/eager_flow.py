@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from models.config import ACTIVATIONS
 from models.gradient_flow import CENTRED, SATURATED, update_ratio
 
 if TYPE_CHECKING:
@@ -22,38 +21,40 @@ if TYPE_CHECKING:
 class ChunkFlow:
     """Sees every step of an epoch of the chunk in ``net`` and measures step ``measured``.
 
-    ``codes (A,)`` on the CPU are the rows' activations as indices of ``ACTIVATIONS``. ``layers`` is ``(A, L, S)`` then.
+    It works in buffers of ``net`` that the step has yet to write: fresh memory costs more than the sums themselves.
+    ``layers`` is ``(A, L, S)`` then.
     """
 
-    def __init__(self, net: Network, codes: Tensor, measured: int) -> None:
-        self.net, self.codes, self.measured = net, codes, measured
+    def __init__(self, net: Network, measured: int) -> None:
+        self.net, self.measured = net, measured
         self.norms: list[Tensor] = []  # of the whole gradient, one (A,) for each step
-        self.before: Tensor | None = None  # theta (A, P) while the measured step is on
+        self.measuring = False
         self.parts: list[Tensor] = []
 
     def forward_done(self) -> None:
         """Before the backward pass, which may overwrite the activations."""
-        if len(self.norms) == self.measured:
-            self.before = self.net.theta.clone()
-            self.parts = [output_statistics(self.net.outputs, self.codes)]
+        self.measuring = len(self.norms) == self.measured
+        if self.measuring:
+            self.net.before.copy_(self.net.theta)
+            self.parts = [output_statistics(self.net)]
 
     def backward_done(self, norm: Tensor) -> None:
         """With the norms ``(A,)`` before clipping."""
         self.norms.append(norm)
-        if self.before is not None:
+        if self.measuring:
             pairs = zip(self.net.dw, self.net.db, strict=True)
             squares = [norms_of(dw[: len(norm)].flatten(1)).square() + norms_of(db).square() for dw, db in pairs]
             self.parts.append(torch.stack(squares, dim=1).sqrt())  # hypot's last bits depend on a row's position
 
     def stepped(self) -> None:
         """After the update."""
-        if self.before is None:
+        if not self.measuring:
             return
-        weights = self._layer_norms(self.before)
-        steps = self._layer_norms(torch.sub(self.net.theta, self.before, out=self.before))
+        weights = self._layer_norms(self.net.before)
+        steps = self._layer_norms(torch.sub(self.net.theta, self.net.before, out=self.net.before))
         outputs, gradients = self.parts
         own = torch.stack([gradients, weights, update_ratio(steps, weights)], dim=2)
-        self.layers, self.before = torch.cat([own, outputs], dim=2), None
+        self.layers, self.measuring = torch.cat([own, outputs], dim=2), False
 
     def clip_rate(self, clip: Tensor) -> Tensor:
         """The share ``(A,)`` of steps with ``clip / (norm + 1e-6) < 1``, for the bounds ``clip (A,)``."""
@@ -70,31 +71,31 @@ def norms_of(rows: Tensor) -> Tensor:
     return torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
 
 
-def output_statistics(outputs: list[Tensor], codes: Tensor) -> Tensor:
-    """activation_mean, activation_std, saturated and dead, as ``(A, L, 4)`` float64, of ``outputs``: L of (A, H, B).
+def output_statistics(net: Network) -> Tensor:
+    """activation_mean, activation_std, saturated and dead, as ``(A, L, 4)`` float64, of the last forward pass.
 
-    Sums are of the distance from a row's first activation: equal ones have no variance. ``codes`` are on the CPU.
+    Sums are of the distance from a row's first activation: equal ones have no variance. Overwrites the gradients of
+    the layers' outputs.
     """
-    names = {ACTIVATIONS[code] for code in codes.unique().tolist()}
-    factor, shift, relu = _constants(codes, outputs[0].device)
     found = []
-    for number, h in enumerate(outputs):
-        first = h[:, :1, :1].double()
-        away = h.to(torch.float64, copy=True).sub_(first).flatten(1)
-        mean = away.mean(dim=1)
+    for layer, h in enumerate(net.outputs):  # (A, H, B)
+        spare = net.at.dz[layer][: net.count]
+        away = torch.sub(h, h[:, :1, :1], out=spare).flatten(1)
+        mean = away.mean(dim=1, dtype=torch.float64)
         std = (norms_of(away).square() / away.shape[1] - mean.square()).clamp(min=0.0).sqrt()
-        saturated = dead = torch.full_like(mean, math.nan)
-        if number < len(outputs) - 1 and names & CENTRED.keys():
-            far = (h * factor[:, None, None].to(h) - shift[:, None, None].to(h)).square_() > SATURATED
-            saturated = far.sum(dim=(1, 2)).double() / away.shape[1] + 0.0 * factor
-        if number < len(outputs) - 1 and "relu" in names:
-            dead = (h.amax(dim=2) <= 0).double().mean(dim=1) + relu
-        found.append(torch.stack([first[:, 0, 0] + mean, std, saturated, dead], dim=1))
+        shares = torch.full((2, len(h)), math.nan, dtype=torch.float64, device=h.device)
+        if layer < len(net.layers) - 1:
+            for rows, _, name in net.parts:
+                if name in CENTRED:
+                    shares[0, rows] = saturated_share(h[rows], name, spare[rows])
+                elif name == "relu":
+                    shares[1, rows] = (h[rows].amax(dim=2) <= 0).double().mean(dim=1)
+        found.append(torch.stack([h[:, 0, 0] + mean, std, *shares], dim=1))
     return torch.stack(found, dim=1)
 
 
-def _constants(codes: Tensor, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Per row ``(A,)``: factor and shift of ``CENTRED``, and 0 for relu; NaN where there is none."""
-    table = [(*CENTRED.get(name, (math.nan, math.nan)), 0.0 if name == "relu" else math.nan) for name in ACTIVATIONS]
-    factor, shift, relu = torch.tensor(table, dtype=torch.float64)[codes].to(device).unbind(dim=1)
-    return factor, shift, relu
+def saturated_share(h: Tensor, name: str, spare: Tensor) -> Tensor:
+    """The saturated share ``(A,)`` of the activations ``h (A, H, B)`` of a kind in ``CENTRED``; overwrites ``spare``."""
+    factor, shift = CENTRED[name]
+    place = torch.mul(h, factor, out=spare).sub_(shift) if shift else h
+    return torch.mul(place, place, out=spare).gt_(SATURATED).mean(dim=(1, 2), dtype=torch.float64)
