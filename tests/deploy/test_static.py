@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -19,6 +20,38 @@ from tests.deploy.stack import ROOT, example_environment
 DEPLOY = ROOT / "deploy"
 SECRETS = ("POSTGRES_PASSWORD", "SWEEPER_DATABASE_PASSWORD", "MLFLOW_DATABASE_PASSWORD", "RAY_AUTH_TOKEN")
 OVERLAYS = ("base", "gpu")
+
+
+def closed(required: tuple[str, ...], **properties: Any) -> dict[str, Any]:
+    """The schema of an object that has no other fields."""
+    return {"type": "object", "required": list(required), "properties": properties, "additionalProperties": False}
+
+
+# What KubeRay's API reference (ray.io/v1) says of the fields that a RayCluster of ours may have. Its schema is in no
+# package; pod templates are checked by kubernetes-validate.
+_WORDS = {"type": "object", "additionalProperties": {"type": "string"}}
+_NAME = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "maxLength": 50}
+_POD = closed(("spec",), metadata={"type": "object"}, spec={"type": "object", "required": ["containers"]})
+_COUNT = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
+_GROUP = {"rayStartParams": _WORDS, "template": _POD}
+_COUNTS = dict.fromkeys(("replicas", "minReplicas", "maxReplicas", "numOfHosts", "idleTimeoutSeconds"), _COUNT)
+RAY_CLUSTER = closed(
+    ("apiVersion", "kind", "metadata", "spec"),
+    apiVersion={"const": "ray.io/v1"},
+    kind={"const": "RayCluster"},
+    metadata=closed(("name",), name=_NAME, namespace=_NAME, labels=_WORDS, annotations=_WORDS),
+    spec=closed(
+        ("headGroupSpec",),
+        rayVersion={"type": "string"},
+        enableInTreeAutoscaling={"type": "boolean"},
+        suspend={"type": "boolean"},
+        headGroupSpec=closed(("rayStartParams", "template"), **_GROUP, serviceType={"type": "string"}),
+        workerGroupSpecs={
+            "type": "array",
+            "items": closed(("groupName", "rayStartParams", "template"), groupName=_NAME, **_GROUP, **_COUNTS),
+        },
+    ),
+)
 
 
 def tool(name: str) -> str:
@@ -152,7 +185,7 @@ def test_the_dockerfiles_pass_hadolint() -> None:
 def test_the_kubernetes_manifests_are_valid(overlay: str, tmp_path: Path) -> None:
     documents = rendered(overlay)
     groups = ray_groups(documents)
-    # KubeRay's schema is not in kubernetes-validate: what a RayCluster has of pods is checked as pods
+    # a RayCluster is not in kubernetes-validate: what it has of pods is checked as pods, the rest below
     pods = [{"apiVersion": "v1", "kind": "Pod", **group["template"]} for group in groups]
     for pod in pods:
         pod["metadata"]["name"] = "ray"
@@ -160,8 +193,33 @@ def test_the_kubernetes_manifests_are_valid(overlay: str, tmp_path: Path) -> Non
     manifests.write_text(yaml.safe_dump_all([d for d in documents if d["kind"] != "RayCluster"] + pods))
     done = run(tool("kubernetes-validate"), "--strict", str(manifests))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert all({"rayStartParams", "template"} <= set(group) for group in groups)
-    assert all(group["groupName"] and group["replicas"] for group in groups[1:])
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_ray_cluster_has_the_fields_that_kuberay_knows(overlay: str) -> None:
+    [cluster] = [document for document in rendered(overlay) if document["kind"] == "RayCluster"]
+    jsonschema.validate(cluster, RAY_CLUSTER)
+    for change in (
+        {"rayVersion": 2.6},
+        {"headGroupSpec": {**cluster["spec"]["headGroupSpec"], "replicaz": 1}},
+        {"workerGroupSpecs": [{**cluster["spec"]["workerGroupSpecs"][0], "rayStartParams": {"num-cpus": 1}}]},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**cluster, "spec": {**cluster["spec"], **change}}, RAY_CLUSTER)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_ray_cluster_starts_nodes_with_options_of_ray_start_and_the_image_s_version(overlay: str) -> None:
+    from ray.scripts.scripts import start
+
+    documents = rendered(overlay)
+    options = {option for parameter in start.params for option in parameter.opts}
+    for group in ray_groups(documents):
+        assert {f"--{name}" for name in group["rayStartParams"]} <= options
+    for group in ray_groups(documents)[1:]:
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    [version] = [document["spec"]["rayVersion"] for document in documents if document["kind"] == "RayCluster"]
+    assert f"ray=={version}" in (ROOT / "constraints.txt").read_text().splitlines()
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
