@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import engine, gpu, machine, pruning, results, scaling, start, suggest, sweep
+from benchmarks import engine, flow, gpu, machine, pruning, results, scaling, start, suggest, sweep
 
 MEASURES: dict[str, Callable[[argparse.Namespace], dict[str, Any] | None]] = {
     "engine": engine.measure,
+    "flow": flow.measure,
     "start": start.measure,
     "sweep": sweep.measure,
     "scaling": scaling.measure,
@@ -21,6 +22,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], dict[str, Any] | None]] = {
 }
 RENDERERS: dict[str, results.Tables] = {
     "engine": engine.tables,
+    "flow": flow.tables,
     "start": start.tables,
     "sweep": sweep.tables,
     "scaling": scaling.tables,

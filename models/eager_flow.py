@@ -1,7 +1,8 @@
 """The gradient flow of a chunk of the eager path, taken from its buffers while it trains.
 
 Dimensions as in ``models/eager.py`` and ``models/gradient_flow.py``: A rows, L layers, P parameters per row, H units,
-B examples. Norms and means are sums in float64: the square of a vanishing float32 gradient would be zero.
+B examples. Means are sums in float64, and so are norms below ``SMALL``: the square of a vanishing float32 gradient
+would be zero.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from models.gradient_flow import CENTRED, SATURATED, update_ratio
 
 if TYPE_CHECKING:
     from models.eager import Network
+
+
+SMALL = 1e-12  # of norms: far above it no square that counts is lost in float32, whose smallest is 1e-38
 
 
 class ChunkFlow:
@@ -67,7 +71,14 @@ class ChunkFlow:
 
 
 def norms_of(rows: Tensor) -> Tensor:
-    """The norm of each row of ``(A, N)``, as ``(A,)`` float64."""
+    """The norm of each row of ``(A, N)``, as ``(A,)`` float64; summed in float64 where float32 squares could fail."""
+    norms = torch.linalg.vector_norm(rows, dim=1).double()
+    beyond = (norms < SMALL) | norms.isinf()
+    return torch.where(beyond, wide_norms(rows), norms) if beyond.any() else norms
+
+
+def wide_norms(rows: Tensor) -> Tensor:
+    """The same, all summed in float64, which takes three times as long."""
     return torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
 
 
@@ -82,7 +93,7 @@ def output_statistics(net: Network) -> Tensor:
         spare = net.at.dz[layer][: net.count]
         away = torch.sub(h, h[:, :1, :1], out=spare).flatten(1)
         mean = away.mean(dim=1, dtype=torch.float64)
-        std = (norms_of(away).square() / away.shape[1] - mean.square()).clamp(min=0.0).sqrt()
+        std = (wide_norms(away).square() / away.shape[1] - mean.square()).clamp(min=0.0).sqrt()
         shares = torch.full((2, len(h)), math.nan, dtype=torch.float64, device=h.device)
         if layer < len(net.layers) - 1:
             for rows, _, name in net.parts:
@@ -95,7 +106,7 @@ def output_statistics(net: Network) -> Tensor:
 
 
 def saturated_share(h: Tensor, name: str, spare: Tensor) -> Tensor:
-    """The saturated share ``(A,)`` of the activations ``h (A, H, B)`` of a kind in ``CENTRED``; overwrites ``spare``."""
+    """The share ``(A,)`` of the activations ``h (A, H, B)``, of a kind in ``CENTRED``; overwrites ``spare``."""
     factor, shift = CENTRED[name]
     place = torch.mul(h, factor, out=spare).sub_(shift) if shift else h
     return torch.mul(place, place, out=spare).gt_(SATURATED).mean(dim=(1, 2), dtype=torch.float64)
