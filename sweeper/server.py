@@ -23,15 +23,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sweeper import __version__
 from sweeper.auth import Authenticator
 from sweeper.errors import SweeperError
+from sweeper.ledger_protocol import Ledger
 from sweeper.local import open_home_ledger
 from sweeper.server_desk import Desk
 from sweeper.server_metrics import CONTENT_TYPE, Metrics
 from sweeper.server_models import Info, Upload
+from sweeper.server_parent import log_to_stderr
 from sweeper.server_problems import TooLarge, install, responses
 from sweeper.server_submit import UPLOAD_NAME
 from sweeper.server_sweeps import BODY_BYTES, AtDesk, Who, router
 from sweeper.server_uploads import folder_of, store
-from sweeper.service import Service
+from sweeper.service_link import ServiceView
 from sweeper.settings import Settings
 
 log = logging.getLogger("sweeper")
@@ -45,8 +47,14 @@ PAGE_POLICY = (
 PAGE_FILES = {"page.js": "text/javascript", "page.css": "text/css"}
 
 
-def create_app(service: Service, mlflow_url: str | None = None, dataset_bytes: int = DATASET_BYTES) -> FastAPI:
-    """The application on a service that somebody else starts and stops."""
+def create_app(
+    settings: Settings,
+    ledger: Ledger,
+    service: ServiceView,
+    mlflow_url: str | None = None,
+    dataset_bytes: int = DATASET_BYTES,
+) -> FastAPI:
+    """The application on a ledger and a service that somebody else starts and stops."""
     app = FastAPI(
         title="sweeper",
         version=__version__,
@@ -54,9 +62,9 @@ def create_app(service: Service, mlflow_url: str | None = None, dataset_bytes: i
         docs_url=None,
         redoc_url=None,
     )
-    app.state.desk = Desk(service, mlflow_url)
-    app.state.authenticator = Authenticator(service.ledger)
-    app.state.metrics = Metrics(service)
+    app.state.desk = Desk(settings, ledger, service, mlflow_url)
+    app.state.authenticator = Authenticator(ledger)
+    app.state.metrics = Metrics(ledger, service)
     app.state.dataset_bytes = dataset_bytes
     install(app)
     app.add_middleware(Watch, metrics=app.state.metrics)
@@ -190,12 +198,12 @@ def _add_page(app: FastAPI) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Tells the service of the end before open streams are waited for, and returns after a signal.
+    """Tells open streams of the end before they are waited for, and returns after a signal.
 
-    uvicorn's own way is to raise the signal again, which would end the process before the service has stopped.
+    uvicorn's own way is to raise the signal again, which would end the process before the ledger is closed.
     """
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: ServiceView) -> None:
         super().__init__(config)
         self._service = service
 
@@ -215,29 +223,24 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def run(settings: Settings, listening: socket.socket, workers: str, user_limit: int | None) -> None:
-    """Run the service on a socket until SIGTERM or Ctrl-C.
+def run(settings: Settings, listening: socket.socket, end: socket.socket) -> None:
+    """Answer requests on a socket until SIGTERM or Ctrl-C; ``end`` leads to the service.
 
     Raises:
-        SpecError: ``workers`` is no number of workers.
         LedgerError: the ledger cannot be opened.
     """
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger().setLevel(logging.WARNING)
-    logging.getLogger("sweeper").setLevel(logging.INFO)
+    log_to_stderr()
     ledger = open_home_ledger(settings)
-    service = Service(settings, ledger, workers, user_limit)
-    app = create_app(service, _mlflow_url(settings))
+    service = ServiceView(end)
+    app = create_app(settings, ledger, service, _mlflow_url(settings))
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=5, server_header=False, lifespan="off"
     )
-    service.start()
     address = listening.getsockname()
     print(f"sweeper: listening on http://{_shown(address[0])}:{address[1]}", file=sys.stderr, flush=True)
     try:
         _Server(config, service).run(sockets=[listening])
     finally:
-        service.stop()
         ledger.close()
 
 

@@ -12,36 +12,29 @@ from sweeper.auth import Forbidden, Identity
 from sweeper.demands import check_can_run
 from sweeper.ending import end_unheld, reopen_unheld
 from sweeper.errors import SpecError, SweepBusy, SweepNotFound
-from sweeper.leases import holder, own_name
+from sweeper.leases import holder
 from sweeper.ledger_protocol import Ledger
-from sweeper.records import SweepChanged, SweepRecord
+from sweeper.records import SweepChanged, SweepRecord, TrialRecord
 from sweeper.results import best_trials
 from sweeper.server_models import sweep_object
 from sweeper.server_submit import read_submission
 from sweeper.server_uploads import folder_of
-from sweeper.service import Service
+from sweeper.service_link import ServiceView
 from sweeper.settings import Settings
 from sweeper.states import SweepState
 from sweeper.warm_start import take_over, without_points
 
 WAIT_SECONDS = 5.0  # how long a stop or pause waits for the controller, so that the answer shows it done
+REMEMBERED = 5000  # sweeps whose best trial is kept in memory
+ACTIVE = (SweepState.QUEUED, SweepState.RUNNING)
 
 
 class Desk:
     """The sweeps as one identity may see and change them. Every method blocks on the ledger."""
 
-    def __init__(self, service: Service, mlflow_url: str | None) -> None:
-        self.service, self.mlflow_url = service, mlflow_url
-
-    @property
-    def ledger(self) -> Ledger:
-        """The service's ledger."""
-        return self.service.ledger
-
-    @property
-    def settings(self) -> Settings:
-        """The service's settings."""
-        return self.service.settings
+    def __init__(self, settings: Settings, ledger: Ledger, service: ServiceView, mlflow_url: str | None) -> None:
+        self.settings, self.ledger, self.service, self.mlflow_url = settings, ledger, service, mlflow_url
+        self._bests: dict[str, tuple[int, TrialRecord | None]] = {}  # by sweep: of how many complete trials, which
 
     def find(self, who: Identity, ref: str) -> SweepRecord:
         """A sweep that this identity sees.
@@ -66,18 +59,26 @@ class Desk:
 
     def show(self, record: SweepRecord) -> dict[str, Any]:
         """The sweep object."""
-        best = best_trials(self.ledger, record, 1) if record.counts.get("complete") else []
         return sweep_object(
             record,
-            best=best[0] if best else None,
+            best=self._best(record),
             waiting=self._waiting(record),
             controller=self._controller(record),
             view=self._view(record),
         )
 
+    def _best(self, record: SweepRecord) -> TrialRecord | None:
+        """The best complete trial. What is complete stays so: while none is added, the best remains the best."""
+        count = record.counts.get("complete", 0)
+        known, best = self._bests.get(record.sweep, (0, None))
+        if known != count:
+            best = next(iter(best_trials(self.ledger, record, 1)), None)
+            if len(self._bests) >= REMEMBERED:
+                self._bests.clear()
+            self._bests[record.sweep] = (count, best)
+        return best
+
     def _controller(self, record: SweepRecord) -> str | None:
-        if self.service.runs(record.sweep):
-            return own_name()
         return None if record.state.terminal else holder(self.ledger, record.sweep)
 
     def _waiting(self, record: SweepRecord) -> str:
@@ -124,7 +125,7 @@ class Desk:
             raise SweepBusy(f"sweep {record.sweep} is {record.state}: what has ended cannot be changed")
         if priority is not None:
             self.ledger.commit(record.sweep, [SweepChanged(priority=priority)])
-        if self.service.runs(record.sweep):
+        if record.state is SweepState.RUNNING and self.service.runs(record.sweep):
             self.ledger.request(record.sweep, "budget", {"requested": requested, "priority": priority})
             return self._after(record.sweep, lambda now: now.requested == requested or requested is None)
         if requested is not None:
@@ -173,8 +174,9 @@ class Desk:
         """
         from sweeper.tracking import delete_runs
 
-        if self.service.holds(record.sweep) or holder(self.ledger, record.sweep) is not None:
+        if record.state in ACTIVE and self._held(record.sweep):
             raise SweepBusy(f"sweep {record.sweep} is running. Stop it first: sweeper stop {record.sweep}")
+        self._until_released(record)
         delete_runs(self.settings, record)
         self.ledger.delete_sweep(record.sweep)
         shutil.rmtree(self.events_file(record).parent, ignore_errors=True)
@@ -195,13 +197,26 @@ class Desk:
         """The sweep's event log."""
         return self.settings.home / "sweeps" / record.sweep / "events.jsonl"
 
+    def _held(self, sweep: str) -> bool:
+        """Whether the service, or a controller elsewhere, has the sweep."""
+        return self.service.holds(sweep) or holder(self.ledger, sweep) is not None
+
     def _hand_over(self, record: SweepRecord, kind: str, args: Mapping[str, Any]) -> bool:
-        """Leave a request for the controller that runs the sweep; false when none does."""
+        """Leave a request for the controller that runs the sweep; false when none does.
+
+        Raises:
+            SweepBusy: the sweep has ended, and it takes longer than a moment to finish it.
+        """
         deadline = time.monotonic() + WAIT_SECONDS
-        while not self.service.runs(record.sweep):
-            if not self.service.holds(record.sweep) and holder(self.ledger, record.sweep) is None:
+        while True:
+            active = self.ledger.sweep(record.sweep).state in ACTIVE
+            if active and self.service.runs(record.sweep):
+                break
+            if not self._held(record.sweep):
                 return False
             if time.monotonic() >= deadline:
+                if not active:
+                    raise SweepBusy(f"sweep {record.sweep} is being finished. Try again in a moment")
                 break  # its data takes long to load: the request is read when it is open
             time.sleep(0.1)
         self.ledger.request(record.sweep, kind, args)
@@ -214,7 +229,7 @@ class Desk:
             SweepBusy: it takes longer than a moment.
         """
         deadline = time.monotonic() + WAIT_SECONDS
-        while self.service.holds(record.sweep):
+        while self._held(record.sweep):
             if time.monotonic() >= deadline:
                 raise SweepBusy(f"sweep {record.sweep} is being finished. Try again in a moment")
             time.sleep(0.1)

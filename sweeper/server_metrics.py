@@ -13,7 +13,8 @@ from sweeper.errors import SweeperError
 from sweeper.states import SweepState, TrialState
 
 if TYPE_CHECKING:
-    from sweeper.service import Service
+    from sweeper.ledger_protocol import Ledger
+    from sweeper.service_link import ServiceView
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -21,9 +22,9 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class Metrics:
     """The metrics of one server process."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, ledger: Ledger, service: ServiceView) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_State(service))
+        self._registry.register(_State(ledger, service))
         names = ["method", "route", "status"]
         self._requests = Counter("sweeper_requests", "Answered requests.", names, registry=self._registry)
         self._seconds = Histogram(
@@ -43,8 +44,8 @@ class Metrics:
 class _State(Collector):
     """Read from the ledger when it is asked for."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, ledger: Ledger, service: ServiceView) -> None:
+        self._ledger, self._service = ledger, service
 
     def collect(self) -> Iterator[Metric]:
         workers = GaugeMetricFamily("sweeper_workers", "Workers that have joined.")
@@ -55,9 +56,9 @@ class _State(Collector):
         counts = dict.fromkeys(TrialState, 0)
         try:
             for state in SweepState:
-                sweeps.add_metric([str(state)], self._service.ledger.count_sweeps(state=state))
+                sweeps.add_metric([str(state)], self._ledger.count_sweeps(state=state))
                 if not state.terminal:
-                    for record in self._service.ledger.sweeps(state=state):
+                    for record in self._ledger.sweeps(state=state):
                         for name, count in record.counts.items():
                             counts[TrialState(name)] += count
         except SweeperError:

@@ -1,4 +1,4 @@
-"""The process that keeps the service alive: it listens, runs the service in a child, and starts another when it dies.
+"""The process that keeps the service alive: it listens, and starts the service and its HTTP server again when they die.
 
 Ray ends the process of its driver when the cluster's head was restarted, and the kernel ends one that takes too much
 memory: neither can be caught inside. The socket stays open here, so that clients wait instead of being refused.
@@ -9,16 +9,19 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import ipaddress
+import logging
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sweeper.errors import SpecError, SweeperError
 from sweeper.ledger_protocol import Ledger
+from sweeper.service_link import make_link
 from sweeper.settings import Settings
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds before another start
@@ -43,48 +46,86 @@ def serve(settings: Settings, host: str, port: int, workers: str, user_limit: in
     finally:
         ledger.close()
     listening = listen(host, port)
+    told, tells = make_link()
 
-    def child() -> None:
+    def http() -> None:
         from sweeper.server import run
 
-        run(settings, listening, workers, user_limit)
+        run(settings, listening, told)
 
-    return keep_alive(child)
+    def service() -> None:
+        from sweeper.service_main import run
+
+        run(settings, tells, workers, user_limit)
+
+    return keep_alive({"service": service, "HTTP server": http})
 
 
-def keep_alive(work: Callable[[], None]) -> int:
-    """Run ``work`` in a child process, again when it dies; the exit code when it ends or was told to.
+@dataclass
+class _Child:
+    """A process that is kept alive, or the next attempt at one."""
 
-    The child hears SIGTERM and Ctrl-C through this process, and does not outlive it.
+    name: str
+    work: Callable[[], None]
+    pid: int = 0  # 0: it does not run
+    began: float = 0.0
+    wait: float = FIRST_WAIT
+    again: float = 0.0  # when it is started, unless it runs
+
+
+def keep_alive(works: Mapping[str, Callable[[], None]]) -> int:
+    """Run each of ``works`` in a child process, again when it dies; the exit code when one ends or all were told to.
+
+    The children hear SIGTERM and Ctrl-C through this process, and do not outlive it.
     """
-    stopping, wait, child = False, FIRST_WAIT, 0
+    children = [_Child(name, work) for name, work in works.items()]
+    stopping, result = False, 0
 
     def forward(number: int, frame: Any) -> None:
         nonlocal stopping
         stopping = True
-        if child:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGTERM)
+        for child in children:
+            if child.pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGTERM)
 
     with _handled(forward):
         while True:
-            began = time.monotonic()
-            child = _fork(work)
+            for child in children:
+                if not child.pid and not stopping and time.monotonic() >= child.again:
+                    child.began = time.monotonic()
+                    child.pid = _fork(child.work)
             if stopping:
                 forward(signal.SIGTERM, None)
-            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            child = 0
+            running = [child for child in children if child.pid]
+            if stopping and not running:
+                return result
+            ended, code = _wait(running, patiently=stopping or len(running) == len(children))
+            if ended is None:
+                time.sleep(0.1)  # until another start is due
+                continue
+            ended.pid = 0
             if stopping or code in (0, USAGE):
-                return max(0, code) if code >= 0 else 1
-            wait = FIRST_WAIT if time.monotonic() - began > HEALTHY_SECONDS else wait
-            how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-            print(f"sweeper: the service ended {how}; it is started again", file=sys.stderr, flush=True)
-            until = time.monotonic() + wait
-            while not stopping and time.monotonic() < until:
-                time.sleep(0.1)
-            if stopping:
-                return 0
-            wait = min(LONGEST_WAIT, 2 * wait)
+                stopping, result = True, max(result, code if code >= 0 else 1)
+            else:
+                _again(ended, code)
+
+
+def _wait(running: list[_Child], patiently: bool) -> tuple[_Child | None, int]:
+    """A child that has ended, and its exit code; None when there is none and it is not waited for."""
+    if not running:
+        return None, 0
+    pid, status = os.waitpid(-1, 0 if patiently else os.WNOHANG)
+    return next((child for child in running if child.pid == pid), None), os.waitstatus_to_exitcode(status)
+
+
+def _again(child: _Child, code: int) -> None:
+    """A child died: it is started again, later and later while it does not stay alive."""
+    child.wait = FIRST_WAIT if time.monotonic() - child.began > HEALTHY_SECONDS else child.wait
+    how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+    print(f"sweeper: the {child.name} ended {how}; it is started again", file=sys.stderr, flush=True)
+    child.again = time.monotonic() + child.wait
+    child.wait = min(LONGEST_WAIT, 2 * child.wait)
 
 
 @contextlib.contextmanager
@@ -132,6 +173,13 @@ def _die_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def log_to_stderr() -> None:
+    """Of a child: our own messages, and the warnings of everybody else."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("sweeper").setLevel(logging.INFO)
 
 
 def check_address(ledger: Ledger, host: str) -> None:

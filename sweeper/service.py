@@ -20,6 +20,7 @@ from sweeper.ledger_protocol import Ledger
 from sweeper.local import make_pool, parse_workers
 from sweeper.records import SweepRecord
 from sweeper.service_intake import SHOW_AGAIN_SECONDS, Intake
+from sweeper.service_link import Status
 from sweeper.service_sweep import OpenSweep, prepare, without_folder
 from sweeper.settings import Settings
 from sweeper.states import SweepState
@@ -71,7 +72,7 @@ class Service:
         self._deadline = 0.0
         self._intake = Intake(ledger, self._may_try)
         self._workers: dict[str, float] = {}
-        self.pool_problem: str | None = "the workers are starting"
+        self._pool_problem: str | None = "the workers are starting"
         self._jobs = ThreadPoolExecutor(4, thread_name_prefix="sweeper-job")
         self._threads = [
             threading.Thread(target=work, name=f"sweeper-{name}", daemon=True)
@@ -107,25 +108,20 @@ class Service:
         with contextlib.suppress(Exception):
             self._pool.close()
 
-    @property
-    def stopping(self) -> bool:
-        """The service is about to end."""
-        return self._stopping.is_set()
-
-    @property
-    def alive(self) -> bool:
-        """Every thread that has to live does."""
-        return all(thread.is_alive() for thread in self._threads[1:])
-
-    @property
-    def workers(self) -> list[str]:
-        """The workers that have joined and are not lost."""
-        return sorted(self._workers)
-
-    @property
-    def largest_device(self) -> int | None:
-        """Bytes of memory of the worker that has most; None: no worker has joined yet."""
-        return max((self._pool.device(worker).free_bytes for worker in self.workers), default=None)
+    def status(self) -> Status:
+        """The service as it is now."""
+        with self._lock:
+            held = {*self._busy, *self._open}
+        workers = sorted(self._workers)
+        return Status(
+            held=tuple(sorted(held)),
+            running=tuple(sorted(self._open)),
+            workers=tuple(workers),
+            largest_device=max((self._pool.device(worker).free_bytes for worker in workers), default=None),
+            pool_problem=self._pool_problem,
+            alive=all(thread.is_alive() for thread in self._threads[1:]),
+            stopping=self._stopping.is_set(),
+        )
 
     def holds(self, sweep: str) -> bool:
         """Whether the sweep is loaded, run or finished here now."""
@@ -144,12 +140,12 @@ class Service:
             try:
                 self._pool.start()
             except SweeperError as error:
-                if self.pool_problem != str(error):
+                if self._pool_problem != str(error):
                     log.warning("%s", error)
-                self.pool_problem = str(error)
+                self._pool_problem = str(error)
                 self._stopping.wait(POOL_RETRY_SECONDS)
             else:
-                self.pool_problem = None
+                self._pool_problem = None
                 return
 
     # Looking for work

@@ -18,6 +18,7 @@ from sweeper.auth import create_token
 from sweeper.ledger import open_ledger
 from sweeper.server import create_app
 from sweeper.service import Service
+from sweeper.service_link import ServiceView, Teller, make_link
 from sweeper.settings import Settings
 
 SMALL: dict[str, Any] = {
@@ -47,13 +48,17 @@ class Served:
         self.service = Service(
             self.settings, self.ledger, "inline", **{k: v for k, v in self._options.items() if k not in limits}
         )
-        self.app = create_app(self.service, "http://mlflow.example", **limits)
+        self._ends = make_link()
+        self._teller = Teller(self.service, self._ends[0])
+        view = ServiceView(self._ends[1])
+        self.app = create_app(self.settings, self.ledger, view, "http://mlflow.example", **limits)
         listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         config = uvicorn.Config(self.app, log_level="warning", timeout_graceful_shutdown=2, lifespan="off")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listening]}, daemon=True)
         self.service.start()
+        self._teller.start()
         self._thread.start()
 
     def stop(self) -> None:
@@ -61,6 +66,10 @@ class Served:
         self._server.should_exit = True
         self._thread.join(timeout=20)
         self.service.stop()
+        self._teller.stop()
+        for end in self._ends:
+            end.shutdown(socket.SHUT_RDWR)
+            end.close()
 
     def close(self) -> None:
         self.stop()

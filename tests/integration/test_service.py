@@ -102,7 +102,7 @@ class TestSubmitting:
         problem(served.client("bob").post("/sweeps", content=b" " * (2 << 20)), 413)
 
     def test_a_network_that_no_worker_could_ever_hold_is_refused(self, served: Served) -> None:
-        until(lambda: served.service.workers, 60)
+        until(lambda: served.service.status().workers, 60)
         space = {"hidden_layers": {"choice": [[8], [65_536] * 20]}}
         found = problem(served.client("bob").post("/sweeps", json=SMALL | {"space": space}), 422)
         assert found["key"] == "space.hidden_layers"
