@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import signal
 import threading
 import time
@@ -98,6 +99,7 @@ class _Start:
 
     queue: SimpleQueue[Any]
     pool: Pool
+    thread: ThreadPoolExecutor
     started: Future[None]
 
 
@@ -160,7 +162,7 @@ def _starting(workers: str | int, settings: Settings) -> Iterator[_Start]:
     queue: SimpleQueue[Any] = SimpleQueue()
     pool = make_pool(workers, settings.ray_address, queue.put)
     with ThreadPoolExecutor(1, thread_name_prefix="sweeper-start") as executor:
-        start = _Start(queue, pool, executor.submit(pool.start))
+        start = _Start(queue, pool, executor, executor.submit(pool.start))
         try:
             yield start
         finally:
@@ -195,7 +197,11 @@ def _drive(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, pro
     sink = (progress or (lambda _: ProgressSink()))(run.record)
     log = EventLog(settings.home, sweep)
 
+    training = threading.Event()
+
     def emit(action: str, fields: Mapping[str, Any]) -> None:
+        if action == "trial.started":
+            training.set()
         action = action if fields.get("sweep", sweep) == sweep else f"finals.{action}"
         log(action, fields)
         sink(action, fields)
@@ -209,16 +215,17 @@ def _drive(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, pro
     tracker = Tracker(settings, run.record, run.spec, run.dataset, ledger, emit)
     began = time.monotonic()
     try:
-        tracker.start()
         trials = ledger.trials(sweep)
         run.restore(trials, ledger.reports(sweep) if any(t.params for t in trials) else {})
         import models  # noqa: F401 - takes a second or two, which pass while Ray comes up
-        import sweeper.report  # noqa: F401 - the same
 
         start.started.result()
         controller.open(run, tracker, trials)
         del trials  # the scheduler has what it needs of them
         with _signals(start.queue, [sweep]) as (interrupted, running):
+            controller.run(until=lambda: training.is_set() or controller.state(sweep) is not SweepState.RUNNING)
+            tracker.start()  # MLflow and matplotlib are imported while the first trials train
+            start.thread.submit(importlib.import_module, "sweeper.report")
             controller.run(until=lambda: controller.state(sweep) is not SweepState.RUNNING)
             done = controller.state(sweep).terminal
             if (finals := open_finals(ledger, run)) is not None:
@@ -244,13 +251,13 @@ def _drive(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, pro
 
 
 def _run_finals(controller: Controller, settings: Settings, ledger: Ledger, run: SweepRun, finals: FinalsRun) -> bool:
-    """Train the finalists and write the outcome. False: the finals were paused, and go on with the next resume."""
+    """Train the finalists and write the outcome. False: they were stopped or paused, and go on with the next resume."""
     finals.checkpoints = Checkpoints(settings.home / "sweeps" / run.id / "finals")
     wait_until_free(ledger, finals.id)  # of a controller that was killed
     try:
         controller.open(finals, NoSink(), ledger.trials(finals.id))
         controller.run(until=lambda: controller.state(finals.id) is not SweepState.RUNNING)
-        if not controller.state(finals.id).terminal:
+        if controller.state(finals.id) is not SweepState.COMPLETE:
             return False
         finals.checkpoints.clear()
         conclude(ledger, run, finals)
@@ -260,11 +267,12 @@ def _run_finals(controller: Controller, settings: Settings, ledger: Ledger, run:
 
 
 def finish(run: SweepRun, ledger: Ledger, tracker: Tracker, folder: Path, emit: Emit) -> None:
-    """Log the winner as a model, the report, which is kept in ``folder``, and the sweep's summary."""
+    """Log the tables, the winner as a model, the report, which is kept in ``folder``, and the sweep's summary."""
     from sweeper.reporting import report_at_end
     from sweeper.winner import winner_weights
 
     choose_finals_winner(ledger.sweep(run.id), run)
+    tracker.trials_ended()
     if run.best is not None:
         trial = ledger.trial(run.id, run.best.number)
         tracker.log_winner(trial, run.spec.trial_config(run.params[trial.number]), winner_weights(run))

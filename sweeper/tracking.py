@@ -80,7 +80,8 @@ class Tracker:
 
     def start(self) -> None:
         """Begin in the background: import MLflow, make or find the sweep's runs, write what is missing there."""
-        self._put(_Job("the sweep", self._begin))
+        with self._changed:
+            self._jobs.appendleft(_Job("the sweep", self._begin))
         self._thread.start()
 
     def trial_ended(self, trial: TrialRecord, reports: Sequence[EpochReport]) -> None:
@@ -95,9 +96,13 @@ class Tracker:
         """Put the report of the sweep into the parent run, whose page in MLflow shows it."""
         self._put(_Job("the report", lambda: self._target.log_text("report.html", html)))
 
-    def sweep_ended(self) -> None:
-        """Write what is missing of the trials, then the parent run's tables and final state, all from the ledger."""
+    def trials_ended(self) -> None:
+        """Write what is missing of the trials, then the tables of all of them, from the ledger."""
         self._put(_Job("the missing trials", self._catch_up))
+        self._put(_Job("the tables", lambda: self._target.log_tables(self._trials)))
+
+    def sweep_ended(self) -> None:
+        """Write the parent run's summary and final state, from the ledger; after ``trials_ended``."""
         self._put(_Job("the sweep's summary", self._end))
         self._put(_Job("the ledger", self._mark_shown))
 
@@ -177,7 +182,8 @@ class Tracker:
             self._jobs.appendleft(current)
 
     def _write(self, trial: TrialRecord, reports: Sequence[EpochReport]) -> None:
-        run = self._target.write(trial_entry(self._sweep, trial, reports))
+        flow = self._ledger.flow(self._sweep.sweep, trial.number).get(trial.number, [])
+        run = self._target.write(trial_entry(self._sweep, trial, reports, flow))
         self._told.append(Tracked(trial.number, run, trial.state))
         self._points += self._progress.add(trial)
         self._refused.discard(trial.number)

@@ -25,6 +25,7 @@ from sweeper.tracking_entries import (
     summary_names,
     sweep_tags,
 )
+from sweeper.tracking_flow import FLOW_METRICS
 from sweeper.tracking_registry import Registration, create_version, find_version, promote, score_tags
 from sweeper.tracking_store import Child, Place, Store
 from sweeper.tracking_summary import best_of, description, final_points, finalists, sweep_points
@@ -128,29 +129,36 @@ class SweepInMlflow:
         return made
 
     def end(self, sweep: SweepRecord, trials: Callable[[], Iterable[TrialRecord]]) -> None:
-        """Write the tables, what only the whole sweep tells, the final view and state of the parent run.
+        """Write what only the whole sweep tells, the final view and state of the parent run.
 
         ``trials`` reads all of them, by number, as often as it is called.
         """
-        from sweeper.results import finals_winner, trial_frame
+        from sweeper.results import finals_winner
 
         store, place = self._open()
         self._sweep = sweep
         self._end_trials(trials)
         self._set_view(list(trials()) if self._spec.space.is_function else ())
+        client, parent = store.client, place.parent
+        leader = finals_winner(sweep)
+        best = best_of((t for t in trials() if leader in (None, t.number)), self._spec)
+        tags = {**sweep_tags(sweep), "mlflow.note.content": description(sweep, self._spec, best)}
+        store.log(parent, sweep_points(sweep, best), tags=tags)
+        ended = milliseconds(sweep.ended_at or time.time())
+        client.set_terminated(parent, SWEEP_STATUS[sweep.state], ended)
+
+    def log_tables(self, trials: Callable[[], Iterable[TrialRecord]]) -> None:
+        """Write the table of all trials, for MLflow and as CSV, to the parent run."""
+        from sweeper.results import trial_frame
+
+        store, place = self._open()
         frame = trial_frame(trials())
         frame["mlflow_run_id"] = [self._run_of(number) for number in frame["number"]]
         client, parent = store.client, place.parent
         client.log_text(parent, frame.to_json(orient="split", index=False), "trials.json")
         client.log_text(parent, frame.to_csv(index=False), "trials.csv")
         table = json.dumps([{"path": "trials.json", "type": "table"}])  # what makes it a table for MLflow
-        leader = finals_winner(sweep)
-        best = best_of((t for t in trials() if leader in (None, t.number)), self._spec)
-        tags = {**sweep_tags(sweep), "mlflow.loggedArtifacts": table}
-        tags["mlflow.note.content"] = description(sweep, self._spec, best)
-        store.log(parent, sweep_points(sweep, best), tags=tags)
-        ended = milliseconds(sweep.ended_at or time.time())
-        client.set_terminated(parent, SWEEP_STATUS[sweep.state], ended)
+        store.log(parent, tags={"mlflow.loggedArtifacts": table})
 
     def _end_trials(self, trials: Callable[[], Iterable[TrialRecord]]) -> None:
         """Mark the trials that the finals or several objectives single out."""
@@ -213,6 +221,7 @@ def sweep_view(sweep: SweepRecord, spec: SweepSpec, task: str, parent: str, tria
         curves=tuple(sorted(curves, key=lambda name: name != spec.objective.metric)),
         summaries=tuple(summary_names(curves)),
         goals=tuple(goal.metric for goal in spec.objectives[1:]),
+        flow=FLOW_METRICS if spec.training.gradient_flow is not None else (),
     )
 
 

@@ -55,6 +55,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     tracker = Tracker(Settings(home=home), ledger.sweep(sweep), spec, TableStub(), ledger)
     tracker.start()
     tracker.log_report("<!doctype html><title>r</title><h1>The report of the sweep</h1>")
+    tracker.trials_ended()
     tracker.sweep_ended()
     assert tracker.flush(600) == []
     tracker.close()

@@ -71,6 +71,7 @@ def track(
     tracker = tracker_of(settings, ledger, sweep, spec, told)
     if end:
         ledger.commit(sweep, [SweepChanged(state=SweepState.COMPLETE, at=BEGAN + 100)])
+    tracker.trials_ended()
     tracker.sweep_ended()
     try:
         return tracker.flush(PATIENCE)

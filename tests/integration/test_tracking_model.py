@@ -149,6 +149,7 @@ def test_the_winner_is_a_model_of_the_parent_run_and_a_registered_version(tmp_pa
     )
     tracker.start()
     for _ in range(2):  # again, as a resume does it: there is still one model
+        tracker.trials_ended()
         tracker.sweep_ended()
         tracker.log_winner(ledger.trial(sweep, 2), CONFIG, weights_of(dataset))
         assert tracker.flush(240) == []
