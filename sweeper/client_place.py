@@ -47,7 +47,8 @@ class There:
         """See ``Place``."""
         refuse_workers(workers)
         record = self.ledger.sweep(ref)
-        if record.state is SweepState.COMPLETE:
+        finals = self.ledger.facts[record.sweep].get("finals") or {}
+        if record.state is SweepState.COMPLETE and finals.get("state") not in ("stopped", "paused"):
             return record.sweep
         return self._watched(take_up(self.ledger, record, "resume"), progress, since=self.ledger.server.time)
 

@@ -251,14 +251,16 @@ def end(ref: str, wanted: SweepState, as_json: bool) -> None:
     """Stop or pause a sweep and print where it stands."""
     place = find_place()
     record = place.ledger.sweep(ref)
-    if not record.state.terminal and record.state is not wanted:
+    if record.state not in (wanted, SweepState.STOPPED, SweepState.FAILED):  # of a complete one its finals may run
         place.end(record, wanted)
-    answer = sweep_row(place.ledger.sweep(record.sweep))
+    record = place.ledger.sweep(record.sweep)
+    answer = sweep_row(record)
     if as_json:
         print(json.dumps(answer))
     else:
         again = f"sweeper resume {record.sweep}{place.option}"
-        print(f"sweep {record.sweep} is {answer['state']}. Go on with: {again}")
+        about = f" ({record.reason})" if record.state is SweepState.COMPLETE else ""
+        print(f"sweep {record.sweep} is {answer['state']}{about}. Go on with: {again}")
 
 
 def budget(ref: str, trials: int | None, priority: int | None, as_json: bool) -> None:

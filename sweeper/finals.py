@@ -105,6 +105,18 @@ def finals_are_due(ledger: LedgerReader, record: SweepRecord, spec: SweepSpec) -
     return found is None or {standing["trial"] for standing in found["standings"]} != wanted
 
 
+def finals_of(ledger: Ledger, record: SweepRecord) -> SweepRecord | None:
+    """The finals of a complete sweep, as a sweep of their own, until they are concluded (None: there are none)."""
+    if record.state is not SweepState.COMPLETE or record.spec.get(KEY) is None or KEY in record.summary:
+        return None
+    return next(iter(ledger.finals(parent=record.sweep)), None)
+
+
+def are_halted(finals: SweepRecord | None) -> bool:
+    """Whether a user has stopped or paused these finals: they go on when the user resumes the sweep."""
+    return finals is not None and finals.state in (SweepState.STOPPED, SweepState.PAUSED)
+
+
 def open_finals(ledger: Ledger, run: SweepRun) -> FinalsRun | None:
     """The finals of a sweep that has ended, new or interrupted, ready for the controller (None: none are due)."""
     record, spec = ledger.sweep(run.id), run.spec

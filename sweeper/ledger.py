@@ -113,6 +113,12 @@ class SqlLedger:
         count = sa.select(sa.func.count()).select_from(sweeps).where(sweeps.c.parent.is_(None), *where)
         return self._database.read(lambda c: c.execute(count).scalar_one())
 
+    def finals(self, *, parent: str | None = None, state: SweepState | None = None) -> list[SweepRecord]:
+        """The sweeps that have a parent, newest first."""
+        where = [sweeps.c.parent.is_not(None) if parent is None else sweeps.c.parent == parent]
+        where += [sweeps.c.state == state.value] if state is not None else []
+        return self._database.read(lambda c: queries.sweep_records(c, *where))
+
     def extend(self, sweep: str, requested: int) -> SweepRecord:
         """Change the number of trials."""
         check_extension(self.commit(sweep, [SweepChanged(requested=requested)]), sweep, requested)

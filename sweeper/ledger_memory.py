@@ -120,6 +120,13 @@ class MemoryLedger:
             ]
             return [held.record() for held in _page(found, limit, offset)]
 
+    def finals(self, *, parent: str | None = None, state: SweepState | None = None) -> list[SweepRecord]:
+        """The sweeps that have a parent, newest first."""
+        with self._lock:
+            every = [held for held in self._newest_first() if held.parent is not None]
+            found = [held for held in every if parent in (None, held.parent) and state in (None, held.row.state)]
+            return [held.record() for held in found]
+
     def count_sweeps(
         self, *, owner: str | None = None, state: SweepState | None = None, name: str | None = None
     ) -> int:

@@ -147,6 +147,10 @@ class Ledger(LedgerReader, Protocol):
         """How many sweeps ``sweeps`` would list without a limit."""
         ...
 
+    def finals(self, *, parent: str | None = None, state: SweepState | None = None) -> list[SweepRecord]:
+        """The sweeps that have a parent (None: any), newest first."""
+        ...
+
     def extend(self, sweep: str, requested: int) -> SweepRecord:
         """Change the number of trials. Fewer: only trials that never started go.
 

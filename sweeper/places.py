@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from sweeper.ending import end_unheld, reopen_unheld
 from sweeper.errors import SpecError, SweepBusy, SweeperError
+from sweeper.finals import finals_of
 from sweeper.leases import holder
 from sweeper.ledger_protocol import Ledger, LedgerReader
 from sweeper.records import SweepChanged, SweepRecord
@@ -64,7 +65,7 @@ class Place(Protocol):
         ...
 
     def end(self, record: SweepRecord, wanted: SweepState) -> None:
-        """Stop or pause a sweep that is neither."""
+        """Stop or pause a sweep that is neither, or the finals of a complete one."""
         ...
 
     def change(self, record: SweepRecord, requested: int | None, priority: int | None) -> SweepRecord:
@@ -174,6 +175,13 @@ class Here:
 
     def end(self, record: SweepRecord, wanted: SweepState) -> None:
         """See ``Place``: through the controller that runs the sweep, or right here when none does."""
+        if record.state.terminal:
+            finals = finals_of(self.ledger, record)
+            if finals is not None and not finals.state.terminal and finals.state is not wanted:
+                self.end(finals, wanted)
+                reason = f"every trial has ended; finals {wanted} by the user"
+                self.ledger.commit(record.sweep, [SweepChanged(reason=reason)])
+            return
         if holder(self.ledger, record.sweep) is None:
             end_unheld(self.ledger, record, wanted, f"{wanted} by the user")
             return

@@ -12,6 +12,8 @@ from sweeper.auth import Forbidden, Identity
 from sweeper.demands import check_can_run
 from sweeper.ending import end_unheld, reopen_unheld
 from sweeper.errors import SpecError, SweepBusy, SweepNotFound
+from sweeper.finals import KEY as FINALS
+from sweeper.finals import are_halted, finals_of
 from sweeper.leases import holder
 from sweeper.ledger_protocol import Ledger
 from sweeper.records import SweepChanged, SweepRecord, TrialRecord
@@ -65,6 +67,7 @@ class Desk:
             waiting=self._waiting(record),
             controller=self._controller(record),
             view=self._view(record),
+            finals=finals_of(self.ledger, record),
         )
 
     def _best(self, record: SweepRecord) -> TrialRecord | None:
@@ -133,7 +136,9 @@ class Desk:
         return self.ledger.sweep(record.sweep)
 
     def end(self, record: SweepRecord, wanted: SweepState, who: Identity) -> SweepRecord:
-        """Stop or pause. What has ended, or is paused already, stays as it is."""
+        """Stop or pause. What has ended, or is paused already, stays as it is; of a complete sweep its finals end."""
+        if record.state is SweepState.COMPLETE:
+            return self._end_finals(record, wanted, who)
         if record.state.terminal or record.state is wanted:
             return record
         reason = f"{wanted} by {who.user}"
@@ -142,18 +147,51 @@ class Desk:
             return self.ledger.sweep(record.sweep)
         return self._after(record.sweep, lambda now: now.state is wanted or now.state.terminal)
 
+    def _end_finals(self, record: SweepRecord, wanted: SweepState, who: Identity) -> SweepRecord:
+        """Stop or pause the finals of a complete sweep, if they have not ended."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while (finals := finals_of(self.ledger, record)) is None and self._wants_finals(record):
+            if not self._held(record.sweep) or time.monotonic() >= deadline:
+                break
+            time.sleep(0.1)  # the search has ended a moment ago
+            record = self.ledger.sweep(record.sweep)
+        if finals is None or finals.state.terminal or finals.state is wanted:
+            return record
+        self.end(finals, wanted, who)
+        return self._tell_of_finals(record, f"finals {wanted} by {who.user}")
+
+    def _wants_finals(self, record: SweepRecord) -> bool:
+        return record.spec.get(FINALS) is not None and FINALS not in record.summary
+
+    def _tell_of_finals(self, record: SweepRecord, text: str) -> SweepRecord:
+        """The reason of a complete sweep says what has become of its finals."""
+        self.ledger.commit(record.sweep, [SweepChanged(reason=f"every trial has ended; {text}")])
+        return self.ledger.sweep(record.sweep)
+
     def resume(self, record: SweepRecord, who: Identity) -> SweepRecord:
-        """Let a paused, stopped or failed sweep go on; a complete or running one stays as it is."""
-        if record.state in (SweepState.QUEUED, SweepState.COMPLETE):
+        """Let a paused, stopped or failed sweep go on, and the finals of a complete one; others stay as they are."""
+        if record.state is SweepState.COMPLETE:
+            finals = finals_of(self.ledger, record)
+            if finals is None or not are_halted(finals):
+                return record
+            self._until_released(record)
+            self._reopen(finals, f"resumed by {who.user}")
+            return self._tell_of_finals(record, f"finals resumed by {who.user}")
+        if record.state is SweepState.QUEUED:
             return record
         if record.state is SweepState.RUNNING:
             if self.service.runs(record.sweep):
                 self.ledger.request(record.sweep, "resume")
             return record
         self._until_released(record)
-        reopen_unheld(self.ledger, record, f"resumed by {who.user}")
-        self.service.wake()
+        self._reopen(record, f"resumed by {who.user}")
         return self.ledger.sweep(record.sweep)
+
+    def _reopen(self, record: SweepRecord, reason: str, failed: bool = False) -> None:
+        """Let a sweep that nobody runs run again; what was asked of an earlier controller is void."""
+        self.ledger.take_requests(record.sweep)
+        reopen_unheld(self.ledger, record, reason, failed=failed)
+        self.service.wake()
 
     def retry(self, record: SweepRecord, who: Identity) -> SweepRecord:
         """Run the failed trials again."""
@@ -162,8 +200,7 @@ class Desk:
         reason = f"retried by {who.user}"
         handed = self._hand_over(record, "retry", {"reason": reason})
         if not handed and record.counts.get("failed", 0):
-            reopen_unheld(self.ledger, record, reason, failed=True)
-            self.service.wake()
+            self._reopen(record, reason, failed=True)
         return self.ledger.sweep(record.sweep)
 
     def delete(self, record: SweepRecord) -> None:
@@ -176,6 +213,9 @@ class Desk:
 
         if record.state in ACTIVE and self._held(record.sweep):
             raise SweepBusy(f"sweep {record.sweep} is running. Stop it first: sweeper stop {record.sweep}")
+        finals = finals_of(self.ledger, record)
+        if finals is not None and finals.state in ACTIVE and self._held(finals.sweep):
+            raise SweepBusy(f"the finals of sweep {record.sweep} run. Stop them first: sweeper stop {record.sweep}")
         self._until_released(record)
         delete_runs(self.settings, record)
         self.ledger.delete_sweep(record.sweep)
@@ -188,10 +228,11 @@ class Desk:
         if self.service.holds(sweep):
             return False
         try:
-            state = self.ledger.sweep(sweep).state
+            record = self.ledger.sweep(sweep)
+            finals = finals_of(self.ledger, record)
         except SweepNotFound:
             return True
-        return state.terminal or state is SweepState.PAUSED
+        return record.state not in ACTIVE and (finals is None or finals.state not in ACTIVE)
 
     def events_file(self, record: SweepRecord) -> Path:
         """The sweep's event log."""

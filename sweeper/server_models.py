@@ -42,6 +42,7 @@ SWEEP_EXAMPLE: dict[str, Any] = {
     "mlflow_experiment_id": None,
     "summary": {},
     "best": None,
+    "finals": None,
     "view": None,
 }
 
@@ -57,6 +58,14 @@ class BestTrial(_Answer):
     value: Number
     params: dict[str, Any]
     metrics: dict[str, Number]
+
+
+class Finals(_Answer):
+    """The best trials, trained again on fresh seeds: how far that is."""
+
+    state: Literal["queued", "running", "paused", "complete", "stopped", "failed"]
+    requested: int
+    counts: dict[str, int]
 
 
 class Sweep(_Answer):
@@ -87,6 +96,7 @@ class Sweep(_Answer):
     mlflow_experiment_id: str | None
     summary: dict[str, Any]
     best: BestTrial | None
+    finals: Finals | None = Field(description="The finals of a complete sweep until they have ended.")
     view: str | None = Field(description="A link to the sweep's comparison view in MLflow.")
 
 
@@ -209,7 +219,13 @@ def exact(value: Any) -> Any:
 
 
 def sweep_object(
-    record: SweepRecord, *, best: TrialRecord | None, waiting: str, controller: str | None, view: str | None
+    record: SweepRecord,
+    *,
+    best: TrialRecord | None,
+    waiting: str,
+    controller: str | None,
+    view: str | None,
+    finals: SweepRecord | None,
 ) -> dict[str, Any]:
     """A sweep as the API shows it."""
     return {
@@ -230,6 +246,9 @@ def sweep_object(
         "mlflow_experiment_id": record.mlflow_experiment_id,
         "summary": exact(dict(record.summary)),
         "best": None if best is None else best_object(best),
+        "finals": None
+        if finals is None
+        else {"state": str(finals.state), "requested": finals.requested, "counts": dict(finals.counts)},
         "view": view,
     }
 

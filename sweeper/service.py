@@ -14,11 +14,11 @@ from typing import Any
 from sweeper.controller import Controller
 from sweeper.ending import end_unheld
 from sweeper.errors import LedgerError, SpecError, SweepBusy, SweeperError, SweepNotFound
-from sweeper.finals import FinalsRun, NoSink, conclude, open_finals
+from sweeper.finals import FinalsRun, NoSink, are_halted, conclude, open_finals
 from sweeper.leases import own_name
 from sweeper.ledger_protocol import Ledger
 from sweeper.local import make_pool, parse_workers
-from sweeper.records import SweepRecord
+from sweeper.records import SweepChanged, SweepRecord
 from sweeper.service_intake import SHOW_AGAIN_SECONDS, Intake
 from sweeper.service_link import Status
 from sweeper.service_sweep import OpenSweep, prepare, without_folder
@@ -115,7 +115,7 @@ class Service:
         workers = sorted(self._workers)
         return Status(
             held=tuple(sorted(held)),
-            running=tuple(sorted(self._open)),
+            running=tuple(sorted([*self._open, *self._finals])),
             workers=tuple(workers),
             largest_device=max((self._pool.device(worker).free_bytes for worker in workers), default=None),
             pool_problem=self._pool_problem,
@@ -156,7 +156,7 @@ class Service:
                 self._keep_leases()
                 with self._lock:
                     room = MAX_OPEN - len(self._open) - len(self._busy)
-                for record in [*self._intake.to_run(room), *self._intake.to_finish()]:
+                for record in [*self._intake.to_run(room), *self._intake.with_finals(), *self._intake.to_finish()]:
                     self._submit(record)
             except SweeperError as error:
                 log.warning("the ledger could not be read: %s", error)
@@ -307,6 +307,9 @@ class Service:
         try:
             if self._stopping.is_set():
                 raise SweepBusy("the service is stopping")
+            if are_halted(self.ledger.sweep(finals.id)):  # while the data was loaded
+                self._start_job(self._finish, opened)
+                return
             self._finals[finals.id] = (opened, finals)
             self._controller.open(finals, NoSink(), self.ledger.trials(finals.id))
         except Exception as error:
@@ -316,11 +319,13 @@ class Service:
         del self._finals[finals.id]
         with contextlib.suppress(SweeperError):
             self._controller.close(finals.id)
-        if state.terminal:
+        if state is SweepState.COMPLETE:
             self._start_job(lambda opened: self._finish(opened, finals), opened)
-        else:
+        elif self._stopping.is_set():
             opened.close()
             self._release(opened.id)
+        else:  # stopped or paused by a user
+            self._start_job(self._finish, opened)
 
     def _start_job(self, job: Callable[[OpenSweep], None], opened: OpenSweep) -> None:
         try:
@@ -348,7 +353,7 @@ class Service:
         """A sweep has ended: its finals run, if there are to be any, or it is finished."""
         try:
             finals = open_finals(self.ledger, opened.run)
-            if finals is None:
+            if finals is None or are_halted(finals.record):
                 self._finish(opened)
                 return
             finals.checkpoints = opened.checkpoints_of_finals()
@@ -365,6 +370,7 @@ class Service:
                 if finals.checkpoints is not None:
                     finals.checkpoints.clear()
                 conclude(self.ledger, opened.run, finals)
+                self.ledger.commit(opened.id, [SweepChanged(reason="every trial has ended")])
             opened.finish(self.ledger, FLUSH_SECONDS if self._stopping.is_set() else None)
             if not self.ledger.sweep(opened.id).summary.get(SHOWN):
                 self._errors[opened.id] = (0, time.monotonic() + SHOW_AGAIN_SECONDS)

@@ -33,6 +33,13 @@ class Intake:
         wanted = [r for r in found if r.owner and self._may_try(r.sweep) and self._is_free(r.sweep)]
         return wanted[: max(0, room)]
 
+    def with_finals(self) -> list[SweepRecord]:
+        """Complete sweeps whose finals were begun, or are to go on, and are run by nobody."""
+        begun = [f for state in (SweepState.QUEUED, SweepState.RUNNING) for f in self._ledger.finals(state=state)]
+        free = [f.parent for f in begun if f.owner and f.parent and self._may_try(f.parent) and self._is_free(f.sweep)]
+        parents = [self._ledger.sweep(parent) for parent in dict.fromkeys(free)]
+        return [r for r in parents if r.state is SweepState.COMPLETE and is_unfinished(self._ledger, r)]
+
     def to_finish(self) -> list[SweepRecord]:
         """Ended sweeps that lack their finals or their end in MLflow: a service was killed there, or MLflow was down.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.checkpoints import Checkpoints
 from sweeper.errors import SpecError, SweeperError
 from sweeper.events_log import EventLog
-from sweeper.finals import finals_are_due
+from sweeper.finals import are_halted, finals_are_due, finals_of
 from sweeper.ledger_protocol import Ledger
 from sweeper.local import SETTLE_SECONDS, finish, load, make_study
 from sweeper.records import SweepChanged, SweepRecord, TrialRecord
@@ -87,7 +87,7 @@ def is_unfinished(ledger: Ledger, record: SweepRecord) -> bool:
     if ledger.untracked(record.sweep):
         return True
     try:
-        return finals_are_due(ledger, record, spec_of(record))
+        return finals_are_due(ledger, record, spec_of(record)) and not are_halted(finals_of(ledger, record))
     except SpecError:
         return False
 

@@ -119,6 +119,9 @@ class TestSweeps:
         assert ledger.sweep(child).parent == parent
         assert ledger.sweep(parent).parent is None
         assert [record.sweep for record in ledger.sweeps()] == [parent]
+        assert [record.sweep for record in ledger.finals(parent=parent)] == [child]
+        assert [record.sweep for record in ledger.finals(state=SweepState.QUEUED)] == [child]
+        assert ledger.finals(parent=child) == ledger.finals(state=SweepState.PAUSED) == []
         with pytest.raises(SweepNotFound):
             ledger.sweep("finals")
         ledger.commit(child, run(0))
