@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import engine, flow, gpu, machine, pruning, results, scaling, start, suggest, sweep
+from benchmarks import engine, flow, gpu, machine, objectives, pruning, results, scaling, start, suggest, sweep
 
 MEASURES: dict[str, Callable[[argparse.Namespace], dict[str, Any] | None]] = {
     "engine": engine.measure,
@@ -17,6 +17,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], dict[str, Any] | None]] = {
     "sweep": sweep.measure,
     "scaling": scaling.measure,
     "suggest": suggest.measure,
+    "objectives": objectives.measure,
     "pruning": pruning.measure,
     "gpu": gpu.measure,
 }
@@ -27,6 +28,7 @@ RENDERERS: dict[str, results.Tables] = {
     "sweep": sweep.tables,
     "scaling": scaling.tables,
     "suggest": suggest.tables,
+    "objectives": objectives.tables,
     "pruning": pruning.tables,
     "gpu": gpu.tables,
 }

@@ -17,8 +17,8 @@ from benchmarks import process
 from benchmarks.results import Table, number
 from benchmarks.workloads import SEED, WORKLOADS, Workload, data
 
-ROWS = 16
-EPOCHS = 400  # half of them measured
+ROWS = 32
+EPOCHS = 300  # half of them measured
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

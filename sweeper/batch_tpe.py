@@ -41,6 +41,11 @@ def n_good(n: int) -> int:
     return min(math.ceil(0.1 * n), 25)
 
 
+def n_good_of_front(n: int) -> int:
+    """The same where trials are ranked by several objectives: the front to be covered grows with n."""
+    return math.ceil(0.1 * n)
+
+
 def age_weights(n: int) -> Array:
     """(n,) weights of n trials in the order of their numbers: the newest 25 count fully, older ones linearly less."""
     if n < 25:
@@ -54,10 +59,10 @@ class ParzenEstimator:
     Densities are not normalised over the kernels' weights (the factor is the same for every candidate).
     """
 
-    def __init__(self, axes: Sequence[Axis], points: Array) -> None:
+    def __init__(self, axes: Sequence[Axis], points: Array, aging: bool = True) -> None:
         self.axes = tuple(axes)
         self._n_kernels = len(points) + 1
-        self.weights = np.append(age_weights(len(points)), 1.0)
+        self.weights = np.append(age_weights(len(points)) if aging else np.ones(len(points)), 1.0)
         codes = np.vstack([points, np.full(len(self.axes), np.nan)])
         self._mus = [_positions(axis, codes[:, d]) for d, axis in enumerate(self.axes)]
         self._sigmas = [bandwidths(mu) for mu in self._mus]
@@ -139,11 +144,20 @@ class TpeBatch:
         bad: (., D) all others and the trials that were pending when the batch began, in the order of their numbers.
         u: (B, CANDIDATES, D + 1) uniform numbers in [0, 1); suggestion b uses u[b] and no other randomness.
         applies: maps points (M, D) to which axes apply to each (M, D); None: all do.
+        aging: whether older good trials count less.
     """
 
-    def __init__(self, axes: Sequence[Axis], good: Array, bad: Array, u: Array, applies: Applies | None = None) -> None:
+    def __init__(
+        self,
+        axes: Sequence[Axis],
+        good: Array,
+        bad: Array,
+        u: Array,
+        applies: Applies | None = None,
+        aging: bool = True,
+    ) -> None:
         self._high = ParzenEstimator(axes, bad)
-        low = ParzenEstimator(axes, good)
+        low = ParzenEstimator(axes, good, aging)
         candidates = low.sample(u.reshape(-1, u.shape[-1]))
         mask = None if applies is None else applies(candidates)
         self._features = features(axes, candidates, mask)
@@ -162,6 +176,40 @@ class TpeBatch:
     def add(self, point: Array) -> None:
         """Count a suggestion (D,) of this batch as bad, so that the next ones keep their distance."""
         self._bad = np.logaddexp(self._bad, self._features @ self._high.extra_kernel(point))
+
+
+class AxisTpeBatch:
+    """The suggestions of one batch where trials are ranked by several objectives: every axis on its own.
+
+    The good trials lie along a front, where one parameter trades an objective for the other. Product kernels around
+    them suggest what lies close to one of them on all axes at once, and the front is not moved by that: on ``ridge``
+    of ``benchmarks/objectives.py`` it was no better than chance. Optuna does the same for several objectives. All good
+    trials count alike, however old. Arguments as for ``TpeBatch``, but u is (B, CANDIDATES, 2 D); a trial counts on
+    the axes that it has.
+    """
+
+    def __init__(self, axes: Sequence[Axis], good: Array, bad: Array, u: Array, applies: Applies | None = None) -> None:
+        self._applies = applies
+        self._axes = [
+            TpeBatch(axes[d : d + 1], _having(good, d), _having(bad, d), u[:, :, 2 * d : 2 * d + 2], aging=False)
+            for d in range(len(axes))
+        ]
+
+    def pick(self, b: int) -> Array:
+        """As ``TpeBatch.pick``."""
+        point = np.concatenate([axis.pick(b) for axis in self._axes])
+        return point if self._applies is None else np.where(self._applies(point[None])[0], point, np.nan)
+
+    def add(self, point: Array) -> None:
+        """As ``TpeBatch.add``."""
+        for d, axis in enumerate(self._axes):
+            if not math.isnan(point[d]):
+                axis.add(point[d : d + 1])
+
+
+def _having(points: Array, d: int) -> Array:
+    """(., 1) the codes on axis d of those points (N, D) that have one."""
+    return points[~np.isnan(points[:, d]), d : d + 1]
 
 
 def features(axes: Sequence[Axis], points: Array, applies: NDArray[np.bool_] | None = None) -> Array:

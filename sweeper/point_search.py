@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from search_spaces import Space
 from sweeper.axes import Array, Axis, decode_point, encode_point, points_from_uniform
-from sweeper.batch_tpe import n_good
+from sweeper.batch_tpe import n_good, n_good_of_front
 from sweeper.optuna_samplers import guided
 from sweeper.ranking import Key, Outcome, fractions, ranks
 from sweeper.samplers import Known, PointBatch, open_random, open_sobol, open_tpe, trial_rng
@@ -42,7 +42,8 @@ class Points:
         points = np.array(self._points, dtype=np.float64).reshape(len(trials), len(self.axes))
         keys = self._keys(trials, view.outcomes)
         applies = self._applies if self._parents else None
-        known = Known(view.start, self._size, self._setting.seed, self.axes, points, keys, applies)
+        several = len(self._setting.signs) > 1
+        known = Known(view.start, self._size, self._setting.seed, self.axes, points, keys, applies, several)
         return _BatchOfPoints(self, self._opener(known))
 
     def realise(self, number: int, point: Array) -> SearchTrial:
@@ -69,7 +70,8 @@ class Points:
         return {row: key if trials[row].keys or not self.axes else None for row, key in keys.items()}
 
     def _ranks(self, outcomes: Mapping[int, Outcome]) -> dict[int, Key | None]:
-        return ranks(outcomes, self._setting.signs, n_good(len(outcomes)))
+        enough = (n_good_of_front if len(self._setting.signs) > 1 else n_good)(len(outcomes))
+        return ranks(outcomes, self._setting.signs, enough)
 
     def _discover(self, trials: list[SearchTrial]) -> None:
         """A function space's axes are those that its trials showed so far, each as it was last suggested."""

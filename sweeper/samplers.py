@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from sweeper.axes import Array, Axis, points_from_uniform
-from sweeper.batch_tpe import CANDIDATES, STARTUP, Applies, TpeBatch, n_good
+from sweeper.batch_tpe import CANDIDATES, STARTUP, Applies, AxisTpeBatch, TpeBatch, n_good, n_good_of_front
 from sweeper.ranking import Key
 
 
@@ -38,6 +38,7 @@ class Known:
     points: Array
     ranks: Mapping[int, Key | None]
     applies: Applies | None = None
+    several: bool = False  # objectives
 
 
 class PointBatch(Protocol):
@@ -71,9 +72,10 @@ class _Tpe:
 
     def __init__(self, known: Known, good: Array, bad: Array) -> None:
         numbers = range(known.start, known.start + known.size)
-        u = np.stack([_candidate_uniforms(known, number) for number in numbers])
+        width = 2 * len(known.axes) if known.several else len(known.axes) + 1
+        u = np.stack([trial_rng(known.seed, number).random((CANDIDATES, width)) for number in numbers])
         self._start = known.start
-        self._batch = TpeBatch(known.axes, good, bad, u, known.applies)
+        self._batch = (AxisTpeBatch if known.several else TpeBatch)(known.axes, good, bad, u, known.applies)
 
     def pick(self, number: int) -> Array:
         """As ``PointBatch``."""
@@ -107,13 +109,9 @@ def open_tpe(known: Known) -> PointBatch:
     """TPE once ``STARTUP`` results are known, random until then."""
     learned = [(key, row) for row, key in known.ranks.items() if key is not None]
     if len(learned) < STARTUP or not known.axes:
-        return _Independent(known.axes, lambda number: _candidate_uniforms(known, number)[0, 1:])
+        return _Independent(known.axes, lambda number: trial_rng(known.seed, number).random(len(known.axes) + 1)[1:])
     ordered = [row for _, row in sorted(learned)]
-    good = sorted(ordered[: n_good(len(ordered))])
+    good = sorted(ordered[: (n_good_of_front if known.several else n_good)(len(ordered))])
     ignored = {row for row, key in known.ranks.items() if key is None}
     bad = np.delete(np.arange(len(known.points)), [*good, *ignored])
     return _Tpe(known, known.points[good], known.points[bad])
-
-
-def _candidate_uniforms(known: Known, number: int) -> Array:
-    return trial_rng(known.seed, number).random((CANDIDATES, len(known.axes) + 1))

@@ -204,7 +204,7 @@ def test_a_batch_builds_two_estimators_however_many_it_suggests(monkeypatch):
     monkeypatch.setattr(
         ParzenEstimator,
         "__init__",
-        lambda self, axes, points: built.append(len(points)) or original(self, axes, points),
+        lambda self, axes, points, *rest: built.append(len(points)) or original(self, axes, points, *rest),
     )
     seen = random_points(5000)
     tpe = batch(AXES, seen[:25], seen[25:], size=32)
