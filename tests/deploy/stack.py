@@ -16,7 +16,7 @@ from tests.faults import Site, wait_until
 
 ROOT = Path(__file__).parents[2]
 WHEELS = ROOT / "deploy" / "wheels"
-IMAGE = "sweeper:test"
+IMAGE, NEXT_IMAGE = "sweeper:test", "sweeper:test-next"
 PROJECT = "sweeper-test"
 BUILD_SECONDS, START_SECONDS = 1500, 420  # limits for machines that are busy with other things
 
@@ -81,6 +81,13 @@ class Stack:
         self.compose("up", "--detach", "--wait", "--no-build")
         self.facts.append(f"{what}: {time.monotonic() - began:.0f} s from `docker compose up` to healthy")
 
+    def upgrade(self) -> None:
+        """What `git pull && make up` comes to: another image under the services that run, and `docker compose up`."""
+        build = ["docker", "build", "--quiet", "--tag", NEXT_IMAGE, "--label", "version=next", "-"]
+        subprocess.run(build, input=f"FROM {IMAGE}\n", text=True, check=True, capture_output=True, timeout=120)
+        self._file.write_text(self._file.read_text() + f"SWEEPER_IMAGE={NEXT_IMAGE}\n")
+        self.up("upgrade during a sweep")
+
     def down(self, *words: str) -> None:
         self.compose("down", "--timeout", "20", *words, timeout=180)
 
@@ -107,6 +114,14 @@ class Stack:
 
     def restarts(self, container: str) -> int:
         return int(docker("inspect", "--format", "{{.RestartCount}}", container))
+
+    def image(self, container: str) -> str:
+        return docker("inspect", "--format", "{{.Config.Image}}", container)
+
+    def events(self, sweep: str) -> list[dict[str, Any]]:
+        """The log of a sweep."""
+        lines = self.inside("sweeper", "cat", f"sweeps/{sweep}/events.jsonl").splitlines()
+        return [json.loads(line) for line in lines]
 
     def site(self, user: str) -> Site:
         """The command line of a user on a machine of their own, pointed at the server."""

@@ -11,11 +11,12 @@ import httpx
 import pytest
 from sklearn.datasets import load_digits
 
-from tests.deploy.stack import Stack, torch_build
+from tests.deploy.stack import NEXT_IMAGE, Stack, torch_build
 from tests.faults import SWEEP, Site, check_promise, outcomes, wait_until
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1800)]
 TRIALS = 24
+OURS = ("migrate", "mlflow", "ray-head", "ray-worker", "sweeper")
 SHAPE: dict[str, Any] = {
     "space": SWEEP["space"] | {"hidden_layers": {"choice": [[512, 256]]}},
     "training": {"epochs": 60, "clip_norm": None},
@@ -128,11 +129,32 @@ def test_a_worker_that_joins_is_used_and_one_that_leaves_is_not_missed(
             time.sleep(0.2)
     used = time.monotonic() - began
     assert len(workers) == 3, f"only {workers} had trials"
+    began = time.monotonic()
     stack.compose(*scale, "ray-worker=2", "ray-worker")
-    _, err = client.communicate(timeout=600)
+    drained = time.monotonic() - began
+    out, err = client.communicate(timeout=600)
     assert client.returncode == 0, err[-3000:]
     check_promise(ann, "scaled", TRIALS, undisturbed)
+    gone = [event["reason"] for event in stack.events(json.loads(out)["sweep"]) if event["action"] == "worker.lost"]
+    assert gone == ["its node is leaving"], "it finishes its leg and gives the rest back"
     stack.facts.append(f"--scale ray-worker=3: joined after {joined:.0f} s, seen with a trial after {used:.0f} s")
+    stack.facts.append(f"--scale ray-worker=2 during the sweep: drained and gone after {drained:.0f} s")
+
+
+def test_an_upgrade_during_a_sweep_costs_no_trial_and_changes_no_number(
+    stack: Stack, table: Path, undisturbed: dict[int, Any]
+) -> None:
+    ann = stack.site("ann")
+    client = ann.start("run", sweep_file(table, "upgraded"), "--json")
+    stack.wait_for_trials("ann", "upgraded", 1)
+    postgres = stack.containers("postgres")
+    stack.upgrade()
+    assert {stack.image(one) for name in OURS for one in stack.containers(name)} == {NEXT_IMAGE}
+    assert stack.containers("postgres") == postgres, "a database that has not changed is left alone"
+    _, err = client.communicate(timeout=600)
+    assert client.returncode == 0, err[-3000:]
+    trials = check_promise(ann, "upgraded", TRIALS, undisturbed)
+    assert any(trial["attempts"] > 1 for trial in trials), "the sweep was over before the upgrade"
 
 
 def test_what_must_not_come_in_is_refused_with_the_reason(stack: Stack, table: Path) -> None:
