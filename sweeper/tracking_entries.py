@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeper.goals import COSTS, Constraint
-from sweeper.records import EpochReport, SweepRecord, TrialRecord
+from sweeper.records import EpochReport, FlowReport, SweepRecord, TrialRecord
 from sweeper.states import SweepState, TrialState
+from sweeper.tracking_flow import chosen_epochs, flow_metrics
 
 MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 8000
 
@@ -63,8 +64,10 @@ class TrialEntry:
     ended: int
 
 
-def trial_entry(sweep: SweepRecord, trial: TrialRecord, reports: Sequence[EpochReport]) -> TrialEntry:
-    """The run of an ended trial; the same records always give the same entry.
+def trial_entry(
+    sweep: SweepRecord, trial: TrialRecord, reports: Sequence[EpochReport], flow: Sequence[FlowReport] = ()
+) -> TrialEntry:
+    """The run of an ended trial with its metrics and gradient flow by epoch; the same records give the same entry.
 
     The ledger knows when a trial began and ended: its epochs are spread evenly between the two.
     """
@@ -84,7 +87,7 @@ def trial_entry(sweep: SweepRecord, trial: TrialRecord, reports: Sequence[EpochR
         name=f"trial-{trial.number:04d}",
         tags={key: _cut(value, MAX_TAG) for key, value in tags.items()},
         params={clean_key(key): text(value) for key, value in {**(trial.params or {}), "seed": trial.seed}.items()},
-        points=tuple(_points(trial, reports, started, ended)),
+        points=tuple(_points(trial, reports, flow, started, ended)),
         status=TRIAL_STATUS[trial.state],
         started=milliseconds(started),
         ended=milliseconds(ended),
@@ -165,15 +168,19 @@ def summary_names(metrics: Sequence[str]) -> list[str]:
     return [*(f"best_{name}" for name in metrics if name in _SUMMARISED), "epochs", *COSTS]
 
 
-def _points(trial: TrialRecord, reports: Sequence[EpochReport], started: float, ended: float) -> Iterator[Point]:
+def _points(
+    trial: TrialRecord, reports: Sequence[EpochReport], flow: Sequence[FlowReport], started: float, ended: float
+) -> Iterator[Point]:
     curves: dict[str, list[float]] = {}
     span, epochs = ended - started, max(trial.epochs, len(reports), 1)
-    for report in reports:
-        at = milliseconds(started + span * min(1.0, (report.epoch + 1) / epochs))
-        for name, value in report.metrics.items():
+    by_epoch = [(report.epoch, report.metrics) for report in reports]
+    by_epoch += [(report.epoch, flow_metrics(report)) for report in chosen_epochs(flow)]
+    for epoch, metrics in by_epoch:
+        at = milliseconds(started + span * min(1.0, (epoch + 1) / epochs))
+        for name, value in metrics.items():
             if math.isfinite(value):
                 curves.setdefault(name, []).append(value)
-                yield Point(clean_key(name), float(value), at, report.epoch)
+                yield Point(clean_key(name), float(value), at, epoch)
     summary = {
         f"best_{name}": max(values) if name in _LARGER_IS_BETTER else min(values)
         for name, values in curves.items()

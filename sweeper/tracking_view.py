@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from sweeper.tracking_flow import RATIO
+
 TAG_PREFIX = "mlflow.sharedViewState."
 MAX_TAG_LENGTH = 8000
 MAX_AXES = 8  # parallel coordinates with more axes cannot be read
 BEST, FINALS, GOALS, EFFECTS, CURVES = "best-trials", "finals", "objectives", "effects", "learning-curves"
+FLOW = "gradient-flow"
 FINAL_METRICS = ("final_mean", "final_low", "final_high")
 
 
@@ -23,8 +26,8 @@ class SweepView:
 
     ``params`` are all parameter names in the space's order, ``axes`` those that every trial has and that vary,
     ``numeric`` those that are numbers, whether every trial has them or not. ``curves`` are the per-epoch metrics,
-    ``summaries`` the others, ``goals`` the further objectives. ``finalists`` are the runs that were trained again,
-    best first.
+    ``summaries`` the others, ``goals`` the further objectives, ``flow`` the metrics of gradient flow. ``finalists`` are
+    the runs that were trained again, best first.
     """
 
     title: str
@@ -37,6 +40,7 @@ class SweepView:
     curves: tuple[str, ...]
     summaries: tuple[str, ...]
     goals: tuple[str, ...] = ()
+    flow: tuple[str, ...] = ()
     finalists: tuple[str, ...] = ()
 
 
@@ -110,7 +114,7 @@ def _state(view: SweepView) -> dict[str, Any]:
 
 def _columns(view: SweepView) -> list[str]:
     finals = FINAL_METRICS if view.finalists else ()
-    metrics = ["objective", *view.goals, *finals, *view.curves, *view.summaries]
+    metrics = ["objective", *view.goals, *finals, *view.curves, *view.summaries, *view.flow]
     tags = ["state", *(["pareto"] if view.goals else []), "reason"]
     return [
         *(f"tags.`trial.{name}`" for name in tags),
@@ -127,7 +131,8 @@ def _sections(view: SweepView) -> list[dict[str, Any]]:
     if view.goals:
         sections.append(_section(GOALS, "Best 20 trials: one objective against another", columns=2))
     sections.append(_section(EFFECTS, "Best 20 trials: one parameter against the result"))
-    return [*sections, _section(CURVES, "Best 20 trials: learning curves")]
+    sections.append(_section(CURVES, "Best 20 trials: learning curves"))
+    return [*sections, _section(FLOW, "Best 20 trials: gradient flow")] if view.flow else sections
 
 
 def _section(uuid: str, name: str, **layout: int) -> dict[str, Any]:
@@ -142,7 +147,8 @@ def _charts(view: SweepView) -> list[dict[str, Any]]:
         charts.append(_scatter(FINALS, "objective", "METRIC", "final_mean"))
     charts += [_scatter(GOALS, name, "METRIC", view.metric) for name in view.goals]
     charts += [_scatter(EFFECTS, name, "PARAM", view.metric) for name in view.numeric]
-    charts += [_line(name) for name in view.curves]
+    charts += [_line(CURVES, name) for name in view.curves]
+    charts += [_line(FLOW, name, "log" if name == RATIO else "linear") for name in view.flow]
     # A metric without a chart would get one of its own below ours.
     charts += [_hidden(name) for name in dict.fromkeys(("objective", *view.goals, *view.summaries))]
     return charts
@@ -167,18 +173,18 @@ def _bar(metric: str) -> dict[str, Any]:
     return _chart("BAR", FINALS, metric, metricKey=metric, runsCountToCompare=20)
 
 
-def _line(metric: str) -> dict[str, Any]:
+def _line(section: str, metric: str, scale: str = "linear") -> dict[str, Any]:
     axes: Mapping[str, Any] = {
         "xAxisKey": "step",
         "yAxisKey": "metric",
         "yAxisExpressions": [],
         "range": {"xMin": None, "xMax": None, "yMin": None, "yMax": None},
-        "scaleType": "linear",
+        "scaleType": scale,
         "xAxisScaleType": "linear",
         "lineSmoothness": 0,
         "useGlobalXaxisKey": True,
     }
-    return _chart("LINE", CURVES, metric, metricKey=metric, selectedMetricKeys=[metric], **axes)
+    return _chart("LINE", section, metric, metricKey=metric, selectedMetricKeys=[metric], **axes)
 
 
 def _hidden(metric: str) -> dict[str, Any]:

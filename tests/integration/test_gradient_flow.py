@@ -15,8 +15,10 @@ from models import train_solo
 from sweeper import cli
 from sweeper.datasets import load_dataset
 from sweeper.flow_blob import STATISTICS
+from sweeper.gradient_flags import first_to_last
 from sweeper.ledger import open_ledger
 from sweeper.spec_models import DatasetSpec, SplitSpec
+from sweeper.tracking_flow import FLOW_METRICS, flow_metrics
 
 SPEC: dict[str, Any] = {
     "name": "deep",
@@ -60,6 +62,32 @@ def test_the_ledger_holds_what_the_plain_run_measures(home: Path, replicates: in
             got = torch.tensor([[layer.get(name, torch.nan) for name in STATISTICS] for layer in flow.layers])
             assert torch.allclose(got.double(), wanted, rtol=1e-3, atol=1e-8, equal_nan=True)
             assert flow.clip_rate == pytest.approx(sum(one[flow.epoch].clip_rate for one in alone) / replicates)
+
+
+def test_mlflow_shows_a_trials_flow_with_its_history(home: Path) -> None:
+    from mlflow import MlflowClient
+
+    result = sweeper.run(SPEC, workers="inline")
+    client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    flows = open_ledger(None, home).flow(result.sweep)
+    for trial in result.records():
+        assert trial.mlflow_run_id is not None
+        last = flow_metrics(flows[trial.number][-1])
+        shown = client.get_run(trial.mlflow_run_id).data.metrics
+        assert {name: value for name, value in shown.items() if name.startswith("flow/")} == pytest.approx(dict(last))
+        assert set(last) == {*FLOW_METRICS} - {"flow/dead_units"}
+        history = client.get_metric_history(trial.mlflow_run_id, "flow/first_over_last_gradient")
+        assert [(point.step, pytest.approx(point.value)) for point in history] == [
+            (flow.epoch, first_to_last(flow))
+            for flow in flows[trial.number]
+            if flow.epoch != 3  # five of the six
+        ]
+    ratio = "flow/first_over_last_gradient"
+    ratios = {
+        (t.params or {})["initialization"]: client.get_run(t.mlflow_run_id or "").data.metrics[ratio]
+        for t in result.records()
+    }
+    assert ratios["normal"] < 1e-3 < ratios["xavier_normal"]
 
 
 def test_why_says_that_the_gradient_vanishes_and_is_silent_on_a_healthy_trial(

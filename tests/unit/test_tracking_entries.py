@@ -14,9 +14,10 @@ import pytest
 
 from search_spaces import ready_made
 from sweeper.ledger_memory import MemoryLedger
-from sweeper.records import EpochReport, SweepRecord, TrialRecord
+from sweeper.records import EpochReport, FlowReport, SweepRecord, TrialRecord
 from sweeper.states import TrialState
 from sweeper.tracking_entries import MAX_KEY, MAX_PARAM, Progress, clean_key, spec_params, text, trial_entry
+from sweeper.tracking_flow import FLOW_METRICS
 from sweeper.tracking_run import sweep_view
 from sweeper.tracking_summary import description, final_points, finalists, sweep_points
 from sweeper.tracking_view import MAX_TAG_LENGTH, runs_url, view_tag, view_url
@@ -162,7 +163,7 @@ def test_the_view_lists_the_best_trials_first_with_their_parameters_and_results(
         "weight_decay",
     ]
     lines = [chart["metricKey"] for chart in charts if chart["type"] == "LINE"]
-    assert lines == ["val_loss", "train_loss", "val_accuracy", "learning_rate", "grad_norm"]
+    assert lines == ["val_loss", "train_loss", "val_accuracy", "learning_rate", "grad_norm", *FLOW_METRICS]
 
 
 def test_finals_and_further_objectives_have_columns_and_charts_of_their_own() -> None:
@@ -207,6 +208,51 @@ def test_the_finals_give_their_trials_a_mean_and_an_interval_and_the_parent_the_
     assert "trial 1 wins." in words
     assert "| a\\|b | x |" in words
     assert "Best" not in description(sweep, spec_of(), None)
+
+
+def flow_report(epoch: int, activation: str = "dead") -> FlowReport:
+    sizes = [{"grad_norm": 0.02 * epoch, "weight_norm": 2.0}, {"grad_norm": 1.0, "weight_norm": 1.0}]
+    own = [{"update_ratio": 0.1, activation: 0.25}, {"update_ratio": 0.3, activation: 0.75}]
+    layers = [{**size, **rest, "activation_mean": 0.0} for size, rest in zip(sizes, own, strict=True)]
+    return FlowReport(epoch, (*layers, {"grad_norm": 4.0, "weight_norm": 1.0, "update_ratio": 0.2}), 0.125)
+
+
+def test_the_gradient_flow_of_a_run_is_a_handful_of_metrics_in_the_worst_layer() -> None:
+    sweep, trial, reports = ended()
+    plain = trial_entry(sweep, trial, reports)
+    entry = trial_entry(sweep, trial, reports, [flow_report(epoch) for epoch in range(20)])
+    flow = [point for point in entry.points if point not in plain.points]
+    assert {point.key: point.value for point in flow} == {  # the last epoch's, as MLflow shows them
+        "flow/first_over_last_gradient": pytest.approx(0.19 / 4),
+        "flow/dead_units": 0.75,
+        "flow/longest_step": 0.3,
+        "flow/clip_rate": 0.125,
+    }
+    assert sorted({point.step for point in flow}) == [0, 5, 10, 14, 19]
+    tanh = trial_entry(sweep, trial, reports, [flow_report(2, "saturated")])
+    assert {p.key: p.value for p in tanh.points}["flow/saturated"] == 0.75
+    assert {p.key for p in entry.points + tanh.points} >= {*FLOW_METRICS}
+
+
+def test_a_ratio_that_is_no_number_and_a_network_without_layers_are_left_out() -> None:
+    sweep, trial, reports = ended()
+    exploded = replace(
+        flow_report(3), layers=tuple({**layer, "update_ratio": math.inf} for layer in flow_report(3).layers)
+    )
+    keys = {point.key for point in trial_entry(sweep, trial, reports, [exploded]).points}
+    assert "flow/longest_step" not in keys
+    assert "flow/clip_rate" in keys
+    one = trial_entry(sweep, trial, reports, [FlowReport(0, (flow_report(1).layers[-1],), 0.5)])
+    assert "flow/first_over_last_gradient" not in {point.key for point in one.points}
+
+
+def test_a_sweep_that_measures_no_flow_has_no_columns_nor_charts_for_it() -> None:
+    def shown(**training: Any) -> str:
+        spec = spec_of(training=training)
+        return json.dumps(state_of(view_tag(sweep_view(ended()[0], spec, "classification", "p", ()), BEGAN)))
+
+    assert all(f"metrics.`{name}`" in shown() for name in FLOW_METRICS)
+    assert "flow/" not in shown(gradient_flow=None)
 
 
 def test_a_metric_of_the_whole_trial_is_shown_beside_its_curves() -> None:
