@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import heapq
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
+from sweeper.assignment import MAX_LOST, choose, free_slots, may_refill, why_waiting
 from sweeper.events import (
     Action,
     Admit,
@@ -28,7 +28,6 @@ from sweeper.events import (
     Shape,
     StopSweep,
     SweepOpened,
-    SweepPlan,
     TrialsDecided,
     TrialsSuggested,
     Verdict,
@@ -37,64 +36,15 @@ from sweeper.events import (
     WorkerLost,
     WorkerYields,
 )
+from sweeper.scheduler_board import Board, Sweep, Trial, Worker
 from sweeper.states import SweepState, TrialState
 from sweeper.window import told_before
-
-MAX_LOST = 3  # attempts that may be lost with a worker before the trial fails
-MAX_LEG_EPOCHS = 1_000_000
 
 _ENDS = {
     Verdict.COMPLETE: TrialState.COMPLETE,
     Verdict.PRUNED: TrialState.PRUNED,
     Verdict.FAILED: TrialState.FAILED,
 }
-
-
-@dataclass
-class _Trial:
-    number: int
-    state: TrialState
-    attempt: int = 0
-    lost: int = 0
-    epochs: int = 0
-    shape: Shape | None = None
-    worker: str | None = None
-
-
-@dataclass
-class _Sweep:
-    plan: SweepPlan
-    trials: dict[int, _Trial]
-    state: SweepState = SweepState.RUNNING
-    ending: ChangeSweep | None = None  # a stop or pause that waits for the legs in flight
-    asked: int = 0  # trials 0..asked-1 have parameters or an Ask under way
-    asking: bool = False
-    exhausted: bool = False
-    prefix: int = 0  # trials 0..prefix-1 are terminal
-    waiting: dict[Shape, list[int]] = field(default_factory=dict)  # heaps of suggested, waiting trials
-    counts: Counter[TrialState] = field(default_factory=Counter)
-    served: int = 0  # when this sweep last got a worker
-
-    def push(self, trial: _Trial) -> None:
-        assert trial.shape is not None
-        heapq.heappush(self.waiting.setdefault(trial.shape, []), trial.number)
-
-    def n_ready(self) -> int:
-        return sum(len(heap) for heap in self.waiting.values())
-
-
-@dataclass
-class _Worker:
-    name: str
-    leg: int | None = None  # the leg in flight
-    sweep: str | None = None
-    shape: Shape | None = None
-    cohort: int = 0  # changes whenever the worker starts over with an empty cohort
-    width: int = 0  # trials that the cohort has room for
-    rows: set[int] = field(default_factory=set)
-    drop: set[int] = field(default_factory=set)
-    draining: bool = False
-    yielding: bool = False
 
 
 class Scheduler:
@@ -105,13 +55,9 @@ class Scheduler:
     """
 
     def __init__(self, width_of: Callable[[str, str, Shape], int], user_limit: int | None = None) -> None:
-        self._width_of = width_of
-        self._user_limit = user_limit
-        self._sweeps: dict[str, _Sweep] = {}
-        self._workers: dict[str, _Worker] = {}
-        self._widths: dict[tuple[str, str, Shape], int] = {}
+        self._board = board = Board(width_of, user_limit)
+        self._sweeps, self._workers = board.sweeps, board.workers
         self._next_leg = 0
-        self._turn = 0
 
     def handle(self, event: Event) -> list[Action]:
         """Apply one event and return what has to be done, in order. The only method that changes anything."""
@@ -122,7 +68,7 @@ class Scheduler:
             case TrialsSuggested():
                 self._suggested(event, actions)
             case WorkerJoined():
-                self._workers.setdefault(event.worker, _Worker(event.worker))
+                self._workers.setdefault(event.worker, Worker(event.worker))
             case WorkerLost():
                 self._worker_lost(event, actions)
             case WorkerDraining():
@@ -161,7 +107,8 @@ class Scheduler:
             if worker.sweep == sweep:
                 worker.rows, worker.drop, worker.sweep, worker.shape = set(), set(), None, None
                 worker.leg = worker.leg if worker.name in in_flight else None
-        self._widths = {key: width for key, width in self._widths.items() if key[1] != sweep}
+        for key in [key for key in self._board.widths if key[1] == sweep]:
+            del self._board.widths[key]
 
     # Queries
 
@@ -204,14 +151,13 @@ class Scheduler:
         found = self._workers.get(worker)
         if found is None or found.sweep is None or not found.rows:
             return False
-        return not self._refill(found, self._sweeps[found.sweep])
+        return not may_refill(self._board, found)
 
     def explain(self, sweep: str) -> str:
         """Why the sweep's waiting trials wait, in one phrase (empty: nothing waits)."""
         me = self._sweeps.get(sweep)
         if me is None or me.state is not SweepState.RUNNING:
             return ""
-        free = sum(w.leg is None and not w.draining for w in self._workers.values())
         if not self._workers:
             return "waiting: no worker has joined yet"
         if me.asking and not me.n_ready():
@@ -220,21 +166,15 @@ class Scheduler:
             if me.asked < me.plan.requested and not me.exhausted:
                 return f"waiting: the next suggestion needs the result of trial {self._needs(me) - 1}"
             return ""
-        if self._allowed(me) <= 0:
-            who = me.plan.owner or "this user"
-            return f"waiting: {who} runs {self._user_limit} trials, and nobody may run more at once"
-        others = [s for s in self._sweeps.values() if s is not me and s.state is SweepState.RUNNING]
-        ahead = [s for s in others if s.n_ready() + s.counts[TrialState.RUNNING] > 0]
-        trials = sum(s.n_ready() + s.counts[TrialState.RUNNING] for s in ahead)
-        return f"waiting: {trials} trials of {len(ahead)} sweeps ahead, {free} of {len(self._workers)} workers free"
+        return why_waiting(self._board, me)
 
     # Sweeps
 
     def _open(self, event: SweepOpened, actions: list[Action]) -> None:
-        sweep = _Sweep(event.plan, {})
+        sweep = Sweep(event.plan, {})
         for record in event.trials:
             state = TrialState.WAITING if record.state is TrialState.RUNNING else record.state
-            trial = _Trial(record.number, state, record.attempt, record.lost, shape=event.shapes.get(record.number))
+            trial = Trial(record.number, state, record.attempt, record.lost, shape=event.shapes.get(record.number))
             sweep.trials[record.number] = trial
             sweep.counts[state] += 1
             if trial.shape is not None:
@@ -262,7 +202,7 @@ class Scheduler:
                 trial = sweep.trials[number]
                 self._finish(sweep, trial, TrialState.STOPPED, "the space has no further point to try", None, actions)
 
-    def _first_unsuggested(self, sweep: _Sweep) -> int:
+    def _first_unsuggested(self, sweep: Sweep) -> int:
         return next((n for n in range(sweep.asked) if sweep.trials[n].shape is None), sweep.asked)
 
     def _end(self, name: str, ending: ChangeSweep, actions: list[Action]) -> None:
@@ -311,14 +251,14 @@ class Scheduler:
             return
         requested = max(event.requested, sweep.asked, 1)
         for number in range(sweep.plan.requested, requested):
-            sweep.trials[number] = _Trial(number, TrialState.WAITING)
+            sweep.trials[number] = Trial(number, TrialState.WAITING)
             sweep.counts[TrialState.WAITING] += 1
         for number in range(requested, sweep.plan.requested):
             sweep.counts[sweep.trials.pop(number).state] -= 1
         sweep.plan = replace(sweep.plan, requested=requested)
         actions.append(ResizeSweep(event.sweep, requested))
 
-    def _settle(self, sweep: _Sweep, actions: list[Action]) -> None:
+    def _settle(self, sweep: Sweep, actions: list[Action]) -> None:
         """Ask for the next batch, carry out a pending stop or pause, and end a sweep that has nothing left."""
         if sweep.state is not SweepState.RUNNING:
             return
@@ -341,17 +281,17 @@ class Scheduler:
             told = self._needs(sweep, numbers[0]) if sweep.plan.deterministic else None
             actions.append(Ask(sweep.plan.sweep, numbers, told))
 
-    def _needs(self, sweep: _Sweep, number: int | None = None) -> int:
+    def _needs(self, sweep: Sweep, number: int | None = None) -> int:
         """How many of the first trials must have ended before trial ``number`` can be suggested."""
         return told_before(sweep.asked if number is None else number, sweep.plan.window, sweep.plan.batch)
 
-    def _may_ask(self, sweep: _Sweep) -> bool:
+    def _may_ask(self, sweep: Sweep) -> bool:
         if sweep.plan.deterministic:
             return sweep.prefix >= self._needs(sweep)
         ended = sum(n for state, n in sweep.counts.items() if state.terminal)
         return sweep.asked - ended <= sweep.plan.window - sweep.plan.batch
 
-    def _carry_out_ending(self, sweep: _Sweep, ending: ChangeSweep, actions: list[Action]) -> None:
+    def _carry_out_ending(self, sweep: Sweep, ending: ChangeSweep, actions: list[Action]) -> None:
         for trial in sweep.trials.values():
             if trial.state is TrialState.RUNNING:
                 self._leave(trial)
@@ -364,18 +304,18 @@ class Scheduler:
             sweep.waiting.clear()
         self._close(sweep, ending, actions)
 
-    def _close(self, sweep: _Sweep, change: ChangeSweep, actions: list[Action]) -> None:
+    def _close(self, sweep: Sweep, change: ChangeSweep, actions: list[Action]) -> None:
         sweep.state, sweep.ending = change.state, None
         actions.append(change)
 
     # Trials
 
-    def _move(self, sweep: _Sweep, trial: _Trial, state: TrialState) -> None:
+    def _move(self, sweep: Sweep, trial: Trial, state: TrialState) -> None:
         sweep.counts[trial.state] -= 1
         sweep.counts[state] += 1
         trial.state = state
 
-    def _leave(self, trial: _Trial) -> None:
+    def _leave(self, trial: Trial) -> None:
         """The trial's row is given up; its worker drops it with the next leg."""
         worker = self._workers.get(trial.worker or "")
         if worker is not None and trial.number in worker.rows:
@@ -384,13 +324,13 @@ class Scheduler:
         trial.worker = None
 
     def _finish(
-        self, sweep: _Sweep, trial: _Trial, state: TrialState, reason: str, value: float | None, actions: list[Action]
+        self, sweep: Sweep, trial: Trial, state: TrialState, reason: str, value: float | None, actions: list[Action]
     ) -> None:
         trial.worker = None
         self._move(sweep, trial, state)
         actions.append(EndTrial(sweep.plan.sweep, trial.number, trial.attempt, state, reason, value))
 
-    def _requeue(self, sweep: _Sweep, trial: _Trial, reason: str, lost: bool, actions: list[Action]) -> None:
+    def _requeue(self, sweep: Sweep, trial: Trial, reason: str, lost: bool, actions: list[Action]) -> None:
         trial.worker, trial.epochs = None, 0
         trial.lost += lost
         if trial.lost >= MAX_LOST:
@@ -407,7 +347,7 @@ class Scheduler:
         if worker is not None:
             self._give_back(worker, event.reason, True, actions)
 
-    def _give_back(self, worker: _Worker, reason: str, lost: bool, actions: list[Action]) -> None:
+    def _give_back(self, worker: Worker, reason: str, lost: bool, actions: list[Action]) -> None:
         """Requeue every trial whose row the worker held; afterwards it holds none."""
         if worker.sweep is not None:
             sweep = self._sweeps[worker.sweep]
@@ -430,7 +370,7 @@ class Scheduler:
         elif worker.yielding:
             self._give_back(worker, "its worker was due to another sweep", False, actions)
 
-    def _decided(self, sweep: _Sweep, outcomes: Iterable[Outcome], actions: list[Action]) -> None:
+    def _decided(self, sweep: Sweep, outcomes: Iterable[Outcome], actions: list[Action]) -> None:
         for outcome in outcomes:
             trial = sweep.trials.get(outcome.number)
             if trial is None or trial.state is not TrialState.RUNNING or trial.attempt != outcome.attempt:
@@ -456,7 +396,7 @@ class Scheduler:
         sweep, rows = self._sweeps[worker.sweep], len(worker.rows)
         key = (worker.name, worker.sweep, worker.shape)
         if event.kind == "oom" and rows > 1:
-            self._widths[key] = max(1, rows // 2)
+            self._board.widths[key] = max(1, rows // 2)
             self._give_back(worker, f"out of memory with {rows} rows: trying {rows // 2}", False, actions)
         elif event.kind == "oom":
             for number in worker.rows:
@@ -476,71 +416,14 @@ class Scheduler:
             if worker.sweep is not None and not worker.rows:
                 worker.sweep = worker.shape = None
             if worker.sweep is None:
-                self._choose(worker)
+                choose(self._board, worker)
             if worker.sweep is not None and worker.shape is not None:
                 self._start_leg(worker, self._sweeps[worker.sweep], worker.shape, actions)
 
-    def _candidates(self) -> Iterable[_Sweep]:
-        for sweep in self._sweeps.values():
-            running = sweep.state is SweepState.RUNNING and sweep.ending is None
-            if running and any(sweep.waiting.values()) and self._allowed(sweep) > 0:
-                yield sweep
-
-    def _allowed(self, sweep: _Sweep) -> int:
-        """How many more trials the sweep's owner may run."""
-        if self._user_limit is None:
-            return MAX_LEG_EPOCHS
-        mine = (s for s in self._sweeps.values() if s.plan.owner == sweep.plan.owner)
-        return self._user_limit - sum(s.counts[TrialState.RUNNING] for s in mine)
-
-    def _choose(self, worker: _Worker) -> None:
-        """Highest priority; then the owner with the fewest workers, and of those the one who waits longest; then the
-        same among the owner's sweeps."""
-        held = Counter(w.sweep for w in self._workers.values() if w.sweep is not None)
-        by_owner: Counter[str] = Counter()
-        for name, n in held.items():
-            by_owner[self._sweeps[name].plan.owner] += n
-        turn: dict[str, int] = {}  # when each owner last got a worker
-        for s in self._sweeps.values():
-            turn[s.plan.owner] = max(s.served, turn.get(s.plan.owner, 0))
-
-        def order(s: _Sweep) -> tuple[int, ...]:
-            owner = s.plan.owner
-            return (-s.plan.priority, by_owner[owner], turn[owner], held[s.plan.sweep], s.served)
-
-        best = min(self._candidates(), key=order, default=None)
-        if best is not None:
-            self._turn += 1
-            best.served = worker.cohort = self._turn
-            worker.drop, worker.yielding = set(), False
-            worker.sweep = best.plan.sweep
-            worker.shape = shape = min((heap[0], shape) for shape, heap in best.waiting.items() if heap)[1]
-            worker.width = min(self._fits(worker, best, shape), max(1, self._spread(best, 1)))
-
-    def _refill(self, worker: _Worker, sweep: _Sweep) -> bool:
-        """Whether the worker may take more of its sweep, or must drain because another sweep is due."""
-        held = Counter(w.sweep for w in self._workers.values() if w.sweep is not None)
-        by_owner: Counter[str] = Counter()
-        for name, n in held.items():
-            by_owner[self._sweeps[name].plan.owner] += n
-        owner = sweep.plan.owner
-        for other in self._candidates():
-            if other is sweep or other.plan.priority < sweep.plan.priority:
-                continue
-            if other.plan.priority > sweep.plan.priority:
-                return False
-            if other.plan.owner == owner:
-                theirs, mine = held[other.plan.sweep], held[sweep.plan.sweep]
-            else:
-                theirs, mine = by_owner[other.plan.owner], by_owner[owner]
-            if theirs < max(1, mine - 1):
-                return False
-        return True
-
-    def _start_leg(self, worker: _Worker, sweep: _Sweep, shape: Shape, actions: list[Action]) -> None:
+    def _start_leg(self, worker: Worker, sweep: Sweep, shape: Shape, actions: list[Action]) -> None:
         admit: list[Admit] = []
-        if sweep.ending is None and (not worker.rows or self._refill(worker, sweep)):
-            admit = [self._admit(worker, sweep, shape) for _ in range(self._free_slots(worker, sweep, shape))]
+        if sweep.ending is None and (not worker.rows or may_refill(self._board, worker)):
+            admit = [self._admit(worker, sweep, shape) for _ in range(free_slots(self._board, worker, sweep, shape))]
         if not worker.rows:
             return
         decisions = sweep.plan.decision_epochs
@@ -567,30 +450,7 @@ class Scheduler:
             )
         )
 
-    def _free_slots(self, worker: _Worker, sweep: _Sweep, shape: Shape) -> int:
-        """Slots to fill now: what fits the device, half of the window spread over the workers, and a fair share."""
-        heap = sweep.waiting.get(shape, [])
-        if not heap:
-            return 0
-        spread = self._spread(sweep, len(self._workers))
-        idle = sum(w.leg is None and not w.rows and not w.draining for w in self._workers.values())
-        share = -(-len(heap) // max(1, idle))
-        width = min(worker.width, max(1, spread))
-        if any(sweep.trials[n].lost == MAX_LOST - 1 for n in (*worker.rows, heap[0])):
-            width = 1  # a trial that may be killing its workers runs alone
-        return max(0, min(width - len(worker.rows), share, len(heap), self._allowed(sweep)))
-
-    def _fits(self, worker: _Worker, sweep: _Sweep, shape: Shape) -> int:
-        """Trials that fit the worker's device: what it has room for, or half of what it ran out of memory with."""
-        name = sweep.plan.sweep
-        known = self._widths.get((worker.name, name, shape))
-        return known or max(1, self._width_of(worker.name, name, shape) // sweep.plan.rows_per_trial)
-
-    def _spread(self, sweep: _Sweep, workers: int) -> int:
-        """Half of the window, spread over so many workers: the other half is asked for meanwhile."""
-        return -(-min(sweep.plan.window, sweep.plan.requested) // (2 * workers))
-
-    def _admit(self, worker: _Worker, sweep: _Sweep, shape: Shape) -> Admit:
+    def _admit(self, worker: Worker, sweep: Sweep, shape: Shape) -> Admit:
         trial = sweep.trials[heapq.heappop(sweep.waiting[shape])]
         trial.attempt += 1
         trial.epochs = 0
