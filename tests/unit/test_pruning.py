@@ -108,20 +108,20 @@ def test_median_does_not_compare_with_trials_that_were_themselves_stopped_or_sti
 
 def test_legs_end_where_something_is_decided():
     legs = {name: make_pruner(name, objective=LOSS).legs(EPOCHS) for name in ("none", "asha", "halving", "hyperband")}
-    assert legs == {"none": [], "asha": [1, 3, 9], "halving": [1, 3, 9], "hyperband": [1, 3, 9]}
+    assert legs == {"none": [], "asha": [1, 3, 9], "halving": [1, 2, 4, 8, 16], "hyperband": [1, 3, 9]}
     assert make_pruner("median", {"warmup": 4, "interval": 5}, objective=LOSS).legs(EPOCHS) == [5, 10, 15]
     assert make_pruner("plateau", {"patience": 16}, objective=LOSS).legs(EPOCHS) == [17, 18, 19]
     assert make_pruner("asha", {"first": 2, "eta": 2}, objective=LOSS).legs(EPOCHS) == [2, 4, 8, 16]
 
 
-def test_synchronous_halving_keeps_the_best_third_of_a_batch_whatever_the_order_of_arrival():
+def test_synchronous_halving_keeps_the_best_half_of_a_batch_whatever_the_order_of_arrival():
     pruner = make_pruner("halving", objective=LOSS)
     values = {10: 0.5, 11: 0.1, 12: 0.9, 13: 0.2, 14: math.nan, 15: 0.3, 16: 0.1}
-    decisions = pruner.decide_group(values, 3)
-    assert {n for n, d in decisions.items() if not d.stop} == {11, 16}
-    assert pruner.decide_group(dict(reversed(values.items())), 3) == decisions
-    assert decisions[12].reason == "val_loss 0.9 at epoch 3 is place 6 of 7 in its batch, of which the best 2 go on"
-    one_by_one = {n: pruner.decide(n, [1, 1, v], {m: [1, 1, w] for m, w in values.items()}) for n, v in values.items()}
+    decisions = pruner.decide_group(values, 2)
+    assert {n for n, d in decisions.items() if not d.stop} == {11, 13, 16}
+    assert pruner.decide_group(dict(reversed(values.items())), 2) == decisions
+    assert decisions[12].reason == "val_loss 0.9 at epoch 2 is place 6 of 7 in its batch, of which the best 3 go on"
+    one_by_one = {n: pruner.decide(n, [1, v], {m: [1, w] for m, w in values.items()}) for n, v in values.items()}
     assert one_by_one == decisions
 
 
