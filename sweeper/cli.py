@@ -23,6 +23,9 @@ app = typer.Typer(
 INTERRUPTED = 130
 
 Sweep = Annotated[str, typer.Argument(metavar="SWEEP", help="Sweep id, its first letters, or the sweep's name.")]
+Priority = Annotated[
+    int | None, typer.Option(min=-100, max=100, help="On a server, sweeps of higher priority run first.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Spec = Annotated[str | None, typer.Argument(metavar="[SPEC]", help="Sweep file (YAML).")]
 Dataset = Annotated[str | None, typer.Option(help="Built-in dataset, or the path of a CSV, Parquet or npz file.")]
@@ -92,6 +95,7 @@ def run(
     timeout: Annotated[str | None, typer.Option(help="Stop after this time, such as 90s or 10m.")] = None,
     workers: Workers = None,
     detach: Annotated[bool, typer.Option("--detach", help="Run in the background and print the sweep's id.")] = False,
+    priority: Priority = None,
     json: Json = False,
     server: Server = None,
 ) -> None:
@@ -100,9 +104,9 @@ def run(
 
     parsed = commands.read_spec(spec, dataset, space, trials, seed, name, timeout, sets or [])
     if detach:
-        commands.run_detached(parsed, workers, json)
+        commands.run_detached(parsed, workers, json, priority)
     else:
-        _end(commands.run(parsed, workers, json))
+        _end(commands.run(parsed, workers, json, priority))
 
 
 @app.command()
@@ -243,9 +247,7 @@ def retry(
 def budget(
     sweep: Sweep,
     trials: Annotated[int | None, typer.Option(min=1, help="Number of trials, more or fewer.")] = None,
-    priority: Annotated[
-        int | None, typer.Option(min=-100, max=100, help="On a server, sweeps of higher priority run first.")
-    ] = None,
+    priority: Priority = None,
     json: Json = False,
     server: Server = None,
 ) -> None:

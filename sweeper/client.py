@@ -118,9 +118,11 @@ class RemoteLedger:
         """Remove the sweep with everything that belongs to it."""
         self.server.send("DELETE", sweep_path(sweep))
 
-    def create_sweep(self, spec: Mapping[str, Any], key: str) -> SweepRecord:
+    def create_sweep(self, spec: Mapping[str, Any], key: str, priority: int | None = None) -> SweepRecord:
         """Submit a sweep. The same key again: the sweep of the first call."""
-        return self._sweep(self.server.send("POST", "/sweeps", json=spec, headers={"Idempotency-Key": key}))
+        query = {} if priority is None else {"priority": priority}
+        sent = self.server.send("POST", "/sweeps", json=spec, params=query, headers={"Idempotency-Key": key})
+        return self._sweep(sent)
 
     def close(self) -> None:
         """Close the connections."""

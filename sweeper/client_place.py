@@ -29,17 +29,17 @@ class There:
         self.settings, self.option = settings, option
         self.ledger = RemoteLedger(Server(settings.server, settings.token))
 
-    def run(self, spec: SweepSpec, workers: str | None, progress: Progress) -> str:
+    def run(self, spec: SweepSpec, workers: str | None, progress: Progress, priority: int | None = None) -> str:
         """See ``Place``. Ctrl-C leaves the sweep running.
 
         Raises:
             Interrupted: Ctrl-C; its message says how to go on watching, and how to stop the sweep.
         """
-        return self._watched(self._submit(spec, workers), progress)
+        return self._watched(self._submit(spec, workers, priority), progress)
 
-    def detach(self, spec: SweepSpec, workers: str | None) -> dict[str, Any]:
+    def detach(self, spec: SweepSpec, workers: str | None, priority: int | None = None) -> dict[str, Any]:
         """See ``Place``."""
-        record = self._submit(spec, workers)
+        record = self._submit(spec, workers, priority)
         log = f"{self.ledger.server.api}{sweep_path(record.sweep)}/events"
         return {"sweep": record.sweep, "name": record.name, "log": log}
 
@@ -137,7 +137,7 @@ class There:
             raise SweeperError(f"the report cannot be written to {file}: {error.strerror}") from error
         return file, verdict_of(record, spec_of(record), self.ledger.trials(record.sweep))
 
-    def _submit(self, spec: SweepSpec, workers: str | None) -> SweepRecord:
+    def _submit(self, spec: SweepSpec, workers: str | None, priority: int | None) -> SweepRecord:
         """The new sweep; a data file is read here first, so that what is wrong with it is told before it is sent."""
         refuse_workers(workers)
         check_for_server(spec)
@@ -145,7 +145,7 @@ class There:
             from sweeper.local import load
 
             load(spec)
-        return submit(self.ledger, spec, _say)
+        return submit(self.ledger, spec, _say, priority)
 
     def _watched(self, record: SweepRecord, progress: Progress, since: float = 0.0) -> str:
         """Follow a sweep to its end and return its id."""

@@ -19,6 +19,7 @@ from httpx_sse import EventSource
 from sweeper.client import RemoteLedger, number, sweep_path
 from sweeper.client_http import Server
 from sweeper.errors import ServerUnreachable, SpecError, SweeperError
+from sweeper.goals import excesses_of, parse_constraint, violation
 from sweeper.places import WAITING, wait_reason
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.results import direction_of
@@ -78,7 +79,9 @@ def check_for_server(spec: SweepSpec) -> None:
         raise SpecError(problem, key="space", remedy="Write the space as YAML, or run the sweep here: --server ''")
 
 
-def submit(ledger: RemoteLedger, spec: SweepSpec, say: Callable[[str], None]) -> SweepRecord:
+def submit(
+    ledger: RemoteLedger, spec: SweepSpec, say: Callable[[str], None], priority: int | None = None
+) -> SweepRecord:
     """Upload the data unless the server has it, and create the sweep: once, however often the connection drops.
 
     Raises:
@@ -92,7 +95,7 @@ def submit(ledger: RemoteLedger, spec: SweepSpec, say: Callable[[str], None]) ->
         table = {key: value for key, value in body["dataset"].items() if key != "path" and value is not None}
         body["dataset"] = {**table, "upload": uploaded}
     key = secrets.token_hex(16)
-    return patiently(lambda: ledger.create_sweep(body, key))
+    return patiently(lambda: ledger.create_sweep(body, key, priority))
 
 
 def upload(server: Server, path: str, limit: int | None, say: Callable[[str], None]) -> str:
@@ -150,7 +153,8 @@ class Follower:
         self._minimize = direction_of(record) == "minimize"
         self._ended: set[int] = set()
         self._running: set[int] = set()
-        self._best: tuple[float, int] | None = None
+        self._limits = tuple(parse_constraint(text) for text in record.spec.get("constraints") or ())
+        self._best: tuple[float, float, int] | None = None
         self._last_id: str | None = None
         self._waits = False
         self._patience = Patience(FOLLOW_SECONDS)
@@ -189,7 +193,7 @@ class Follower:
             for trial in self._ledger.trials(self._sweep):
                 if trial.state.terminal:
                     self._ended.add(trial.number)
-                    self._improves(trial.number, str(trial.state), trial.value)
+                    self._improves(trial.number, str(trial.state), trial.value, trial.metrics)
 
     def _listen(self) -> bool:
         """Pass events on; true when the server has ended the stream, false when nothing came for too long.
@@ -258,7 +262,7 @@ class Follower:
             "params": dict(trial.params or {}),
         }
         if trial.state.terminal:
-            self._end(trial.number, str(trial.state), trial.value, about)
+            self._end(trial.number, str(trial.state), trial.value, about, trial.metrics)
         elif (trial.state is TrialState.RUNNING) != (trial.number in self._running):
             self._place(trial.number, trial.state is TrialState.RUNNING, about)
 
@@ -268,18 +272,32 @@ class Follower:
         (self._running.add if runs else self._running.discard)(trial)
         self._sink("trial.started" if runs else "trial.requeued", fields)
 
-    def _end(self, trial: int, state: str, value: float | None, fields: Mapping[str, Any]) -> None:
+    def _end(
+        self,
+        trial: int,
+        state: str,
+        value: float | None,
+        fields: Mapping[str, Any],
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
         if trial in self._ended:
             return
         self._ended.add(trial)
         self._running.discard(trial)
-        improved = self._improves(trial, state, value)
+        improved = self._improves(trial, state, value, metrics)
         self._sink("trial.ended", {**fields, "state": state, "value": value, "improved": improved})
 
-    def _improves(self, trial: int, state: str, value: float | None) -> bool:
+    def _improves(self, trial: int, state: str, value: float | None, metrics: Mapping[str, float] | None) -> bool:
+        """Whether this is the best so far: as ``SweepRun.consider`` says, those within the constraints come first.
+
+        Events tell no metrics (None): where constraints want them, the record is asked for.
+        """
         if state != TrialState.COMPLETE or value is None or not math.isfinite(value):
             return False
-        rank = (value if self._minimize else -value, trial)
+        if self._limits and metrics is None:
+            metrics = self._ledger.trial(self._sweep, trial).metrics
+        beyond = violation(excesses_of(metrics or {}, self._limits))
+        rank = (beyond, value if self._minimize else -value, trial)
         if self._best is not None and self._best <= rank:
             return False
         self._best = rank

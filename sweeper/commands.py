@@ -103,10 +103,10 @@ def _spec(record: SweepRecord) -> SweepSpec:
     return SweepSpec.from_json({k: v for k, v in record.spec.items() if k != "fingerprint"})
 
 
-def run(spec: SweepSpec, workers: str | None, as_json: bool) -> dict[str, Any]:
+def run(spec: SweepSpec, workers: str | None, as_json: bool, priority: int | None = None) -> dict[str, Any]:
     """Run a new sweep and print its summary."""
     place = find_place()
-    return _close(place, place.run(spec, workers, _progress), as_json)
+    return _close(place, place.run(spec, workers, _progress, priority), as_json)
 
 
 def resume(ref: str, workers: str | None, as_json: bool) -> dict[str, Any]:
@@ -139,9 +139,9 @@ def advice(sweep: str) -> str:
     return why_none_succeeded(_spec(ledger.sweep(sweep)), ledger.trials(sweep))
 
 
-def run_detached(spec: SweepSpec, workers: str | None, as_json: bool) -> None:
+def run_detached(spec: SweepSpec, workers: str | None, as_json: bool, priority: int | None = None) -> None:
     """Start the sweep in the background and print its id once it is in the ledger."""
-    answer = find_place().detach(spec, workers)
+    answer = find_place().detach(spec, workers, priority)
     print(json.dumps(answer) if as_json else answer["sweep"])
 
 

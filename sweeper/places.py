@@ -48,11 +48,11 @@ class Place(Protocol):
         """The records of the sweeps."""
         ...
 
-    def run(self, spec: SweepSpec, workers: str | None, progress: Progress) -> str:
+    def run(self, spec: SweepSpec, workers: str | None, progress: Progress, priority: int | None = None) -> str:
         """Run a new sweep to its end and return its id."""
         ...
 
-    def detach(self, spec: SweepSpec, workers: str | None) -> dict[str, Any]:
+    def detach(self, spec: SweepSpec, workers: str | None, priority: int | None = None) -> dict[str, Any]:
         """Start a new sweep and leave it: ``sweep``, ``name`` and ``log``, where its events are."""
         ...
 
@@ -124,17 +124,19 @@ class Here:
 
         return open_home_ledger(self.settings)
 
-    def run(self, spec: SweepSpec, workers: str | None, progress: Progress) -> str:
+    def run(self, spec: SweepSpec, workers: str | None, progress: Progress, priority: int | None = None) -> str:
         """See ``Place``."""
         from sweeper import local
 
+        refuse_priority(priority)
         return local.run_new(spec, self.settings, workers or "auto", progress).sweep
 
-    def detach(self, spec: SweepSpec, workers: str | None) -> dict[str, Any]:
+    def detach(self, spec: SweepSpec, workers: str | None, priority: int | None = None) -> dict[str, Any]:
         """See ``Place``: in a process of its own."""
         import subprocess
         import tempfile
 
+        refuse_priority(priority)
         home, before = self.settings.home, {record.sweep for record in self.ledger.sweeps(name=spec.name)}
         with tempfile.NamedTemporaryFile("w", dir=home, suffix=".json", delete=False) as file:
             json.dump(spec.to_json(), file)
@@ -274,6 +276,16 @@ def _until(ledger: LedgerReader, sweep: str, done: Callable[[SweepRecord], bool]
             return
         time.sleep(0.2)
     print("sweeper: the controller was asked and has not answered yet", file=sys.stderr)
+
+
+def refuse_priority(priority: int | None) -> None:
+    """``--priority`` says which sweeps of a server go first; a sweep on this machine has its workers for itself.
+
+    Raises:
+        SpecError: it was given.
+    """
+    if priority is not None:
+        raise SpecError("it ranks the sweeps of a server", key="--priority", remedy="Leave it out, or add --server URL")
 
 
 def refuse_workers(workers: str | None) -> None:

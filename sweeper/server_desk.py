@@ -96,7 +96,7 @@ class Desk:
             return None
         return sweep_link(self.mlflow_url, record)
 
-    def submit(self, who: Identity, data: Any, key: str | None) -> tuple[SweepRecord, bool]:
+    def submit(self, who: Identity, data: Any, key: str | None, priority: int = 0) -> tuple[SweepRecord, bool]:
         """Queue a sweep; whether it is new (a repeated idempotency key is answered with the first call's sweep).
 
         Raises:
@@ -108,7 +108,9 @@ class Desk:
         if (room := self.service.largest_device) is not None:
             check_can_run(spec, room)
         began, wanted = time.time(), spec.to_json()
-        record = self.ledger.create_sweep(spec.name, wanted, spec.search.trials, owner=who.user, key=key)
+        record = self.ledger.create_sweep(
+            spec.name, wanted, spec.search.trials, owner=who.user, priority=priority, key=key
+        )
         if record.created_at >= began:
             self.service.wake()
             return record, True

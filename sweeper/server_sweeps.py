@@ -101,12 +101,13 @@ async def submit(
         str | None,
         Header(alias="Idempotency-Key", min_length=1, max_length=200, description="The same key is the same sweep."),
     ] = None,
+    priority: Annotated[int, Query(ge=-100, le=100, description="Sweeps of higher priority run first.")] = 0,
 ) -> Response:
     """Submit a sweep file, as JSON or YAML."""
     who.require_writing()
     body = await read_body(request, BODY_BYTES)
     data = parse_body(body, request.headers.get("content-type", ""))
-    record, new = await run_in_threadpool(desk.submit, who, data, key)
+    record, new = await run_in_threadpool(desk.submit, who, data, key, priority)
     return JSONResponse(await run_in_threadpool(desk.show, record), 201 if new else 200)
 
 

@@ -268,3 +268,21 @@ def test_an_unencrypted_server_is_told_apart_from_an_encrypted_one() -> None:
         url = way.url.replace("http:", "https:")
         with pytest.raises(SweeperError, match="http:// or https://"):
             Server(url, None).get("/info")
+
+
+def test_the_best_so_far_satisfies_the_constraints_as_on_this_machine(served: Served) -> None:
+    """The losses that are lowest break the constraint; what is told live and what is read later agree on the best."""
+    wanted = load_spec(SPEC.to_json() | {"name": "bounded", "constraints": ["train_loss >= 0.7"]})
+    ledger = RemoteLedger(Server(served.url, served.tokens["bob"]))
+    record = submit(ledger, wanted, lambda _: None)
+    live, late = Heard(), Heard()
+    for heard in (live, late):
+        Follower(ledger, record, heard).follow()
+        improved = [fields["trial"] for name, fields in heard.events if name == "trial.ended" and fields["improved"]]
+        trials = {trial.number: trial for trial in ledger.trials(record.sweep)}
+        within = [t for t in trials.values() if t.metrics["train_loss"] >= 0.7]
+        assert improved[-1] == min(within, key=lambda t: (t.value, t.number)).number
+        assert trials[improved[-1]].value != min(t.value or 0.0 for t in trials.values()), (
+            "the constraint does not bind"
+        )
+    ledger.close()

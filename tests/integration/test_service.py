@@ -317,6 +317,14 @@ class TestChanging:
         trials = served.client("bob").get(f"/sweeps/{sweep}/trials").json()["trials"]
         assert sorted(t["attempts"] for t in trials) == [1] * (6 - failed) + [2] * failed
 
+    def test_a_sweep_is_submitted_with_its_priority(self, served: Served) -> None:
+        client = served.client("bob")
+        answer = client.post("/sweeps", params={"priority": 7}, json=SMALL | {"name": "urgent"})
+        assert answer.json()["priority"] == 7
+        assert served.ledger.sweep(answer.json()["sweep"]).priority == 7
+        assert problem(client.post("/sweeps", params={"priority": 101}, json=SMALL), 422)["key"] == "priority"
+        served.wait(answer.json()["sweep"], "complete")
+
     @pytest.mark.parametrize(
         "edit", [{"requested": 0}, {"requested": "9"}, {"priority": 1.5}, {"name": "x"}, {"priority": 101}]
     )
