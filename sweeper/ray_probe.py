@@ -68,15 +68,17 @@ def _bring_up(address: str | None) -> RayProbe:
 
     posts: SimpleQueue[PoolEvent] = SimpleQueue()
     pool = RayPool(posts.put, address, workers=1)
-    pool.start()
+    pool.connect()
     try:
         worker, trouble = "", "no worker came up: every place is taken, or no node offers cores or GPUs"
-        with contextlib.suppress(Empty):
-            match posts.get(timeout=WORKER_SECONDS):
-                case WorkerJoined(name):
-                    worker, trouble = pool.device(name).kind, ""
-                case WorkerLost(_, reason):
-                    trouble = f"the worker ended: {reason}"
+        if address is None or not pool.is_full():  # a Ray that was just started has not counted its cores yet
+            pool.start()
+            with contextlib.suppress(Empty):
+                match posts.get(timeout=WORKER_SECONDS):
+                    case WorkerJoined(name):
+                        worker, trouble = pool.device(name).kind, ""
+                    case WorkerLost(_, reason):
+                        trouble = f"the worker ended: {reason}"
         resources = [node["Resources"] for node in pool.nodes()]
         cpus, gpus = (int(sum(of_node.get(kind, 0) for of_node in resources)) for kind in ("CPU", "GPU"))
         return RayProbe(len(resources), cpus, gpus, worker, trouble)

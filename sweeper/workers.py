@@ -252,6 +252,15 @@ class RayPool:
         Raises:
             SweeperError: Ray cannot be reached or started.
         """
+        self.connect()
+        self._watcher.start()
+
+    def connect(self) -> None:
+        """Connect to Ray, or start one, without workers; again, it does nothing.
+
+        Raises:
+            SweeperError: Ray cannot be reached or started.
+        """
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         import ray
@@ -279,7 +288,6 @@ class RayPool:
                 ) from error
             self._mine = True
             _protect_token()
-        self._watcher.start()
 
     def load(self, sweep: str, arrays: Arrays) -> None:
         """Put the data once into the object store."""
@@ -331,6 +339,13 @@ class RayPool:
         self._data.clear()
         if self._mine:
             ray.shutdown()
+
+    def is_full(self) -> bool:
+        """Whether others hold every core and every GPU of the cluster."""
+        import ray
+
+        free = ray.available_resources()
+        return free.get("CPU", 0.0) < 1.0 and free.get("GPU", 0.0) < 1.0
 
     def nodes(self) -> list[dict[str, Any]]:
         """The living nodes as Ray describes them."""

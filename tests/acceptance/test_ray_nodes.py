@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ import pytest
 import yaml
 
 from models import TrainConfig, TrialConfig
+from sweeper import ray_probe
 from sweeper.events import Shape, WorkerJoined
 from sweeper.legs import LegOrder, TrialStart
 from sweeper.workers import LegReturned, PoolEvent, RayPool
@@ -106,6 +109,30 @@ def test_a_node_as_in_the_compose_file_has_torch_in_its_processes_before_it_is_a
         assert ray.get(process.remote(), timeout=120) in waiting
     finally:
         ray.shutdown()
+
+
+HOLDER = """
+import sys, ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+class Held:
+    def ready(self): return True
+held = ray.remote(num_cpus=1)(Held).remote()
+print(ray.get(held.ready.remote()), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_free_place_is_tried_and_a_full_cluster_is_told_at_once(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_probe, "WORKER_SECONDS", 3600.0)  # whoever waits for a place runs into the test's timeout
+    cluster.add_node(num_cpus=1)
+    assert ray_probe._bring_up(cluster.address) == ray_probe.RayProbe(2, 1, 0, "cpu", "")
+    command = [sys.executable, "-c", HOLDER, cluster.address]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "True\n"
+        assert "every place is taken" in ray_probe._bring_up(cluster.address).trouble
 
 
 def maps_torch(pid: int) -> bool:
