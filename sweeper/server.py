@@ -22,23 +22,25 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sweeper import __version__
 from sweeper.auth import Authenticator
-from sweeper.errors import SweeperError
+from sweeper.errors import SpecError, SweeperError
 from sweeper.ledger_protocol import Ledger
 from sweeper.local import open_home_ledger
 from sweeper.server_desk import Desk
 from sweeper.server_metrics import CONTENT_TYPE, Metrics
-from sweeper.server_models import Info, Upload
+from sweeper.server_models import Info, Upload, Uploads
 from sweeper.server_parent import log_to_stderr
 from sweeper.server_problems import TooLarge, install, responses
 from sweeper.server_submit import UPLOAD_NAME
 from sweeper.server_sweeps import BODY_BYTES, AtDesk, Who, router
-from sweeper.server_uploads import folder_of, store
+from sweeper.server_uploads import folder_of, store, uploads_of
 from sweeper.service_link import ServiceView
 from sweeper.settings import Settings
 
 log = logging.getLogger("sweeper")
 
 DATASET_BYTES = 1 << 30
+QUOTA_BYTES = 10 << 30  # of all uploads of one user
+QUOTA_VARIABLE = "SWEEPER_UPLOAD_QUOTA"
 MLFLOW_URL_VARIABLE = "SWEEPER_MLFLOW_URL"
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "
@@ -53,6 +55,7 @@ def create_app(
     service: ServiceView,
     mlflow_url: str | None = None,
     dataset_bytes: int = DATASET_BYTES,
+    quota_bytes: int = QUOTA_BYTES,
 ) -> FastAPI:
     """The application on a ledger and a service that somebody else starts and stops."""
     app = FastAPI(
@@ -65,7 +68,7 @@ def create_app(
     app.state.desk = Desk(settings, ledger, service, mlflow_url)
     app.state.authenticator = Authenticator(ledger)
     app.state.metrics = Metrics(ledger, service)
-    app.state.dataset_bytes = dataset_bytes
+    app.state.dataset_bytes, app.state.quota_bytes = dataset_bytes, quota_bytes
     install(app)
     app.add_middleware(Watch, metrics=app.state.metrics)
     app.include_router(router)
@@ -106,7 +109,11 @@ def _add_common(app: FastAPI) -> None:
     @app.get("/api/v1/info", response_model=Info, responses=errors, tags=["service"])
     def info(who: Who, desk: AtDesk) -> Response:
         """The service's version and limits, and who you are."""
-        limits = {"dataset_bytes": app.state.dataset_bytes, "body_bytes": BODY_BYTES}
+        limits = {
+            "dataset_bytes": app.state.dataset_bytes,
+            "body_bytes": BODY_BYTES,
+            "quota_bytes": app.state.quota_bytes,
+        }
         about = {"version": __version__, "user": who.user, "role": str(who.role), "mlflow": desk.mlflow_url}
         return JSONResponse({**about, "limits": limits})
 
@@ -114,7 +121,7 @@ def _add_common(app: FastAPI) -> None:
         "/api/v1/datasets",
         status_code=201,
         response_model=Upload,
-        responses={**errors, **responses(403, 413)},
+        responses={**errors, **responses(403, 413, 507)},
         tags=["datasets"],
         openapi_extra={
             "requestBody": {
@@ -135,7 +142,28 @@ def _add_common(app: FastAPI) -> None:
         if length.isascii() and length.isdigit() and int(length) > limit:
             raise TooLarge(f"the file has more than {limit:,} bytes", key="body", remedy="Send a smaller file")
         home = app.state.desk.settings.home
-        return JSONResponse(await store(folder_of(home, who.user), filename, request.stream(), limit), 201)
+        return JSONResponse(
+            await store(folder_of(home, who.user), filename, request.stream(), limit, app.state.quota_bytes), 201
+        )
+
+    @app.get("/api/v1/datasets", response_model=Uploads, responses=errors, tags=["datasets"])
+    def uploads(who: Who, desk: AtDesk) -> Response:
+        """The files that you have uploaded, the newest first."""
+        found = uploads_of(folder_of(desk.settings.home, who.user))
+        used = sum(file["bytes"] for file in found)
+        return JSONResponse({"datasets": found, "used_bytes": used, "quota_bytes": app.state.quota_bytes})
+
+    @app.delete(
+        "/api/v1/datasets/{upload}",
+        status_code=204,
+        response_class=Response,
+        responses={**errors, **responses(403, 404, 409)},
+        tags=["datasets"],
+    )
+    def delete_upload(upload: str, who: Who, desk: AtDesk) -> Response:
+        """Delete a file that you have uploaded, unless a sweep that has not ended uses it."""
+        there = desk.delete_upload(who, upload)
+        return Response(status_code=204 if there else 404)
 
     there_or_not: dict[int | str, dict[str, Any]] = {
         200: {"description": "You have it."},
@@ -232,7 +260,7 @@ def run(settings: Settings, listening: socket.socket, end: socket.socket) -> Non
     log_to_stderr()
     ledger = open_home_ledger(settings)
     service = ServiceView(end)
-    app = create_app(settings, ledger, service, _mlflow_url(settings))
+    app = create_app(settings, ledger, service, _mlflow_url(settings), quota_bytes=_quota())
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=5, server_header=False, lifespan="off"
     )
@@ -242,6 +270,14 @@ def run(settings: Settings, listening: socket.socket, end: socket.socket) -> Non
         _Server(config, service).run(sockets=[listening])
     finally:
         ledger.close()
+
+
+def _quota() -> int:
+    text = os.environ.get(QUOTA_VARIABLE, str(QUOTA_BYTES))
+    if not (text.isascii() and text.isdigit()):
+        remedy = "Write a number of bytes, such as 10737418240"
+        raise SpecError(f"{text[:40]!r} is no number of bytes", key=QUOTA_VARIABLE, remedy=remedy)
+    return int(text)
 
 
 def _mlflow_url(settings: Settings) -> str | None:

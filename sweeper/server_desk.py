@@ -19,7 +19,7 @@ from sweeper.ledger_protocol import Ledger
 from sweeper.records import SweepChanged, SweepRecord, TrialRecord
 from sweeper.results import best_trials
 from sweeper.server_models import sweep_object
-from sweeper.server_submit import read_submission
+from sweeper.server_submit import UPLOAD_NAME, read_submission
 from sweeper.server_uploads import folder_of
 from sweeper.service_link import ServiceView
 from sweeper.settings import Settings
@@ -222,6 +222,27 @@ class Desk:
         delete_runs(self.settings, record)
         self.ledger.delete_sweep(record.sweep)
         shutil.rmtree(self.events_file(record).parent, ignore_errors=True)
+
+    def delete_upload(self, who: Identity, upload: str) -> bool:
+        """Delete one of the caller's own files; false when there is none of that name.
+
+        Raises:
+            Forbidden: a viewer asked.
+            SweepBusy: a sweep that has not ended uses it.
+        """
+        who.require_writing()
+        file = folder_of(self.settings.home, who.user) / upload
+        if not UPLOAD_NAME.fullmatch(upload) or not file.is_file():
+            return False
+        open_states = [state for state in SweepState if not state.terminal]
+        sweeps = [r for state in open_states for r in self.ledger.sweeps(state=state)]
+        finals = [r for state in open_states for r in self.ledger.finals(state=state)]
+        for record in (*sweeps, *finals):
+            if (record.spec.get("dataset") or {}).get("path") == str(file):
+                sweep = record.parent or record.sweep
+                raise SweepBusy(f"sweep {sweep} is not over and uses this file. Stop it first: sweeper stop {sweep}")
+        file.unlink(missing_ok=True)
+        return True
 
     def over(self, sweep: str) -> bool:
         """Whether no event of the sweep is to come: it has ended and MLflow was told, or it is paused."""

@@ -189,6 +189,22 @@ class Upload(_Answer):
     sha256: str
 
 
+class StoredUpload(_Answer):
+    """One uploaded file."""
+
+    upload: str
+    bytes: int
+    uploaded_at: float
+
+
+class Uploads(_Answer):
+    """A user's uploaded files, and how much room they may take."""
+
+    datasets: list[StoredUpload]
+    used_bytes: int
+    quota_bytes: int
+
+
 class Info(_Answer):
     """The service, and who is asking."""
 

@@ -22,6 +22,10 @@ class TooLarge(SpecError):
     """The request's body is larger than the service takes."""
 
 
+class QuotaExceeded(SpecError):
+    """A user's files would take more room than one user may have."""
+
+
 class Problem(BaseModel):
     """RFC 9457 problem details."""
 
@@ -50,6 +54,7 @@ class Problem(BaseModel):
 
 _STATUS: tuple[tuple[type[SweeperError], int, str], ...] = (
     (TooLarge, 413, "The request is too large"),
+    (QuotaExceeded, 507, "Your uploads have no more room"),
     (SpecError, 422, "The request cannot be carried out as it is"),
     (SweepNotFound, 404, "There is no such sweep"),
     (SweepBusy, 409, "The sweep is busy"),

@@ -259,7 +259,7 @@ class TestASweepThatRuns:
         wait_until(lambda: remote("status", "long", "--json").json["running"] > 0, 60)
         assert remote("stop", "long", "--json").json["stopped"] == 5
         out, err = watching.communicate(timeout=240)
-        assert watching.returncode == 3, "no trial succeeded"
+        assert watching.returncode == 3, err
         assert "is stopped" in out
         assert remote("delete", "long", "--yes", "--json").json == {"deleted": left["sweep"]}
         assert remote("status", "long").code == 4

@@ -164,6 +164,42 @@ class TestDatasets:
         problem(client.post("/datasets", params={"filename": "a.exe"}, content=b"x"), 422)
         assert not list((served.settings.home / "uploads" / "cat").glob("*"))
 
+    def test_own_files_are_listed_and_deleted_and_the_same_file_of_another_user_stays(self, served: Served) -> None:
+        bob, cat = served.client("bob"), served.client("cat")
+        name = upload(served, "bob", table(7))
+        assert upload(served, "cat", table(7)) == name
+        listed = bob.get("/datasets").json()
+        assert name in [file["upload"] for file in listed["datasets"]]
+        assert listed["used_bytes"] == sum(file["bytes"] for file in listed["datasets"]) <= listed["quota_bytes"]
+        assert bob.delete(f"/datasets/{name}").status_code == 204
+        assert bob.delete(f"/datasets/{name}").status_code == 404
+        assert bob.head(f"/datasets/{name}").status_code == 404
+        assert cat.head(f"/datasets/{name}").status_code == 200
+        sweep = served.submit("cat", SMALL | {"name": "kept", "dataset": {"upload": name, "target": "y"}})
+        assert served.wait(sweep, "complete")["complete"] == 6
+        assert cat.delete(f"/datasets/{name}").status_code == 204
+
+    def test_a_file_that_a_sweep_still_uses_is_kept(self, served: Served) -> None:
+        client, name = served.client("bob"), upload(served, "bob", table(8))
+        sweep = served.submit("bob", LONG | {"name": "uses", "dataset": {"upload": name, "target": "y"}})
+        assert sweep in problem(client.delete(f"/datasets/{name}"), 409)["detail"]
+        client.post(f"/sweeps/{sweep}/stop")
+        served.wait(sweep, "stopped")
+        assert client.delete(f"/datasets/{name}").status_code == 204
+
+    def test_what_is_beyond_the_quota_is_refused_with_the_limit_and_what_to_do(self, served: Served) -> None:
+        client, first = served.client("ada"), upload(served, "ada", table(9))
+        used = client.get("/datasets").json()["used_bytes"]
+        before, served.app.state.quota_bytes = served.app.state.quota_bytes, used + 10
+        try:
+            refused = problem(client.post("/datasets", params={"filename": "a.csv"}, content=table(10)), 507)
+            assert f"{used + 10:,} bytes" in refused["detail"]
+            assert "Delete one" in refused["remedy"]
+            assert client.delete(f"/datasets/{first}").status_code == 204
+            upload(served, "ada", table(10))
+        finally:
+            served.app.state.quota_bytes = before
+
 
 class TestWhoMayWhat:
     @pytest.mark.parametrize("token", [None, "Bearer wrong", "Basic YTpi"])
