@@ -38,7 +38,7 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     stack.build()
     failed = request.session.testsfailed
     try:
-        stack.down("--volumes")  # of a run that was cut off
+        stack.close()  # of a run that was cut off
         stack.up("first start")
         yield stack
     except BaseException:
@@ -47,7 +47,7 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     finally:
         if request.session.testsfailed != failed:
             print(stack.logs())
-        stack.down("--volumes")
+        stack.close()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
