@@ -206,10 +206,7 @@ def _drive(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, pro
         log(action, fields)
         sink(action, fields)
 
-    for warning in run.dataset.warnings:
-        emit("data.warning", {"sweep": sweep, "text": warning})
-    if (warm := run.spec.search.warm) is not None:
-        emit("search.warm_start", {"sweep": sweep, "text": warm.sentence, "used": len(warm.points), "of": warm.trials})
+    _tell_of_beginning(run, emit)
     run.checkpoints = Checkpoints(settings.home / "sweeps" / sweep / "checkpoints")
     controller = Controller(start.queue, ledger, start.pool, own_name(), emit)
     tracker = Tracker(settings, run.record, run.spec, run.dataset, ledger, emit)
@@ -248,6 +245,14 @@ def _drive(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, pro
     if interrupted.is_set():
         raise Interrupted(f"interrupted. Go on with: sweeper resume {sweep}")
     return ledger.sweep(sweep)
+
+
+def _tell_of_beginning(run: SweepRun, emit: Emit) -> None:
+    """What a user should know of the data and of an earlier sweep that this one learns from."""
+    for warning in run.dataset.warnings:
+        emit("data.warning", {"sweep": run.id, "text": warning})
+    if (warm := run.spec.search.warm) is not None:
+        emit("search.warm_start", {"sweep": run.id, "text": warm.sentence, "used": len(warm.points), "of": warm.trials})
 
 
 def _run_finals(controller: Controller, settings: Settings, ledger: Ledger, run: SweepRun, finals: FinalsRun) -> bool:
