@@ -255,8 +255,9 @@ class TestASweepThatRuns:
         assert "Traceback" not in err
         assert remote("status", "long", "--json").json["state"] == "running", "Ctrl-C leaves it running"
 
+        log = served.settings.home / "sweeps" / left["sweep"] / "events.jsonl"
         watching = site.start("resume", "long")
-        wait_until(lambda: remote("status", "long", "--json").json["running"] > 0, 60)
+        wait_until(lambda: '"kind": "resume"' in log.read_text(), 60)  # a stop that comes first would be resumed
         assert remote("stop", "long", "--json").json["stopped"] == 5
         out, err = watching.communicate(timeout=240)
         assert watching.returncode == 3, err
