@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -82,6 +83,31 @@ def events(site: Site, sweep: str) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     return [json.loads(line) for line in file.read_text().splitlines() if line.endswith("}")]
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    """The processes of the service and of its HTTP server, in this order."""
+    found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return sorted((int(pid) for pid in found), key=lambda pid: -os.getpriority(os.PRIO_PROCESS, pid))
+
+
+def test_each_process_of_the_service_may_die_alone(site: Site, undisturbed: dict[int, Any]) -> None:
+    site.patches = OFTEN
+    service = Service(site)
+    sweep = service.submit("bob", SWEEP | {"name": "alone"})
+    service.until(lambda: service.ledger.sweep(sweep).counts["running"] > 0)
+    [working, answering] = children(service.process)
+    os.kill(answering, signal.SIGKILL)
+    service.submit("bob", SWEEP | {"name": "alone"})  # answered by the next HTTP server, with the sweep that is there
+    [still, another] = children(service.process)
+    assert still == working
+    assert another != answering
+    assert max(t.attempt for t in service.ledger.trials(sweep)) == 1, "training does not notice"
+    os.kill(working, signal.SIGKILL)
+    assert service.call("bob", f"/sweeps/{sweep}").json()["state"] == "running", "answered while there is no service"
+    service.until(lambda: service.finished(sweep))
+    trials = check_promise(site, sweep, TRIALS, undisturbed)
+    assert max(trial["attempts"] for trial in trials) == 2, "the kill hit no running trial"
 
 
 def test_a_service_killed_at_random_moments_ends_the_sweeps_of_all_users_as_promised(

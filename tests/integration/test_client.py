@@ -416,3 +416,13 @@ def _serve(site: Site, url: str) -> subprocess.Popen[str]:
 
     wait_until(answers, 60)
     return service
+
+
+def test_a_sweep_is_submitted_with_its_priority_and_only_a_server_knows_priorities(
+    call: Call, remote: Call, served: Served
+) -> None:
+    words = ("run", "--dataset", "iris", "--trials", "2", "--set", "training.epochs=1", "--priority", "5", "--json")
+    sweep = remote(*words, "--name", "urgent").json["sweep"]
+    assert served.ledger.sweep(sweep).priority == 5
+    refused = call(*words, "--workers", "inline")
+    assert (refused.code, "--priority" in refused.err) == (2, True)

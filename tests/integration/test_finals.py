@@ -156,3 +156,34 @@ def finals_begun(home: Path) -> int:
         for log in (home / "sweeps").glob("*/events.jsonl")
         for line in log.read_text().splitlines()
     )
+
+
+def test_finals_are_stopped_through_their_sweep_and_go_on_with_its_resume(tmp_path: Path) -> None:
+    site, seeds = Site(tmp_path / "home"), 24
+    file = tmp_path / "sweep.json"
+    long = {"training": {"epochs": 3000}, "search": {"trials": 2}, "finals": {"top": 2, "seeds": seeds}}
+    file.write_text(json.dumps(SPEC | long))
+    site.home.mkdir()
+    process = site.start("run", str(file), *INLINE)
+    ledger = open_ledger(None, site.home)
+    try:
+        wait_until(
+            lambda: any(f.counts["running"] for s in ledger.sweeps() for f in ledger.finals(parent=s.sweep)), 120
+        )
+        [sweep] = [record.sweep for record in ledger.sweeps()]
+        stopped = site.run("stop", sweep)
+        assert stopped.returncode == 0, stopped.stderr
+        assert process.wait(timeout=120) == 0, process.communicate()[1][-3000:]
+        [finals] = ledger.finals(parent=sweep)
+        assert finals.state == "stopped"
+        assert finals.counts["complete"] + finals.counts["stopped"] == 2 * seeds
+        assert finals.counts["stopped"] > 0
+        record = ledger.sweep(sweep)
+        assert (str(record.state), record.reason) == ("complete", "every trial has ended; finals stopped by the user")
+        assert site.answer("resume", sweep, *INLINE)["state"] == "complete"
+        [finals] = ledger.finals(parent=sweep)
+        assert (finals.state, finals.counts["complete"]) == ("complete", 2 * seeds)
+        assert ledger.sweep(sweep).summary["finals"]
+    finally:
+        ledger.close()
+        site.close()
