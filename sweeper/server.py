@@ -32,7 +32,7 @@ from sweeper.server_parent import log_to_stderr
 from sweeper.server_problems import TooLarge, install, responses
 from sweeper.server_submit import UPLOAD_NAME
 from sweeper.server_sweeps import BODY_BYTES, AtDesk, Who, router
-from sweeper.server_uploads import folder_of, store, uploads_of
+from sweeper.server_uploads import clear_scratch, folder_of, store, uploads_of
 from sweeper.service_link import ServiceView
 from sweeper.settings import Settings
 
@@ -259,6 +259,7 @@ def run(settings: Settings, listening: socket.socket, end: socket.socket) -> Non
     """
     log_to_stderr()
     ledger = open_home_ledger(settings)
+    clear_scratch(settings.home)
     service = ServiceView(end)
     app = create_app(settings, ledger, service, _mlflow_url(settings), quota_bytes=_quota())
     config = uvicorn.Config(

@@ -17,6 +17,7 @@ from sweeper.server_problems import QuotaExceeded, TooLarge
 from sweeper.server_submit import UPLOAD_NAME
 from sweeper.spec_models import DATA_SUFFIXES
 
+_SCRATCH = ".upload-"
 _arriving = threading.Lock()
 
 
@@ -30,6 +31,12 @@ def uploads_of(folder: Path) -> list[dict[str, Any]]:
     files = [(file, file.stat()) for file in folder.glob("*") if UPLOAD_NAME.fullmatch(file.name)]
     files.sort(key=lambda pair: (-pair[1].st_mtime, pair[0].name))
     return [{"upload": file.name, "bytes": stat.st_size, "uploaded_at": stat.st_mtime} for file, stat in files]
+
+
+def clear_scratch(home: Path) -> None:
+    """Remove what uploads left that were under way when an earlier server was killed."""
+    for scratch in (home / "uploads").glob(f"*/{_SCRATCH}*"):
+        scratch.unlink(missing_ok=True)
 
 
 def _check_room(folder: Path, size: int, quota: int) -> None:
@@ -57,7 +64,7 @@ async def store(folder: Path, filename: str, body: AsyncIterator[bytes], limit: 
     await run_in_threadpool(lambda: folder.mkdir(parents=True, exist_ok=True, mode=0o700))
     digest, size = hashlib.sha256(), 0
     room = quota - sum(file["bytes"] for file in await run_in_threadpool(uploads_of, folder))
-    handle, scratch = tempfile.mkstemp(dir=folder, prefix=".upload-")
+    handle, scratch = tempfile.mkstemp(dir=folder, prefix=_SCRATCH)
     try:
         with os.fdopen(handle, "wb") as file:
             async for chunk in body:

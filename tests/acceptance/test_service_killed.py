@@ -96,11 +96,15 @@ def test_each_process_of_the_service_may_die_alone(site: Site, undisturbed: dict
     service = Service(site)
     sweep = service.submit("bob", SWEEP | {"name": "alone"})
     service.until(lambda: service.ledger.sweep(sweep).counts["running"] > 0)
+    uploads = site.home / "uploads" / "bob"
+    uploads.mkdir(parents=True)
+    (uploads / ".upload-half").write_text("a,b")  # of an upload that the kill cuts off
     [working, answering] = children(service.process)
     os.kill(answering, signal.SIGKILL)
     service.submit("bob", SWEEP | {"name": "alone"})  # answered by the next HTTP server, with the sweep that is there
     [still, another] = children(service.process)
     assert still == working
+    assert list(uploads.iterdir()) == []
     assert another != answering
     assert max(t.attempt for t in service.ledger.trials(sweep)) == 1, "training does not notice"
     os.kill(working, signal.SIGKILL)
