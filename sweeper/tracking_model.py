@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import threading
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +31,7 @@ NAME = "model"
 LOADER = "sweeper_winner"  # the name under which winner_pyfunc.py is copied into the model
 REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas")
 EXAMPLE_ROWS = 3
+_exporting = threading.Lock()  # torch.export keeps its state for the whole process: two at once never leave it again
 
 
 class RawNetwork(nn.Module):
@@ -100,9 +102,10 @@ def save_model(folder: Path, dataset: Dataset, config: TrialConfig, weights: Arr
     requirements = [f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS]
     with tempfile.TemporaryDirectory() as scratch:
         traced, loader = Path(scratch, "traced"), Path(scratch, f"{LOADER}.py")
-        mlflow.pytorch.save_model(
-            network, str(traced), signature=tensors, input_example=rows, pip_requirements=requirements
-        )
+        with _exporting:
+            mlflow.pytorch.save_model(
+                network, str(traced), signature=tensors, input_example=rows, pip_requirements=requirements
+            )
         flavor = Model.load(str(traced)).flavors["pytorch"]
         data = traced / str(flavor["model_data"])
         (data / winner_pyfunc.TABLE_FILE).write_text(json.dumps(table), encoding="utf-8")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,18 @@ def loaded(folder: Path, dataset: Dataset) -> tuple[Any, Any]:
 
     save_model(folder, dataset, CONFIG, weights_of(dataset))
     return mlflow.pytorch.load_model(str(folder)), mlflow.pyfunc.load_model(str(folder))
+
+
+def test_two_winners_exported_at_once_leave_torch_as_it_was(tmp_path: Path) -> None:
+    dataset = load_dataset(spec_of().dataset, SplitSpec(), "standard")
+    with ThreadPoolExecutor(2) as executor:
+        first = executor.submit(save_model, tmp_path / "0", dataset, CONFIG, weights_of(dataset))
+        while not torch.compiler.is_compiling() and not first.done():
+            time.sleep(0.001)
+        second = executor.submit(save_model, tmp_path / "1", dataset, CONFIG, weights_of(dataset))
+        first.result(), second.result()
+    assert not torch.compiler.is_compiling()
+    assert not torch.compiler.is_exporting()
 
 
 @pytest.fixture
