@@ -162,8 +162,8 @@ def _add_common(app: FastAPI) -> None:
     )
     def delete_upload(upload: str, who: Who, desk: AtDesk) -> Response:
         """Delete a file that you have uploaded, unless a sweep that has not ended uses it."""
-        there = desk.delete_upload(who, upload)
-        return Response(status_code=204 if there else 404)
+        desk.delete_upload(who, upload)
+        return Response(status_code=204)
 
     there_or_not: dict[int | str, dict[str, Any]] = {
         200: {"description": "You have it."},

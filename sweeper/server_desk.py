@@ -19,6 +19,7 @@ from sweeper.ledger_protocol import Ledger
 from sweeper.records import SweepChanged, SweepRecord, TrialRecord
 from sweeper.results import best_trials
 from sweeper.server_models import sweep_object
+from sweeper.server_problems import UploadNotFound
 from sweeper.server_submit import UPLOAD_NAME, read_submission
 from sweeper.server_uploads import folder_of
 from sweeper.service_link import ServiceView
@@ -223,17 +224,19 @@ class Desk:
         self.ledger.delete_sweep(record.sweep)
         shutil.rmtree(self.events_file(record).parent, ignore_errors=True)
 
-    def delete_upload(self, who: Identity, upload: str) -> bool:
-        """Delete one of the caller's own files; false when there is none of that name.
+    def delete_upload(self, who: Identity, upload: str) -> None:
+        """Delete one of the caller's own files.
 
         Raises:
             Forbidden: a viewer asked.
+            UploadNotFound: there is none of that name.
             SweepBusy: a sweep that has not ended uses it.
         """
         who.require_writing()
         file = folder_of(self.settings.home, who.user) / upload
         if not UPLOAD_NAME.fullmatch(upload) or not file.is_file():
-            return False
+            remedy = "GET /api/v1/datasets lists your files"
+            raise UploadNotFound(f"you have no file {upload[:80]!r}", key="upload", remedy=remedy)
         open_states = [state for state in SweepState if not state.terminal]
         sweeps = [r for state in open_states for r in self.ledger.sweeps(state=state)]
         finals = [r for state in open_states for r in self.ledger.finals(state=state)]
@@ -242,7 +245,6 @@ class Desk:
                 sweep = record.parent or record.sweep
                 raise SweepBusy(f"sweep {sweep} is not over and uses this file. Stop it first: sweeper stop {sweep}")
         file.unlink(missing_ok=True)
-        return True
 
     def over(self, sweep: str) -> bool:
         """Whether no event of the sweep is to come: it has ended and MLflow was told, or it is paused."""

@@ -26,6 +26,10 @@ class QuotaExceeded(SpecError):
     """A user's files would take more room than one user may have."""
 
 
+class UploadNotFound(SpecError):
+    """The caller has no file of that name."""
+
+
 class Problem(BaseModel):
     """RFC 9457 problem details."""
 
@@ -55,6 +59,7 @@ class Problem(BaseModel):
 _STATUS: tuple[tuple[type[SweeperError], int, str], ...] = (
     (TooLarge, 413, "The request is too large"),
     (QuotaExceeded, 507, "Your uploads have no more room"),
+    (UploadNotFound, 404, "You have no such file"),
     (SpecError, 422, "The request cannot be carried out as it is"),
     (SweepNotFound, 404, "There is no such sweep"),
     (SweepBusy, 409, "The sweep is busy"),
