@@ -156,11 +156,14 @@ def final_spec(spec: SweepSpec, trials: int) -> SweepSpec:
 
 
 def conclude(ledger: Ledger, run: SweepRun, finals: FinalsRun) -> dict[str, Any]:
-    """Judge finals that have ended and write the outcome into the sweep's summary; it is returned."""
+    """Judge finals that have ended and write the outcome into the sweep's summary; it is returned.
+
+    The sweep's reason may still say that a user had stopped them.
+    """
     chosen = finalists(ledger, ledger.sweep(run.id), run.spec)
     outcome = {"sweep": finals.id, **outcome_of(run.spec, chosen, ledger.trials(finals.id), run.dataset)}
     summary = {**ledger.sweep(run.id).summary, KEY: outcome}
-    ledger.commit(run.id, [SweepChanged(summary=summary)])
+    ledger.commit(run.id, [SweepChanged(summary=summary, reason="every trial has ended")])
     return outcome
 
 

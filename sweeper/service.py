@@ -18,7 +18,7 @@ from sweeper.finals import FinalsRun, NoSink, are_halted, conclude, open_finals
 from sweeper.leases import own_name
 from sweeper.ledger_protocol import Ledger
 from sweeper.local import make_pool, parse_workers
-from sweeper.records import SweepChanged, SweepRecord
+from sweeper.records import SweepRecord
 from sweeper.service_intake import SHOW_AGAIN_SECONDS, Intake
 from sweeper.service_link import Status
 from sweeper.service_sweep import OpenSweep, prepare, without_folder
@@ -370,7 +370,6 @@ class Service:
                 if finals.checkpoints is not None:
                     finals.checkpoints.clear()
                 conclude(self.ledger, opened.run, finals)
-                self.ledger.commit(opened.id, [SweepChanged(reason="every trial has ended")])
             opened.finish(self.ledger, FLUSH_SECONDS if self._stopping.is_set() else None)
             if not self.ledger.sweep(opened.id).summary.get(SHOWN):
                 self._errors[opened.id] = (0, time.monotonic() + SHOW_AGAIN_SECONDS)

@@ -183,7 +183,8 @@ def test_finals_are_stopped_through_their_sweep_and_go_on_with_its_resume(tmp_pa
         assert site.answer("resume", sweep, *INLINE)["state"] == "complete"
         [finals] = ledger.finals(parent=sweep)
         assert (finals.state, finals.counts["complete"]) == ("complete", 2 * seeds)
-        assert ledger.sweep(sweep).summary["finals"]
+        record = ledger.sweep(sweep)
+        assert (bool(record.summary["finals"]), record.reason) == (True, "every trial has ended")
     finally:
         ledger.close()
         site.close()
