@@ -42,8 +42,25 @@ class _Job:
 
     what: str
     do: Callable[[], None]
-    number: int | None = None
     tries: int = 0
+
+
+@dataclass(slots=True)
+class _Ended:
+    """An ended trial to be shown, with its epochs; as None both are read from the ledger when its turn comes.
+
+    Those that wait beside each other are written together, unless one of them was refused: then each ``alone``.
+    """
+
+    number: int
+    trial: TrialRecord | None = None
+    reports: Sequence[EpochReport] = ()
+    tries: int = 0
+    alone: bool = False
+
+    @property
+    def what(self) -> str:
+        return f"trial {self.number}"
 
 
 class Tracker:
@@ -67,7 +84,7 @@ class Tracker:
         self._sweep, self._ledger, self._emit = sweep, ledger, emit
         self._target = SweepInMlflow(settings, sweep, spec, dataset)
         self._progress = Progress(spec.objective.direction == "maximize", spec.constraints)
-        self._jobs: deque[_Job | int] = deque()  # an int is a trial that is read from the ledger when its turn comes
+        self._jobs: deque[_Job | _Ended] = deque()
         self._settling = _Job("the sweep's curves", self._settle)
         self._told: list[Tracked] = []
         self._points: list[Point] = []
@@ -86,7 +103,8 @@ class Tracker:
 
     def trial_ended(self, trial: TrialRecord, reports: Sequence[EpochReport]) -> None:
         """Show an ended trial."""
-        self._put(self._trial_job(trial, reports) if len(self._jobs) < KEPT_TRIALS else trial.number)
+        kept = len(self._jobs) < KEPT_TRIALS
+        self._put(_Ended(trial.number, trial, reports) if kept else _Ended(trial.number))
 
     def log_winner(self, trial: TrialRecord, config: TrialConfig, weights: Arrays) -> None:
         """Log the best trial's network as a model of the parent run, and register it if the spec names a model."""
@@ -138,24 +156,12 @@ class Tracker:
 
     def _waiting(self) -> set[int]:
         """The trials in the queue."""
-        numbers = (job if isinstance(job, int) else job.number for job in self._jobs)
-        return {number for number in numbers if number is not None}
+        return {job.number for job in self._jobs if isinstance(job, _Ended)}
 
-    def _put(self, job: _Job | int) -> None:
+    def _put(self, job: _Job | _Ended) -> None:
         with self._changed:
             self._jobs.append(job)
             self._changed.notify_all()
-
-    def _trial_job(self, trial: TrialRecord, reports: Sequence[EpochReport]) -> _Job:
-        return _Job(f"trial {trial.number}", lambda: self._write(trial, reports), trial.number)
-
-    def _read_job(self, number: int) -> _Job:
-        def write() -> None:
-            trial = self._ledger.trial(self._sweep.sweep, number)
-            if trial.state.terminal:  # it was not retried in the meantime
-                self._write(trial, self._ledger.reports(self._sweep.sweep, number).get(number, []))
-
-        return _Job(f"trial {number}", write, number)
 
     # What the writer's thread does
 
@@ -178,15 +184,26 @@ class Tracker:
         with self._changed:
             known = self._waiting() | {change.number for change in self._told}
             current = self._jobs.popleft()
-            self._jobs.extendleft(number for number in reversed(missing) if number not in known)
+            self._jobs.extendleft(_Ended(number) for number in reversed(missing) if number not in known)
             self._jobs.appendleft(current)
 
-    def _write(self, trial: TrialRecord, reports: Sequence[EpochReport]) -> None:
-        flow = self._ledger.flow(self._sweep.sweep, trial.number).get(trial.number, [])
-        run = self._target.write(trial_entry(self._sweep, trial, reports, flow))
-        self._told.append(Tracked(trial.number, run, trial.state))
-        self._points += self._progress.add(trial)
-        self._refused.discard(trial.number)
+    def _write(self, jobs: Sequence[_Ended]) -> None:
+        ended = [(trial, reports) for job in jobs for trial, reports in self._read(job)]
+        flow = self._ledger.flow(self._sweep.sweep, numbers=[trial.number for trial, _ in ended])
+        entries = [trial_entry(self._sweep, trial, reports, flow.get(trial.number, ())) for trial, reports in ended]
+        for (trial, _), run in zip(ended, self._target.write(entries), strict=True):
+            self._told.append(Tracked(trial.number, run, trial.state))
+            self._points += self._progress.add(trial)
+            self._refused.discard(trial.number)
+
+    def _read(self, job: _Ended) -> Iterator[tuple[TrialRecord, Sequence[EpochReport]]]:
+        """The trial of a job with its epochs, unless it was retried in the meantime."""
+        if job.trial is not None:
+            yield job.trial, job.reports
+            return
+        trial = self._ledger.trial(self._sweep.sweep, job.number)
+        if trial.state.terminal:
+            yield trial, self._ledger.reports(self._sweep.sweep, job.number).get(job.number, [])
 
     def _log_winner(self, trial: TrialRecord, config: TrialConfig, weights: Arrays) -> None:
         made = self._target.log_winner(trial, config, weights)
@@ -221,54 +238,73 @@ class Tracker:
     # The thread itself
 
     def _work(self) -> None:
-        while (job := self._next()) is not None:
+        while jobs := self._next():
             try:
-                job.do()
+                self._do(jobs)
             except Exception as error:  # MLflow raises whatever its parts raise, and training must not notice
                 reason = " ".join(str(error).split())[:300] or type(error).__name__
                 if self._target.connected and _is_refusal(error):
-                    self._put_off(job, reason)
+                    self._put_off(jobs, reason)
                 else:
                     self._wait_for_mlflow(reason)
             else:
-                self._done(job)
+                self._done(jobs)
 
-    def _next(self) -> _Job | None:
-        """The job at the head of the queue, or settling when it is time for that; None when the thread has to stop."""
+    def _do(self, jobs: Sequence[_Job | _Ended]) -> None:
+        for job in jobs:
+            if isinstance(job, _Job):
+                job.do()
+        if ended := [job for job in jobs if isinstance(job, _Ended)]:
+            self._write(ended)
+
+    def _next(self) -> Sequence[_Job | _Ended]:
+        """The head of the queue, or settling when it is time for that; nothing when the thread has to stop."""
         with self._changed:
             while not self._closing:
                 gathered = bool(self._told or self._points)
                 due = self._settled + (0.0 if self._hurry and not self._jobs else SETTLE_SECONDS)
                 if gathered and time.monotonic() >= due:
-                    return self._settling
+                    return [self._settling]
                 if self._jobs:
-                    head = self._jobs[0]
-                    if isinstance(head, int):
-                        head = self._jobs[0] = self._read_job(head)
-                    return head
+                    return self._head()
                 self._changed.wait(max(0.0, due - time.monotonic()) if gathered else None)
-        return None
+        return []
 
-    def _done(self, job: _Job) -> None:
+    def _head(self) -> Sequence[_Job | _Ended]:
+        """The first job; if that is a trial, as many of those behind it as MLflow takes together."""
+        together: dict[int, _Ended] = {}
+        for job in itertools.islice(self._jobs, self._target.together):
+            if not isinstance(job, _Ended) or job.alone or job.number in together:
+                break
+            together[job.number] = job
+        return list(together.values()) or [self._jobs[0]]
+
+    def _done(self, jobs: Sequence[_Job | _Ended]) -> None:
         with self._changed:
-            self._remove(job)
+            self._remove(jobs)
             was_down, self._down, self._failures = self._down, False, 0
             self._changed.notify_all()
         if was_down:
             self._emit("tracker.up", {"sweep": self._sweep.sweep})
 
-    def _put_off(self, job: _Job, reason: str) -> None:
+    def _put_off(self, jobs: Sequence[_Job | _Ended], reason: str) -> None:
         """Go on with the rest: a refused job is tried again later, and given up in the end."""
+        job, *others = jobs
+        if others:  # one of them is refused, and nobody knows which
+            for ended in jobs:
+                assert isinstance(ended, _Ended)
+                ended.alone = True
+            return
         job.tries += 1
         given_up = job.tries >= TRIES
         with self._changed:
-            self._remove(job)
+            self._remove(jobs)
             if job is self._settling:
                 if given_up:
                     self._points, job.tries = [], 0
             elif not given_up:
                 self._jobs.append(job)
-            elif job.number is not None:
+            elif isinstance(job, _Ended):
                 self._refused.add(job.number)
             self._changed.notify_all()
         if given_up:
@@ -287,9 +323,10 @@ class Tracker:
             while not self._closing and flushes == self._flushes and (left := until - time.monotonic()) > 0:
                 self._changed.wait(left)
 
-    def _remove(self, job: _Job) -> None:
-        if self._jobs and self._jobs[0] is job:
-            self._jobs.popleft()
+    def _remove(self, jobs: Sequence[_Job | _Ended]) -> None:
+        for job in jobs:
+            if self._jobs and self._jobs[0] is job:
+                self._jobs.popleft()
 
 
 def _is_refusal(error: Exception) -> bool:

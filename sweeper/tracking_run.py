@@ -58,6 +58,11 @@ class SweepInMlflow:
         """MLflow has answered, and the sweep has its place there."""
         return self._place is not None
 
+    @property
+    def together(self) -> int:
+        """How many trials one call of ``write`` should take."""
+        return self._store.together if self._store is not None else 1
+
     def connect(self) -> Place:
         """Open MLflow; find or make the experiment, the parent run and the view."""
         self._store = store = self._store or Store(self._settings.mlflow_tracking_uri, self._settings.home)
@@ -74,16 +79,29 @@ class SweepInMlflow:
         self._set_view(())
         return place
 
-    def write(self, entry: TrialEntry) -> str:
-        """The id of the run that shows this end of a trial; it is written unless it is there already."""
+    def write(self, entries: Sequence[TrialEntry]) -> list[str]:
+        """The ids of the runs that show these ends of trials; they are written unless they are there already."""
         store, place = self._open()
+        known = {*self._children, *self._begun}
+        new = [entry for entry in entries if entry.number not in known]
+        self._begun.update(entry.number for entry in new)
+        self._ended(new, store.write_new(place, new) if new else [])
+        for entry in entries:
+            if entry.number in known:
+                self._write_again(store, place, entry)
+        return [self._children[entry.number].run for entry in entries]
+
+    def _write_again(self, store: Store, place: Place, entry: TrialEntry) -> None:
+        """Show a trial that MLflow may have a run of."""
         if entry.number in self._begun:  # an earlier call failed: nobody knows how far it came
             self._children |= store.children(place, entry.number)
         self._begun.add(entry.number)
-        child = store.write(place, entry, self._children.get(entry.number))
-        self._children[entry.number] = child
-        self._begun.discard(entry.number)
-        return child.run
+        self._ended([entry], [store.write(place, entry, self._children.get(entry.number))])
+
+    def _ended(self, entries: Sequence[TrialEntry], children: Sequence[Child]) -> None:
+        numbers = [entry.number for entry in entries]
+        self._children.update(zip(numbers, children, strict=True))
+        self._begun.difference_update(numbers)
 
     def log_text(self, name: str, text: str) -> None:
         """Put a text file into the parent run."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from sweeper.tracking_entries import ATTEMPTS, NUMBER, PARENT, STATE, SWEEP_ID, Point, TrialEntry
+from sweeper.tracking_rows import RunRows
 from sweeper.tracking_template import make_database
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _IS_PARENT = "sweep.parent"
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens on a page about agents
 _PAGE = 1000
+_TOGETHER = 50  # trials in one transaction, if MLflow's database takes them so
 _PROBE_EXPERIMENT = "Default"  # MLflow makes it by itself: nothing new is left behind
 # Read by MLflow at its first import or at every call. Retries are ours: a repeated create_run would make a second run.
 ENVIRONMENT = {
@@ -42,6 +44,11 @@ class Child:
     status: str
     state: str
     attempts: str
+
+    @classmethod
+    def showing(cls, entry: TrialEntry, run: str) -> Child:
+        """The run that was written for this end of a trial."""
+        return cls(run, entry.status, entry.tags[STATE], entry.tags[ATTEMPTS])
 
     def shows(self, entry: TrialEntry) -> bool:
         """The run is that of this end of the trial, and nothing is missing in it."""
@@ -104,6 +111,8 @@ class Store:
         is_database = urlsplit(self.uri).scheme.split("+")[0] in _DATABASES
         self._artifacts = home.absolute() / "mlartifacts" if is_database else None
         self.client: MlflowClient = MlflowClient(tracking_uri=self.uri)
+        self._rows = RunRows.open(self.uri)
+        self.together = 1 if self._rows is None else _TOGETHER
 
     def experiment(self, name: str) -> str:
         """The id of the experiment of this name, made or restored when needed."""
@@ -160,7 +169,14 @@ class Store:
             run = child.run
         self.log(run, entry.points, entry.params)
         self.client.set_terminated(run, entry.status, entry.ended)
-        return Child(run, entry.status, entry.tags[STATE], entry.tags[ATTEMPTS])
+        return Child.showing(entry, run)
+
+    def write_new(self, place: Place, entries: Sequence[TrialEntry]) -> list[Child]:
+        """Show ended trials that MLflow has no run of, all at once where that is possible; else one after the other."""
+        runs = None if self._rows is None else self._rows.write(place.experiment, entries, {PARENT: place.parent})
+        if runs is None:
+            return [self.write(place, entry, None) for entry in entries]
+        return [Child.showing(entry, run) for entry, run in zip(entries, runs, strict=True)]
 
     def log(
         self,
