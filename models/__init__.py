@@ -1,12 +1,31 @@
-"""Multilayer perceptrons and the ways to train them: one by one, or many side by side. Needs torch only."""
+"""Multilayer perceptrons and the ways to train them: one by one, or many side by side. Needs torch only.
 
-from models.cohort import Cohort, RowReport, train_cohort
-from models.config import ACTIVATIONS, INITIALIZATIONS, OPTIMIZERS, PlateauConfig, TrainConfig, TrialConfig
-from models.data import Data, batch_order
-from models.history import History
-from models.mlp import build_mlp, count_outputs, predict_probabilities
-from models.rows import n_parameters, preferred_rows, rows_that_fit
-from models.solo import train_solo
+Names are loaded when they are first asked for: records and sizes come without torch, which takes a second to import.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from models.cohort import Cohort, RowReport, train_cohort
+    from models.config import ACTIVATIONS, INITIALIZATIONS, OPTIMIZERS, PlateauConfig, TrainConfig, TrialConfig
+    from models.data import Data, batch_order
+    from models.history import History
+    from models.mlp import build_mlp, count_outputs, predict_probabilities
+    from models.sizes import n_parameters, preferred_rows, rows_that_fit
+    from models.solo import train_solo
+
+_HOMES = {
+    "cohort": ("Cohort", "RowReport", "train_cohort"),
+    "config": ("ACTIVATIONS", "INITIALIZATIONS", "OPTIMIZERS", "PlateauConfig", "TrainConfig", "TrialConfig"),
+    "data": ("Data", "batch_order"),
+    "history": ("History",),
+    "mlp": ("build_mlp", "count_outputs", "predict_probabilities"),
+    "sizes": ("n_parameters", "preferred_rows", "rows_that_fit"),
+    "solo": ("train_solo",),
+}
 
 __all__ = [
     "ACTIVATIONS",
@@ -29,3 +48,10 @@ __all__ = [
     "train_cohort",
     "train_solo",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"models.{module}"), name)
+    raise AttributeError(f"module 'models' has no attribute {name!r}")

@@ -24,7 +24,8 @@ from models.data import Data
 from models.eager_flow import ChunkFlow
 from models.gradient_flow import Flow, measured_step
 from models.graphs import Recordings, record_on_cuda
-from models.rows import ROW_ALIGN, EpochSums, Rows, linear_slices, preferred_rows, row_length
+from models.rows import EpochSums, Rows, linear_slices
+from models.sizes import ROW_ALIGN, preferred_rows, row_length
 from models.update import Coefficients, coefficients, update_
 
 GPU_CHUNK = 256

@@ -434,15 +434,13 @@ class Controller:
 
     def _width(self, worker: str, sweep: str, shape: Shape) -> int:
         """Rows of a shape of a sweep that fit the worker's device."""
-        import torch
-
         from models import rows_that_fit
 
         device = self._pool.device(worker)
         dataset = self._runs[sweep].dataset
         sizes = (dataset.n_inputs, *shape.hidden_layers, dataset.n_outputs)
         batch = dataset.n_train if shape.batch_size == "full" else shape.batch_size
-        rows = rows_that_fit(sizes, batch, int(device.free_bytes * MEMORY_SHARE), torch.float32)
+        rows = rows_that_fit(sizes, batch, int(device.free_bytes * MEMORY_SHARE))
         return max(1, min(rows, MAX_ROWS_CPU) if device.kind == "cpu" else rows)
 
     # Chores

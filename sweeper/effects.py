@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
@@ -48,16 +49,24 @@ class Term:
 
 
 @dataclass(frozen=True, eq=False)
+class Spline:
+    """A restricted cubic spline with k ``knots`` (k,), less ``centre`` (k - 1,), its mean over the trials."""
+
+    knots: Array
+    centre: Array
+
+
+@dataclass(frozen=True, eq=False)
 class Model:
     """A fitted model. ``estimate`` (p,), ``classical`` and ``robust`` (p, p) covariances, ``row_space`` (rank, p).
 
-    ``knots`` are the spline knots of the numbers; ``explained`` is R^2; ``evidence`` holds the p value, corrected for
+    ``splines`` are those of the numbers; ``explained`` is R^2; ``evidence`` holds the p value, corrected for
     the number of candidates, that brought each pair in.
     """
 
     table: Table
     terms: tuple[Term, ...]
-    knots: Mapping[str, Array]
+    splines: Mapping[str, Spline]
     estimate: Array
     classical: Array
     robust: Array
@@ -73,16 +82,36 @@ class Model:
 
     def average_design(self, at: Mapping[str, float]) -> Array:
         """(p,) mean design row of the trials with some factors set to codes; dependent parameters at their average."""
-        count = len(self.table.scores)
-        rows = np.unique(np.linspace(0, count - 1, min(count, AVERAGED)).astype(int))
-        codes = {f.name: f.codes[rows] for f in self.table.factors}
+        mains, products = self._averages
+        means = dict(mains)
         for f in self.table.factors:
             if f.name in at:
-                codes[f.name] = np.full(len(rows), at[f.name])
+                means[f.name] = _columns(f, np.array([at[f.name]]), self.splines)[0]
             elif any(parent in at for parent in f.parents):
-                codes[f.name] = np.full(len(rows), np.nan)
-        mean: Array = _design(self.table.factors, codes, self.terms, self.knots).mean(axis=0)
-        return mean
+                means[f.name] = np.zeros_like(mains[f.name])
+        changed = {name for name, mean in means.items() if mean is not mains[name]}
+        blocks = [np.ones(1)]
+        for term in self.terms:
+            if term.second is None:
+                blocks.append(means[term.first])
+            elif changed & {term.first, term.second}:  # one of them is the same in all trials
+                blocks.append(np.outer(means[term.first], means[term.second]).ravel())
+            else:
+                blocks.append(products[term])
+        return np.concatenate(blocks)
+
+    @cached_property
+    def _averages(self) -> tuple[dict[str, Array], dict[Term, Array]]:
+        """The mean over ``AVERAGED`` trials of each factor's columns, and of each pair's products."""
+        count = len(self.table.scores)
+        rows = np.unique(np.linspace(0, count - 1, min(count, AVERAGED)).astype(int))
+        mains = {f.name: _columns(f, f.codes[rows], self.splines) for f in self.table.factors}
+        products = {
+            term: _products(mains[term.first], mains[term.second]).mean(axis=0)
+            for term in self.terms
+            if term.second is not None
+        }
+        return {name: columns.mean(axis=0) for name, columns in mains.items()}, products
 
     def contrasts(self, rows: Array) -> tuple[Array, Array]:
         """(m, p) contrasts -> (m,) estimates, (m,) standard errors: infinite where the trials do not determine it."""
@@ -124,8 +153,8 @@ class Model:
         """The p value of every term of a factor at once: large when the trials show no effect of it."""
         kept = tuple(term for term in self.terms if not term.has(name))
         codes = {f.name: f.codes for f in self.table.factors}
-        full = _design(self.table.factors, codes, self.terms, self.knots)
-        reduced = _design(self.table.factors, codes, kept, self.knots)
+        full = _design(self.table.factors, codes, self.terms, self.splines)
+        reduced = _design(self.table.factors, codes, kept, self.splines)
         return _p_added(_svd(reduced)[0], full, self.table.scores)
 
 
@@ -142,8 +171,8 @@ def fit(table: Table) -> Model | None:
     codes = {f.name: f.codes for f in table.factors}
     terms = tuple(Term(f.name) for f in table.factors)
     for n_knots in (5, 4, 3, 2):
-        knots = {f.name: _knots(f, n_knots) for f in table.factors if not f.is_choice}
-        design = _design(table.factors, codes, terms, knots)
+        splines = {f.name: _fit_spline(f, n_knots) for f in table.factors if not f.is_choice}
+        design = _design(table.factors, codes, terms, splines)
         if design.shape[1] * PER_COLUMN <= count:
             break
     else:
@@ -152,7 +181,7 @@ def fit(table: Table) -> Model | None:
     evidence: dict[Term, float] = {}
     while candidates and len(evidence) < MAX_PAIRS:
         base = _svd(design)[0]
-        p = {term: _p_pair(table, term, knots, base, design.shape[1]) for term in candidates}
+        p = {term: _p_pair(table, term, splines, base, design.shape[1]) for term in candidates}
         best = min(p, key=lambda term: p[term])
         corrected = p[best] * len(candidates)
         if corrected >= 1 - LEVEL:
@@ -160,8 +189,8 @@ def fit(table: Table) -> Model | None:
         evidence[best] = corrected
         terms = (*terms, best)
         candidates.remove(best)
-        design = _design(table.factors, codes, terms, knots)
-    return _fitted(table, terms, knots, design, evidence)
+        design = _design(table.factors, codes, terms, splines)
+    return _fitted(table, terms, splines, design, evidence)
 
 
 def _common(table: Table) -> Table:
@@ -196,21 +225,26 @@ def _candidates(table: Table) -> list[Term]:
     return [Term(f.name, g.name) for f, g in combinations(free, 2) if f.is_choice or g.is_choice]
 
 
-def _knots(factor: Factor, count: int) -> Array:
+def _fit_spline(factor: Factor, count: int) -> Spline:
     """Knots at equal distances: an adaptive sampler crowds a few values, and the shape is asked for everywhere."""
     codes = factor.codes[~np.isnan(factor.codes)]
     low, high = np.quantile(codes, [0.02, 0.98])
     count = min(count, len(np.unique(codes)), 3 if factor.parents else count)
     knots: Array = np.linspace(low, high, max(count, 2)) if high > low else np.array([codes.min(), codes.max()])
-    return knots
+    return Spline(knots, _spline(codes, knots).mean(axis=0))
 
 
-def _columns(factor: Factor, codes: Array, knots: Mapping[str, Array]) -> Array:
+def _columns(factor: Factor, codes: Array, splines: Mapping[str, Spline]) -> Array:
     """(n, k) columns of one factor: dummies without the first level, or a centred spline; NaN becomes 0, its mean."""
     if factor.levels is not None:
         return np.column_stack([codes == i for i in range(1, len(factor.levels))]).astype(np.float64)
-    average = _spline(factor.codes[~np.isnan(factor.codes)], knots[factor.name]).mean(axis=0)
-    return np.nan_to_num(_spline(codes, knots[factor.name]) - average, nan=0.0)
+    spline = splines[factor.name]
+    return np.nan_to_num(_spline(codes, spline.knots) - spline.centre, nan=0.0)
+
+
+def _products(first: Array, second: Array) -> Array:
+    """(n, j) and (n, k) columns -> (n, j k) products."""
+    return (first[:, :, None] * second[:, None, :]).reshape(len(first), -1)
 
 
 def _spline(codes: Array, knots: Array) -> Array:
@@ -228,18 +262,18 @@ def _spline(codes: Array, knots: Array) -> Array:
 
 
 def _design(
-    factors: Sequence[Factor], codes: Mapping[str, Array], terms: Sequence[Term], knots: Mapping[str, Array]
+    factors: Sequence[Factor], codes: Mapping[str, Array], terms: Sequence[Term], splines: Mapping[str, Spline]
 ) -> Array:
     """(n, p) design matrix with a constant."""
     count = len(next(iter(codes.values())))
-    mains = {f.name: _columns(f, codes[f.name], knots) for f in factors}
+    mains = {f.name: _columns(f, codes[f.name], splines) for f in factors}
     blocks = [np.ones((count, 1))]
     for term in terms:
         first = mains[term.first]
         if term.second is None:
             blocks.append(first)
         else:
-            blocks.append((first[:, :, None] * mains[term.second][:, None, :]).reshape(count, -1))
+            blocks.append(_products(first, mains[term.second]))
     return np.hstack(blocks)
 
 
@@ -250,7 +284,7 @@ def _svd(design: Array) -> tuple[Array, Array, Array]:
 
 
 def _fitted(
-    table: Table, terms: tuple[Term, ...], knots: Mapping[str, Array], design: Array, evidence: Mapping[Term, float]
+    table: Table, terms: tuple[Term, ...], splines: Mapping[str, Spline], design: Array, evidence: Mapping[Term, float]
 ) -> Model:
     u, s, vt = _svd(design)
     inverse = (vt.T / s) @ u.T  # (p, n)
@@ -262,13 +296,13 @@ def _fitted(
     weighted = inverse * (residual / (1 - leverage))
     spread = table.scores - table.scores.mean()
     explained = 1 - float(residual @ residual) / float(spread @ spread)
-    return Model(table, terms, knots, estimate, classical, weighted @ weighted.T, vt, dof, explained, evidence)
+    return Model(table, terms, splines, estimate, classical, weighted @ weighted.T, vt, dof, explained, evidence)
 
 
-def _p_pair(table: Table, pair: Term, knots: Mapping[str, Array], base: Array, size: int) -> float:
+def _p_pair(table: Table, pair: Term, splines: Mapping[str, Spline], base: Array, size: int) -> float:
     """The p value of a pair's columns beyond a model of ``size`` columns, of which ``base`` (n, rank) is a basis."""
     codes = {f.name: f.codes for f in table.factors}
-    block = _design([f for f in table.factors if pair.has(f.name)], codes, (pair,), knots)[:, 1:]
+    block = _design([f for f in table.factors if pair.has(f.name)], codes, (pair,), splines)[:, 1:]
     if (size + block.shape[1]) * PER_COLUMN > len(table.scores):
         return 1.0
     return _p_added(base, block, table.scores)

@@ -18,7 +18,7 @@ from sweeper.factors import Array, Table
 from sweeper.statistics import LEVEL, Interval
 
 REPEATS = 10
-TREES = 60
+TREES = 30  # of each forest; ten of them are averaged
 HELD_OUT = 0.3
 SHUFFLES = 3  # of each parameter
 MIN_TRIALS = 30

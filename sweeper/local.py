@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import signal
 import threading
 import time
@@ -99,7 +98,7 @@ class _Start:
 
     queue: SimpleQueue[Any]
     pool: Pool
-    thread: ThreadPoolExecutor
+    threads: ThreadPoolExecutor
     started: Future[None]
 
 
@@ -161,7 +160,7 @@ def _starting(workers: str | int, settings: Settings) -> Iterator[_Start]:
     """Workers that come up in the background while data and ledger are opened in this thread."""
     queue: SimpleQueue[Any] = SimpleQueue()
     pool = make_pool(workers, settings.ray_address, queue.put)
-    with ThreadPoolExecutor(1, thread_name_prefix="sweeper-start") as executor:
+    with ThreadPoolExecutor(2, thread_name_prefix="sweeper-start") as executor:
         start = _Start(queue, pool, executor, executor.submit(pool.start))
         try:
             yield start
@@ -214,15 +213,13 @@ def _drive(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, pro
     try:
         trials = ledger.trials(sweep)
         run.restore(trials, ledger.reports(sweep) if any(t.params for t in trials) else {})
-        import models  # noqa: F401 - takes a second or two, which pass while Ray comes up
-
         start.started.result()
         controller.open(run, tracker, trials)
         del trials  # the scheduler has what it needs of them
         with _signals(start.queue, [sweep]) as (interrupted, running):
             controller.run(until=lambda: training.is_set() or controller.state(sweep) is not SweepState.RUNNING)
-            tracker.start()  # MLflow and matplotlib are imported while the first trials train
-            start.thread.submit(importlib.import_module, "sweeper.report")
+            tracker.start()  # MLflow, and what the end needs, are imported while trials train
+            start.threads.submit(_prepare_end)
             controller.run(until=lambda: controller.state(sweep) is not SweepState.RUNNING)
             done = controller.state(sweep).terminal
             if (finals := open_finals(ledger, run)) is not None:
@@ -231,6 +228,7 @@ def _drive(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, pro
         seconds = run.record.seconds + time.monotonic() - began
         ledger.commit(sweep, [SweepChanged(seconds=seconds)])
         if done:
+            start.threads.submit(start.pool.close)  # Ray takes a second or two, in which the report is drawn
             run.checkpoints.clear()
             sink("sweep.finishing", {"sweep": sweep})
             finish(run, ledger, tracker, log.folder, emit)
@@ -253,6 +251,14 @@ def _tell_of_beginning(run: SweepRun, emit: Emit) -> None:
         emit("data.warning", {"sweep": run.id, "text": warning})
     if (warm := run.spec.search.warm) is not None:
         emit("search.warm_start", {"sweep": run.id, "text": warm.sentence, "used": len(warm.points), "of": warm.trials})
+
+
+def _prepare_end() -> None:
+    """Load what the report and the winner's model need."""
+    import sweeper.report  # noqa: F401
+    from sweeper.tracking_model import warm_up
+
+    warm_up()
 
 
 def _run_finals(controller: Controller, settings: Settings, ledger: Ledger, run: SweepRun, finals: FinalsRun) -> bool:
@@ -278,10 +284,10 @@ def finish(run: SweepRun, ledger: Ledger, tracker: Tracker, folder: Path, emit: 
 
     choose_finals_winner(ledger.sweep(run.id), run)
     tracker.trials_ended()
+    report_at_end(run, ledger, tracker, folder, emit)  # before the model: beside each other both take twice as long
     if run.best is not None:
         trial = ledger.trial(run.id, run.best.number)
         tracker.log_winner(trial, run.spec.trial_config(run.params[trial.number]), winner_weights(run))
-    report_at_end(run, ledger, tracker, folder, emit)
     tracker.sweep_ended()
 
 

@@ -27,8 +27,6 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
     Raises:
         SpecError: the data cannot be used, or there is no such earlier sweep.
     """
-    import torch
-
     from models import rows_that_fit
     from sweeper.local import load
     from sweeper.study import Study
@@ -51,7 +49,7 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
         shapes[config.hidden_layers, config.batch_size or spec.training.batch_size] += 1
     layers, size = shapes.most_common(1)[0][0]
     sizes = (dataset.n_inputs, *layers, dataset.n_outputs)
-    fit = rows_that_fit(sizes, dataset.n_train if size == "full" else size, device.free_bytes // 4, torch.float32)
+    fit = rows_that_fit(sizes, dataset.n_train if size == "full" else size, device.free_bytes // 4)
     per_training = _seconds_per_epoch(spec, dataset, samples) * spec.training.epochs
     finals = 0 if spec.finals is None else min(spec.finals.top, requested) * spec.finals.seeds
     seconds = per_training * (requested * spec.training.replicates + finals)

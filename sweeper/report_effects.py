@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
 from sweeper.contrasts import ChoiceEffects, Interaction
 from sweeper.factors import Array, Factor, Scale, Table
@@ -40,9 +39,7 @@ def slices(table: Table) -> Plot | None:
             factor = table.factors[k]
             _slice_of_choice(axes, factor, values, shown) if factor.is_choice else _slice(axes, factor, values, shown)
             axes.set_title(factor.name)
-            axes.xaxis.set_minor_locator(NullLocator())  # ticks are what takes the time in small panels
         value_axis(panels[0, 0], scale.metric, values)
-        panels[0, 0].yaxis.set_minor_locator(NullLocator())
         for axes in panels[1:, 0]:
             axes.set_ylabel(scale.metric)
 

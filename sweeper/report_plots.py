@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from sweeper.advice import TOP
@@ -192,11 +193,15 @@ def parallel_coordinates(spec: SweepSpec, table: Table) -> Plot | None:
 
     def paint(figure: Figure) -> None:
         axes, best = figure.add_subplot(), int(order[0])
-        for i in sorted(shown, key=lambda i: rank[i]):
-            top = rank[i] >= 1 - TOP
-            style: Mapping[str, Any] = {"color": BLUE, "alpha": 0.8} if top else {"color": GREY, "alpha": 0.3}
-            style = {"color": RED, "linewidth": 2.6} if i == best else {"linewidth": 0.9, **style}
-            axes.plot(range(heights.shape[1]), heights[i], **style)
+        styled: Sequence[tuple[list[int], dict[str, Any]]] = (
+            ([i for i in shown if rank[i] < 1 - TOP], {"color": GREY, "alpha": 0.3, "linewidth": 0.9}),
+            ([i for i in shown if rank[i] >= 1 - TOP and i != best], {"color": BLUE, "alpha": 0.8, "linewidth": 0.9}),
+            ([best], {"color": RED, "linewidth": 2.6}),
+        )
+        for some, style in styled:
+            lines = [np.column_stack([range(heights.shape[1]), heights[i]]) for i in some]
+            axes.add_collection(LineCollection(lines, **style))
+        axes.autoscale_view()
         names = [*(f.name for f in factors), f"rank by\n{spec.objective.metric}"]
         axes.set_xticks(range(len(names)), names, fontweight="bold")
         axes.set_yticks([])

@@ -82,16 +82,15 @@ def draw(name: str, title: str, caption: str, alt: str, height: float, painter: 
 
 
 def plain_log(axis: Any) -> None:
-    """Ticks such as 1e-3 or 0.02 instead of powers that need mathematical type; minor ticks without labels."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+    """Ticks such as 1e-3 or 0.02 instead of powers that need mathematical type; no minor ticks, which take long."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     low, high = sorted(axis.get_view_interval())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
+    axis.set_minor_locator(NullLocator())
     ratio = high / max(low, 1e-300)
     if ratio < 8:
         axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-        axis.set_minor_locator(NullLocator())
         return
     subs = (1.0, 2.0, 5.0) if ratio < 30 else (1.0, 3.0) if ratio < 300 else (1.0,)
     axis.set_major_locator(LogLocator(subs=subs, numticks=8))

@@ -135,7 +135,7 @@ def prepare(settings: Settings, ledger: Ledger, record: SweepRecord) -> OpenSwee
     try:
         trials = ledger.trials(record.sweep)
         run.restore(trials, ledger.reports(record.sweep) if any(t.params for t in trials) else {})
-        import models  # noqa: F401 - takes a second or two, which must not pass in the controller's thread
+        import torch  # noqa: F401 - takes a second or two, which must not pass in the controller's thread
 
         tracker.start()
     except BaseException:

@@ -13,7 +13,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Array = NDArray[np.float64]
 Direction = Literal["minimize", "maximize"]
@@ -101,6 +100,8 @@ class Verdict:
 
 def mean_interval(values: Sequence[float] | Array) -> Interval:
     """Student's t interval of a mean: mean +- t(n-1) * s / sqrt(n). It holds exactly for normal values."""
+    from scipy import stats
+
     x = np.asarray(values, dtype=np.float64)
     if len(x) < 2:
         return Interval(-math.inf, math.inf, SINGLE)
@@ -114,6 +115,8 @@ def median_interval(values: Sequence[float] | Array, seed: int = 0) -> Interval:
     The plain percentile interval covers the median of 10 to 60 values in 91-94% of cases only; the expansion
     (Hesterberg 2015, What Teachers Should Know About the Bootstrap, section 4.4) mends that.
     """
+    from scipy import stats
+
     x = np.asarray(values, dtype=np.float64)
     n = len(x)
     if n < 2:
@@ -233,6 +236,8 @@ def _matrix(finalists: Sequence[Finalist]) -> Array:
 
 def _paired_p(difference: Array) -> float:
     """Two-sided paired t test; a difference without any spread is either none at all or certain."""
+    from scipy import stats
+
     if len(difference) < 2:
         return 1.0
     deviation = difference.std(ddof=1)

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from sweeper import winner_pyfunc
 from sweeper.csv_files import MISSING
 from sweeper.recipe import NUMBER
-from sweeper.tracking_store import Place
+from sweeper.tracking_store import Place, prepare_environment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -71,6 +72,15 @@ class RawNetwork(nn.Module):
         return made[:, 0] * self.target_std + self.target_mean
 
 
+@cache
+def warm_up() -> None:
+    """Save a model and throw it away: what the first one of a process imports takes three seconds of CPU."""
+    prepare_environment()
+
+    with tempfile.TemporaryDirectory() as scratch:
+        _save_network(nn.Identity(), Path(scratch, NAME), columns=1)
+
+
 def raw_network(dataset: Dataset, config: TrialConfig, weights: Arrays) -> RawNetwork:
     """The winner's network with its weights and preprocessing."""
     from models import build_mlp
@@ -86,9 +96,7 @@ def save_model(folder: Path, dataset: Dataset, config: TrialConfig, weights: Arr
     ``identity`` goes to ``mlflow.models.Model``.
     """
     import mlflow.pyfunc
-    import mlflow.pytorch
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import Schema, TensorSpec
+    from mlflow.models import Model
 
     network = raw_network(dataset, config, weights)
     frame = dataset.raw_train.head(EXAMPLE_ROWS)
@@ -97,15 +105,9 @@ def save_model(folder: Path, dataset: Dataset, config: TrialConfig, weights: Arr
     known = dataset.recipe.categories()
     table = {"columns": columns, "categories": known, "missing": list(MISSING), "outputs": outputs}
     table["required"] = [column.name for column in dataset.raw_columns if column.used]
-    rows = torch.zeros(EXAMPLE_ROWS, len(columns))
-    tensors = ModelSignature(Schema([TensorSpec(rows.numpy().dtype, (-1, len(columns)))]))
-    requirements = [f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS]
     with tempfile.TemporaryDirectory() as scratch:
         traced, loader = Path(scratch, "traced"), Path(scratch, f"{LOADER}.py")
-        with _exporting:
-            mlflow.pytorch.save_model(
-                network, str(traced), signature=tensors, input_example=rows, pip_requirements=requirements
-            )
+        _save_network(network, traced, len(columns))
         flavor = Model.load(str(traced)).flavors["pytorch"]
         data = traced / str(flavor["model_data"])
         (data / winner_pyfunc.TABLE_FILE).write_text(json.dumps(table), encoding="utf-8")
@@ -121,9 +123,22 @@ def save_model(folder: Path, dataset: Dataset, config: TrialConfig, weights: Arr
             mlflow_model=model,
             signature=_signature(outputs),
             input_example=frame,
-            pip_requirements=requirements,
+            pip_requirements=_requirements(),
         )
     return model
+
+
+def _save_network(network: nn.Module, folder: Path, columns: int) -> None:
+    import mlflow.pytorch
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    rows = torch.zeros(EXAMPLE_ROWS, columns)
+    signature = ModelSignature(Schema([TensorSpec(rows.numpy().dtype, (-1, columns))]))
+    with _exporting:
+        mlflow.pytorch.save_model(
+            network, str(folder), signature=signature, input_example=rows, pip_requirements=_requirements()
+        )
 
 
 def log_model(
@@ -152,6 +167,10 @@ def log_model(
     client.finalize_logged_model(made.model_id, "READY")
     client.log_outputs(place.parent, [LoggedModelOutput(made.model_id, step=0)])
     return made.model_id, made.artifact_location
+
+
+def _requirements() -> list[str]:
+    return [f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS]
 
 
 def _signature(outputs: list[str]) -> ModelSignature:

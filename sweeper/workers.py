@@ -325,9 +325,11 @@ class RayPool:
             self._inbox.put(lambda: self._lose(slot, actor, reason))
 
     def close(self) -> None:
-        """Kill the actors, and the Ray that this pool started."""
+        """Kill the actors, and the Ray that this pool started; again, it does nothing."""
         import ray
 
+        if self._closing.is_set():
+            return
         self._closing.set()
         self._inbox.put(lambda: None)
         if self._watcher.ident is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from models import OPTIMIZERS, TrialConfig, build_mlp, n_parameters, preferred_rows, rows_that_fit
-from models.rows import COLUMNS, ROW_ALIGN, Rows, columns_of, linear_slices
+from models.rows import COLUMNS, Rows, columns_of, linear_slices
+from models.sizes import ROW_ALIGN
 
 
 def test_a_row_gives_its_weights_back_by_name() -> None:
@@ -53,7 +54,7 @@ def test_a_chunk_holds_fewer_large_networks_than_small_ones() -> None:
 
 def test_memory_bounds_the_width() -> None:
     sizes = (64, 128, 128, 10)
-    wide, narrow = (rows_that_fit(sizes, 64, gigabytes * 2**30, torch.float32) for gigabytes in (4, 1))
+    wide, narrow = (rows_that_fit(sizes, 64, gigabytes * 2**30) for gigabytes in (4, 1))
     assert wide == 4 * narrow or abs(wide - 4 * narrow) <= 4
-    assert rows_that_fit(sizes, 64, 2**30, torch.float64) == narrow // 2
-    assert rows_that_fit(sizes, 64, 1000, torch.float32) == 1
+    assert rows_that_fit(sizes, 64, 2**30, itemsize=8) == narrow // 2
+    assert rows_that_fit(sizes, 64, 1000) == 1

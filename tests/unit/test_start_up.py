@@ -21,9 +21,22 @@ def test_help_imports_no_engine(words: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_what_a_controller_needs_comes_without_torch_and_scipy_stats() -> None:
+    """With Ray the workers import torch beside the driver: its own second would come before the first step."""
+    program = (
+        "import sys\n"
+        "from models import TrainConfig, TrialConfig, rows_that_fit\n"
+        "import sweeper.places, sweeper.local, sweeper.controller\n"
+        "heavy = {'torch', 'ray', 'mlflow', 'pandas', 'sklearn', 'scipy.stats'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_models_need_torch_and_numpy_only() -> None:
     program = (
         "import sys, models\n"
+        "for name in models.__all__:\n    assert getattr(models, name) is not None\n"
         "others = {'ray', 'mlflow', 'optuna', 'pandas', 'sklearn', 'sqlalchemy', 'pydantic', 'scipy'}\n"
         "others &= set(sys.modules)\n"
         "assert not others, others"

@@ -1,0 +1,31 @@
+"""How large a network, a row and a cohort are: arithmetic on shapes, which needs no torch."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+ROW_ALIGN = 16  # P is a multiple of this, so that every row starts on a 64 byte boundary in either dtype
+
+
+def n_parameters(sizes: tuple[int, ...]) -> int:
+    """Weights and biases of one network of ``sizes = (D, H1, .., C)``."""
+    return sum(n_in * n_out + n_out for n_in, n_out in pairwise(sizes))
+
+
+def row_length(sizes: tuple[int, ...]) -> int:
+    """P: the parameters of one row, padded to a multiple of ``ROW_ALIGN``."""
+    return -(-n_parameters(sizes) // ROW_ALIGN) * ROW_ALIGN
+
+
+def preferred_rows(sizes: tuple[int, ...]) -> int:
+    """How many rows one chunk wants, from the shape alone: 4 to 32, so that a chunk's parameters stay near 2 MB."""
+    return max(4, min(32, 2**19 // n_parameters(sizes)))
+
+
+def rows_that_fit(sizes: tuple[int, ...], batch: int, free_bytes: int, itemsize: int = 4) -> int:
+    """The widest cohort within ``free_bytes``: parameters, gradient, two moments, one temporary, activations twice.
+
+    ``itemsize`` is that of a number: 4 bytes in float32.
+    """
+    per_row = 5 * row_length(sizes) + 2 * batch * sum(sizes)
+    return max(1, free_bytes // (per_row * itemsize))
