@@ -78,18 +78,23 @@ class RemoteLedger:
         found = [t for t in self.trials(sweep, TrialState.COMPLETE) if t.value is not None and math.isfinite(t.value)]
         return sorted(found, key=lambda t: (sign * (t.value or 0.0), t.number))[:k]
 
-    def reports(self, sweep: str, number: int | None = None) -> dict[int, list[EpochReport]]:
+    def reports(
+        self, sweep: str, number: int | None = None, *, numbers: Sequence[int] | None = None
+    ) -> dict[int, list[EpochReport]]:
         """See ``LedgerReader``."""
-        found = self.server.get(f"{sweep_path(sweep)}/reports", number=number)["reports"]
-        return {int(n): [EpochReport(r["epoch"], numbers_of(r["metrics"])) for r in rows] for n, rows in found.items()}
+        found: dict[int, list[EpochReport]] = {}
+        for one in _asked(number, numbers):
+            answer = self.server.get(f"{sweep_path(sweep)}/reports", number=one)["reports"]
+            for trial, rows in answer.items():
+                found[int(trial)] = [EpochReport(row["epoch"], numbers_of(row["metrics"])) for row in rows]
+        return found
 
     def flow(
         self, sweep: str, number: int | None = None, *, numbers: Sequence[int] | None = None
     ) -> dict[int, list[FlowReport]]:
         """See ``LedgerReader``."""
-        asked = [number] if numbers is None or number is not None else sorted(set(numbers))
         found: dict[int, list[FlowReport]] = {}
-        for one in asked:
+        for one in _asked(number, numbers):
             rows = self.server.get(f"{sweep_path(sweep)}/flow", number=one)["flow"]
             found |= {int(n): [_flow(row) for row in flows] for n, flows in rows.items()}
         return found
@@ -147,6 +152,11 @@ class RemoteLedger:
             left = None if left is None else left - len(rows)
             if not rows or offset >= answer["total"]:
                 return
+
+
+def _asked(number: int | None, numbers: Sequence[int] | None) -> list[int | None]:
+    """The requests that one trial, some trials, or all of them take."""
+    return [number] if numbers is None or number is not None else [*sorted(set(numbers))]
 
 
 def sweep_path(ref: str) -> str:

@@ -41,7 +41,6 @@ from sweeper.legs import TrialLeg
 from sweeper.records import (
     Change,
     Ended,
-    EpochReport,
     Reopened,
     Requeued,
     Started,
@@ -68,8 +67,8 @@ Emit = Callable[[str, Mapping[str, Any]], None]
 class TrialSink(Protocol):
     """Where ended trials are shown (MLflow)."""
 
-    def trial_ended(self, trial: TrialRecord, reports: list[EpochReport]) -> None:
-        """Show one ended trial; returns at once."""
+    def trial_ended(self, number: int) -> None:
+        """Show one ended trial, as the ledger has it; returns at once."""
         ...
 
 
@@ -428,9 +427,7 @@ class Controller:
         about["params"] = dict(run.params.get(action.number, {}))
         self._emit("trial.ended", {**about, "reason": action.reason, "improved": improved})
         if action.attempt > 0:
-            trial = self._ledger.trial(action.sweep, action.number)
-            reports = self._ledger.reports(action.sweep, action.number).get(action.number, [])
-            self._sinks[action.sweep].trial_ended(trial, reports)
+            self._sinks[action.sweep].trial_ended(action.number)
 
     def _width(self, worker: str, sweep: str, shape: Shape) -> int:
         """Rows of a shape of a sweep that fit the worker's device."""

@@ -84,7 +84,7 @@ class FinalsRun(SweepRun):
 class NoSink:
     """Finals are shown with the trials that they are about, not as trials of their own."""
 
-    def trial_ended(self, trial: TrialRecord, reports: list[EpochReport]) -> None:
+    def trial_ended(self, number: int) -> None:
         """Nothing to show."""
 
 

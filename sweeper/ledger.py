@@ -154,9 +154,11 @@ class SqlLedger:
         """Terminal trials of which MLflow does not show that state yet."""
         return self._read(queries.untracked_trials, sweep)
 
-    def reports(self, sweep: str, number: int | None = None) -> dict[int, list[EpochReport]]:
+    def reports(
+        self, sweep: str, number: int | None = None, *, numbers: Sequence[int] | None = None
+    ) -> dict[int, list[EpochReport]]:
         """Each trial's reports by epoch."""
-        return self._read(queries.epoch_reports, sweep, number)
+        return self._read(queries.epoch_reports, sweep, number, numbers)
 
     def flow(
         self, sweep: str, number: int | None = None, *, numbers: Sequence[int] | None = None

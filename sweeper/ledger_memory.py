@@ -184,12 +184,13 @@ class MemoryLedger:
             rows = self._held(sweep).trials.values()
             return [_record(row) for row in rows if row.state in TERMINAL and row.tracked_state is not row.state]
 
-    def reports(self, sweep: str, number: int | None = None) -> dict[int, list[EpochReport]]:
+    def reports(
+        self, sweep: str, number: int | None = None, *, numbers: Sequence[int] | None = None
+    ) -> dict[int, list[EpochReport]]:
         """Each trial's reports by epoch."""
         with self._lock:
             reports = self._held(sweep).reports
-            numbers = sorted(reports) if number is None else [number]
-            return {number: [_bare(r) for r in reports[number]] for number in numbers if reports.get(number)}
+            return {n: [_bare(r) for r in reports[n]] for n in _wanted(reports, number, numbers) if reports[n]}
 
     def flow(
         self, sweep: str, number: int | None = None, *, numbers: Sequence[int] | None = None
@@ -197,10 +198,9 @@ class MemoryLedger:
         """Each trial's gradient flow by epoch."""
         with self._lock:
             reports = self._held(sweep).reports
-            wanted = sorted(reports) if numbers is None else sorted(reports.keys() & set(numbers))
             found = {
                 n: [unpack_flow(r.epoch, r.flow) for r in reports[n] if r.flow is not None]
-                for n in (wanted if number is None else reports.keys() & {number})
+                for n in _wanted(reports, number, numbers)
             }
             return {n: flows for n, flows in found.items() if flows}
 
@@ -343,6 +343,13 @@ def _copy(row: TrialRow) -> TrialRow:
 
 def _record(row: TrialRow) -> TrialRecord:
     return TrialRecord(*_FIELDS(row))
+
+
+def _wanted(held: Mapping[int, Any], number: int | None, numbers: Sequence[int] | None) -> list[int]:
+    """The trials that one number, some numbers, or neither asks for."""
+    if number is None and numbers is None:
+        return sorted(held)
+    return sorted(held.keys() & ({number} if number is not None else set(numbers or ())))
 
 
 def _page(found: list[Any], limit: int | None, offset: int) -> list[Any]:

@@ -106,8 +106,10 @@ class LedgerReader(Protocol):
         """The k complete trials with the best finite values, ties by number."""
         ...
 
-    def reports(self, sweep: str, number: int | None = None) -> dict[int, list[EpochReport]]:
-        """Each trial's reports by epoch. Trials without any are left out."""
+    def reports(
+        self, sweep: str, number: int | None = None, *, numbers: Sequence[int] | None = None
+    ) -> dict[int, list[EpochReport]]:
+        """Each trial's reports by epoch, of one trial, of some, or of all. Trials without any are left out."""
         ...
 
     def flow(

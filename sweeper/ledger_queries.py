@@ -140,18 +140,18 @@ def untracked_trials(connection: Connection, sweep: str) -> list[TrialRecord]:
     return [_trial(row) for row in rows]
 
 
-def epoch_reports(connection: Connection, sweep: str, number: int | None) -> dict[int, list[EpochReport]]:
+def epoch_reports(
+    connection: Connection, sweep: str, number: int | None, numbers: Sequence[int] | None
+) -> dict[int, list[EpochReport]]:
     """Each trial's reports by epoch."""
     query = sa.select(reports.c.number, reports.c.epoch, reports.c.metrics).where(reports.c.sweep == sweep)
-    if number is not None:
-        query = query.where(reports.c.number == number)
     found: dict[int, list[EpochReport]] = {}
-    rows = connection.execute(query.order_by(reports.c.number, reports.c.epoch))
-    for part in rows.partitions(_CHUNK):
-        # one call of the decoder for many rows: faster, and the metrics' names are shared
-        decoded = json.loads(f"[{','.join([row[2] for row in part])}]")
-        for (trial, epoch, _), metrics in zip(part, decoded, strict=True):
-            found.setdefault(trial, []).append(EpochReport(epoch, metrics))
+    for part in _by_epoch(query, number, numbers):
+        for rows in connection.execute(part).partitions(_CHUNK):
+            # one call of the decoder for many rows: faster, and the metrics' names are shared
+            decoded = json.loads(f"[{','.join([row[2] for row in rows])}]")
+            for (trial, epoch, _), metrics in zip(rows, decoded, strict=True):
+                found.setdefault(trial, []).append(EpochReport(epoch, metrics))
     if not found:
         require(connection, sweep)
     return found
@@ -163,19 +163,23 @@ def flow_reports(
     """Each trial's gradient flow by epoch."""
     query = sa.select(reports.c.number, reports.c.epoch, reports.c.flow)
     query = query.where(reports.c.sweep == sweep, reports.c.flow.is_not(None))
-    query = query.order_by(reports.c.number, reports.c.epoch)
-    wanted = numbers if number is None else [number]
-    parts = [query]
-    if wanted is not None:
-        wanted = sorted(set(wanted))
-        parts = [query.where(reports.c.number.in_(wanted[at : at + _CHUNK])) for at in range(0, len(wanted), _CHUNK)]
     found: dict[int, list[FlowReport]] = {}
-    for part in parts:
+    for part in _by_epoch(query, number, numbers):
         for trial, epoch, blob in connection.execute(part):
             found.setdefault(trial, []).append(unpack_flow(epoch, blob))
     if not found:
         require(connection, sweep)
     return found
+
+
+def _by_epoch(query: sa.Select[Any], number: int | None, numbers: Sequence[int] | None) -> list[sa.Select[Any]]:
+    """A query of reports in order, in as many parts as the trials that are asked for need."""
+    query = query.order_by(reports.c.number, reports.c.epoch)
+    wanted = numbers if number is None else [number]
+    if wanted is None:
+        return [query]
+    wanted = sorted(set(wanted))
+    return [query.where(reports.c.number.in_(wanted[at : at + _CHUNK])) for at in range(0, len(wanted), _CHUNK)]
 
 
 def attempt_records(connection: Connection, sweep: str, number: int) -> list[AttemptRecord]:

@@ -137,7 +137,4 @@ def _curves(
     best = [trial.number for trial in ranked(spec, trials)[:ALWAYS]]
     rest = np.setdiff1d([trial.number for trial in trials if trial.epochs], best)
     picked = np.random.default_rng(0).permutation(rest)[: MAX_CURVES - len(best)]
-    found: dict[int, list[EpochReport]] = {}
-    for number in sorted([*best, *picked.tolist()]):
-        found |= ledger.reports(record.sweep, number)
-    return found
+    return ledger.reports(record.sweep, numbers=[*best, *picked.tolist()])

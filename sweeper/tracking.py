@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SweeperError
 from sweeper.ledger_protocol import Ledger
-from sweeper.records import EpochReport, SweepChanged, SweepRecord, Tracked, TrialRecord
+from sweeper.records import SweepChanged, SweepRecord, Tracked, TrialRecord
 from sweeper.settings import Settings
 from sweeper.tracking_entries import Point, Progress, trial_entry
 from sweeper.tracking_run import SweepInMlflow, delete_runs
@@ -30,7 +30,6 @@ Emit = Callable[[str, Mapping[str, Any]], None]
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0  # seconds between two attempts while MLflow does not answer
 TRIES = 3  # of work that MLflow answers but refuses; and of a flush, while MLflow does not answer
 SETTLE_SECONDS = 1.0  # how often the ledger is told and the parent run's curves go on
-KEPT_TRIALS = 200  # trials that wait in memory as a whole; of later ones the number waits, the ledger has the rest
 PAGE = 500  # trials read from the ledger at a time when the sweep's tables are written
 SHOWN = "shown_in_mlflow"  # in a sweep's summary: tables, model and final state are written
 REFUSALS = (400, 404, 409, 413, 422)
@@ -47,14 +46,12 @@ class _Job:
 
 @dataclass(slots=True)
 class _Ended:
-    """An ended trial to be shown, with its epochs; as None both are read from the ledger when its turn comes.
+    """An ended trial to be shown, which is read from the ledger when its turn comes.
 
     Those that wait beside each other are written together, unless one of them was refused: then each ``alone``.
     """
 
     number: int
-    trial: TrialRecord | None = None
-    reports: Sequence[EpochReport] = ()
     tries: int = 0
     alone: bool = False
 
@@ -101,10 +98,9 @@ class Tracker:
             self._jobs.appendleft(_Job("the sweep", self._begin))
         self._thread.start()
 
-    def trial_ended(self, trial: TrialRecord, reports: Sequence[EpochReport]) -> None:
+    def trial_ended(self, number: int) -> None:
         """Show an ended trial."""
-        kept = len(self._jobs) < KEPT_TRIALS
-        self._put(_Ended(trial.number, trial, reports) if kept else _Ended(trial.number))
+        self._put(_Ended(number))
 
     def log_winner(self, trial: TrialRecord, config: TrialConfig, weights: Arrays) -> None:
         """Log the best trial's network as a model of the parent run, and register it if the spec names a model."""
@@ -172,7 +168,7 @@ class Tracker:
         if place.created:
             return
         ended = [trial for trial in self._ledger.trials(self._sweep.sweep) if trial.state.terminal]
-        for trial in sorted(ended, key=lambda trial: (trial.ended_at or 0.0, trial.number)):
+        for trial in sorted(ended, key=_end_of):
             points = self._progress.add(trial)
             if trial.tracked_state is not trial.state:
                 self._points += points
@@ -187,23 +183,17 @@ class Tracker:
             self._jobs.extendleft(_Ended(number) for number in reversed(missing) if number not in known)
             self._jobs.appendleft(current)
 
-    def _write(self, jobs: Sequence[_Ended]) -> None:
-        ended = [(trial, reports) for job in jobs for trial, reports in self._read(job)]
-        flow = self._ledger.flow(self._sweep.sweep, numbers=[trial.number for trial, _ in ended])
-        entries = [trial_entry(self._sweep, trial, reports, flow.get(trial.number, ())) for trial, reports in ended]
-        for (trial, _), run in zip(ended, self._target.write(entries), strict=True):
+    def _write(self, numbers: Sequence[int]) -> None:
+        sweep, ledger = self._sweep.sweep, self._ledger
+        ended = [trial for trial in ledger.trials(sweep, numbers=numbers) if trial.state.terminal]  # others: retried
+        ended.sort(key=_end_of)
+        found = [trial.number for trial in ended]
+        reports, flow = ledger.reports(sweep, numbers=found), ledger.flow(sweep, numbers=found)
+        entries = [trial_entry(self._sweep, t, reports.get(t.number, ()), flow.get(t.number, ())) for t in ended]
+        for trial, run in zip(ended, self._target.write(entries), strict=True):
             self._told.append(Tracked(trial.number, run, trial.state))
             self._points += self._progress.add(trial)
             self._refused.discard(trial.number)
-
-    def _read(self, job: _Ended) -> Iterator[tuple[TrialRecord, Sequence[EpochReport]]]:
-        """The trial of a job with its epochs, unless it was retried in the meantime."""
-        if job.trial is not None:
-            yield job.trial, job.reports
-            return
-        trial = self._ledger.trial(self._sweep.sweep, job.number)
-        if trial.state.terminal:
-            yield trial, self._ledger.reports(self._sweep.sweep, job.number).get(job.number, [])
 
     def _log_winner(self, trial: TrialRecord, config: TrialConfig, weights: Arrays) -> None:
         made = self._target.log_winner(trial, config, weights)
@@ -254,7 +244,7 @@ class Tracker:
         for job in jobs:
             if isinstance(job, _Job):
                 job.do()
-        if ended := [job for job in jobs if isinstance(job, _Ended)]:
+        if ended := [job.number for job in jobs if isinstance(job, _Ended)]:
             self._write(ended)
 
     def _next(self) -> Sequence[_Job | _Ended]:
@@ -327,6 +317,11 @@ class Tracker:
         for job in jobs:
             if self._jobs and self._jobs[0] is job:
                 self._jobs.popleft()
+
+
+def _end_of(trial: TrialRecord) -> tuple[float, int]:
+    """Trials in the order in which they ended."""
+    return trial.ended_at or 0.0, trial.number
 
 
 def _is_refusal(error: Exception) -> bool:

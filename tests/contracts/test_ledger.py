@@ -523,9 +523,12 @@ class TestReading:
         ledger.commit(sweep, [*run(2, 2, suggest=False), Ended(2, 2, FAILED, "again", None, at=3.0)])
         assert [trial.number for trial in ledger.untracked(sweep)] == [1, 2]
 
-    def test_reports_of_one_trial_and_of_a_trial_without_any(self, ledger: Ledger, sweep: str) -> None:
-        ledger.commit(sweep, [*finish(0, 1.0), *finish(2, 1.0)])
-        assert set(ledger.reports(sweep)) == {0, 2}
+    def test_reports_of_one_trial_of_some_and_of_a_trial_without_any(self, ledger: Ledger, sweep: str) -> None:
+        ledger.commit(sweep, [*finish(0, 1.0), *finish(2, 1.0), *finish(3, 1.0)])
+        assert list(ledger.reports(sweep, numbers=[3, 1, 0, 3, 99])) == [0, 3]
+        assert ledger.reports(sweep, numbers=[3]) == ledger.reports(sweep, 3)
+        assert ledger.reports(sweep, numbers=[]) == {}
+        assert set(ledger.reports(sweep)) == {0, 2, 3}
         assert set(ledger.reports(sweep, 2)) == {2}
         assert ledger.reports(sweep, 1) == {}
 

@@ -162,24 +162,20 @@ def test_trials_that_end_while_the_sweep_runs_appear_without_being_asked_for(set
     tracker = tracker_of(settings, ledger, sweep, spec)
     for number in range(3):
         end_trials(ledger, sweep, [number])
-        tracker.trial_ended(ledger.trial(sweep, number), ledger.reports(sweep, number)[number])
+        tracker.trial_ended(number)
     assert tracker.flush(PATIENCE) == []
     assert sorted(children(client_of(settings), ledger.sweep(sweep))) == [0, 1, 2]
     assert client_of(settings).get_run(ledger.sweep(sweep).mlflow_run_id).info.status == "RUNNING"
     tracker.close()
 
 
-def test_trials_that_mlflow_has_not_taken_yet_wait_as_numbers_and_are_written_from_the_ledger(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sweeper.tracking.KEPT_TRIALS", 1)
+def test_trials_are_written_as_the_ledger_has_them_when_their_turn_comes(settings: Settings) -> None:
     ledger, spec = MemoryLedger(), spec_of()
     sweep = new_sweep(ledger, spec).sweep
     tracker = Tracker(settings, ledger.sweep(sweep), spec, TableStub(), ledger)
     end_trials(ledger, sweep, range(4), {3: TrialState.FAILED})
     for number in range(4):
-        tracker.trial_ended(ledger.trial(sweep, number), ledger.reports(sweep, number)[number])
-    assert [(job.number, job.trial) for job in list(tracker._jobs)[1:]] == [(1, None), (2, None), (3, None)]
+        tracker.trial_ended(number)
     assert not ledger.commit(sweep, [Reopened(3, "retried by the user")])
     tracker.log_report("<h1>digits</h1>")
     tracker.start()
@@ -349,10 +345,10 @@ def test_a_trial_that_ends_twice_before_it_is_written_shows_its_last_end(setting
     tracker = Tracker(settings, ledger.sweep(sweep), spec, TableStub(), ledger)
     end_trials(ledger, sweep, range(2), {1: TrialState.FAILED})
     for number in range(2):
-        tracker.trial_ended(ledger.trial(sweep, number), ledger.reports(sweep, number)[number])
+        tracker.trial_ended(number)
     assert not ledger.commit(sweep, [Reopened(1, "retried by the user")])
     end_trials(ledger, sweep, [1])
-    tracker.trial_ended(ledger.trial(sweep, 1), ledger.reports(sweep, 1)[1])
+    tracker.trial_ended(1)
     tracker.start()
     assert tracker.flush(PATIENCE) == []
     tracker.close()
@@ -444,7 +440,7 @@ def test_what_ends_while_the_server_is_down_is_written_by_the_next_tracker(
     began = time.monotonic()
     tracker = tracker_of(remote, ledger, sweep, spec, told)
     for trial in ledger.trials(sweep):
-        tracker.trial_ended(trial, ledger.reports(sweep, trial.number)[trial.number])
+        tracker.trial_ended(trial.number)
     assert tracker.flush(PATIENCE) == [0, 1, 2, 3]
     tracker.close()
     assert time.monotonic() - began < PATIENCE / 2  # it does not wait for a server that refuses connections
