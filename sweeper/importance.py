@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+from sklearn.ensemble import RandomForestRegressor
 
 from sweeper.factors import Array, Table
 from sweeper.statistics import LEVEL, Interval
@@ -92,8 +93,6 @@ def _repeat(columns: Array, scores: Array, rng: np.random.Generator) -> tuple[Ar
     All shuffled copies of the held-out trials are predicted in one call: scikit-learn's ``permutation_importance``
     calls the forest for each, which takes five times as long.
     """
-    from sklearn.ensemble import RandomForestRegressor
-
     order = rng.permutation(len(scores))[:MAX_ROWS]
     held = max(2, round(HELD_OUT * len(order)))
     test, train = order[:held], order[held:]

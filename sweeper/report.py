@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from sweeper import report_effects, report_finals, report_pareto, report_plots
 from sweeper.advice import ranked
@@ -142,9 +144,6 @@ def build_report(
 
 def render_report(report: Report) -> str:
     """The page. Every text is escaped; only the plots are markup."""
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("sweeper").joinpath("report.html.j2").read_text(encoding="utf-8"))
     record, spec, winner = report.record, report.spec, report.head.winner
