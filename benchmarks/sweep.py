@@ -118,10 +118,10 @@ def tables(section: Mapping[str, Any]) -> list[Table]:
     columns += ("MLflow runs", "MLflow values")
     count = len(section["runs"][OURS])
     note = (
-        f"Medians of {count} interleaved runs on all cores, TPE and MLflow on SQLite in each, timed from process start. "
+        f"Medians of {count} interleaved runs on all cores, TPE and MLflow on SQLite in each, from process start. "
         "Start-up: until the first trial begins. Wind-up: after the last trial; ours draws the report and exports the "
         f"winner's model, a peer's does not. The peers ran {section['peer_trials']} trials; their time for {wanted} is "
-        f"start-up, {wanted} trials at their rate and wind-up, which flatters them: TPE slows down as its history grows."
+        f"start-up, {wanted} trials at their rate and wind-up."
     )
     return [Table("Whole sweep: digits, hidden 128x128", columns, tuple(rows), note)]
 
