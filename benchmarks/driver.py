@@ -83,7 +83,7 @@ def instrument(meter: Meter) -> tuple[list[float], dict[str, Any]]:
     def remembered_run(controller: Controller, *args: Any, **options: Any) -> None:
         seen["controller"], begin = controller, time.perf_counter()
         run(controller, *args, **options)
-        seen["loop_seconds"] = time.perf_counter() - begin
+        seen["loop_seconds"] = seen.get("loop_seconds", 0.0) + time.perf_counter() - begin
 
     Study.ask, Controller.run = timed_ask, remembered_run  # type: ignore[method-assign]
     return suggestions, seen
@@ -108,7 +108,8 @@ def peak_memory() -> float:
 
 def main() -> None:
     """Run the sweep and print the parts."""
-    import models  # noqa: F401 - torch's import, once per process, is no cost of a trial
+    import torch  # noqa: F401 - its import, once per process, is no cost of a trial
+
     from sweeper import api
     from sweeper.spec import load_spec
 

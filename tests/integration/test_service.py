@@ -411,7 +411,7 @@ class TestTogether:
                 assert served.wait(sweep, "stopped")["stopped"] == 4
 
     def test_a_stopped_service_leaves_its_sweeps_to_the_next_one(self, tmp_path: Path) -> None:
-        spec = SMALL | {"training": {"epochs": 400}, "search": {"trials": 30, "sampler": "random"}}
+        spec = SMALL | {"training": {"epochs": 100}, "search": {"trials": 150, "sampler": "random"}}
         with serving(tmp_path / "next") as served:
             sweep = served.submit("bob", spec)
             until(lambda: served.ledger.sweep(sweep).counts["complete"] >= 2, 60)
@@ -419,9 +419,9 @@ class TestTogether:
             left = served.ledger.sweep(sweep)
             assert (left.state, left.counts["running"]) == (SweepState.RUNNING, 0)
             assert served.ledger.lease(sweep) is None
-            assert left.counts["complete"] < 30, "it ended before the service did"
+            assert left.counts["complete"] < 150, "it ended before the service did"
             served.start()
-            assert served.wait(sweep, "complete")["complete"] == 30
+            assert served.wait(sweep, "complete")["complete"] == 150
             trials = served.ledger.trials(sweep)
             assert {t.tracked_state for t in trials} == {t.state for t in trials}
             assert max(t.lost for t in trials) == 0

@@ -495,7 +495,7 @@ def _group(process: Path) -> int | None:
 
 @pytest.mark.slow
 def test_three_hundred_trials_are_written_at_a_bounded_cost(settings: Settings) -> None:
-    """48 ms of CPU per trial is the budget on an idle machine; the bound leaves room for a busy one."""
+    """It is 1.5 ms of CPU on an idle machine; the bound is what the whole driver may cost."""
     ledger, spec, trials = MemoryLedger(), spec_of(trials=300), 300
     sweep = new_sweep(ledger, spec).sweep
     track(settings, ledger, sweep, spec)
@@ -507,4 +507,4 @@ def test_three_hundred_trials_are_written_at_a_bounded_cost(settings: Settings) 
     tracker.close()
     print(json.dumps({"cpu_ms_per_trial": round(1000 * spent, 1)}))
     assert len(children(client_of(settings), ledger.sweep(sweep))) == trials
-    assert spent < 0.15
+    assert spent < 0.05
