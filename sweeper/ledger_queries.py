@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -77,14 +78,14 @@ def trial_records(
         query = query.order_by(*_order(sort, connection.dialect.name))
     else:
         query = query.order_by(trials.c.number)
-    if numbers is None and not by_metric:
-        rows: Sequence[Row[Any]] = connection.execute(_page(query, limit, offset)).all()
-    else:
-        rows = rows_of(connection, query, numbers)
-    if not rows:
+    paged = numbers is None and not by_metric
+    rows: Iterable[Row[Any]] = (
+        connection.execute(_page(query, limit, offset)) if paged else rows_of(connection, query, numbers)
+    )
+    found = _trials(rows)
+    if not found:
         require(connection, sweep)
-    found = [_trial(row) for row in rows]
-    if numbers is None and not by_metric:
+    if paged:
         return found
     ordered = sort_trials(found, sort) if sort else found
     return ordered[offset : None if limit is None else offset + limit]
@@ -123,7 +124,7 @@ def best_trials(connection: Connection, sweep: str, k: int, direction: Direction
     rows = connection.execute(query).all()
     if not rows:
         require(connection, sweep)
-    return [_trial(row) for row in rows]
+    return _trials(rows)
 
 
 def untracked_trials(connection: Connection, sweep: str) -> list[TrialRecord]:
@@ -137,7 +138,7 @@ def untracked_trials(connection: Connection, sweep: str) -> list[TrialRecord]:
     rows = connection.execute(query).all()
     if not rows:
         require(connection, sweep)
-    return [_trial(row) for row in rows]
+    return _trials(rows)
 
 
 def epoch_reports(
@@ -226,14 +227,22 @@ def _sweep(row: Mapping[Any, Any], counts: Mapping[str, int]) -> SweepRecord:
     return SweepRecord(**{**row, **decoded, "summary": json.loads(row["summary"]), "counts": counts})
 
 
-def _trial(row: Row[Any]) -> TrialRecord:
-    values = list(row)
-    values[1] = _STATES[values[1]]
-    values[3] = None if values[3] is None else json.loads(values[3])
-    values[8] = {} if values[8] is None else json.loads(values[8])
-    values[14] = None if values[14] is None else _STATES[values[14]]
-    values[15] = () if values[15] is None else tuple(json.loads(values[15]))
-    return TrialRecord(*values)
+def _trials(rows: Iterable[Row[Any]]) -> list[TrialRecord]:
+    """The records of rows, some at a time: 10,000 rows are as large as their records.
+
+    Each column of JSON is decoded in one call, which is faster, and its names are shared by the records.
+    """
+    found, left = [], iter(rows)
+    while part := list(itertools.islice(left, _CHUNK)):
+        params, metrics = (json.loads(f"[{','.join([row[i] or 'null' for row in part])}]") for i in (3, 8))
+        for row, given, measured in zip(part, params, metrics, strict=True):
+            values = list(row)
+            values[1], values[2], values[3] = _STATES[values[1]], sys.intern(values[2]), given
+            values[8] = measured or {}
+            values[14] = None if values[14] is None else _STATES[values[14]]
+            values[15] = () if values[15] is None else tuple(json.loads(values[15]))
+            found.append(TrialRecord(*values))
+    return found
 
 
 def _row(row: Row[Any]) -> TrialRow:

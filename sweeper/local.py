@@ -283,6 +283,7 @@ def finish(run: SweepRun, ledger: Ledger, tracker: Tracker, folder: Path, emit: 
     from sweeper.winner import winner_weights
 
     choose_finals_winner(ledger.sweep(run.id), run)
+    run.let_search_go()
     tracker.trials_ended()
     report_at_end(run, ledger, tracker, folder, emit)  # before the model: beside each other both take twice as long
     if run.best is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,9 +15,9 @@ from sweeper.states import TrialState
 Key = tuple[float, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a trial ended. ``intermediate`` maps epochs (from 0) to the (first) objective's value there.
+    """How a trial ended. ``last`` is its last epoch (from 0) with a finite (first) objective, and the value there.
 
     ``diverged`` says that the training became non-finite, whatever the state; values may be non-finite then.
     ``values`` are those of all objectives where there are several, and ``excesses`` say how far the trial lies beyond
@@ -26,16 +26,10 @@ class Outcome:
 
     state: TrialState
     value: float | None = None
-    intermediate: Mapping[int, float] = field(default_factory=dict)
+    last: tuple[int, float] | None = None
     diverged: bool = False
     values: tuple[float, ...] = ()
     excesses: tuple[float, ...] = ()
-
-    @property
-    def last(self) -> tuple[int, float] | None:
-        """The last epoch with a finite value, and that value."""
-        finite = [(epoch, value) for epoch, value in self.intermediate.items() if math.isfinite(value)]
-        return max(finite, default=None)
 
     @property
     def score(self) -> float | None:

@@ -13,7 +13,7 @@ from sweeper.states import SweepState, TrialState
 NO_LIMIT = 1_000_000
 
 
-@dataclass
+@dataclass(slots=True)
 class Trial:
     """One trial; ``epochs`` are those that its worker has reported, ``lost`` its attempts that went with a worker."""
 

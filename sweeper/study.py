@@ -112,7 +112,7 @@ class Study:
                 raise RuntimeError(f"trial {number} was asked before trials 0..{self._horizon(number) - 1} were told")
             trial = self._suggest(number)
             self._take(number, trial)
-            asked.append(dict(trial.params))
+            asked.append(trial.params)
         return asked
 
     def tell(self, number: int, outcome: Outcome) -> None:

@@ -14,7 +14,7 @@ from sweeper.ranking import Outcome
 Params = dict[str, Any]
 
 
-@dataclass
+@dataclass(slots=True)
 class SearchTrial:
     """``keys`` and ``distributions`` are what Optuna holds of the parameters, inactive ones left out."""
 

@@ -64,6 +64,7 @@ class SweepRun:
     pruner: Pruner = field(init=False)
     batches: BatchDecisions | None = field(init=False, default=None)  # of a pruner that decides batches
     notes: list[Noted] = field(default_factory=list)  # for the ledger
+    _keeps_curves: bool = field(init=False, default=True)
 
     def __post_init__(self) -> None:
         self.requested = self.record.requested
@@ -73,6 +74,7 @@ class SweepRun:
         if self.pruner.group:
             epochs = self.spec.training.epochs
             self.batches = BatchDecisions(self.pruner, self.plan.batch, epochs, self.curves, self.ended)
+        self._keeps_curves = bool(self.plan.decision_epochs)  # of ended trials: a pruner compares others with them
 
     @property
     def id(self) -> str:
@@ -152,11 +154,19 @@ class SweepRun:
         from sweeper.study import Outcome as StudyOutcome
 
         diverged = state is TrialState.FAILED and reason.startswith("diverged")
-        curve = dict(enumerate(self.curves.get(number, [])))
+        finite = [(epoch, v) for epoch, v in enumerate(self.curves.get(number, ())) if math.isfinite(v)]
+        if not self._keeps_curves:
+            self.curves.pop(number, None)
         metrics, goals, limits = self.last.get(number, {}), self.spec.objectives, self.spec.constraints
         values = values_of(metrics, goals) if len(goals) > 1 else ()
         excesses = excesses_of(metrics, limits) if state is TrialState.COMPLETE else ()
-        return StudyOutcome(state, value, curve, diverged, values, excesses)
+        return StudyOutcome(state, value, finite[-1] if finite else None, diverged, values, excesses)
+
+    def let_search_go(self) -> None:
+        """The search is over: free what only it needs, before the report wants memory."""
+        del self.study
+        for table in (self.curves, self.untold, self.last, self.spent):
+            table.clear()
 
     def wait_again(self, number: int) -> None:
         """A trial was put back: it trains from its checkpoint, or from the beginning."""

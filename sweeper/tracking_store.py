@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ class Child:
     @classmethod
     def showing(cls, entry: TrialEntry, run: str) -> Child:
         """The run that was written for this end of a trial."""
-        return cls(run, entry.status, entry.tags[STATE], entry.tags[ATTEMPTS])
+        return cls(run, entry.status, sys.intern(entry.tags[STATE]), sys.intern(entry.tags[ATTEMPTS]))
 
     def shows(self, entry: TrialEntry) -> bool:
         """The run is that of this end of the trial, and nothing is missing in it."""

@@ -178,9 +178,9 @@ def _thinned(points: list[WarmPoint], spec: SweepSpec) -> list[WarmPoint]:
 
 def _outcome(point: WarmPoint, spec: SweepSpec) -> Outcome:
     value = point.metrics.get(spec.objective.metric)
-    curve = {} if value is None or not point.epochs else {point.epochs - 1: value}
+    last = None if value is None or not point.epochs else (point.epochs - 1, value)
     if point.state == "diverged":
-        return Outcome(TrialState.FAILED, None, curve, diverged=True)
+        return Outcome(TrialState.FAILED, None, last, diverged=True)
     values = values_of(point.metrics, spec.objectives) if len(spec.objectives) > 1 else ()
     excesses = excesses_of(point.metrics, spec.constraints) if point.state == "complete" else ()
-    return Outcome(TrialState(point.state), value, curve, values=values, excesses=excesses)
+    return Outcome(TrialState(point.state), value, last, values=values, excesses=excesses)

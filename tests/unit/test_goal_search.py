@@ -29,7 +29,7 @@ def loss(params):
 
 def two(number, params):
     if number % 9 == 8:
-        return Outcome(TrialState.FAILED, None, {0: 5.0}, diverged=True)
+        return Outcome(TrialState.FAILED, None, (0, 5.0), diverged=True)
     return Outcome(TrialState.COMPLETE, loss(params), values=(loss(params), float(params["width"])))
 
 
@@ -101,7 +101,7 @@ def test_a_gaussian_process_is_told_of_constraints():
         value = (math.log10(params["learning_rate"]) + 2.5) ** 2 + 3 / math.log2(params["width"])
         state = TrialState.PRUNED if number == 5 else TrialState.COMPLETE
         excesses = () if number in (5, 6) else (params["width"] / 16 - 1,)
-        return Outcome(state, value, {0: value}, excesses=excesses)
+        return Outcome(state, value, (0, value), excesses=excesses)
 
     given = [
         {"learning_rate": 10.0 ** -(1 + i / 4), "width": width} for i, width in enumerate([4, 8, 12, 16, 40, 90] * 2)

@@ -64,10 +64,10 @@ def test_the_ends_of_a_front_are_alone_and_the_crowded_come_last():
 
 def test_feasible_trials_come_first_then_pruned_then_those_beyond_the_constraints_then_diverged_ones():
     outcomes = {
-        0: Outcome(FAILED, None, {0: 9.0}, diverged=True),
+        0: Outcome(FAILED, None, (0, 9.0), diverged=True),
         1: Outcome(COMPLETE, 0.1, excesses=(0.5, -1.0)),
         2: Outcome(COMPLETE, 0.9, excesses=(-0.5, -1.0)),
-        3: Outcome(PRUNED, 0.5, {2: 0.5}),
+        3: Outcome(PRUNED, 0.5, (2, 0.5)),
         4: Outcome(COMPLETE, 0.3, excesses=(0.1, 0.2)),
         5: Outcome(FAILED),
         6: Outcome(COMPLETE, 0.8),

@@ -52,10 +52,10 @@ def outcome_of(number, params):
     if number % 7 == 6:
         return Outcome(FAILED)
     if params["learning_rate"] > 0.3:
-        return Outcome(FAILED, None, {0: 5.0, 1: math.inf}, diverged=True)
+        return Outcome(FAILED, None, (0, 5.0), diverged=True)
     if loss > 3:
-        return Outcome(PRUNED, loss, {0: loss + 1, 1: loss})
-    return Outcome(COMPLETE, loss, {0: loss + 1, 1: loss + 0.5, 2: loss})
+        return Outcome(PRUNED, loss, (1, loss))
+    return Outcome(COMPLETE, loss, (2, loss))
 
 
 def drive(study, total, results=None, batch=BATCH, window=WINDOW, objective=outcome_of):
@@ -216,7 +216,7 @@ def test_non_finite_values_are_taken_whatever_the_state(sampler, value, state):
     for number, params in enumerate(study.ask(range(8))):
         odd = number % 2 == 0
         good = outcome_of(0, {**params, "learning_rate": 0.01})
-        study.tell(number, Outcome(state, value, {0: value}, diverged=state is FAILED) if odd else good)
+        study.tell(number, Outcome(state, value, (0, value), diverged=state is FAILED) if odd else good)
     assert len(study.ask(range(8, 16))) == 8
 
 

@@ -157,7 +157,7 @@ def test_finished_trials_are_frozen_in_the_spec_with_what_they_came_to():
     assert "3 of 4 trials of sweep" in warm.sentence
     assert "1 with learning_rate outside the space" in warm.sentence
     outcomes = [outcome for _, outcome in earlier_of(spec)]
-    assert outcomes[0] == Outcome(COMPLETE, 0.0, {1: 0.0})
+    assert outcomes[0] == Outcome(COMPLETE, 0.0, (1, 0.0))
     assert outcomes[1].score == pytest.approx(loss(params[1]))
     assert outcomes[2].blew_up
     assert SweepSpec.from_json(spec.to_json()) == spec == load_spec(spec.to_json())
@@ -218,7 +218,7 @@ def test_a_trial_is_judged_by_the_new_sweeps_objectives_and_constraints():
     }
     spec = taken(spec_of(**goals), [point(), point(optimizer="sgd")])
     (_, first), (_, second) = earlier_of(spec)
-    assert first == Outcome(COMPLETE, 0.9, {1: 0.9}, values=(0.9, 100.0), excesses=(-1.0,))
+    assert first == Outcome(COMPLETE, 0.9, (1, 0.9), values=(0.9, 100.0), excesses=(-1.0,))
     assert second.excesses == (1.0,)
     missing = taken(spec_of(dataset={"name": "diabetes"}, objective={"metric": "val_rmse"}), [point()])
     assert missing.search.warm.left_out == {"without val_rmse": 1}
