@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
 import threading
 import time
 from collections import deque
@@ -329,4 +330,4 @@ def _is_refusal(error: Exception) -> bool:
     status = getattr(error, "get_http_status_code", None)
     if status is not None:
         return status() in REFUSALS
-    return not isinstance(error, OSError | SweeperError)
+    return not isinstance(error, OSError | SweeperError | sqlite3.OperationalError)  # the last: locked, or disk full

@@ -339,6 +339,34 @@ def test_of_trials_that_are_written_together_all_or_none_are_there(settings: Set
     assert refusal["what"] == "trial 2"
 
 
+def test_a_database_that_another_writer_holds_is_waited_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweeper.tracking_rows._WAIT", 0.1)
+    ledger, spec, told = MemoryLedger(), spec_of(), Told()
+    sweep = new_sweep(ledger, spec).sweep
+    track(settings, ledger, sweep, spec)
+    tracker = tracker_of(settings, ledger, sweep, spec, told)
+    assert tracker.flush(PATIENCE) == []
+    end_trials(ledger, sweep, range(4))
+    with closing(sqlite3.connect(settings.home / "mlflow.db")) as database:
+        database.execute("BEGIN IMMEDIATE")
+        for number in range(4):
+            tracker.trial_ended(number)
+        assert tracker.flush(PATIENCE) == [0, 1, 2, 3]
+        database.rollback()
+    assert tracker.flush(PATIENCE) == []
+    tracker.close()
+    assert told.actions == ["tracker.down", "tracker.up"]
+    assert sorted(children(client_of(settings), ledger.sweep(sweep))) == [0, 1, 2, 3]
+
+
+@pytest.mark.slow
+def test_a_sqlite_database_that_the_user_names_is_written_together_too(tmp_path: Path) -> None:
+    named = Settings(home=tmp_path / "home", mlflow_tracking_uri=f"sqlite:///{tmp_path / 'mine.db'}")
+    assert Store(named.mlflow_tracking_uri, named.home).together > 1
+
+
 def test_a_trial_that_ends_twice_before_it_is_written_shows_its_last_end(settings: Settings) -> None:
     ledger, spec = MemoryLedger(), spec_of()
     sweep = new_sweep(ledger, spec).sweep
