@@ -91,7 +91,7 @@ def test_the_study_is_told_of_all_objectives_and_constraints(dataset):
     end(run, 0, 0.5, 0.9)
     end(run, 1, 0.4, 0.4)
     (_, small), (_, large) = run.news()
-    assert small == Outcome(TrialState.COMPLETE, 0.5, {0: 9.0, 1: 0.5}, values=(0.5, SMALL), excesses=small.excesses)
+    assert small == Outcome(TrialState.COMPLETE, 0.5, (1, 0.5), values=(0.5, SMALL), excesses=small.excesses)
     assert max(small.excesses) < 0
     assert large.values == (0.4, LARGE)
     assert large.excesses == pytest.approx((0.5, LARGE / 100 - 1))
