@@ -76,7 +76,6 @@ class RawNetwork(nn.Module):
 def warm_up() -> None:
     """Save a model and throw it away: what the first one of a process imports takes three seconds of CPU."""
     prepare_environment()
-
     with tempfile.TemporaryDirectory() as scratch:
         _save_network(nn.Identity(), Path(scratch, NAME), columns=1)
 

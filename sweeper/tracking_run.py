@@ -82,13 +82,14 @@ class SweepInMlflow:
     def write(self, entries: Sequence[TrialEntry]) -> list[str]:
         """The ids of the runs that show these ends of trials; they are written unless they are there already."""
         store, place = self._open()
-        known = {*self._children, *self._begun}
-        new = [entry for entry in entries if entry.number not in known]
+        new: list[TrialEntry] = []
+        again: list[TrialEntry] = []
+        for entry in entries:
+            (again if entry.number in self._children or entry.number in self._begun else new).append(entry)
         self._begun.update(entry.number for entry in new)
         self._ended(new, store.write_new(place, new) if new else [])
-        for entry in entries:
-            if entry.number in known:
-                self._write_again(store, place, entry)
+        for entry in again:
+            self._write_again(store, place, entry)
         return [self._children[entry.number].run for entry in entries]
 
     def _write_again(self, store: Store, place: Place, entry: TrialEntry) -> None:
