@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -191,3 +193,15 @@ def test_the_winner_is_a_model_of_the_parent_run_and_a_registered_version(tmp_pa
         assert len(client.search_logged_models([ledger.sweep(sweep).mlflow_experiment_id])) == 1
     finally:
         mlflow.set_tracking_uri(None)  # the variable in the environment goes with it
+
+
+def test_what_a_first_export_loads_can_be_loaded_ahead() -> None:
+    """A sweep calls it in the background, where an error would go unheard and the end would only be slower."""
+    program = (
+        "import sys\n"
+        "from sweeper.tracking_model import warm_up\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+        "warm_up()\n"
+        "assert {'torch._dynamo', 'mlflow.pytorch'} <= set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
