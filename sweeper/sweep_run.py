@@ -64,7 +64,6 @@ class SweepRun:
     pruner: Pruner = field(init=False)
     batches: BatchDecisions | None = field(init=False, default=None)  # of a pruner that decides batches
     notes: list[Noted] = field(default_factory=list)  # for the ledger
-    _keeps_curves: bool = field(init=False, default=True)
 
     def __post_init__(self) -> None:
         self.requested = self.record.requested
@@ -74,7 +73,6 @@ class SweepRun:
         if self.pruner.group:
             epochs = self.spec.training.epochs
             self.batches = BatchDecisions(self.pruner, self.plan.batch, epochs, self.curves, self.ended)
-        self._keeps_curves = bool(self.plan.decision_epochs)  # of ended trials: a pruner compares others with them
 
     @property
     def id(self) -> str:
@@ -149,14 +147,14 @@ class SweepRun:
     def end(self, number: int, state: TrialState, value: float | None, reason: str) -> None:
         """Remember how a trial ended, for the study."""
         self.untold[number] = self._study_outcome(number, state, value, reason)
+        if not self.pruner.legs(self.spec.training.epochs):  # nobody will compare another trial with it
+            self.curves.pop(number, None)
 
     def _study_outcome(self, number: int, state: TrialState, value: float | None, reason: str) -> StudyOutcome:
         from sweeper.study import Outcome as StudyOutcome
 
         diverged = state is TrialState.FAILED and reason.startswith("diverged")
         finite = [(epoch, v) for epoch, v in enumerate(self.curves.get(number, ())) if math.isfinite(v)]
-        if not self._keeps_curves:
-            self.curves.pop(number, None)
         metrics, goals, limits = self.last.get(number, {}), self.spec.objectives, self.spec.constraints
         values = values_of(metrics, goals) if len(goals) > 1 else ()
         excesses = excesses_of(metrics, limits) if state is TrialState.COMPLETE else ()
