@@ -59,6 +59,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         self.send_header("Content-Length", str(len(data)))
+        self.send_header("Connection", "close")  # it is: a client that kept it would find it cut, if it is quick
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(data)
