@@ -35,12 +35,12 @@ def sweep(pruner: str, seed: int, trials: int) -> dict[str, float]:
     from sweeper.controller import Controller
     from sweeper.datasets import load_dataset
     from sweeper.finals import NoSink
+    from sweeper.inline_pool import InlinePool
     from sweeper.ledger import open_ledger
     from sweeper.local import make_study
     from sweeper.spec import spec_from_options
     from sweeper.states import SweepState
     from sweeper.sweep_run import SweepRun
-    from sweeper.workers import InlinePool
 
     sets = [f"search.pruner={pruner}", f"training.epochs={R1.epochs}", f"training.batch_size={R1.batch_size}"]
     spec = spec_from_options("digits", "mlp", trials=trials, seed=seed, name="pruning", timeout=None, sets=sets)

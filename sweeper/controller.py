@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
+from sweeper.changes import changes_of
 from sweeper.errors import SpecError, SweepBusy, SweeperError
 from sweeper.events import (
     Action,
@@ -38,12 +39,10 @@ from sweeper.events import (
 )
 from sweeper.ledger_protocol import Ledger
 from sweeper.legs import TrialLeg
+from sweeper.pool import LegRaised, LegReturned, Pool
 from sweeper.records import (
     Change,
-    Ended,
-    Reopened,
     Requeued,
-    Started,
     Suggested,
     SweepChanged,
     TrialRecord,
@@ -51,15 +50,12 @@ from sweeper.records import (
 from sweeper.scheduler import Scheduler
 from sweeper.states import SweepState, TrialState
 from sweeper.sweep_run import MEMORY_SHARE, SweepRun
-from sweeper.workers import LegRaised, LegReturned, Pool
+from sweeper.worker_clock import WorkerClock
 
 LEASE_SECONDS = 15.0
 HOUSEKEEPING_SECONDS = 0.5
 MAX_ROWS_CPU = 64  # more rows than this only make a CPU's legs longer
-CHECKPOINT_SECONDS = 60.0  # between two checkpoints of the trials of one worker
 WAIT_TOLD_SECONDS = 3.0  # between two times that the ledger is told why a sweep waits
-SLICE_SECONDS = 30.0  # how long a cohort keeps its worker while another sweep is due
-HANG_SECONDS = 120.0  # a leg that is this late, or 20 times its usual time, has hung
 
 Emit = Callable[[str, Mapping[str, Any]], None]
 
@@ -86,13 +82,6 @@ class _Unfinished:
     """A trial ended without a leg: its batch may be complete now."""
 
     sweep: str
-
-
-@dataclass
-class _LegInFlight:
-    sweep: str
-    started: float
-    rows: int
 
 
 class Controller:
@@ -126,16 +115,10 @@ class Controller:
         self._states: dict[str, SweepState] = {}
         self._threads: dict[str, ThreadPoolExecutor] = {}
         self._deadlines: dict[str, float] = {}
-        self._legs: dict[str, _LegInFlight] = {}
-        self._leg_times: dict[str, float] = {}
-        self._saved_at: dict[str, tuple[int, float]] = {}  # worker: its cohort, and when that was last saved
-        self._cohorts: dict[str, tuple[int, float]] = {}  # worker: its cohort, and since when it has it
-        self._yielding: set[str] = set()  # workers whose next leg sends back what checkpoints need, for another sweep
+        self._clock = WorkerClock()
         self._next_chores = 0.0
         self._leaving: set[str] = set()
         self._waits: dict[str, tuple[float, str]] = {}  # sweep: when its reason to wait was written, and that reason
-        self.idle_seconds: dict[str, float] = {}
-        self._idle_since: dict[str, float] = {}
 
     def open(self, run: SweepRun, sink: TrialSink, trials: list[TrialRecord]) -> None:
         """Take up a sweep whose lease this controller holds.
@@ -166,6 +149,11 @@ class Controller:
         self._emit("sweep.opened", {"sweep": run.id, "name": run.record.name, "requested": run.requested})
         self._queue.put(SweepOpened(run.plan, tuple(trials), shapes, reopen=(TrialState.STOPPED,)))
 
+    @property
+    def idle_seconds(self) -> Mapping[str, float]:
+        """How long each worker has waited for a leg."""
+        return self._clock.idle_seconds
+
     def state(self, sweep: str) -> SweepState:
         """The state of a sweep that this controller has opened."""
         return self._states[sweep]
@@ -193,7 +181,7 @@ class Controller:
         """Give up a sweep that has ended or is to be left for another controller, and forget it."""
         if (thread := self._threads.pop(sweep, None)) is not None:
             thread.shutdown(wait=self._give_up is None, cancel_futures=True)
-        self._scheduler.forget(sweep, {worker for worker, leg in self._legs.items() if leg.sweep == sweep})
+        self._scheduler.forget(sweep, self._clock.busy_with(sweep))
         for table in (self._runs, self._sinks, self._states, self._deadlines, self._waits):
             table.pop(sweep, None)
         self._leaving.discard(sweep)
@@ -213,16 +201,14 @@ class Controller:
         """The sweep that an item of the queue is about (empty: none in particular)."""
         if isinstance(item, _Asked):
             return item.run.id
-        flight = self._legs.get(getattr(item, "worker", ""))
-        return flight.sweep if flight is not None else str(getattr(item, "sweep", ""))
+        return self._clock.sweep_of(getattr(item, "worker", "")) or str(getattr(item, "sweep", ""))
 
     def _take(self, item: Any) -> None:
         if isinstance(item, LegReturned):
             self._leg_returned(item)
         elif isinstance(item, LegRaised):
-            flight = self._legs.get(item.worker)
-            self._leg_over(item.worker)
-            about = {"sweep": flight.sweep} if flight is not None else {}
+            sweep = self._clock.leg_ended(item.worker)
+            about = {"sweep": sweep} if sweep is not None else {}
             self._emit("leg.failed", {**about, "worker": item.worker, "kind": item.kind, "detail": item.detail})
             self._handle(LegFailed(item.worker, item.leg, item.kind, item.detail))
         elif isinstance(item, _Asked):
@@ -238,34 +224,26 @@ class Controller:
             self._handle(TrialsDecided(run.id, tuple(news.outcomes)), run.id, list(news.reports), news.weights)
         else:
             if isinstance(item, WorkerJoined):
-                self._idle_since[item.worker] = time.monotonic()
+                self._clock.joined(item.worker)
                 self._emit("worker.joined", {"worker": item.worker})
             elif isinstance(item, WorkerLost):
-                self._legs.pop(item.worker, None)
+                self._clock.lost(item.worker)
                 self._emit("worker.lost", {"worker": item.worker, "reason": item.reason})
             self._handle(item)
 
-    def _leg_over(self, worker: str) -> None:
-        flight = self._legs.pop(worker, None)
-        self._idle_since[worker] = time.monotonic()
-        if flight is not None:
-            self._leg_times[worker] = time.monotonic() - flight.started
-
     def _leg_returned(self, item: LegReturned) -> None:
-        flight = self._legs.get(item.worker)
-        if flight is None:
+        flown = self._clock.leg_ended(item.worker)
+        if flown is None:
             return  # the worker was given up; its trials have moved on
-        self._leg_over(item.worker)
         sweep, current = self._scheduler.rows_of(item.worker)
-        run = self._runs.get(flight.sweep)
-        if run is None or sweep != flight.sweep:  # given up meanwhile
+        run = self._runs.get(flown)
+        if run is None or sweep != flown:  # given up meanwhile
             self._handle(LegDone(item.worker, item.result.leg, ()))
             return
         result = replace(item.result, trials=tuple(t for t in item.result.trials if t.number in current))
         news = run.outcomes(result)
         self._emit("leg.done", {"sweep": run.id, "worker": item.worker, "trials": len(result.trials)})
-        if item.worker in self._yielding and any(trial.states is not None for trial in result.trials):
-            self._yielding.discard(item.worker)
+        if any(trial.states is not None for trial in result.trials) and self._clock.take_yield_request(item.worker):
             self._handle(WorkerYields(item.worker))
         leaves = self._scheduler.gives_back(item.worker)
         if leaves:  # its trials wait again with this very event, from what is on disk by then
@@ -375,31 +353,15 @@ class Controller:
 
     def _start_leg(self, action: RunLeg) -> None:
         run = self._runs[action.sweep]
-        rows = len(self._scheduler.rows_of(action.worker)[1])
-        order = run.order(action, export=self._checkpoint_is_due(action))
+        order = run.order(action, export=self._clock.save_is_due(action.worker, action.cohort))
         if run.notes:
             self._ledger.commit(run.id, run.notes)
             run.notes = []
-        self._legs[action.worker] = _LegInFlight(action.sweep, time.monotonic(), rows)
-        since = self._idle_since.pop(action.worker, None)
-        if since is not None:
-            idle = time.monotonic() - since
-            self.idle_seconds[action.worker] = self.idle_seconds.get(action.worker, 0.0) + idle
+        self._clock.leg_started(action.worker, action.sweep)
         self._pool.run(action.worker, order)
         for admit in action.admit:
             about = {"sweep": action.sweep, "trial": admit.number, "attempt": admit.attempt, "worker": action.worker}
             self._emit("trial.started", {**about, "epoch": run.kept(admit.number)})
-
-    def _checkpoint_is_due(self, leg: RunLeg) -> bool:
-        cohort, saved = self._saved_at.get(leg.worker, (-1, 0.0))
-        now = time.monotonic()
-        if self._cohorts.get(leg.worker, (-1, 0.0))[0] != leg.cohort:
-            self._cohorts[leg.worker] = (leg.cohort, now)
-            self._yielding.discard(leg.worker)
-        if cohort == leg.cohort and now - saved < CHECKPOINT_SECONDS and leg.worker not in self._yielding:
-            return False
-        self._saved_at[leg.worker] = (leg.cohort, now)
-        return cohort == leg.cohort
 
     def _checkpoint(self, run: SweepRun, trials: tuple[TrialLeg, ...]) -> None:
         """Save the rows that came with their state. What cannot be saved starts again after a fault, and is told."""
@@ -452,14 +414,12 @@ class Controller:
                 with self._costs(name, failed):
                     self._look_after(self._runs[name], now)
         self._abandon(failed)
-        for worker, flight in list(self._legs.items()):
-            run = self._runs.get(flight.sweep)
-            long = now - self._cohorts.get(worker, (0, now))[1] >= SLICE_SECONDS
-            if long and run is not None and run.checkpoints is not None and self._scheduler.due_elsewhere(worker):
-                self._yielding.add(worker)
-            late = now - flight.started
-            if late > max(HANG_SECONDS, 20 * self._leg_times.get(worker, 0.0)):
-                self._pool.replace(worker, f"no report for {late:.0f} s")
+        for worker, sweep in self._clock.long_held():
+            run = self._runs.get(sweep)
+            if run is not None and run.checkpoints is not None and self._scheduler.due_elsewhere(worker):
+                self._clock.ask_to_yield(worker)
+        for worker, late in self._clock.hung():
+            self._pool.replace(worker, f"no report for {late:.0f} s")
 
     def _look_after(self, run: SweepRun, now: float) -> None:
         name = run.id
@@ -499,23 +459,3 @@ class Controller:
                 self._handle(RetryTrials(sweep, (TrialState.FAILED,), reason))
             case "budget":
                 self._handle(BudgetChanged(sweep, args.get("requested"), args.get("priority")))
-
-
-def changes_of(action: Action, now: float) -> list[tuple[str, Change]]:
-    """What an action writes to the ledger."""
-    match action:
-        case RunLeg():
-            return [(action.sweep, Started(a.number, a.attempt, action.worker, now)) for a in action.admit]
-        case EndTrial():
-            ended = Ended(action.number, action.attempt, action.state, action.reason, action.value, now)
-            return [(action.sweep, ended)]
-        case RequeueTrial():
-            return [(action.sweep, Requeued(action.number, action.attempt, action.reason, action.lost))]
-        case ReopenTrial():
-            return [(action.sweep, Reopened(action.number, action.reason))]
-        case ChangeSweep():
-            return [(action.sweep, SweepChanged(state=action.state, reason=action.reason, at=now))]
-        case ResizeSweep():
-            return [(action.sweep, SweepChanged(requested=action.requested, at=now))]
-        case _:
-            return []

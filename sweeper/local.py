@@ -19,15 +19,17 @@ from sweeper.errors import Interrupted, SpecError
 from sweeper.events import PauseSweep
 from sweeper.events_log import EventLog
 from sweeper.finals import FinalsRun, NoSink, choose_finals_winner, conclude, finals_are_due, open_finals
+from sweeper.inline_pool import InlinePool
 from sweeper.leases import own_name, wait_until_free
 from sweeper.ledger_protocol import Ledger
+from sweeper.pool import Pool, Post
 from sweeper.records import SweepChanged, SweepRecord
 from sweeper.settings import Settings
 from sweeper.spec import SweepSpec
 from sweeper.states import SweepState
 from sweeper.sweep_run import SweepRun, window_and_batch
 from sweeper.warm_start import earlier_of, take_over
-from sweeper.workers import InlinePool, Pool, Post, RayPool
+from sweeper.workers import RayPool
 
 if TYPE_CHECKING:
     from sweeper.datasets import Dataset

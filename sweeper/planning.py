@@ -29,9 +29,9 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
     """
     from models import rows_that_fit
     from sweeper.local import load
+    from sweeper.pool import local_device
     from sweeper.study import Study
     from sweeper.warm_start import take_over
-    from sweeper.workers import local_device
 
     dataset = load(spec)
     if spec.search.to_resolve:

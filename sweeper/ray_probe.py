@@ -64,7 +64,8 @@ def report(address: str | None) -> None:
 
 
 def _bring_up(address: str | None) -> RayProbe:
-    from sweeper.workers import PoolEvent, RayPool
+    from sweeper.pool import PoolEvent
+    from sweeper.workers import RayPool
 
     posts: SimpleQueue[PoolEvent] = SimpleQueue()
     pool = RayPool(posts.put, address, workers=1)

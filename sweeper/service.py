@@ -18,6 +18,7 @@ from sweeper.finals import FinalsRun, NoSink, are_halted, conclude, open_finals
 from sweeper.leases import own_name
 from sweeper.ledger_protocol import Ledger
 from sweeper.local import make_pool, parse_workers
+from sweeper.pool import Pool, Post
 from sweeper.records import SweepRecord
 from sweeper.service_intake import SHOW_AGAIN_SECONDS, Intake
 from sweeper.service_link import Status
@@ -25,7 +26,6 @@ from sweeper.service_sweep import OpenSweep, prepare, without_folder
 from sweeper.settings import Settings
 from sweeper.states import SweepState
 from sweeper.tracking import SHOWN
-from sweeper.workers import Pool, Post
 
 log = logging.getLogger("sweeper")
 

@@ -1,4 +1,4 @@
-"""The workers that run legs: Ray actors, one per device, and an in-process twin. The only importer of ray."""
+"""The workers that run legs: Ray actors, one per device. The only importer of ray."""
 
 from __future__ import annotations
 
@@ -13,173 +13,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from sweeper.errors import SweeperError
 from sweeper.events import WorkerDraining, WorkerJoined, WorkerLost
 from sweeper.legs import Arrays, LegOrder, LegResult, LegRunner
+from sweeper.pool import Device, LegRaised, LegReturned, Post, cpu, describe, is_out_of_memory, local_device
 
 NODE_POLL_SECONDS = 0.5  # a look takes 2 ms
-
-
-@dataclass(frozen=True)
-class LegReturned:
-    """A worker answered an order."""
-
-    worker: str
-    result: LegResult
-
-
-@dataclass(frozen=True)
-class LegRaised:
-    """A worker's leg raised an exception; the worker lives on without rows."""
-
-    worker: str
-    leg: int
-    kind: Literal["oom", "error"]
-    detail: str
-
-
-PoolEvent = WorkerJoined | WorkerLost | WorkerDraining | LegReturned | LegRaised
-Post = Callable[[PoolEvent], None]
-
-
-@dataclass(frozen=True)
-class Device:
-    """What one worker trains on. ``free_bytes`` is the memory a cohort may take, ``pid`` the process that trains."""
-
-    kind: str
-    free_bytes: int
-    pid: int
-
-
-class Pool(Protocol):
-    """Workers that come, run legs and may go; everything they have to say is posted as a ``PoolEvent``."""
-
-    def start(self) -> None:
-        """Begin to bring workers up; returns at once."""
-        ...
-
-    def load(self, sweep: str, arrays: Arrays) -> None:
-        """Make a sweep's data available to every worker."""
-        ...
-
-    def unload(self, sweep: str) -> None:
-        """Let go of a sweep's data."""
-        ...
-
-    def run(self, worker: str, order: LegOrder) -> None:
-        """Start a leg; its result is posted later."""
-        ...
-
-    def device(self, worker: str) -> Device:
-        """The device of a worker that has joined."""
-        ...
-
-    def replace(self, worker: str, reason: str) -> None:
-        """End a worker that does not answer and start another in its place."""
-        ...
-
-    def close(self) -> None:
-        """End all workers."""
-        ...
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception of a leg says that the device's memory did not suffice."""
-    text = f"{type(error).__name__} {error}".lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
-
-
-def free_memory() -> int:
-    """Free main memory in bytes."""
-    with contextlib.suppress(OSError, ValueError):
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return 2 << 30
-
-
-def local_device() -> Device:
-    """The device of this process: the first CUDA device when there is one, else the CPU."""
-    import torch
-
-    if torch.cuda.is_available():
-        return Device("cuda", torch.cuda.mem_get_info()[0], os.getpid())
-    return cpu()
-
-
-def cpu() -> Device:
-    """This process on its host's cores."""
-    return Device("cpu", free_memory(), os.getpid())
-
-
-class InlinePool:
-    """One worker in a thread of this process: the same code without Ray, for tests and small sweeps."""
-
-    NAME = "inline"
-
-    def __init__(self, post: Post) -> None:
-        self._post = post
-        self._jobs: SimpleQueue[Callable[[LegRunner], None] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._loop, name="sweeper-inline", daemon=True)
-        self._device = cpu()
-        self._data: dict[str, Arrays] = {}
-        self._loaded: str | None = None
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def load(self, sweep: str, arrays: Arrays) -> None:
-        """Keep the data for the legs that need it."""
-        self._data[sweep] = arrays
-
-    def unload(self, sweep: str) -> None:
-        """Let go of a sweep's data; the runner lets it go with the next sweep's."""
-        self._data.pop(sweep, None)
-
-    def run(self, worker: str, order: LegOrder) -> None:
-        """Queue one leg."""
-
-        def job(runner: LegRunner) -> None:
-            try:
-                if self._loaded != order.sweep:
-                    runner.load(order.sweep, self._data[order.sweep])
-                    self._loaded = order.sweep
-                result = runner.run(order)
-            except Exception as error:
-                kind: Literal["oom", "error"] = "oom" if is_out_of_memory(error) else "error"
-                self._post(LegRaised(worker, order.leg, kind, describe(error)))
-            else:
-                self._post(LegReturned(worker, result))
-
-        self._jobs.put(job)
-
-    def device(self, worker: str) -> Device:
-        """The one device."""
-        return self._device
-
-    def replace(self, worker: str, reason: str) -> None:
-        """A thread cannot be replaced: a leg that hangs in this process hangs the process."""
-
-    def close(self) -> None:
-        """Let the leg in flight finish and end the thread."""
-        self._jobs.put(None)
-        if self._thread.ident is not None:
-            self._thread.join(timeout=60)
-
-    def _loop(self) -> None:
-        self._device = local_device()
-        runner = LegRunner(self._device.kind)
-        self._post(WorkerJoined(self.NAME))
-        while (job := self._jobs.get()) is not None:
-            job(runner)
-
-
-def describe(error: BaseException) -> str:
-    """One line about an exception."""
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else 'no message'}"[
-        :500
-    ]
 
 
 def _protect_token() -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sweeper import events as ev
-from sweeper.controller import changes_of
+from sweeper.changes import changes_of
 from sweeper.ledger_memory import MemoryLedger
 from sweeper.records import Change, EpochReport, Reported, Requeued, Suggested, SweepChanged, SweepRecord, Tracked
 from sweeper.scheduler import MAX_LOST, Scheduler

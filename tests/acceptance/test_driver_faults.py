@@ -18,7 +18,7 @@ import pytest
 from tests.faults import INLINE, SWEEP, TRIALS, Site, check_promise, outcomes, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-OFTEN = ("sweeper.controller.CHECKPOINT_SECONDS = 0.2", "sweeper.sweep_run.LEG_SECONDS = 0.1")
+OFTEN = ("sweeper.worker_clock.CHECKPOINT_SECONDS = 0.2", "sweeper.sweep_run.LEG_SECONDS = 0.1")
 
 
 def test_a_driver_killed_at_twenty_random_moments_loses_and_repeats_nothing(

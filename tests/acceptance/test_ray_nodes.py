@@ -20,7 +20,8 @@ from models import TrainConfig, TrialConfig
 from sweeper import ray_probe
 from sweeper.events import Shape, WorkerJoined
 from sweeper.legs import LegOrder, TrialStart
-from sweeper.workers import LegReturned, PoolEvent, RayPool
+from sweeper.pool import LegReturned, PoolEvent
+from sweeper.workers import RayPool
 from tests.acceptance.test_ray_faults import children, command_line
 from tests.faults import wait_until
 

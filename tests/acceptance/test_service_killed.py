@@ -23,7 +23,7 @@ from tests.faults import INLINE, SWEEP, TRIALS, Site, check_promise, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 OFTEN = (
-    "sweeper.controller.CHECKPOINT_SECONDS = 0.2",
+    "sweeper.worker_clock.CHECKPOINT_SECONDS = 0.2",
     "sweeper.sweep_run.LEG_SECONDS = 0.1",
     "sweeper.controller.MAX_ROWS_CPU = 6",
 )

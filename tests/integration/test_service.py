@@ -446,7 +446,7 @@ def span(served: Served, sweep: str) -> tuple[float, float]:
 def test_users_take_turns_on_one_worker_even_when_their_trials_are_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweeper.controller.SLICE_SECONDS", 1.0)
+    monkeypatch.setattr("sweeper.worker_clock.SLICE_SECONDS", 1.0)
     monkeypatch.setattr("sweeper.sweep_run.LEG_SECONDS", 0.2)
     with serving(tmp_path / "turns") as served:
         first = served.submit("bob", LONG)
