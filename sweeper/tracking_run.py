@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -86,11 +87,21 @@ class SweepInMlflow:
         again: list[TrialEntry] = []
         for entry in entries:
             (again if entry.number in self._children or entry.number in self._begun else new).append(entry)
-        self._begun.update(entry.number for entry in new)
-        self._ended(new, store.write_new(place, new) if new else [])
+        if new:
+            self._write_new(store, place, new)
         for entry in again:
             self._write_again(store, place, entry)
         return [self._children[entry.number].run for entry in entries]
+
+    def _write_new(self, store: Store, place: Place, entries: Sequence[TrialEntry]) -> None:
+        numbers = [entry.number for entry in entries]
+        self._begun.update(numbers)
+        try:
+            children = store.write_new(place, entries)
+        except sqlite3.Error:  # rows are written together or not at all
+            self._begun.difference_update(numbers)
+            raise
+        self._ended(entries, children)
 
     def _write_again(self, store: Store, place: Place, entry: TrialEntry) -> None:
         """Show a trial that MLflow may have a run of."""

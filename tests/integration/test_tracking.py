@@ -343,9 +343,9 @@ def test_a_database_that_another_writer_holds_is_waited_for(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sweeper.tracking_rows._WAIT", 0.1)
+    monkeypatch.delattr(Store, "write")  # nothing was written, so that all can be rows again
     ledger, spec, told = MemoryLedger(), spec_of(), Told()
     sweep = new_sweep(ledger, spec).sweep
-    track(settings, ledger, sweep, spec)
     tracker = tracker_of(settings, ledger, sweep, spec, told)
     assert tracker.flush(PATIENCE) == []
     end_trials(ledger, sweep, range(4))
