@@ -21,6 +21,7 @@ from sweeper.legs import Arrays, LegOrder, LegResult, LegRunner
 from sweeper.pool import Device, LegRaised, LegReturned, Post, cpu, describe, is_out_of_memory, local_device
 
 NODE_POLL_SECONDS = 0.5  # a look takes 2 ms
+JOIN_SECONDS = 300.0  # a worker that has not come up by then hangs, or others hold its place: it is asked for again
 
 
 def _protect_token() -> None:
@@ -65,6 +66,7 @@ class _Slot:
     loaded: str | None = None  # the sweep whose data the actor was given last: it keeps no other without rows
     leg: int | None = None
     draining: bool = False
+    asked_at: float = 0.0  # when the actor was asked for, by the monotonic clock
 
 
 class RayPool:
@@ -229,6 +231,8 @@ class RayPool:
                     if name not in self._slots and not full:
                         self._slots[name] = _Slot(name, node["NodeID"], device)
         for slot in self._slots.values():
+            if slot.info is None and time.monotonic() - slot.asked_at > JOIN_SECONDS:
+                self._lose(slot, slot.actor, f"it did not come up within {JOIN_SECONDS:.0f} s")
             if slot.actor is None and not slot.draining:
                 self._spawn(slot)
 
@@ -259,7 +263,7 @@ class RayPool:
             scheduling_strategy=NodeAffinitySchedulingStrategy(slot.node, soft=False),
         )(_Actor)
         slot.actor = remote.remote(slot.device)
-        slot.loaded, slot.info, slot.leg = None, None, None
+        slot.loaded, slot.info, slot.leg, slot.asked_at = None, None, None, time.monotonic()
         actor = slot.actor
         future: Future[Device] = actor.device.remote().future()
         future.add_done_callback(lambda done: self._inbox.put(lambda: self._spawned(slot, actor, done)))

@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from models import TrainConfig, TrialConfig
-from sweeper import ray_probe
-from sweeper.events import Shape, WorkerJoined
+from sweeper import ray_probe, workers
+from sweeper.events import Shape, WorkerJoined, WorkerLost
 from sweeper.legs import LegOrder, TrialStart
 from sweeper.pool import LegReturned, PoolEvent
 from sweeper.workers import RayPool
@@ -87,6 +87,33 @@ def test_a_node_that_joins_has_finished_a_leg_soon(cluster: Any, capsys: pytest.
         with capsys.disabled():
             told = f"its worker joined after {seen - alive[0]:.1f} s, its first leg ended"
             print(f"\nmeasured: a node alive in Ray: {told} after {time.monotonic() - alive[0]:.1f} s")
+    finally:
+        pool.close()
+
+
+def test_a_worker_that_hangs_before_it_has_joined_is_asked_for_again(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = str(tmp_path / "tried")
+
+    class HangsOnce(workers._Actor):
+        def __init__(self, device: str) -> None:
+            if not os.path.exists(tried):
+                open(tried, "w").close()
+                time.sleep(3600)
+            super().__init__(device)
+
+    monkeypatch.setattr(workers, "_Actor", HangsOnce)
+    monkeypatch.setattr(workers, "JOIN_SECONDS", 15.0)
+    posts: SimpleQueue[PoolEvent] = SimpleQueue()
+    pool = RayPool(posts.put, cluster.address)
+    pool.start()
+    try:
+        cluster.add_node(num_cpus=1)
+        lost = posts.get(timeout=120)
+        assert isinstance(lost, WorkerLost), lost
+        assert lost.reason == "it did not come up within 15 s"
+        assert posts.get(timeout=120) == WorkerJoined(lost.worker)
     finally:
         pool.close()
 
