@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from sweeper.records import SweepChanged, SweepRecord, TrialRecord
 from sweeper.results import best_trials
 from sweeper.server_models import sweep_object
 from sweeper.server_problems import UploadNotFound
-from sweeper.server_submit import UPLOAD_NAME, read_submission
+from sweeper.server_submit import UPLOAD_NAME, check_upload, read_submission
 from sweeper.server_uploads import folder_of
 from sweeper.service_link import ServiceView
 from sweeper.settings import Settings
@@ -37,6 +38,7 @@ class Desk:
 
     def __init__(self, settings: Settings, ledger: Ledger, service: ServiceView, mlflow_url: str | None) -> None:
         self.settings, self.ledger, self.service, self.mlflow_url = settings, ledger, service, mlflow_url
+        self._uploads = threading.Lock()  # no file is deleted between a look for it and the sweep that uses it
         self._bests: dict[str, tuple[int, TrialRecord | None]] = {}  # by sweep: of how many complete trials, which
 
     def find(self, who: Identity, ref: str) -> SweepRecord:
@@ -109,9 +111,12 @@ class Desk:
         if (room := self.service.largest_device) is not None:
             check_can_run(spec, room)
         began, wanted = time.time(), spec.to_json()
-        record = self.ledger.create_sweep(
-            spec.name, wanted, spec.search.trials, owner=who.user, priority=priority, key=key
-        )
+        with self._uploads:
+            if spec.dataset.path is not None:
+                check_upload(Path(spec.dataset.path))
+            record = self.ledger.create_sweep(
+                spec.name, wanted, spec.search.trials, owner=who.user, priority=priority, key=key
+            )
         if record.created_at >= began:
             self.service.wake()
             return record, True
@@ -237,6 +242,11 @@ class Desk:
         if not UPLOAD_NAME.fullmatch(upload) or not file.is_file():
             remedy = "GET /api/v1/datasets lists your files"
             raise UploadNotFound(f"you have no file {upload[:80]!r}", key="upload", remedy=remedy)
+        with self._uploads:
+            self._check_unused(file)
+            file.unlink(missing_ok=True)
+
+    def _check_unused(self, file: Path) -> None:
         open_states = [state for state in SweepState if not state.terminal]
         sweeps = [r for state in open_states for r in self.ledger.sweeps(state=state)]
         finals = [r for state in open_states for r in self.ledger.finals(state=state)]
@@ -244,7 +254,6 @@ class Desk:
             if (record.spec.get("dataset") or {}).get("path") == str(file):
                 sweep = record.parent or record.sweep
                 raise SweepBusy(f"sweep {sweep} is not over and uses this file. Stop it first: sweeper stop {sweep}")
-        file.unlink(missing_ok=True)
 
     def over(self, sweep: str) -> bool:
         """Whether no event of the sweep is to come: it has ended and MLflow was told, or it is paused."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -86,9 +85,22 @@ def _dataset(dataset: Mapping[str, Any], uploads: Path) -> dict[str, Any]:
     name = table.pop("upload")
     if "name" in table:
         raise SpecError("it has both name and upload", key="dataset", remedy="Keep one of the two")
-    if not isinstance(name, str) or not UPLOAD_NAME.fullmatch(name) or not os.path.isfile(uploads / name):
-        problem = f"you have uploaded no file {str(name)[:80]!r}"
-        raise SpecError(
-            problem, key="dataset.upload", remedy="Upload it first: POST /api/v1/datasets?filename=data.csv"
-        )
+    if not isinstance(name, str) or not UPLOAD_NAME.fullmatch(name):
+        raise _no_upload(str(name))
+    check_upload(uploads / name)
     return {**table, "path": str(uploads / name)}
+
+
+def check_upload(file: Path) -> None:
+    """See that an upload is there.
+
+    Raises:
+        SpecError: it is not, or not any more.
+    """
+    if not file.is_file():
+        raise _no_upload(file.name)
+
+
+def _no_upload(name: str) -> SpecError:
+    remedy = "Upload it first: POST /api/v1/datasets?filename=data.csv"
+    return SpecError(f"you have uploaded no file {name[:80]!r}", key="dataset.upload", remedy=remedy)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from sweeper import server_desk
 from sweeper.spec import load_spec
 from sweeper.states import SweepState
 from tests.served import LONG, SMALL, Served, events_of, serving, until
@@ -186,6 +188,37 @@ class TestDatasets:
         client.post(f"/sweeps/{sweep}/stop")
         served.wait(sweep, "stopped")
         assert client.delete(f"/datasets/{name}").status_code == 204
+
+    def test_a_file_that_goes_while_a_sweep_that_wants_it_is_submitted_refuses_the_sweep(
+        self, served: Served, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client, name = served.client("bob"), upload(served, "bob", table(11))
+        check = server_desk.check_can_run
+
+        def check_meanwhile(*args: Any) -> None:
+            check(*args)
+            assert client.delete(f"/datasets/{name}").status_code == 204
+
+        monkeypatch.setattr(server_desk, "check_can_run", check_meanwhile)
+        spec = SMALL | {"name": "too-late", "dataset": {"upload": name, "target": "y"}}
+        assert name in problem(served.client("bob").post("/sweeps", json=spec), 422)["detail"]
+
+    def test_a_file_is_not_deleted_while_a_sweep_that_wants_it_is_written(
+        self, served: Served, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client, name = served.client("bob"), upload(served, "bob", table(12))
+        create, deleting = served.ledger.create_sweep, ThreadPoolExecutor(1)
+        answers: list[Future[httpx.Response]] = []
+
+        def create_meanwhile(*args: Any, **options: Any) -> Any:
+            answers.append(deleting.submit(client.delete, f"/datasets/{name}"))
+            time.sleep(0.5)  # enough for it to go through where nothing holds it
+            return create(*args, **options)
+
+        monkeypatch.setattr(served.ledger, "create_sweep", create_meanwhile)
+        sweep = served.submit("bob", SMALL | {"name": "in-time", "dataset": {"upload": name, "target": "y"}})
+        assert answers[0].result(timeout=60).status_code in (204, 409)  # 204: the sweep has ended already
+        assert served.wait(sweep, "complete")["complete"] == 6
 
     def test_what_is_beyond_the_quota_is_refused_with_the_limit_and_what_to_do(self, served: Served) -> None:
         client, first = served.client("ada"), upload(served, "ada", table(9))
