@@ -300,23 +300,28 @@ def _fitted(
 
 
 def _p_pair(table: Table, pair: Term, splines: Mapping[str, Spline], base: Array, size: int) -> float:
-    """The p value of a pair's columns beyond a model of ``size`` columns, of which ``base`` (n, rank) is a basis."""
+    """The p value of a pair's columns beyond a model of ``size`` columns, of which ``base`` (n, rank) is a basis.
+
+    1 where a column is not determined, because a combination was never tried: with it in the model no choice of the
+    two had an effect on the average of all settings, however plain it is in those that were tried.
+    """
     codes = {f.name: f.codes for f in table.factors}
     block = _design([f for f in table.factors if pair.has(f.name)], codes, (pair,), splines)[:, 1:]
     if (size + block.shape[1]) * PER_COLUMN > len(table.scores):
         return 1.0
-    return _p_added(base, block, table.scores)
+    return _p_added(base, block, table.scores, at_least=block.shape[1])
 
 
-def _p_added(base: Array, columns: Array, scores: Array) -> float:
+def _p_added(base: Array, columns: Array, scores: Array, at_least: int = 1) -> float:
     """The p value of ``columns`` (n, k) beyond an orthonormal ``base`` (n, rank): the larger of the F test's and HC3's.
 
-    By the Frisch-Waugh theorem the added coefficients are those of the added columns cleared of the base.
+    By the Frisch-Waugh theorem the added coefficients are those of the added columns cleared of the base. 1 where
+    fewer than ``at_least`` of them are left.
     """
     added = columns - base @ (base.T @ columns)
     v, s, _ = _svd_safe(added, float(np.linalg.norm(columns)))
     q, dof = len(s), len(scores) - base.shape[1] - len(s)
-    if not q or dof < 1:
+    if q < at_least or dof < 1:
         return 1.0
     residual = scores - base @ (base.T @ scores)
     coefficient = v.T @ residual  # (q,) on orthonormal columns

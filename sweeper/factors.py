@@ -22,6 +22,7 @@ from sweeper.statistics import Interval
 
 Array = NDArray[np.float64]
 MAX_ROWS = 2000  # more trials than this are sampled: the intervals are then narrow enough, and the time is bounded
+OVERFLOW = 700.0  # the exponential of more is no number any more
 FEW = 5  # a choice with fewer trials than this says nothing about itself
 
 
@@ -66,7 +67,9 @@ class Scale:
 
     def shown(self, delta: float) -> float:
         """A difference of scores as a ratio or difference of the metric."""
-        return math.exp(min(self.sign * delta, 700.0)) if self.log else self.sign * delta
+        if not self.log:
+            return self.sign * delta
+        return math.exp(self.sign * delta) if self.sign * delta < OVERFLOW else math.inf
 
     def interval(self, low: float, high: float, method: str) -> Interval:
         """An interval of differences of scores, as it is shown."""

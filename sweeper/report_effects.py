@@ -78,17 +78,22 @@ def importance_bars(importance: Importance) -> Plot | None:
 
 
 def choice_bars(choices: Sequence[ChoiceEffects], scale: Scale) -> Plot | None:
-    """Every choice against the average of its parameter's choices, with intervals."""
+    """Every choice against the average of its parameter's choices, with intervals.
+
+    A parameter whose effects the trials do not determine (it was always changed together with another) is left out.
+    """
+    choices = [c for c in choices if all(math.isfinite(e.interval.high) for e in c.effects)]
     if not choices:
         return None
     heights = [len(c.effects) for c in choices]
 
     def paint(figure: Figure) -> None:
         panels: Any = figure.subplots(len(choices), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
+        if scale.log:
+            panels[-1].set_xscale("log")
         for axes, choice in zip(panels, choices, strict=True):
             _effects_of(axes, choice, scale)
         if scale.log:
-            panels[-1].set_xscale("log")
             plain_log(panels[-1].xaxis)
             panels[-1].set_xlabel(f"{scale.metric} as a multiple of the average over the choices")
         else:

@@ -17,6 +17,7 @@ from sweeper.factors import MAX_ROWS, build_table
 from sweeper.importance import importance
 from sweeper.insight import Insight, study_trials
 from sweeper.records import EpochReport, TrialRecord
+from sweeper.report_effects import choice_bars
 from sweeper.spec import SweepSpec
 from sweeper.states import TrialState
 from tests.ended_sweeps import params_of, spec_of
@@ -103,6 +104,46 @@ def test_an_interaction_of_two_choices_names_where_each_wins() -> None:
     assert (found.parameter, found.along) == ("activation", "initialization")
     [condition] = [c for c in found.conditions if {c.first, c.second} == {"relu", "tanh"}]
     assert condition.sentence == "relu beats tanh with initialization normal and xavier_uniform, loses with he_uniform"
+
+
+def test_a_combination_that_nobody_tried_hides_no_effect() -> None:
+    """TPE avoids what is bad: the cell is empty that would be needed for the average over all settings."""
+
+    def effect(params: Mapping[str, Any]) -> float:
+        worse = params["initialization"] == "normal" or params["activation"] == "sigmoid"
+        return 0.8 * worse + 1.5 * (params["activation"] == "sigmoid")
+
+    def tried(trial: TrialRecord) -> bool:
+        params = trial.params or {}
+        return (params["activation"], params["initialization"]) != ("sigmoid", "xavier_uniform")
+
+    model = fit(build_table(spec_of(), [trial for trial in sweep_of(effect, 400) if tried(trial)]))
+    assert model is not None
+    [activation] = [c for c in choice_effects(model) if c.parameter == "activation"]
+    for rival in ("relu", "tanh"):
+        pair = activation.pair(rival, "sigmoid")
+        assert pair is not None
+        assert (pair.better, pair.shown) == (rival, True)
+        assert 0.1 < pair.interval.low < pair.interval.high < 0.3
+
+
+def test_effects_that_the_trials_do_not_determine_are_neither_claimed_nor_drawn() -> None:
+    together = {"relu": "normal", "tanh": "xavier_uniform", "sigmoid": "he_uniform"}
+
+    def effect(params: Mapping[str, Any]) -> float:
+        return 2.0 * (params["activation"] == "sigmoid") + learning_rate_valley(params)
+
+    trials = [
+        t for t in sweep_of(effect, 600) if t.params and together[t.params["activation"]] == t.params["initialization"]
+    ]
+    insight = study_trials(spec_of(), trials, {})
+    undetermined = [c for c in insight.choices if c.parameter in ("activation", "initialization")]
+    assert len(undetermined) == 2
+    assert not any(pair.shown for c in undetermined for pair in c.pairs)
+    drawn = choice_bars(insight.choices, insight.scale)
+    assert drawn is not None
+    assert "optimizer" in drawn.alt
+    assert "activation" not in drawn.alt
 
 
 def test_noise_gives_no_claim_in_nineteen_of_twenty_sweeps() -> None:

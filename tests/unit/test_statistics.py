@@ -105,6 +105,17 @@ def test_equal_finalists_are_rarely_told_apart() -> None:
     assert wrong <= 0.05 * 400 + 2.5 * math.sqrt(400 * 0.05 * 0.95)
 
 
+def test_the_p_value_of_a_pair_is_that_of_scipys_paired_t_test() -> None:
+    first, second = finalists(np.random.default_rng(9), [0.5, 0.6])
+    [comparison] = compare([first, second])
+    assert comparison.p == pytest.approx(stats.ttest_rel(first.values, second.values).pvalue, rel=1e-12)
+
+
+def test_a_difference_that_is_the_same_on_every_seed_but_for_rounding_is_certain() -> None:
+    [comparison] = compare([Finalist(1, (0.30, 0.31, 0.32)), Finalist(2, (0.10, 0.11, 0.12))])
+    assert comparison.different
+
+
 def test_the_best_of_a_maximized_metric_is_the_highest() -> None:
     verdict = judge(finalists(np.random.default_rng(7), [0.5, 0.4, 0.9]), "maximize")
     assert verdict.sentence == "trial 2 wins"
