@@ -11,6 +11,7 @@ import numpy as np
 from sweeper.contrasts import ChoiceEffects, choice_effects, conditions_of, listed
 from sweeper.effects import Model, fit
 from sweeper.factors import Factor, Scale, Table
+from sweeper.numbers import number
 from sweeper.records import EpochReport, TrialRecord
 from sweeper.spec import SweepSpec
 
@@ -164,7 +165,7 @@ def _best_of_each(sweep: _Sweep, factor: Factor, levels: Sequence[str]) -> tuple
             if c == code and (value := values.get(n)) is not None
         ]
         if found:
-            parts.append(f"{level} {max(found) if maximize else min(found):.4g} ({len(found):,})")
+            parts.append(f"{level} {number(max(found) if maximize else min(found))} ({len(found):,})")
     return (f"Best {sweep.spec.objective.metric} with each (trials): {', '.join(parts)}.",) if parts else ()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sweeper.numbers import number
 from sweeper.records import SweepRecord
 
 SUMMARY = "finals"  # their key in a sweep's summary
@@ -79,7 +80,7 @@ class Finals:
         text = f"{finalists} trained again on {seeds} and judged on the test split, which the search never saw. "
         scored = [p for p in self.standings if p.trial in self.leaders]
         if len(scored) > 1:
-            shown = (f"trial {p.trial} {p.mean:.4g}{_bounds(p)}" for p in scored[:LEADERS])
+            shown = (f"trial {p.trial} {number(p.mean)}{_bounds(p)}" for p in scored[:LEADERS])
             more = f" and {len(scored) - LEADERS} more" if len(scored) > LEADERS else ""
             text += f"Mean {self.metric} with its 95% interval: {', '.join(shown)}{more}. "
         elif scored and len(self.standings) > 1:
@@ -121,7 +122,7 @@ class Finals:
 
     def _score(self, place: Place) -> str:
         seeds = "one seed" if self.seeds == 1 else f"mean of {self.seeds} seeds"
-        return f"{self.metric} {place.mean:.4g}{_bounds(place)}, {seeds}"
+        return f"{self.metric} {number(place.mean)}{_bounds(place)}, {seeds}"
 
 
 def read_finals(record: SweepRecord) -> Finals | None:
@@ -166,7 +167,7 @@ def _number(value: float | None) -> float:
 
 
 def _bounds(place: Place) -> str:
-    return f" ({place.low:.4g} to {place.high:.4g})" if math.isfinite(place.low) else ""
+    return f" ({number(place.low)} to {number(place.high)})" if math.isfinite(place.low) else ""
 
 
 def percent(share: float) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sweeper.goals import values_of
+from sweeper.numbers import number
 from sweeper.pareto import best_first, feasible, pareto_front
 from sweeper.records import TrialRecord
 from sweeper.spec import SweepSpec
@@ -61,8 +62,3 @@ def goals_in_words(spec: SweepSpec) -> str:
 def _values(spec: SweepSpec, trial: TrialRecord) -> str:
     found = zip(spec.objectives, values_of(trial.metrics, spec.objectives), strict=True)
     return ", ".join(f"{objective.metric} {number(value)}" for objective, value in found)
-
-
-def number(value: float) -> str:
-    """Four digits, or a whole number with separators: 0.06421, 1.2e-07, 31,450."""
-    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"  # NaN and infinity as they are

@@ -14,6 +14,7 @@ from sweeper.contrasts import listed
 from sweeper.factors import Table
 from sweeper.finals_view import read_finals
 from sweeper.goals_view import read_goals
+from sweeper.numbers import number
 from sweeper.pareto import feasible, violations
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.spec import SweepSpec
@@ -56,9 +57,8 @@ def headline(
     allowed = [trial for trial in best_first if feasible(trial, spec)]
     value = winner.value if winner.value is not None else math.nan
     whose = " that satisfy every constraint" if spec.constraints else ""
-    verdict = (
-        f"Trial {winner.number} is the best of {len(allowed):,} complete trials{whose}: {_metric(spec)} {value:.4g}."
-    )
+    verdict = f"Trial {winner.number} is the best of {len(allowed):,} complete trials{whose}: "
+    verdict += f"{_metric(spec)} {number(value)}."
     return Headline(winner, verdict, _certainty(spec, allowed), traits, cost)
 
 

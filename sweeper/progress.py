@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from sweeper.numbers import number
 from sweeper.states import TrialState
 
 Fields = Mapping[str, Any]
@@ -16,7 +17,9 @@ NO_REPORT = "the report could not be written ({kind}: {reason}); all results are
 
 def short(params: Mapping[str, Any]) -> str:
     """Parameters in one line."""
-    return ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in params.items())
+    return ", ".join(
+        f"{k}={number(v).replace(',', '')}" if isinstance(v, float) else f"{k}={v}" for k, v in params.items()
+    )
 
 
 class Tally:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sweeper.numbers import number
 from sweeper.progress import short
 from sweeper.records import TrialRecord
 from sweeper.results import COUNTED, failures
@@ -113,9 +114,9 @@ def _finals(finals: Mapping[str, Any]) -> list[str]:
         if place["mean"] is None:
             lines.append(f"  trial {place['trial']:<5d} diverged on {place['diverged']} of them")
             continue
-        bounds = "" if place["low"] is None else f"  95% {place['low']:.4g} to {place['high']:.4g}"
+        bounds = "" if place["low"] is None else f"  95% {number(place['low'])} to {number(place['high'])}"
         chance = f"best with probability {place['probability_best']:.2f}"
-        lines.append(f"  trial {place['trial']:<5d} {finals['metric']} {place['mean']:.4g}{bounds}  {chance}")
+        lines.append(f"  trial {place['trial']:<5d} {finals['metric']} {number(place['mean'])}{bounds}  {chance}")
     return lines
 
 

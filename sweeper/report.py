@@ -25,9 +25,10 @@ from sweeper.errors import SweeperError
 from sweeper.factors import Table, build_table, label
 from sweeper.finals_view import Finals, Place, percent, read_finals
 from sweeper.goals import values_of
-from sweeper.goals_view import Goals, goals_in_words, number, read_goals
+from sweeper.goals_view import Goals, goals_in_words, read_goals
 from sweeper.headline import Headline, duration, headline
 from sweeper.insight import Insight, study_trials
+from sweeper.numbers import number
 from sweeper.records import FlowReport, SweepRecord, TrialRecord
 from sweeper.report_gradients import gradient_section
 from sweeper.report_svg import Plot
@@ -234,7 +235,7 @@ def _standing(place: Place, metrics: Sequence[str]) -> dict[str, Any]:
     return {
         "trial": place.trial,
         "mean": _spread(place.mean, place.deviation) if math.isfinite(place.mean) else "out",
-        "interval": f"{place.low:.4g} to {place.high:.4g}" if math.isfinite(place.low) else "–",
+        "interval": f"{number(place.low)} to {number(place.high)}" if math.isfinite(place.low) else "–",
         "probability": percent(place.probability_best) if math.isfinite(place.mean) else "–",
         "cost": f"{place.cost:,.0f}" if math.isfinite(place.cost) else "–",
         "diverged": place.diverged,
@@ -248,7 +249,7 @@ def _spread(mean: float, deviation: float) -> str:
     """A mean with its standard deviation, if there is one: one seed has none."""
     if not math.isfinite(mean):
         return "–"
-    return f"{mean:.4g} ± {deviation:.2g}" if math.isfinite(deviation) else f"{mean:.4g}"
+    return f"{number(mean)} ± {deviation:.2g}" if math.isfinite(deviation) else number(mean)
 
 
 def _front(goals: Goals, spec: SweepSpec) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sweeper.finals_view import Finals, percent
+from sweeper.numbers import number
 from sweeper.report_svg import BLUE, GREY, INK, ORANGE, Plot, draw
 
 SHOWN = 20  # finalists that a picture has room for
@@ -66,11 +67,11 @@ def selection_bias(finals: Finals, metric: str) -> Plot | None:
 
     caption = "The search picked the finalists by the open circles. Where the square lies further towards the "
     caption += f"{'high' if finals.minimize else 'low'} end, the trial was also lucky."
-    parts = (f"trial {p.trial} {p.search_value:.4g}, then {p.validation_mean:.4g}" for p in known)
+    parts = (f"trial {p.trial} {number(p.search_value)}, then {number(p.validation_mean)}" for p in known)
     alt = f"{metric} as the search saw it, and as the mean over fresh seeds: {'; '.join(parts)}."
     return draw("bias", "What the search saw, and what fresh seeds say", caption, alt, 0.32 * len(known) + 1.1, paint)
 
 
 def _words(trial: int, mean: float, low: float, high: float) -> str:
-    bounds = f" ({low:.4g} to {high:.4g})" if math.isfinite(low) else ""
-    return f"trial {trial} {mean:.4g}{bounds}"
+    bounds = f" ({number(low)} to {number(high)})" if math.isfinite(low) else ""
+    return f"trial {trial} {number(mean)}{bounds}"

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from sweeper.numbers import number
 from sweeper.report_svg import BLUE, INK, ORANGE, Plot, draw
 from sweeper.winner_check import OTHERS, Check, ClassCheck, ValueCheck
 
@@ -104,11 +106,13 @@ def residuals(check: ValueCheck) -> Plot:
         panels[1].set_xlabel("predicted")
         panels[1].set_ylabel("predicted - true")
         panels[1].set_title("Residuals")
+        for axes in panels:
+            axes.xaxis.set_major_locator(MaxNLocator(4))  # of six digits more would run into each other
 
     sampled = f" {len(truth):,} of {check.rows:,} rows are drawn." if len(truth) < check.rows else ""
     caption = f"Rows of the validation split, in the target's unit; on the dotted lines predictions are right.{sampled}"
     alt = f"Predicted against true values and residuals against predictions of {len(truth):,} rows: root mean squared "
-    alt += f"error {check.rmse:.4g}, R² {check.explained:.2f}."
+    alt += f"error {number(check.rmse)}, R² {check.explained:.2f}."
     return draw("residuals", "Residuals", caption, alt, 3.4, paint)
 
 
@@ -151,12 +155,12 @@ def _class_sentences(check: ClassCheck) -> list[str]:
 
 
 def _value_sentences(check: ValueCheck) -> list[str]:
-    text = f"Root mean squared error {check.rmse:.4g}, mean absolute error {check.mae:.4g} in the unit of "
+    text = f"Root mean squared error {number(check.rmse)}, mean absolute error {number(check.mae)} in the unit of "
     found = [f"{text}{check.target[:60]}, on {check.rows:,} rows; R² {check.explained:.2f}."]
     low, high = check.bias_interval.low, check.bias_interval.high
     if not math.isfinite(low):
         return found
-    bounds = f"{check.bias:.3g} (95%: {low:.3g} to {high:.3g})"
+    bounds = f"{number(check.bias)} (95%: {number(low)} to {number(high)})"
     if check.bias_interval.excludes(0.0):
         found.append(f"Predictions are too {'high' if check.bias > 0 else 'low'} on average: by {bounds}.")
     else:

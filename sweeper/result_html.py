@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from sweeper.factors import build_table, label
 from sweeper.headline import headline
+from sweeper.numbers import number
 from sweeper.pareto import best_first
 from sweeper.records import SweepRecord, TrialRecord
 
@@ -48,4 +49,4 @@ def _table(spec: SweepSpec, best: Sequence[TrialRecord]) -> Markup:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else label(value)
+    return number(value) if isinstance(value, float) else label(value)

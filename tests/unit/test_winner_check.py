@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
+from sweeper.figures import figure_of
 from sweeper.report_winner import winner_plots, winner_sentences
 from sweeper.winner_check import (
     MAX_CLASSES,
@@ -91,6 +93,16 @@ def test_biased_predictions_are_told_and_unbiased_ones_are_not() -> None:
     assert any("too high on average: by 4" in text or "too high on average: by 3.9" in text for text in high)
     growing = winner_sentences(check_values(0, truth + noise * (truth / 100) ** 4, truth, "price", seed=0))
     assert any("Errors grow with the predicted value" in text for text in growing)
+
+
+def test_the_ticks_of_large_targets_do_not_run_into_each_other() -> None:
+    truth = np.random.default_rng(0).uniform(80_000, 440_000, 200)
+    [plot] = winner_plots(check_values(0, truth + 2000, truth, "price", seed=0))
+    for axes in figure_of(plot).axes:
+        low, high = axes.get_xlim()
+        boxes = [t.get_window_extent() for t in axes.get_xticklabels() if low <= t.get_position()[0] <= high]
+        assert len(boxes) >= 3
+        assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
 def test_one_validation_row_gives_a_check() -> None:

@@ -1,0 +1,32 @@
+"""Numbers are written so that people can read them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from sweeper.numbers import number
+from sweeper.progress import short
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.064213, "0.06421"),
+        (1.2e-7, "1.2e-07"),
+        (-2273.4, "-2273"),
+        (31450.4, "31,450"),
+        (-1234567.0, "-1,234,567"),
+        (1e20, "1e+20"),
+        (math.nan, "nan"),
+        (-math.inf, "-inf"),
+    ],
+)
+def test_four_digits_or_a_whole_number_with_separators(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+def test_a_line_of_parameters_has_its_commas_between_them_only() -> None:
+    params = {"learning_rate": 3e-4, "parameters": 25482.0, "hidden_layers": [128, 128], "activation": "relu"}
+    assert short(params) == "learning_rate=0.0003, parameters=25482, hidden_layers=[128, 128], activation=relu"
