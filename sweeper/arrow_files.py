@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from sweeper.csv_files import read_csv, read_head
 from sweeper.errors import SpecError
 from sweeper.names import is_number, listed, shown
+from sweeper.numbers import counted
 from sweeper.table_checks import check_names, pick_target
 
 FEW_TEXTS = 20  # so many different texts are always categories, however short the table
@@ -68,7 +69,7 @@ def read_arrow(path: Path, target: str | None) -> tuple[pd.DataFrame, pd.Series,
             left_out.setdefault(reason, []).append(title)
     wanted = _target(table.column(name))
     del table, column
-    warnings += [f"{len(n):,} columns left out, {reason}: {listed(n, 5)}." for reason, n in left_out.items()]
+    warnings += [f"{counted(len(n), 'column')} left out, {reason}: {listed(n, 5)}." for reason, n in left_out.items()]
     if not kept:
         raise SpecError("it has no column to learn from", file=str(path), remedy=" ".join(warnings) or None)
     try:

@@ -15,6 +15,7 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 from sweeper.errors import SpecError
 from sweeper.memory import check_fits
 from sweeper.names import listed, shown
+from sweeper.numbers import counted
 from sweeper.recipe import MISSING_TEXT, Feature, Recipe
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def fit_preprocessing(table: Table, train: np.ndarray, normalize: str) -> Prepro
     empty, constant = _useless(rows)
     numbers, flags, texts = _by_kind(rows.drop(columns=[*empty, *constant]))
     warnings = [
-        f"{len(names):,} columns left out, {why} in the training rows: {listed(names, 5)}."
+        f"{counted(len(names), 'column')} left out, {why} in the training rows: {listed(names, 5)}."
         for names, why in ((empty, "without any value"), (constant, "constant"))
         if names
     ]

@@ -105,7 +105,7 @@ def mean_interval(values: Sequence[float] | Array) -> Interval:
     x = np.asarray(values, dtype=np.float64)
     if len(x) < 2:
         return Interval(-math.inf, math.inf, SINGLE)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(x) - 1)) * _deviation(x) / math.sqrt(len(x))
     return Interval(float(x.mean()) - half, float(x.mean()) + half, T_METHOD)
 
 
@@ -137,7 +137,7 @@ def summarize(values: Sequence[float] | Array, seed: int = 0) -> Summary:
     x = np.asarray(values, dtype=np.float64)
     if not len(x) or not np.isfinite(x).all():
         raise ValueError(f"{len(x)} values, {int((~np.isfinite(x)).sum())} of them not finite: nothing to summarize")
-    deviation = float(x.std(ddof=1)) if len(x) > 1 else math.nan
+    deviation = _deviation(x) if len(x) > 1 else math.nan
     median = float(np.median(x))
     return Summary(len(x), float(x.mean()), deviation, mean_interval(x), median, median_interval(x, seed))
 
@@ -234,13 +234,18 @@ def _matrix(finalists: Sequence[Finalist]) -> Array:
     return values
 
 
+def _deviation(x: Array) -> float:
+    """The standard deviation of two or more values; of equal ones 0, and not the rounding of their mean."""
+    return float(x.std(ddof=1)) if np.ptp(x) > 0.0 else 0.0
+
+
 def _paired_p(difference: Array) -> float:
     """Two-sided paired t test; a difference without any spread is either none at all or certain."""
     from scipy import stats
 
     if len(difference) < 2:
         return 1.0
-    deviation = difference.std(ddof=1)
+    deviation = _deviation(difference)
     if deviation == 0.0:
         return 1.0 if difference[0] == 0.0 else 0.0
     t = difference.mean() / (deviation / math.sqrt(len(difference)))

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from sweeper.numbers import number
+from sweeper.numbers import counted, number
 from sweeper.progress import short
 
 
@@ -30,3 +30,7 @@ def test_four_digits_or_a_whole_number_with_separators(value: float, text: str) 
 def test_a_line_of_parameters_has_its_commas_between_them_only() -> None:
     params = {"learning_rate": 3e-4, "parameters": 25482.0, "hidden_layers": [128, 128], "activation": "relu"}
     assert short(params) == "learning_rate=0.0003, parameters=25482, hidden_layers=[128, 128], activation=relu"
+
+
+def test_one_thing_has_no_plural() -> None:
+    assert [counted(n, "column") for n in (0, 1, 2000)] == ["0 columns", "1 column", "2,000 columns"]

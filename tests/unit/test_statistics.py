@@ -105,6 +105,11 @@ def test_equal_finalists_are_rarely_told_apart() -> None:
     assert wrong <= 0.05 * 400 + 2.5 * math.sqrt(400 * 0.05 * 0.95)
 
 
+def test_equal_values_have_no_deviation_and_an_interval_of_no_width() -> None:
+    found = summarize([0.8888888888888888] * 6)
+    assert (found.deviation, found.mean_interval.low) == (0.0, found.mean_interval.high)
+
+
 def test_the_p_value_of_a_pair_is_that_of_scipys_paired_t_test() -> None:
     first, second = finalists(np.random.default_rng(9), [0.5, 0.6])
     [comparison] = compare([first, second])
