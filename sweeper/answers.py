@@ -11,7 +11,7 @@ import numpy as np
 from sweeper.contrasts import ChoiceEffects, choice_effects, conditions_of, listed
 from sweeper.effects import Model, fit
 from sweeper.factors import Factor, Scale, Table
-from sweeper.numbers import number
+from sweeper.numbers import from_to, number
 from sweeper.records import EpochReport, TrialRecord
 from sweeper.spec import SweepSpec
 
@@ -132,9 +132,9 @@ def _first_gradients(table: Table, factor: Factor, reports: Reports) -> str:
     if pair is None or not pair.shown:
         return ""
     times = 1 / pair.value
-    bounds = f"{1 / pair.interval.high:.3g} to {1 / pair.interval.low:.3g}"
+    bounds = from_to(1 / pair.interval.high, 1 / pair.interval.low, 3)
     text = f"In the first epoch the gradients are smallest with {low.level} and largest with {high.level}, "
-    return f"{text}{times:.2g} times as large (95%: {bounds}) at equal settings of the rest."
+    return f"{text}{number(times, 2)} times as large (95%: {bounds}) at equal settings of the rest."
 
 
 def _gradient_curves(table: Table, factor: Factor, reports: Reports) -> tuple[str, ...]:
@@ -148,7 +148,9 @@ def _gradient_curves(table: Table, factor: Factor, reports: Reports) -> tuple[st
         if full:
             median = np.median(full, axis=0)
             peak = int(np.argmax(median)) + 1
-            parts.append(f"{level} starts at {median[0]:.2g}, peaks in epoch {peak}, ends at {median[-1]:.2g}")
+            parts.append(
+                f"{level} starts at {number(median[0], 2)}, peaks in epoch {peak}, ends at {number(median[-1], 2)}"
+            )
     return (f"Median gradient norm before clipping: {'; '.join(parts)}.",) if parts else ()
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sweeper.effects import Model, Term
 from sweeper.factors import FEW, Array, Factor
+from sweeper.numbers import from_to, number
 from sweeper.statistics import LEVEL, Interval, holm
 
 POINTS = 41
@@ -355,18 +356,18 @@ def _sentence_of_numbers(
     if len(regions) == 1:
         low, high = regions[0].low, regions[0].high
         if (low, high) == span:
-            return f"{first} beats {second} at every {along} tried with both ({low:.2g} to {high:.2g})"
+            return f"{first} beats {second} at every {along} tried with both ({from_to(low, high, 2)})"
         if low == span[0]:
-            return f"{first} beats {second} below {along} {high:.2g} (above, no difference can be shown)"
+            return f"{first} beats {second} below {along} {number(high, 2)} (above, no difference can be shown)"
         if high == span[1]:
-            return f"{first} beats {second} above {along} {low:.2g} (below, no difference can be shown)"
+            return f"{first} beats {second} above {along} {number(low, 2)} (below, no difference can be shown)"
     if len(regions) == 2 and regions[0].better != regions[1].better:
         below, above = regions
         if below.better == first:
-            return f"{first} beats {second} below {along} {below.high:.2g}, loses above {above.low:.2g}"
-        return f"{first} beats {second} above {along} {above.low:.2g}, loses below {below.high:.2g}"
-    wins = listed([f"{r.low:.2g} to {r.high:.2g}" for r in regions if r.better == first])
-    losses = listed([f"{r.low:.2g} to {r.high:.2g}" for r in regions if r.better != first])
+            return f"{first} beats {second} below {along} {number(below.high, 2)}, loses above {number(above.low, 2)}"
+        return f"{first} beats {second} above {along} {number(above.low, 2)}, loses below {number(below.high, 2)}"
+    wins = listed([from_to(r.low, r.high, 2) for r in regions if r.better == first])
+    losses = listed([from_to(r.low, r.high, 2) for r in regions if r.better != first])
     rest = f", loses at {losses}" if losses else " (elsewhere, no difference can be shown)"
     return f"{first} beats {second} at {along} {wins}{rest}"
 

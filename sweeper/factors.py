@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.vocabulary import Choice, FloatRange, IntRange
+from sweeper.numbers import from_to, number
 from sweeper.records import TrialRecord
 from sweeper.spec import SweepSpec
 from sweeper.states import TrialState
@@ -80,14 +81,15 @@ class Scale:
         """A shown difference as words, such as "val_loss 39% lower (95%: 30% to 47%)"."""
         if not self.log:
             low, high = sorted((abs(interval.low), abs(interval.high)))
-            return f"{self.metric} {abs(value):.3g} {'higher' if value > 0 else 'lower'} (95%: {low:.2g} to {high:.2g})"
+            text = f"{self.metric} {number(abs(value), 3)} {'higher' if value > 0 else 'lower'}"
+            return f"{text} (95%: {from_to(low, high, 2)})"
         if value < 1:
             near, far = 100 * (1 - interval.high), 100 * (1 - interval.low)
             return f"{self.metric} {100 * (1 - value):.0f}% lower (95%: {near:.0f}% to {far:.0f}%)"
         if value < 2:
             near, far = 100 * (interval.low - 1), 100 * (interval.high - 1)
             return f"{self.metric} {100 * (value - 1):.0f}% higher (95%: {near:.0f}% to {far:.0f}%)"
-        return f"{self.metric} {value:.2g} times as high (95%: {interval.low:.2g} to {interval.high:.2g})"
+        return f"{self.metric} {number(value, 2)} times as high (95%: {from_to(interval.low, interval.high, 2)})"
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sweeper.numbers import number
+from sweeper.numbers import from_to, number
 from sweeper.records import SweepRecord
 
 SUMMARY = "finals"  # their key in a sweep's summary
@@ -97,14 +97,14 @@ class Finals:
             return ""
         worse = [(p.validation_mean - p.search_value) * (1 if self.minimize else -1) for p in known]
         mean, base = sum(worse) / len(worse), sum(abs(p.search_value) for p in known) / len(known)
-        share = f" ({100 * abs(mean) / base:.2g}%)" if base else ""
+        share = f" ({number(100 * abs(mean) / base, 2)}%)" if base else ""
         count = sum(w > 0 for w in worse)
         of = f"{count} of {len(known)} finalists are worse"
         if mean <= 0:
             return f"On fresh seeds the finalists' {metric} is no worse than what the search saw ({of}): no luck shows."
-        text = f"On fresh seeds the finalists' {metric} is {abs(mean):.2g}{share} worse on average than the values by "
-        text += f"which the search chose them ({of}). This is selection bias: the best of many trials is chosen for "
-        return f"{text}its luck as well, and luck does not come again."
+        text = f"On fresh seeds the finalists' {metric} is {number(abs(mean), 2)}{share} worse on average than the "
+        text += f"values by which the search chose them ({of}). This is selection bias: the best of many trials is chosen "
+        return f"{text}for its luck as well, and luck does not come again."
 
     @property
     def next_step(self) -> str:
@@ -167,7 +167,7 @@ def _number(value: float | None) -> float:
 
 
 def _bounds(place: Place) -> str:
-    return f" ({number(place.low)} to {number(place.high)})" if math.isfinite(place.low) else ""
+    return f" ({from_to(place.low, place.high)})" if math.isfinite(place.low) else ""
 
 
 def percent(share: float) -> str:

@@ -14,7 +14,7 @@ from sweeper.contrasts import listed
 from sweeper.factors import Table
 from sweeper.finals_view import read_finals
 from sweeper.goals_view import read_goals
-from sweeper.numbers import number
+from sweeper.numbers import from_to, number
 from sweeper.pareto import feasible, violations
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.spec import SweepSpec
@@ -90,8 +90,8 @@ def _certainty(spec: SweepSpec, best_first: Sequence[TrialRecord]) -> str:
         assert winner.value is not None
         assert second.value is not None
         gap = abs(second.value - winner.value)
-        share = f" ({100 * gap / abs(winner.value):.2g}%)" if winner.value else ""
-        text += f"The next best, trial {second.number}, is {gap:.2g} behind{share}. "
+        share = f" ({number(100 * gap / abs(winner.value), 2)}%)" if winner.value else ""
+        text += f"The next best, trial {second.number}, is {number(gap, 2)} behind{share}. "
         close = sum(abs((t.value or 0.0) - winner.value) <= NEAR * abs(winner.value) for t in best_first[1:])
         others = {0: "No other trial lies", 1: "One other trial lies"}.get(close, f"{close:,} other trials lie")
         text += f"{others} within {NEAR:.0%} of the winner. "
@@ -119,7 +119,7 @@ def _traits(best_first: Sequence[TrialRecord], table: Table) -> str:
             low, high = np.quantile(codes, [0.1, 0.9])
             width = np.nanmax(factor.codes) - np.nanmin(factor.codes)
             if high - low <= (1 - AGREED) * 2 * width:
-                parts.append(f"{factor.name} {factor.number(float(low)):.2g} to {factor.number(float(high)):.2g}")
+                parts.append(f"{factor.name} {from_to(factor.number(float(low)), factor.number(float(high)), 2)}")
     return f"The best {len(rows)} trials share {listed(parts)}." if parts else ""
 
 
@@ -134,7 +134,7 @@ def _cost(record: SweepRecord, trials: Sequence[TrialRecord]) -> str:
 def duration(seconds: float) -> str:
     """Seconds in the unit one would say them in."""
     if seconds < 1:
-        return f"{seconds:.2g} s"
+        return f"{number(seconds, 2)} s"
     if seconds < 100:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

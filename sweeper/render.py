@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sweeper.numbers import number
+from sweeper.numbers import from_to, number
 from sweeper.progress import short
 from sweeper.records import TrialRecord
 from sweeper.results import COUNTED, failures
@@ -114,7 +114,7 @@ def _finals(finals: Mapping[str, Any]) -> list[str]:
         if place["mean"] is None:
             lines.append(f"  trial {place['trial']:<5d} diverged on {place['diverged']} of them")
             continue
-        bounds = "" if place["low"] is None else f"  95% {number(place['low'])} to {number(place['high'])}"
+        bounds = "" if place["low"] is None else f"  95% {from_to(place['low'], place['high'])}"
         chance = f"best with probability {place['probability_best']:.2f}"
         lines.append(f"  trial {place['trial']:<5d} {finals['metric']} {number(place['mean'])}{bounds}  {chance}")
     return lines

@@ -28,7 +28,7 @@ from sweeper.goals import values_of
 from sweeper.goals_view import Goals, goals_in_words, read_goals
 from sweeper.headline import Headline, duration, headline
 from sweeper.insight import Insight, study_trials
-from sweeper.numbers import number
+from sweeper.numbers import from_to, number
 from sweeper.records import FlowReport, SweepRecord, TrialRecord
 from sweeper.report_gradients import gradient_section
 from sweeper.report_svg import Plot
@@ -213,7 +213,7 @@ def _columns(best: Sequence[TrialRecord]) -> list[str]:
 def _row(trial: TrialRecord, columns: Sequence[str]) -> dict[str, Any]:
     params = trial.params or {}
     cells = [_shown(params[name]) if name in params else "–" for name in columns]
-    return {"number": trial.number, "value": _shown(trial.value), "cells": cells, "seconds": f"{trial.seconds:.2g}"}
+    return {"number": trial.number, "value": _shown(trial.value), "cells": cells, "seconds": number(trial.seconds, 2)}
 
 
 def _finals(finals: Finals, spec: SweepSpec) -> dict[str, Any]:
@@ -235,7 +235,7 @@ def _standing(place: Place, metrics: Sequence[str]) -> dict[str, Any]:
     return {
         "trial": place.trial,
         "mean": _spread(place.mean, place.deviation) if math.isfinite(place.mean) else "out",
-        "interval": f"{number(place.low)} to {number(place.high)}" if math.isfinite(place.low) else "–",
+        "interval": from_to(place.low, place.high) if math.isfinite(place.low) else "–",
         "probability": percent(place.probability_best) if math.isfinite(place.mean) else "–",
         "cost": f"{place.cost:,.0f}" if math.isfinite(place.cost) else "–",
         "diverged": place.diverged,
@@ -249,7 +249,7 @@ def _spread(mean: float, deviation: float) -> str:
     """A mean with its standard deviation, if there is one: one seed has none."""
     if not math.isfinite(mean):
         return "–"
-    return f"{number(mean)} ± {deviation:.2g}" if math.isfinite(deviation) else number(mean)
+    return f"{number(mean)} ± {number(deviation, 2)}" if math.isfinite(deviation) else number(mean)
 
 
 def _front(goals: Goals, spec: SweepSpec) -> list[dict[str, Any]]:

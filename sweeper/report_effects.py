@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from sweeper.contrasts import ChoiceEffects, Interaction
 from sweeper.factors import Array, Factor, Scale, Table
 from sweeper.importance import Importance
+from sweeper.numbers import number
 from sweeper.report_plots import MAX_POINTS, chosen, value_axis
 from sweeper.report_svg import BLUE, COLOURS, DASHES, INK, ORANGE, Plot, draw, plain_log
 
@@ -104,7 +105,7 @@ def choice_bars(choices: Sequence[ChoiceEffects], scale: Scale) -> Plot | None:
         f"Further {better} is better. Effects at equal settings of the other parameters, averaged over the settings "
     )
     caption += "tried; whiskers are 95% intervals. Sentences compare pairs, which is a sharper test than two whiskers."
-    parts = (f"{c.parameter}: " + ", ".join(f"{e.level} {e.value:.2g}" for e in c.effects) for c in choices)
+    parts = (f"{c.parameter}: " + ", ".join(f"{e.level} {number(e.value, 2)}" for e in c.effects) for c in choices)
     alt = f"Adjusted effects on {scale.metric}. {'; '.join(parts)}."
     return draw(
         "effects", "Effect of each choice", caption, alt, 0.27 * sum(heights) + 0.35 * len(heights) + 0.7, paint

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sweeper.finals_view import Finals, percent
-from sweeper.numbers import number
+from sweeper.numbers import from_to, number
 from sweeper.report_svg import BLUE, GREY, INK, ORANGE, Plot, draw
 
 SHOWN = 20  # finalists that a picture has room for
@@ -73,5 +73,5 @@ def selection_bias(finals: Finals, metric: str) -> Plot | None:
 
 
 def _words(trial: int, mean: float, low: float, high: float) -> str:
-    bounds = f" ({number(low)} to {number(high)})" if math.isfinite(low) else ""
+    bounds = f" ({from_to(low, high)})" if math.isfinite(low) else ""
     return f"trial {trial} {number(mean)}{bounds}"

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sweeper.gradient_flags import VANISHING, find_flags, first_to_last
+from sweeper.numbers import number
 from sweeper.records import FlowReport, SweepRecord, TrialRecord
 from sweeper.report_svg import BLUE, COLOURS, DASHES, INK, ORANGE, Plot, draw, plain_log
 from sweeper.spec import SweepSpec
@@ -143,7 +144,7 @@ def _flagged(seen: Sequence[_Seen], spec: SweepSpec) -> list[str]:
     ends = [[t.value for t in part if t.value is not None and math.isfinite(t.value)] for part in _halves(seen)]
     if all(ends):
         bad, good = (median(end) for end in ends)
-        text += f" Their median {spec.objective.metric} is {bad:.3g}; that of the others is {good:.3g}."
+        text += f" Their median {spec.objective.metric} is {number(bad, 3)}; that of the others is {number(good, 3)}."
     return [text]
 
 

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from sweeper.advice import TOP
 from sweeper.answers import Reports
 from sweeper.factors import Array, Factor, Table
+from sweeper.numbers import number
 from sweeper.pareto import feasible
 from sweeper.records import TrialRecord
 from sweeper.report_svg import BLUE, COLOURS, DASHES, GREY, INK, ORANGE, PAPER, RED, Plot, draw, plain_log
@@ -135,8 +136,8 @@ def learning_curves(spec: SweepSpec, best_first: Sequence[TrialRecord], reports:
 
     sampled = f" ({len(picked):,} of {len(best_first):,} were looked at)" if len(picked) < len(best_first) else ""
     caption = f"{metric} after each epoch. The band holds the middle 80% of the complete trials{sampled}."
-    alt = f"Learning curves of {metric}: the median trial ends at {median[-1]:.3g}, "
-    alt += f"the best, trial {numbers[0]}, at {best[-1].metrics.get(metric, math.nan):.3g}."
+    alt = f"Learning curves of {metric}: the median trial ends at {number(median[-1], 3)}, "
+    alt += f"the best, trial {numbers[0]}, at {number(best[-1].metrics.get(metric, math.nan), 3)}."
     return draw("curves", "Learning curves", caption, alt, 3.2, paint)
 
 
@@ -166,7 +167,7 @@ def gradient_norms(table: Table, reports: Reports) -> Plot | None:
         panels[0].set_ylabel("gradient norm before clipping")
 
     starts = "; ".join(
-        f"by {name}: " + ", ".join(f"{level} {np.nanmedian(v[:, 0]):.2g}" for level, v in curves.items())
+        f"by {name}: " + ", ".join(f"{level} {number(np.nanmedian(v[:, 0]), 2)}" for level, v in curves.items())
         for name, curves in groups.items()
     )
     caption = (
@@ -258,7 +259,7 @@ def _marks(factor: Factor) -> list[tuple[float, str]]:
     if factor.levels is not None:
         return [(i / max(1, len(factor.levels) - 1), level) for i, level in enumerate(factor.levels)]
     low, high = float(factor.codes.min()), float(factor.codes.max())
-    return [(share, f"{factor.number(low + share * (high - low)):.2g}") for share in (0.0, 0.5, 1.0)]
+    return [(share, number(factor.number(low + share * (high - low)), 2)) for share in (0.0, 0.5, 1.0)]
 
 
 def _stack(reports: Reports, numbers: Sequence[int], metric: str) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sweeper.numbers import number
+from sweeper.numbers import from_to, number
 from sweeper.report_svg import BLUE, INK, ORANGE, Plot, draw
 from sweeper.winner_check import OTHERS, Check, ClassCheck, ValueCheck
 
@@ -160,7 +160,7 @@ def _value_sentences(check: ValueCheck) -> list[str]:
     low, high = check.bias_interval.low, check.bias_interval.high
     if not math.isfinite(low):
         return found
-    bounds = f"{number(check.bias)} (95%: {number(low)} to {number(high)})"
+    bounds = f"{number(check.bias)} (95%: {from_to(low, high)})"
     if check.bias_interval.excludes(0.0):
         found.append(f"Predictions are too {'high' if check.bias > 0 else 'low'} on average: by {bounds}.")
     else:

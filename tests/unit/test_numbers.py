@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from sweeper.numbers import counted, number
+from sweeper.numbers import counted, from_to, number
 from sweeper.progress import short
 
 
@@ -30,6 +30,11 @@ def test_four_digits_or_a_whole_number_with_separators(value: float, text: str) 
 def test_a_line_of_parameters_has_its_commas_between_them_only() -> None:
     params = {"learning_rate": 3e-4, "parameters": 25482.0, "hidden_layers": [128, 128], "activation": "relu"}
     assert short(params) == "learning_rate=0.0003, parameters=25482, hidden_layers=[128, 128], activation=relu"
+
+
+def test_few_digits_are_no_powers_of_ten() -> None:
+    assert [number(value, 2) for value in (0.0642, 12.4, 347.2, 7270.0)] == ["0.064", "12", "347", "7,270"]
+    assert from_to(16.64, 7270.0, 3) == "16.6 to 7,270"
 
 
 def test_one_thing_has_no_plural() -> None:
