@@ -103,8 +103,8 @@ class Finals:
         if mean <= 0:
             return f"On fresh seeds the finalists' {metric} is no worse than what the search saw ({of}): no luck shows."
         text = f"On fresh seeds the finalists' {metric} is {number(abs(mean), 2)}{share} worse on average than the "
-        text += f"values by which the search chose them ({of}). This is selection bias: the best of many trials is chosen "
-        return f"{text}for its luck as well, and luck does not come again."
+        text += f"values by which the search chose them ({of}). This is selection bias: the best of many trials is "
+        return f"{text}chosen for its luck as well, and luck does not come again."
 
     @property
     def next_step(self) -> str:

@@ -146,6 +146,7 @@ def build_report(
 def render_report(report: Report) -> str:
     """The page. Every text is escaped; only the plots are markup."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.globals |= {"number": number, "from_to": from_to}
     template = environment.from_string(files("sweeper").joinpath("report.html.j2").read_text(encoding="utf-8"))
     record, spec, winner = report.record, report.spec, report.head.winner
     sweep_file = {key: value for key, value in record.spec.items() if key != "fingerprint"}
