@@ -162,7 +162,8 @@ def fit(table: Table) -> Model | None:
     """The model of a table with the interactions that its trials ask for; None: there are too few trials.
 
     Choices with fewer than ``FEW`` trials are left out with their trials. Pairs of which one is a choice are added one
-    by one, the strongest first, while its p value times the number of candidates stays below 5%.
+    by one, the strongest first, while its p value times the number of candidates stays below 5%; one with a combination
+    that was never tried is left out, see ``_p_pair``.
     """
     table = _common(table)
     count = len(table.scores)

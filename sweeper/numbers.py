@@ -5,7 +5,8 @@ from __future__ import annotations
 
 def number(value: float, digits: int = 4) -> str:
     """So many digits, or a whole number with separators: 0.06421, 1.2e-07, 31,450; with 2 digits 0.064, 350."""
-    return f"{value:,.0f}" if 10**digits <= abs(value) < 1e15 else f"{value:.{digits}g}"  # NaN and infinity as they are
+    text = f"{value:.{digits}g}"
+    return f"{value:,.0f}" if "e+" in text and abs(value) < 1e15 else text
 
 
 def counted(count: int, noun: str) -> str:

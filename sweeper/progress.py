@@ -16,7 +16,7 @@ NO_REPORT = "the report could not be written ({kind}: {reason}); all results are
 
 
 def short(params: Mapping[str, Any]) -> str:
-    """Parameters in one line."""
+    """Parameters in one line, with commas between them only."""
     return ", ".join(
         f"{k}={number(v).replace(',', '')}" if isinstance(v, float) else f"{k}={v}" for k, v in params.items()
     )

@@ -90,11 +90,10 @@ def choice_bars(choices: Sequence[ChoiceEffects], scale: Scale) -> Plot | None:
 
     def paint(figure: Figure) -> None:
         panels: Any = figure.subplots(len(choices), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
-        if scale.log:
-            panels[-1].set_xscale("log")
         for axes, choice in zip(panels, choices, strict=True):
             _effects_of(axes, choice, scale)
         if scale.log:
+            panels[-1].set_xscale("log")
             plain_log(panels[-1].xaxis)
             panels[-1].set_xlabel(f"{scale.metric} as a multiple of the average over the choices")
         else:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sweeper.gradient_flags import VANISHING, find_flags, first_to_last
-from sweeper.numbers import number
+from sweeper.numbers import counted, number
 from sweeper.records import FlowReport, SweepRecord, TrialRecord
 from sweeper.report_svg import BLUE, COLOURS, DASHES, INK, ORANGE, Plot, draw, plain_log
 from sweeper.spec import SweepSpec
@@ -124,7 +124,7 @@ def _answer(seen: Sequence[_Seen], depths: Sequence[int]) -> list[str]:
             continue
         ordered = sorted(found.items(), key=lambda item: -item[1])
         shares = ", ".join(f"{_size(ratio)} with {_named(name)}" for name, ratio in ordered)
-        layers = f"{deepest} hidden layer{'s' if deepest > 1 else ''}"
+        layers = counted(deepest, "hidden layer")
         sentences.append(
             f"{activation}, {layers}: as a multiple of the last layer's gradient (each relative to its weights), "
             f"the first layer gets {shares}."

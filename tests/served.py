@@ -125,3 +125,23 @@ def events_of(response: httpx.Response) -> Iterator[tuple[int, str, dict[str, An
         name, colon, text = line.partition(":")
         if colon and name:
             fields[name] = text.strip()
+
+
+def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    found = answer.json()
+    assert found["status"] == status
+    return dict(found)
+
+
+def upload(served: Served, user: str, body: bytes, filename: str = "data.csv") -> str:
+    answer = served.client(user).post("/datasets", params={"filename": filename}, content=body)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["upload"])
+
+
+def table(offset: float, rows: int = 60) -> bytes:
+    """A regression whose numbers tell one table from another."""
+    lines = [f"{n % 7},{n % 5},{offset + (n % 7) * 2 - (n % 5) + n / 100}" for n in range(rows)]
+    return ("a,b,y\n" + "\n".join(lines) + "\n").encode()

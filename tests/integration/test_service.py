@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from sweeper import server_desk
 from sweeper.spec import load_spec
 from sweeper.states import SweepState
-from tests.served import LONG, SMALL, Served, events_of, serving, until
+from tests.served import LONG, SMALL, Served, events_of, problem, serving, table, until, upload
 
 pytestmark = pytest.mark.slow
 
@@ -24,14 +22,6 @@ pytestmark = pytest.mark.slow
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with serving(tmp_path_factory.mktemp("service") / "home", dataset_bytes=100_000) as served:
         yield served
-
-
-def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    found = answer.json()
-    assert found["status"] == status
-    return dict(found)
 
 
 @pytest.fixture(scope="module")
@@ -117,121 +107,6 @@ class TestSubmitting:
         assert "'c'" in found["reason"]
         assert found["stopped"] == 6
         assert str(served.settings.home) not in json.dumps(found)
-
-
-def upload(served: Served, user: str, body: bytes, filename: str = "data.csv") -> str:
-    answer = served.client(user).post("/datasets", params={"filename": filename}, content=body)
-    assert answer.status_code == 201, answer.text
-    return str(answer.json()["upload"])
-
-
-def table(offset: float, rows: int = 60) -> bytes:
-    """A regression whose numbers tell one table from another."""
-    lines = [f"{n % 7},{n % 5},{offset + (n % 7) * 2 - (n % 5) + n / 100}" for n in range(rows)]
-    return ("a,b,y\n" + "\n".join(lines) + "\n").encode()
-
-
-class TestDatasets:
-    def test_an_upload_is_named_by_its_content_and_seen_by_its_owner_only(self, served: Served) -> None:
-        name = upload(served, "bob", table(0))
-        assert name == upload(served, "bob", table(0), "other.csv")
-        assert served.client("bob").head(f"/datasets/{name}").status_code == 200
-        assert served.client("cat").head(f"/datasets/{name}").status_code == 404
-        data = {"upload": name, "target": "y"}
-        found = problem(served.client("cat").post("/sweeps", json=SMALL | {"dataset": data}), 422)
-        assert found["key"] == "dataset.upload"
-
-    def test_a_sweep_on_an_upload_runs_and_shows_no_folder_of_the_server(self, served: Served) -> None:
-        name = upload(served, "bob", table(1))
-        sweep = served.submit("bob", SMALL | {"name": "uploaded", "dataset": {"upload": name, "target": "y"}})
-        found = served.wait(sweep, "complete")
-        assert found["spec"]["dataset"]["path"] == name
-        for path in ("", "/trials", "/summary", "/best?k=3"):
-            assert str(served.settings.home) not in served.client("bob").get(f"/sweeps/{sweep}{path}").text
-        with served.client("bob").stream("GET", f"/sweeps/{sweep}/events") as stream:
-            assert str(served.settings.home) not in stream.read().decode()
-
-    @pytest.mark.parametrize("name", ["../../ledger.db", "x.csv", "a" * 64 + ".csv", "%2e%2e%2fledger.db", ".."])
-    def test_no_other_file_can_be_named(self, served: Served, name: str) -> None:
-        data = {"upload": name, "target": "y"}
-        problem(served.client("bob").post("/sweeps", json=SMALL | {"dataset": data}), 422)
-        assert served.client("bob").head(f"/datasets/{name}").status_code == 404
-
-    def test_too_large_empty_and_unknown_files_are_refused_and_leave_nothing(self, served: Served) -> None:
-        client = served.client("cat")
-        problem(client.post("/datasets", params={"filename": "a.csv"}, content=b"x" * 100_001), 413)
-        streamed = client.post("/datasets", params={"filename": "a.csv"}, content=(b"x" * 1000 for _ in range(101)))
-        problem(streamed, 413)
-        problem(client.post("/datasets", params={"filename": "a.csv"}, content=b""), 422)
-        problem(client.post("/datasets", params={"filename": "a.exe"}, content=b"x"), 422)
-        assert not list((served.settings.home / "uploads" / "cat").glob("*"))
-
-    def test_own_files_are_listed_and_deleted_and_the_same_file_of_another_user_stays(self, served: Served) -> None:
-        bob, cat = served.client("bob"), served.client("cat")
-        name = upload(served, "bob", table(7))
-        assert upload(served, "cat", table(7)) == name
-        listed = bob.get("/datasets").json()
-        assert name in [file["upload"] for file in listed["datasets"]]
-        assert listed["used_bytes"] == sum(file["bytes"] for file in listed["datasets"]) <= listed["quota_bytes"]
-        assert bob.delete(f"/datasets/{name}").status_code == 204
-        assert "no file" in problem(bob.delete(f"/datasets/{name}"), 404)["detail"]
-        assert bob.head(f"/datasets/{name}").status_code == 404
-        assert cat.head(f"/datasets/{name}").status_code == 200
-        sweep = served.submit("cat", SMALL | {"name": "kept", "dataset": {"upload": name, "target": "y"}})
-        assert served.wait(sweep, "complete")["complete"] == 6
-        assert cat.delete(f"/datasets/{name}").status_code == 204
-
-    def test_a_file_that_a_sweep_still_uses_is_kept(self, served: Served) -> None:
-        client, name = served.client("bob"), upload(served, "bob", table(8))
-        sweep = served.submit("bob", LONG | {"name": "uses", "dataset": {"upload": name, "target": "y"}})
-        assert sweep in problem(client.delete(f"/datasets/{name}"), 409)["detail"]
-        client.post(f"/sweeps/{sweep}/stop")
-        served.wait(sweep, "stopped")
-        assert client.delete(f"/datasets/{name}").status_code == 204
-
-    def test_a_file_that_goes_while_a_sweep_that_wants_it_is_submitted_refuses_the_sweep(
-        self, served: Served, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        client, name = served.client("bob"), upload(served, "bob", table(11))
-        check = server_desk.check_can_run
-
-        def check_meanwhile(*args: Any) -> None:
-            check(*args)
-            assert client.delete(f"/datasets/{name}").status_code == 204
-
-        monkeypatch.setattr(server_desk, "check_can_run", check_meanwhile)
-        spec = SMALL | {"name": "too-late", "dataset": {"upload": name, "target": "y"}}
-        assert name in problem(served.client("bob").post("/sweeps", json=spec), 422)["detail"]
-
-    def test_a_file_is_not_deleted_while_a_sweep_that_wants_it_is_written(
-        self, served: Served, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        client, name = served.client("bob"), upload(served, "bob", table(12))
-        create, deleting = served.ledger.create_sweep, ThreadPoolExecutor(1)
-        answers: list[Future[httpx.Response]] = []
-
-        def create_meanwhile(*args: Any, **options: Any) -> Any:
-            answers.append(deleting.submit(client.delete, f"/datasets/{name}"))
-            time.sleep(0.5)  # enough for it to go through where nothing holds it
-            return create(*args, **options)
-
-        monkeypatch.setattr(served.ledger, "create_sweep", create_meanwhile)
-        sweep = served.submit("bob", SMALL | {"name": "in-time", "dataset": {"upload": name, "target": "y"}})
-        assert answers[0].result(timeout=60).status_code in (204, 409)  # 204: the sweep has ended already
-        assert served.wait(sweep, "complete")["complete"] == 6
-
-    def test_what_is_beyond_the_quota_is_refused_with_the_limit_and_what_to_do(self, served: Served) -> None:
-        client, first = served.client("ada"), upload(served, "ada", table(9))
-        used = client.get("/datasets").json()["used_bytes"]
-        before, served.app.state.quota_bytes = served.app.state.quota_bytes, used + 10
-        try:
-            refused = problem(client.post("/datasets", params={"filename": "a.csv"}, content=table(10)), 507)
-            assert f"{used + 10:,} bytes" in refused["detail"]
-            assert "Delete one" in refused["remedy"]
-            assert client.delete(f"/datasets/{first}").status_code == 204
-            upload(served, "ada", table(10))
-        finally:
-            served.app.state.quota_bytes = before
 
 
 class TestWhoMayWhat:

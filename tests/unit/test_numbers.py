@@ -18,6 +18,7 @@ from sweeper.progress import short
         (-2273.4, "-2273"),
         (31450.4, "31,450"),
         (-1234567.0, "-1,234,567"),
+        (9999.6, "10,000"),
         (1e20, "1e+20"),
         (math.nan, "nan"),
         (-math.inf, "-inf"),
@@ -33,7 +34,7 @@ def test_a_line_of_parameters_has_its_commas_between_them_only() -> None:
 
 
 def test_few_digits_are_no_powers_of_ten() -> None:
-    assert [number(value, 2) for value in (0.0642, 12.4, 347.2, 7270.0)] == ["0.064", "12", "347", "7,270"]
+    assert [number(value, 2) for value in (0.0642, 12.4, 99.7, 347.2, 7270.0)] == ["0.064", "12", "100", "347", "7,270"]
     assert from_to(16.64, 7270.0, 3) == "16.6 to 7,270"
 
 
