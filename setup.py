@@ -6,9 +6,9 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fvisibility=hidden"]
-SETS = {"models._native": []}
+SETS = {"sweeper.models._native": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
-    SETS |= {"models._native_v3": ["-march=x86-64-v3"], "models._native_v4": ["-march=x86-64-v4"]}
+    SETS |= {"sweeper.models._native_v3": ["-march=x86-64-v3"], "sweeper.models._native_v4": ["-march=x86-64-v4"]}
 
 
 class BuildVariants(build_ext):

@@ -18,7 +18,7 @@ from benchmarks.results import Table, number, times
 from benchmarks.workloads import SEED, WORKLOADS, Workload, data
 
 if TYPE_CHECKING:
-    from models import Data, TrialConfig
+    from sweeper.models import Data, TrialConfig
 
 JAX_ROWS = (4, 8, 16, 32)  # JAX runs at the best of these
 SAME = 1e-2  # deviation of a final validation loss that counts as equal
@@ -80,7 +80,7 @@ def gflops() -> float:
 
 def solo(workload: Workload, configs: Sequence[TrialConfig], arrays: Data) -> Contender:
     """The plain PyTorch loop, one trial after another."""
-    from models import train_solo
+    from sweeper.models import train_solo
 
     def train() -> list[float]:
         return [last(train_solo(config, workload.train, arrays, SEED).val_loss) for config in configs]
@@ -92,8 +92,8 @@ def cohort(
     workload: Workload, configs: Sequence[TrialConfig], arrays: Data, path: str, rows: int | None = None
 ) -> Contender:
     """``train_cohort`` on one path, ``rows`` trials side by side (default: its own)."""
-    from models import train_cohort
-    from models.cohort import WIDTH
+    from sweeper.models import train_cohort
+    from sweeper.models.cohort import WIDTH
 
     def train() -> list[float]:
         histories = train_cohort(configs, workload.train, arrays, [SEED] * len(configs), path, width=rows)
@@ -128,7 +128,7 @@ def perturbed(workload: Workload, configs: Sequence[TrialConfig], arrays: Data) 
     """Final losses of the plain loop from initial weights changed in the last bits: what chaos alone does."""
     import torch
 
-    from models import build_mlp, solo
+    from sweeper.models import build_mlp, solo
 
     def build(*args: Any) -> torch.nn.Module:
         model = build_mlp(*args)
@@ -158,7 +158,7 @@ def deviation(losses: Sequence[float], truth: Sequence[float]) -> dict[str, Any]
 
 def race(workload: Workload, runs: int, trials: int, solo_trials: int) -> dict[str, Any]:
     """All contenders on one workload, interleaved."""
-    from models.native import NativePath
+    from sweeper.models.native import NativePath
 
     arrays, configs = data(), workload.configs(trials)
     contenders = {"train_solo": solo(workload, configs[:solo_trials], arrays)}

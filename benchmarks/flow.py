@@ -28,7 +28,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def overheads(workload: Workload, path: str, epochs: int) -> dict[str, Any]:
     """CPU seconds of each measured epoch over the mean of the two around it, minus 1, where all train as many rows."""
-    from models import Cohort
+    from sweeper.models import Cohort
 
     train = replace(workload.train, gradient_flow=2, epochs=epochs + 1)
     cohort = Cohort(train, workload.hidden_layers, data(), ROWS, path)
@@ -80,7 +80,7 @@ def main() -> None:
     process.pin()
     import torch
 
-    from models.paths import PATHS
+    from sweeper.models.paths import PATHS
 
     torch.set_num_threads(1)
     paths = [name for name, path in PATHS.items() if path.available(torch.device("cpu"))]

@@ -63,7 +63,7 @@ def race(rows: int, runs: int, epochs: int) -> dict[str, Any]:
     """Trials per second, and the share of the two floors in a step."""
     import torch
 
-    from models import n_parameters, train_cohort
+    from sweeper.models import n_parameters, train_cohort
 
     workload, arrays = replace(R1, epochs=epochs), data()
     floor = floors()

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from models import Data, TrainConfig, TrialConfig, batch_order, build_mlp
-from models.rows import columns_of
+from sweeper.models import Data, TrainConfig, TrialConfig, batch_order, build_mlp
+from sweeper.models.rows import columns_of
 
 Weights = list[tuple[jax.Array, jax.Array]]  # per layer (in, out) and (out,)
 METRICS = ("train_loss", "grad_norm", "val_loss", "val_accuracy", "learning_rate")

@@ -21,8 +21,8 @@ import optuna
 
 from benchmarks.results import Table
 from benchmarks.suggest import FUNCTIONS, Function, Params, Search
-from search_spaces import load_space
 from sweeper.dominance import non_dominated
+from sweeper.search_spaces import load_space
 from sweeper.states import TrialState
 from sweeper.study import Outcome, Study
 from sweeper.window import told_before

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from benchmarks.workloads import SEED
-from models import TrainConfig, TrialConfig, batch_order, build_mlp
-from models.solo import make_optimizer, make_scheduler
+from sweeper.models import TrainConfig, TrialConfig, batch_order, build_mlp
+from sweeper.models.solo import make_optimizer, make_scheduler
 
 OPTIMIZERS = ["sgd", "momentum", "rmsprop", "adam", "adamw"]
 INITIALIZATIONS = ["normal", "xavier_uniform", "xavier_normal", "he_uniform", "he_normal"]
@@ -42,7 +42,7 @@ def stamp(folder: str | Path, name: str) -> None:
 
 
 def train(params: Mapping[str, Any], arrays: Mapping[str, np.ndarray], epochs: int) -> Iterator[dict[str, float]]:
-    """Train on one thread; the arithmetic of ``models.solo``, one dictionary of metrics per epoch."""
+    """Train on one thread; the arithmetic of ``sweeper.models.solo``, one dictionary of metrics per epoch."""
     torch.set_num_threads(1)
     config, rules = TrialConfig.from_params(dict(params) | {"hidden_layers": HIDDEN}), TrainConfig(epochs=epochs)
     x_train, y_train, x_val, y_val = (torch.tensor(arrays[k]) for k in ("x_train", "y_train", "x_val", "y_val"))

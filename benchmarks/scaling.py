@@ -52,7 +52,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def rows_of(workload: Workload, widths: tuple[int, ...], runs: int, peers: bool) -> dict[str, dict[str, float]]:
     """Trials per second at each width, by contender."""
-    from models.native import NativePath
+    from sweeper.models.native import NativePath
 
     arrays, rates = data(), {}
     for rows in widths:

@@ -23,7 +23,7 @@ import optuna
 
 from benchmarks.results import Table, number, times
 from benchmarks.workloads import R2, data
-from search_spaces import load_space
+from sweeper.search_spaces import load_space
 from sweeper.states import TrialState
 from sweeper.study import Outcome, Study
 from sweeper.window import told_before
@@ -113,7 +113,7 @@ R2_CHOICES = [R2_SPACE[name]["choice"] for name in ("optimizer", "initialization
 @cache
 def r2_table() -> dict[tuple[Any, ...], float]:
     """The validation loss of the 3900 trials of R2 on a grid of its space; all are trained, which takes a minute."""
-    from models import TrialConfig, train_cohort
+    from sweeper.models import TrialConfig, train_cohort
 
     keys = list(itertools.product(range(len(R2_RATES)), range(len(R2_DECAYS)), *R2_CHOICES))
     configs = [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-    from models import Data, TrainConfig, TrialConfig
+    from sweeper.models import Data, TrainConfig, TrialConfig
 
 SEED = 0  # of the draws, the initial weights and the order of the batches
 N_CLASSES = 10
@@ -32,7 +32,7 @@ class Workload:
     @property
     def train(self) -> TrainConfig:
         """What all trials share."""
-        from models import TrainConfig
+        from sweeper.models import TrainConfig
 
         return TrainConfig(epochs=self.epochs, batch_size=self.batch_size)
 
@@ -43,7 +43,7 @@ class Workload:
 
     def configs(self, count: int) -> list[TrialConfig]:
         """The first ``count`` trials of the list."""
-        from models import TrialConfig
+        from sweeper.models import TrialConfig
 
         return [TrialConfig.from_params(p | {"hidden_layers": self.hidden_layers}) for p in draws(count)]
 
@@ -70,7 +70,7 @@ class RandomSearch:
 
 def draws(count: int) -> list[dict[str, Any]]:
     """The parameters of the first ``count`` random trials of the ``mlp`` space."""
-    from search_spaces import load_space
+    from sweeper.search_spaces import load_space
     from sweeper.study import Study
 
     return Study(load_space("mlp"), RandomSearch(), "minimize", count, count).ask(range(count))
@@ -78,7 +78,7 @@ def draws(count: int) -> list[dict[str, Any]]:
 
 @cache
 def arrays() -> dict[str, np.ndarray]:
-    """Digits as a sweep sees it: split 0.2 and 0.2, standardised; under the names of ``models.Data``."""
+    """Digits as a sweep sees it: split 0.2 and 0.2, standardised; under the names of ``sweeper.models.Data``."""
     from sweeper.datasets import load_dataset
     from sweeper.spec_models import DatasetSpec, SplitSpec
 
@@ -87,6 +87,6 @@ def arrays() -> dict[str, np.ndarray]:
 
 def data() -> Data:
     """The same as tensors."""
-    from models import Data
+    from sweeper.models import Data
 
     return Data.of_arrays(arrays())

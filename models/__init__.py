@@ -9,13 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from models.cohort import Cohort, RowReport, train_cohort
-    from models.config import ACTIVATIONS, INITIALIZATIONS, OPTIMIZERS, PlateauConfig, TrainConfig, TrialConfig
-    from models.data import Data, batch_order
-    from models.history import History
-    from models.mlp import build_mlp, count_outputs, predict_probabilities
-    from models.sizes import n_parameters, preferred_rows, rows_that_fit
-    from models.solo import train_solo
+    from sweeper.models.cohort import Cohort, RowReport, train_cohort
+    from sweeper.models.config import ACTIVATIONS, INITIALIZATIONS, OPTIMIZERS, PlateauConfig, TrainConfig, TrialConfig
+    from sweeper.models.data import Data, batch_order
+    from sweeper.models.history import History
+    from sweeper.models.mlp import build_mlp, count_outputs, predict_probabilities
+    from sweeper.models.sizes import n_parameters, preferred_rows, rows_that_fit
+    from sweeper.models.solo import train_solo
 
 _HOMES = {
     "cohort": ("Cohort", "RowReport", "train_cohort"),
@@ -53,5 +53,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     for module, names in _HOMES.items():
         if name in names:
-            return getattr(import_module(f"models.{module}"), name)
-    raise AttributeError(f"module 'models' has no attribute {name!r}")
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module 'sweeper.models' has no attribute {name!r}")

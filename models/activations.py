@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from models.mlp import LEAKY_SLOPE
+from sweeper.models.mlp import LEAKY_SLOPE
 
 aten = torch.ops.aten
 

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.config import TrainConfig, TrialConfig
-from models.data import Data, batch_order
-from models.gradient_flow import EpochFlow, Flow, is_measured
-from models.history import METRICS, History
-from models.mlp import build_mlp, count_outputs
-from models.paths import choose
-from models.plateau import Plateau
-from models.rows import EpochSums, Rows
-from models.solo import resolve_batch_size, resolve_clip_norm
+from sweeper.models.config import TrainConfig, TrialConfig
+from sweeper.models.data import Data, batch_order
+from sweeper.models.gradient_flow import EpochFlow, Flow, is_measured
+from sweeper.models.history import METRICS, History
+from sweeper.models.mlp import build_mlp, count_outputs
+from sweeper.models.paths import choose
+from sweeper.models.plateau import Plateau
+from sweeper.models.rows import EpochSums, Rows
+from sweeper.models.solo import resolve_batch_size, resolve_clip_norm
 
 Key = Any  # hashable; a trial's number, say
 WIDTH = 64  # slots of train_cohort

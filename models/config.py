@@ -42,7 +42,7 @@ class TrainConfig:
 
     ``batch_size`` is a number of rows, ``"full"`` for batch gradient descent, or 1 for stochastic gradient descent.
     ``clip_norm`` bounds the global gradient norm (None: no clipping). ``plateau=None`` keeps the learning rate fixed.
-    ``gradient_flow`` is the number of epochs from one measurement of ``models.gradient_flow`` to the next, the first
+    ``gradient_flow`` is the number of epochs from one measurement (``gradient_flow.py``) to the next, the first
     epoch being measured (None: none is); it changes no number of the training.
     """
 

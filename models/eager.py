@@ -18,15 +18,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from models.activations import KERNELS, Activation
-from models.config import ACTIVATIONS, Task
-from models.data import Data
-from models.eager_flow import ChunkFlow
-from models.gradient_flow import Flow, measured_step
-from models.graphs import Recordings, record_on_cuda
-from models.rows import EpochSums, Rows, linear_slices
-from models.sizes import ROW_ALIGN, preferred_rows, row_length
-from models.update import Coefficients, coefficients, update_
+from sweeper.models.activations import KERNELS, Activation
+from sweeper.models.config import ACTIVATIONS, Task
+from sweeper.models.data import Data
+from sweeper.models.eager_flow import ChunkFlow
+from sweeper.models.gradient_flow import Flow, measured_step
+from sweeper.models.graphs import Recordings, record_on_cuda
+from sweeper.models.rows import EpochSums, Rows, linear_slices
+from sweeper.models.sizes import ROW_ALIGN, preferred_rows, row_length
+from sweeper.models.update import Coefficients, coefficients, update_
 
 GPU_CHUNK = 256
 EVAL_BLOCK = 256

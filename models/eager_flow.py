@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from models.gradient_flow import CENTRED, SATURATED, update_ratio
+from sweeper.models.gradient_flow import CENTRED, SATURATED, update_ratio
 
 if TYPE_CHECKING:
-    from models.eager import Network
+    from sweeper.models.eager import Network
 
 
 SMALL = 1e-12  # of norms: far above it no square that counts is lost in float32, whose smallest is 1e-38

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from models.update import Coefficients
+from sweeper.models.update import Coefficients
 
 if TYPE_CHECKING:
-    from models.eager import Network
+    from sweeper.models.eager import Network
 
 Work = Callable[[], None]
 Step = Callable[[Tensor, Coefficients, int], tuple[Tensor, Tensor]]  # indices, coefficients, step -> loss, norm

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from models.config import Task
-from models.gradient_flow import EpochFlow
+from sweeper.models.config import Task
+from sweeper.models.gradient_flow import EpochFlow
 
 METRICS: dict[Task, str] = {"classification": "val_accuracy", "regression": "val_rmse"}
 

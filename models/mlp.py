@@ -11,9 +11,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from models.config import Task, TrialConfig
-from models.data import Data
-from models.init import initialize
+from sweeper.models.config import Task, TrialConfig
+from sweeper.models.data import Data
+from sweeper.models.init import initialize
 
 LEAKY_SLOPE = 0.01
 

@@ -11,10 +11,10 @@ from pathlib import Path as FilePath
 import torch
 from torch import Tensor
 
-from models.config import Task
-from models.data import Data
-from models.gradient_flow import Flow
-from models.rows import EpochSums, Rows
+from sweeper.models.config import Task
+from sweeper.models.data import Data
+from sweeper.models.gradient_flow import Flow
+from sweeper.models.rows import EpochSums, Rows
 
 VARIANTS = ((4, "_native_v4"), (3, "_native_v3"), (0, "_native"))  # (the level a processor needs, module), best first
 COLUMNS = ("lr", "wd_coupled", "wd_decoupled", "b1", "cg", "b2", "s", "eps", "nesterov", "clip", "corrected")

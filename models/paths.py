@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from models.data import Data
-from models.eager import EagerPath
-from models.native import NativePath
-from models.rows import Path
+from sweeper.models.data import Data
+from sweeper.models.eager import EagerPath
+from sweeper.models.native import NativePath
+from sweeper.models.rows import Path
 
 PATHS: dict[str, type[Path]] = {"native": NativePath, "eager": EagerPath}  # the preferred one first
 

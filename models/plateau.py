@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.config import PlateauConfig
+from sweeper.models.config import PlateauConfig
 
 MIN_CHANGE = 1e-8  # torch's ``eps``: a smaller reduction is not made
 

@@ -12,10 +12,10 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from models.config import ACTIVATIONS, Task, TrialConfig
-from models.data import Data
-from models.gradient_flow import Flow
-from models.sizes import row_length
+from sweeper.models.config import ACTIVATIONS, Task, TrialConfig
+from sweeper.models.data import Data
+from sweeper.models.gradient_flow import Flow
+from sweeper.models.sizes import row_length
 
 COLUMNS = ("lr", "wd_coupled", "wd_decoupled", "b1", "cg", "b2", "s", "eps", "nesterov", "clip", "corrected")
 
@@ -44,7 +44,7 @@ class EpochSums(NamedTuple):
 
 
 class Path(Protocol):
-    """One way to train an epoch of a cohort. Every path gives the arithmetic of ``models.solo``.
+    """One way to train an epoch of a cohort. Every path gives the arithmetic of ``sweeper.models.solo``.
 
     A row's numbers are bit for bit the same whatever width, slot, neighbours or order of ``active`` it ran with.
     """
@@ -77,7 +77,7 @@ class Rows:
     The columns are ``(K,)`` float64: ``lr`` (changed by the plateau between epochs), coupled and decoupled weight
     decay, the update rule's ``b1, cg, b2, s, eps`` (``models/update.py``), ``nesterov`` 0 or 1, ``clip`` the bound of
     the global gradient norm (inf: none), ``corrected`` 1 where the moments are bias-corrected (adam, adamw). ``t``
-    ``(K,)`` int64 counts optimizer steps; ``activation`` ``(K,)`` int64 indexes ``models.config.ACTIVATIONS``.
+    ``(K,)`` int64 counts optimizer steps; ``activation`` ``(K,)`` int64 indexes ``sweeper.models.config.ACTIVATIONS``.
     All tensors are on one device. A free slot holds zeros.
     """
 

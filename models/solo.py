@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from models.config import Task, TrainConfig, TrialConfig
-from models.data import Data, batch_order
-from models.gradient_flow import EpochFlow, Watch, is_measured, measured_step
-from models.history import History
-from models.mlp import build_mlp, count_outputs
+from sweeper.models.config import Task, TrainConfig, TrialConfig
+from sweeper.models.data import Data, batch_order
+from sweeper.models.gradient_flow import EpochFlow, Watch, is_measured, measured_step
+from sweeper.models.history import History
+from sweeper.models.mlp import build_mlp, count_outputs
 
 
 def train_solo(config: TrialConfig, train: TrainConfig, data: Data, seed: int) -> History:

@@ -27,7 +27,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from models.rows import Rows
+from sweeper.models.rows import Rows
 
 
 class Coefficients(NamedTuple):

@@ -14,7 +14,7 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
-from search_spaces.errors import SpaceError, nearest, shown
+from sweeper.search_spaces.errors import SpaceError, nearest, shown
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from search_spaces.errors import SpaceError, nearest, shown
-from search_spaces.function import FunctionSource
-from search_spaces.space import Space
-from search_spaces.yaml_file import ReadError, is_text, read_file
+from sweeper.search_spaces.errors import SpaceError, nearest, shown
+from sweeper.search_spaces.function import FunctionSource
+from sweeper.search_spaces.space import Space
+from sweeper.search_spaces.yaml_file import ReadError, is_text, read_file
 
 FOLDER = Path(__file__).parent
 SUFFIXES = (".yaml", ".yml", ".json")

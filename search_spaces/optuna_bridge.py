@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search_spaces.vocabulary import Choice, Domain, Fixed, FloatRange, IntRange, to_key
+from sweeper.search_spaces.vocabulary import Choice, Domain, Fixed, FloatRange, IntRange, to_key
 
 
 def distribution(domain: Domain) -> BaseDistribution:

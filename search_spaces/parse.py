@@ -7,8 +7,8 @@ from decimal import Decimal
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from search_spaces.errors import Problem, SpaceError, nearest, shown
-from search_spaces.vocabulary import (
+from sweeper.search_spaces.errors import Problem, SpaceError, nearest, shown
+from sweeper.search_spaces.vocabulary import (
     KNOWN,
     Choice,
     Domain,

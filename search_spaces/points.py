@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from search_spaces.errors import Problem, SpaceError, nearest, shown
-from search_spaces.vocabulary import FloatRange, IntRange, Parameter, check_value, listed, plain
+from sweeper.search_spaces.errors import Problem, SpaceError, nearest, shown
+from sweeper.search_spaces.vocabulary import FloatRange, IntRange, Parameter, check_value, listed, plain
 
 
 def check_points(parameters: Sequence[Parameter], points: Any, key: str = "enqueue") -> tuple[dict[str, Any], ...]:

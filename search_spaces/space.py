@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from search_spaces.errors import SpaceError, nearest, shown
-from search_spaces.function import FunctionSource
-from search_spaces.parse import parse_parameters
-from search_spaces.points import check_points, contains
-from search_spaces.vocabulary import (
+from sweeper.search_spaces.errors import SpaceError, nearest, shown
+from sweeper.search_spaces.function import FunctionSource
+from sweeper.search_spaces.parse import parse_parameters
+from sweeper.search_spaces.points import check_points, contains
+from sweeper.search_spaces.vocabulary import (
     KNOWN,
     Choice,
     Domain,
@@ -26,7 +26,7 @@ from search_spaces.vocabulary import (
     plain,
     to_key,
 )
-from search_spaces.widening import edge
+from sweeper.search_spaces.widening import edge
 
 MAX_GRID = 100_000
 ENQUEUE = "enqueue"  # a key of space files beside the parameters
@@ -116,7 +116,7 @@ class Space:
         """
         if self.function is not None:
             raise SpaceError("a function space has no list of distributions", remedy="Use suggest(trial)")
-        from search_spaces.optuna_bridge import distribution
+        from sweeper.search_spaces.optuna_bridge import distribution
 
         return {p.name: distribution(p.domain) for p in self.parameters if not p.constant}
 
@@ -128,7 +128,7 @@ class Space:
         """
         if self.function is not None:
             return self._function_params(self.function.call(trial), trial)
-        from search_spaces.optuna_bridge import suggest
+        from sweeper.search_spaces.optuna_bridge import suggest
 
         params: dict[str, Any] = {}
         for p in self.parameters:
@@ -241,7 +241,7 @@ class Space:
             SpaceError: as ``suggest``.
         """
         if self.function is not None:
-            from search_spaces.optuna_bridge import random_trials
+            from sweeper.search_spaces.optuna_bridge import random_trials
 
             for trial in random_trials(5):
                 self.suggest(trial)
@@ -254,7 +254,7 @@ class Space:
         """
         if self.function is None:
             return check_points(self.parameters, given, key)
-        from search_spaces.optuna_bridge import enqueued_trial
+        from sweeper.search_spaces.optuna_bridge import enqueued_trial
 
         for i, point in enumerate(given):
             trial = enqueued_trial(point)

@@ -10,7 +10,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Literal
 
-from search_spaces.errors import SpaceError, nearest, shown
+from sweeper.search_spaces.errors import SpaceError, nearest, shown
 
 # One hyperparameter's value. Layer widths are a tuple inside this package and a list in the parameters it hands out.
 Value = str | int | float | bool | tuple[int, ...]
@@ -53,7 +53,7 @@ class Known:
         return above and below and math.isfinite(number)
 
 
-# The hyperparameters that ``models.TrialConfig.from_params`` takes; a test keeps the two lists equal.
+# The hyperparameters that ``sweeper.models.TrialConfig.from_params`` takes; a test keeps the two lists equal.
 KNOWN: Mapping[str, Known] = MappingProxyType(
     {
         "learning_rate": Known("number", low=0.0, above_low=True),

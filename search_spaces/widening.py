@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from search_spaces.vocabulary import FloatRange, IntRange, Known
+from sweeper.search_spaces.vocabulary import FloatRange, IntRange, Known
 
 NEAR = 0.03  # the share of a continuous range, on its own scale, that counts as its edge
 

@@ -11,12 +11,12 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats
 
-from search_spaces.vocabulary import Domain, listed
-from search_spaces.widening import NEAR
 from sweeper import pareto
 from sweeper.effects import MIN_TRIALS, Model
 from sweeper.importance import Importance
 from sweeper.records import TrialRecord
+from sweeper.search_spaces.vocabulary import Domain, listed
+from sweeper.search_spaces.widening import NEAR
 from sweeper.spec import SweepSpec
 from sweeper.statistics import LEVEL
 

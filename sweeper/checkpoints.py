@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 VERSION = "1"
-States = tuple[dict[str, Any], ...]  # one exported row (``models.Cohort.export``) per replicate
+States = tuple[dict[str, Any], ...]  # one exported row (``sweeper.models.Cohort.export``) per replicate
 
 
 class UnreadableCheckpoint(SweeperError):

@@ -320,7 +320,7 @@ def init(path: str, dataset: str | None, target: str | None) -> None:
 
 def spaces(name: str | None, as_json: bool) -> None:
     """List the ready-made spaces or show one."""
-    from search_spaces import SpaceError, load_space, ready_made
+    from sweeper.search_spaces import SpaceError, load_space, ready_made
 
     if name is None:
         rows = [{"space": key, "question": text} for key, text in ready_made().items()]

@@ -393,7 +393,7 @@ class Controller:
 
     def _width(self, worker: str, sweep: str, shape: Shape) -> int:
         """Rows of a shape of a sweep that fit the worker's device."""
-        from models import rows_that_fit
+        from sweeper.models import rows_that_fit
 
         device = self._pool.device(worker)
         dataset = self._runs[sweep].dataset

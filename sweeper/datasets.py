@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import torch
     from sklearn.compose import ColumnTransformer
 
-    from models import Data
-    from models.config import Task
+    from sweeper.models import Data
+    from sweeper.models.config import Task
     from sweeper.recipe import Recipe
     from sweeper.spec_models import DatasetSpec, SplitSpec
     from sweeper.targets import Label
@@ -126,12 +126,12 @@ class Dataset:
         return None if self.class_labels is None else tuple(shown(label) for label in self.class_labels)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What a worker trains on, by the names of ``models.Data``."""
+        """What a worker trains on, by the names of ``sweeper.models.Data``."""
         return {"x_train": self.x_train, "y_train": self.y_train, "x_val": self.x_val, "y_val": self.y_val}
 
     def tensors(self, dtype: torch.dtype | None = None) -> Data:
         """Training and validation rows as tensors of ``dtype`` (default float32)."""
-        from models import Data
+        from sweeper.models import Data
 
         return Data(*(self._tensor(array, dtype) for array in self.arrays().values()))
 

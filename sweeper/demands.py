@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from search_spaces.vocabulary import Choice, Fixed
 from sweeper.errors import SpecError
 from sweeper.memory import gigabytes
+from sweeper.search_spaces.vocabulary import Choice, Fixed
 from sweeper.spec import SweepSpec
 
 COPIES = 5  # weights, gradient, two moments and a temporary

@@ -123,7 +123,7 @@ def device(settings: Settings) -> Check:
 
 def compiled(settings: Settings) -> Check:
     """The compiled training path, which is faster than torch on a CPU and gives the same numbers."""
-    from models.native import variants
+    from sweeper.models.native import variants
 
     names = (os.environ.get("CXX", ""), "c++", "g++", "clang++")
     compiler = next((found for name in names if name and (found := shutil.which(name))), None)

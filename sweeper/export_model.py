@@ -19,8 +19,8 @@ from sweeper.records import SweepRecord, TrialRecord
 from sweeper.spec import SweepSpec
 
 if TYPE_CHECKING:
-    from models import History, TrainConfig, TrialConfig
     from sweeper.datasets import Dataset
+    from sweeper.models import History, TrainConfig, TrialConfig
 
 PACKAGES = ("sweeper", "torch", "numpy", "safetensors")
 METRIC = {"classification": "accuracy", "regression": "rmse"}
@@ -52,7 +52,7 @@ def train_winner(spec: SweepSpec, dataset: Dataset, trial: TrialRecord) -> Winne
     Raises:
         SweeperError: it diverges here, which it did not where the sweep ran.
     """
-    from models import build_mlp
+    from sweeper.models import build_mlp
     from sweeper.winner import scores_on_test, train_again
 
     params = dict(trial.params or {})
@@ -131,7 +131,7 @@ def _preprocessing(dataset: Dataset) -> dict[str, Any]:
 
 def _script(dataset: Dataset, winner: Winner) -> dict[str, Any]:
     """What retrain.py is filled with, as Python source."""
-    from models.solo import resolve_batch_size, resolve_clip_norm
+    from sweeper.models.solo import resolve_batch_size, resolve_clip_norm
 
     config, train = winner.config, winner.train
     plateau = train.plateau
@@ -159,7 +159,7 @@ def _script(dataset: Dataset, winner: Winner) -> dict[str, Any]:
 
 def _activation(config: TrialConfig) -> str:
     """The module as Python source: ``nn.LeakyReLU(negative_slope=0.01)``."""
-    from models.mlp import ACTIVATION_MODULES
+    from sweeper.models.mlp import ACTIVATION_MODULES
 
     return f"nn.{ACTIVATION_MODULES[config.activation]()!r}"
 
@@ -180,7 +180,7 @@ def _optimizer(config: TrialConfig) -> str:
 
 def _card(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, Any]:
     """What the model card is filled with, as Markdown."""
-    from models import n_parameters
+    from sweeper.models import n_parameters
 
     trial, params = winner.trial, dict(winner.trial.params or {})
     script, replicates = _script(dataset, winner), spec.training.replicates

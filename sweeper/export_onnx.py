@@ -18,9 +18,9 @@ import numpy as np
 from sweeper.recipe import MISSING_TEXT, NUMBER, UNKNOWN
 
 if TYPE_CHECKING:
-    from models import TrialConfig
     from sweeper.datasets import Dataset
     from sweeper.legs import Arrays
+    from sweeper.models import TrialConfig
 
 OPSET, ML_OPSET, IR_VERSION = 17, 3, 8  # old enough for every runtime in use
 

@@ -24,11 +24,11 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from search_spaces import Space, SpaceError
 from sweeper.errors import SpecError, SweeperError
 from sweeper.goals import excesses_of, values_of
 from sweeper.records import EpochReport, SweepRecord, TrialRecord
 from sweeper.results import clean
+from sweeper.search_spaces import Space, SpaceError
 from sweeper.spec import SweepSpec
 from sweeper.states import TrialState
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces.vocabulary import Choice, FloatRange, IntRange
 from sweeper.numbers import from_to, number
 from sweeper.records import TrialRecord
+from sweeper.search_spaces.vocabulary import Choice, FloatRange, IntRange
 from sweeper.spec import SweepSpec
 from sweeper.states import TrialState
 from sweeper.statistics import Interval

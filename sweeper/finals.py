@@ -66,7 +66,7 @@ class FinalsRun(SweepRun):
     def _tested(self, reported: Reported, weights: Arrays) -> Reported:
         import torch
 
-        from models import build_mlp
+        from sweeper.models import build_mlp
         from sweeper.winner import scores_on_test
 
         config = self.spec.trial_config(self.params[reported.number])

@@ -13,8 +13,8 @@ from sweeper.events import Shape
 from sweeper.flow_blob import pack_flow
 
 if TYPE_CHECKING:
-    from models import Cohort, Data, TrainConfig, TrialConfig
-    from models.gradient_flow import EpochFlow
+    from sweeper.models import Cohort, Data, TrainConfig, TrialConfig
+    from sweeper.models.gradient_flow import EpochFlow
 
 Arrays = dict[str, np.ndarray]
 
@@ -119,7 +119,7 @@ class LegRunner:
 
     def load(self, sweep: str, arrays: Arrays) -> None:
         """Keep a sweep's data on the device; the data of other sweeps without rows here is let go."""
-        from models import Data
+        from sweeper.models import Data
 
         keep = self._cohort_id[0] if self._cohort_id else None
         self._data = {name: data for name, data in self._data.items() if name == keep}
@@ -139,7 +139,7 @@ class LegRunner:
         return LegResult(order.leg, trials, seconds)
 
     def _prepare(self, order: LegOrder) -> None:
-        from models import Cohort
+        from sweeper.models import Cohort
 
         if self._cohort_id != (order.sweep, order.cohort) or self._cohort is None:
             data, rows = self._data[order.sweep], order.width * max((len(s.seeds) for s in order.admit), default=1)

@@ -14,10 +14,10 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 from threadpoolctl import threadpool_limits
 
-from search_spaces import Space, SpaceError
 from sweeper.axes import Array, Axis
 from sweeper.ranking import Outcome, fractions, ranks
 from sweeper.samplers import trial_rng
+from sweeper.search_spaces import Space, SpaceError
 from sweeper.suggestions import Batch, Params, SearchTrial, Setting, View
 
 

@@ -27,8 +27,8 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
     Raises:
         SpecError: the data cannot be used, or there is no such earlier sweep.
     """
-    from models import rows_that_fit
     from sweeper.local import load
+    from sweeper.models import rows_that_fit
     from sweeper.pool import local_device
     from sweeper.study import Study
     from sweeper.warm_start import take_over
@@ -86,7 +86,7 @@ def _given(spec: SweepSpec) -> dict[str, Any]:
 
 def _seconds_per_epoch(spec: SweepSpec, dataset: Dataset, samples: list[dict[str, Any]]) -> float:
     """Seconds of one core that one trial's epoch takes, measured."""
-    from models import train_cohort
+    from sweeper.models import train_cohort
 
     configs = [spec.trial_config(params) for params in samples[:PROBE_ROWS]]
     train = spec.model_copy(update={"training": spec.training.model_copy(update={"epochs": 1})}).train_config(

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces import Space
 from sweeper.axes import Array, Axis, decode_point, encode_point, points_from_uniform
 from sweeper.batch_tpe import n_good, n_good_of_front
 from sweeper.optuna_samplers import guided
 from sweeper.ranking import Key, Outcome, fractions, ranks
 from sweeper.samplers import Known, PointBatch, open_random, open_sobol, open_tpe, trial_rng
+from sweeper.search_spaces import Space
 from sweeper.suggestions import Batch, Params, SearchTrial, Setting, View, space_errors
 
 OPENERS: dict[str, Callable[[Known], PointBatch]] = {"random": open_random, "sobol": open_sobol, "tpe": open_tpe}

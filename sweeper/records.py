@@ -24,7 +24,7 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class FlowReport:
-    """One trial's gradient flow in one epoch (from 0), measured on one minibatch: ``models.gradient_flow`` says how.
+    """One trial's gradient flow in one epoch (from 0), measured on one minibatch (``sweeper.models.gradient_flow``).
 
     ``layers`` has a mapping for each linear layer, the first layer first: grad_norm, weight_norm, update_ratio,
     activation_mean, activation_std, saturated (tanh and sigmoid) and dead (relu). ``clip_rate`` is the share of the

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from search_spaces import ReadError, parse_json, parse_yaml, ready_made
 from sweeper.errors import SpecError, nearest
+from sweeper.search_spaces import ReadError, parse_json, parse_yaml, ready_made
 from sweeper.spec import SweepSpec, load_spec
 
 UPLOAD_NAME = re.compile(r"[0-9a-f]{64}\.(csv|parquet|npz)")

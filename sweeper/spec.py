@@ -10,10 +10,10 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from search_spaces import Problem, ReadError, Space, SpaceError, load_space, parse_yaml, read_file
-from search_spaces.errors import shown
 from sweeper.errors import SpecError, nearest
 from sweeper.goals import METRICS, ObjectiveSpec, Task
+from sweeper.search_spaces import Problem, ReadError, Space, SpaceError, load_space, parse_yaml, read_file
+from sweeper.search_spaces.errors import shown
 from sweeper.spec_models import (
     DATA_SUFFIXES,
     DATASETS,

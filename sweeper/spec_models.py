@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, InstanceOf, ValidationError, model_validator
 
-from search_spaces import Space, SpaceError
-from search_spaces.yaml_file import is_text
 from sweeper.errors import SpecError, nearest
 from sweeper.goals import COSTS, METRICS, Limits, Objectives, ObjectiveSpec, Task, check_goals, natural_direction
+from sweeper.search_spaces import Space, SpaceError
+from sweeper.search_spaces.yaml_file import is_text
 from sweeper.spec_section import Section as _Section
 from sweeper.spec_section import refuse
 from sweeper.spec_warm import WarmStart, as_tuple
 
 if TYPE_CHECKING:
-    from models.config import TrainConfig, TrialConfig
+    from sweeper.models.config import TrainConfig, TrialConfig
 
 DATASETS: dict[str, Task] = {
     "digits": "classification",
@@ -152,7 +152,7 @@ class SplitSpec(_Section):
 
 
 class PlateauSpec(_Section):
-    """When the learning rate is reduced; see ``models.PlateauConfig``."""
+    """When the learning rate is reduced; see ``sweeper.models.PlateauConfig``."""
 
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     patience: Annotated[int, Field(ge=0, le=1_000_000)] = 3
@@ -332,7 +332,7 @@ class SweepSpec(_Section):
 
     def train_config(self, task: Task, params: Mapping[str, Any] | None = None) -> TrainConfig:
         """The training rules of a trial: the sweep's, with the batch size of ``params`` where the space searches it."""
-        from models.config import PlateauConfig, TrainConfig
+        from sweeper.models.config import PlateauConfig, TrainConfig
 
         plateau = self.training.plateau
         return TrainConfig(
@@ -350,7 +350,7 @@ class SweepSpec(_Section):
         Raises:
             SpecError: an unknown parameter or a value out of range.
         """
-        from models.config import TrialConfig
+        from sweeper.models.config import TrialConfig
 
         try:
             return TrialConfig.from_params(params)

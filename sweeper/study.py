@@ -13,11 +13,11 @@ from typing import Any, Protocol
 
 from threadpoolctl import ThreadpoolController
 
-from search_spaces import Space, SpaceError
 from sweeper.goals import Direction
 from sweeper.optuna_samplers import CmaEs, GaussianProcess, replayed
 from sweeper.point_search import OPENERS, Grid, Points
 from sweeper.ranking import Outcome
+from sweeper.search_spaces import Space, SpaceError
 from sweeper.suggestions import Batch, Params, Prior, SearchTrial, Setting, View, space_errors
 from sweeper.window import batch_start, told_before
 

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from search_spaces import SpaceError
 from sweeper.errors import SpecError
 from sweeper.ranking import Outcome
+from sweeper.search_spaces import SpaceError
 
 Params = dict[str, Any]
 

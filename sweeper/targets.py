@@ -12,7 +12,7 @@ from sweeper.errors import SpecError
 from sweeper.names import is_number, listed, shown
 
 if TYPE_CHECKING:
-    from models.config import Task
+    from sweeper.models.config import Task
     from sweeper.tables import Table
 
 FEW_VALUES = 20

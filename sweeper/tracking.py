@@ -20,9 +20,9 @@ from sweeper.tracking_run import SweepInMlflow, delete_runs
 from sweeper.tracking_ui import open_ui
 
 if TYPE_CHECKING:
-    from models import TrialConfig
     from sweeper.datasets import Dataset
     from sweeper.legs import Arrays
+    from sweeper.models import TrialConfig
     from sweeper.spec import SweepSpec
 
 __all__ = ["Tracker", "delete_runs", "open_ui"]

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.models import Model, ModelSignature
 
-    from models import TrialConfig
     from sweeper.datasets import Dataset
     from sweeper.legs import Arrays
+    from sweeper.models import TrialConfig
 
 NAME = "model"
 LOADER = "sweeper_winner"  # the name under which winner_pyfunc.py is copied into the model
@@ -82,7 +82,7 @@ def warm_up() -> None:
 
 def raw_network(dataset: Dataset, config: TrialConfig, weights: Arrays) -> RawNetwork:
     """The winner's network with its weights and preprocessing."""
-    from models import build_mlp
+    from sweeper.models import build_mlp
 
     network = build_mlp(config, dataset.n_inputs, dataset.n_outputs, seed=0)
     network.load_state_dict({name: torch.tensor(values) for name, values in weights.items()})

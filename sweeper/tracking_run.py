@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.vocabulary import FloatRange, IntRange
 from sweeper.errors import SweeperError
 from sweeper.pareto import pareto_front
 from sweeper.records import SweepRecord, TrialRecord
+from sweeper.search_spaces.vocabulary import FloatRange, IntRange
 from sweeper.settings import Settings
 from sweeper.tracking_entries import (
     PARETO,
@@ -33,9 +33,9 @@ from sweeper.tracking_summary import best_of, description, final_points, finalis
 from sweeper.tracking_view import TAG_PREFIX, SweepView, view_tag
 
 if TYPE_CHECKING:
-    from models import TrialConfig
     from sweeper.datasets import Dataset
     from sweeper.legs import Arrays
+    from sweeper.models import TrialConfig
     from sweeper.spec import SweepSpec
 
 CURVES = {

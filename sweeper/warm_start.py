@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from search_spaces import SpaceError
 from sweeper.errors import SpecError, SweepNotFound
 from sweeper.goals import SECONDS, excesses_of, values_of
 from sweeper.ledger_protocol import LedgerReader
 from sweeper.ranking import Outcome, ranks
 from sweeper.records import SweepRecord, TrialRecord
+from sweeper.search_spaces import SpaceError
 from sweeper.spec import SweepSpec
 from sweeper.spec_warm import WarmPoint, WarmStart
 from sweeper.states import TrialState

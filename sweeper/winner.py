@@ -11,8 +11,8 @@ from sweeper.sweep_run import SweepRun
 if TYPE_CHECKING:
     from torch import nn
 
-    from models import History
     from sweeper.datasets import Dataset
+    from sweeper.models import History
     from sweeper.spec import SweepSpec
 
 
@@ -31,7 +31,7 @@ def winner_weights(run: SweepRun) -> Arrays:
 
 def train_again(spec: SweepSpec, dataset: Dataset, params: Mapping[str, Any], seed: int) -> History:
     """A trial's training once more, on the CPU: its result depends on its configuration, seed and data only."""
-    from models import train_cohort
+    from sweeper.models import train_cohort
 
     train = spec.train_config(dataset.task, params)
     [history] = train_cohort([spec.trial_config(params)], train, dataset.tensors(), [seed])
@@ -42,8 +42,8 @@ def scores_on_test(dataset: Dataset, network: nn.Module) -> dict[str, float]:
     """``test_loss``, and ``test_accuracy`` or ``test_rmse`` in the target's unit, of a network on prepared rows."""
     import torch
 
-    from models import Data
-    from models.solo import evaluate
+    from sweeper.models import Data
+    from sweeper.models.solo import evaluate
 
     data = dataset.tensors()
     with torch.no_grad():

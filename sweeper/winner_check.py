@@ -120,7 +120,7 @@ def _outputs(spec: SweepSpec, dataset: Dataset, params: Mapping[str, Any], weigh
     """(v, C) the network's outputs on the validation rows, a part of them at a time."""
     import torch
 
-    from models import build_mlp
+    from sweeper.models import build_mlp
 
     network = build_mlp(spec.trial_config(params), dataset.n_inputs, dataset.n_outputs, seed=0)
     network.load_state_dict({name: torch.tensor(values) for name, values in weights.items()})

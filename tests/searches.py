@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from search_spaces import load_space
+from sweeper.search_spaces import load_space
 from sweeper.study import Study
 from sweeper.window import askable
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import Data, History
-from models.config import Task
-from models.history import METRICS
+from sweeper.models import Data, History
+from sweeper.models.config import Task
+from sweeper.models.history import METRICS
 
 FUZZ_FACTOR = int(os.environ.get("FUZZ_FACTOR", "1"))  # how many times the usual number of random examples
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]

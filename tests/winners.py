@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from models import History, train_cohort
 from sweeper.datasets import Dataset, load_dataset
+from sweeper.models import History, train_cohort
 from sweeper.spec import SweepSpec
 from sweeper.winner_check import Check, check_winner
 from tests.ended_sweeps import spec_of

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import yaml
 
-from models import TrainConfig, TrialConfig
 from sweeper import ray_probe, workers
 from sweeper.events import Shape, WorkerJoined, WorkerLost
 from sweeper.legs import LegOrder, TrialStart
+from sweeper.models import TrainConfig, TrialConfig
 from sweeper.pool import LegReturned, PoolEvent
 from sweeper.workers import RayPool
 from tests.acceptance.test_ray_faults import children, command_line

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from models import (
+from sweeper.models import (
     ACTIVATIONS,
     INITIALIZATIONS,
     OPTIMIZERS,
@@ -25,9 +25,9 @@ from models import (
     train_cohort,
     train_solo,
 )
-from models.config import Task
-from models.gradient_flow import STATISTICS
-from models.paths import PATHS
+from sweeper.models.config import Task
+from sweeper.models.gradient_flow import STATISTICS
+from sweeper.models.paths import PATHS
 from tests.tiny import identical, tiny_data
 
 TASKS: list[Task] = ["classification", "regression"]

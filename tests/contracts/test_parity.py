@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 import torch
 
-from models import (
+from sweeper.models import (
     ACTIVATIONS,
     INITIALIZATIONS,
     OPTIMIZERS,
@@ -20,8 +20,8 @@ from models import (
     train_cohort,
     train_solo,
 )
-from models.config import Task
-from models.paths import PATHS
+from sweeper.models.config import Task
+from sweeper.models.paths import PATHS
 from tests.tiny import history_error, identical, relative_error, tiny_data
 
 TASKS: list[Task] = ["classification", "regression"]

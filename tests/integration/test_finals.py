@@ -64,10 +64,10 @@ def test_finalists_are_the_best_of_the_search_on_seeds_it_has_not_seen(home: Pat
 
 
 def test_each_value_is_the_plain_run_of_that_seed_on_the_test_split(home: Path, result: sweeper.Result) -> None:
-    from models import Data, train_solo
-    from models.mlp import build_mlp
-    from models.solo import evaluate
     from sweeper.datasets import load_dataset
+    from sweeper.models import Data, train_solo
+    from sweeper.models.mlp import build_mlp
+    from sweeper.models.solo import evaluate
 
     spec = SweepSpec.from_json(json.loads(json.dumps(result_spec(home, result))))
     dataset = load_dataset(spec.dataset, spec.split, spec.normalize)

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import sweeper
-from models import train_solo
 from sweeper import cli
 from sweeper.datasets import load_dataset
 from sweeper.flow_blob import STATISTICS
 from sweeper.gradient_flags import first_to_last
 from sweeper.ledger import open_ledger
+from sweeper.models import train_solo
 from sweeper.spec_models import DatasetSpec, SplitSpec
 from sweeper.tracking_flow import FLOW_METRICS, flow_metrics
 

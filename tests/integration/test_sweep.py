@@ -103,8 +103,8 @@ def test_the_report_is_written_at_the_end_and_mlflow_shows_it(
 
 
 def test_a_trial_equals_the_plain_pytorch_run(result: sweeper.Result) -> None:
-    from models import train_solo
     from sweeper.local import load
+    from sweeper.models import train_solo
     from sweeper.spec import load_spec
 
     spec = load_spec(SPEC)
@@ -215,8 +215,8 @@ def test_pruned_trials_say_why_and_the_same_ones_are_pruned_again(pruner: str) -
 
 
 def test_replicates_train_every_configuration_on_several_seeds_and_score_the_mean() -> None:
-    from models import train_solo
     from sweeper.datasets import load_dataset
+    from sweeper.models import train_solo
     from sweeper.spec_models import DatasetSpec, SplitSpec
 
     spec = SPEC | {"name": "twice", "training": {"epochs": 6, "replicates": 3}, "search": {"trials": 4, "seed": 5}}

@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 import torch
 
-from models import TrialConfig, build_mlp
 from sweeper.datasets import Dataset, load_dataset
 from sweeper.ledger_memory import MemoryLedger
+from sweeper.models import TrialConfig, build_mlp
 from sweeper.settings import Settings
 from sweeper.spec import SplitSpec, load_spec
 from sweeper.tracking import Tracker

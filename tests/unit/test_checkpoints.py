@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import Cohort, TrainConfig, TrialConfig
 from sweeper.checkpoints import Checkpoints, UnreadableCheckpoint
+from sweeper.models import Cohort, TrainConfig, TrialConfig
 from tests.tiny import tiny_data
 
 CONFIG = TrialConfig(hidden_layers=(4,), optimizer="adam")

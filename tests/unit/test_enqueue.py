@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from search_spaces import Space, SpaceError, load_space
 from sweeper.errors import SpecError
+from sweeper.search_spaces import Space, SpaceError, load_space
 from sweeper.spec import SweepSpec, load_spec
 from sweeper.states import TrialState
 from sweeper.study import Outcome

@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models import ACTIVATIONS, INITIALIZATIONS, OPTIMIZERS, History, train_solo
 from sweeper.datasets import load_dataset
 from sweeper.export_model import differs, model_files, train_winner
 from sweeper.ledger_memory import MemoryLedger
+from sweeper.models import ACTIVATIONS, INITIALIZATIONS, OPTIMIZERS, History, train_solo
 from sweeper.records import TrialRecord
 from sweeper.states import TrialState
 from tests.ended_sweeps import new_sweep, spec_of

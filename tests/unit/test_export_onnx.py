@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 import torch
 
-from models import ACTIVATIONS, TrialConfig, build_mlp
 from sweeper.datasets import Dataset, load_dataset
 from sweeper.export_onnx import metadata, onnx_model
+from sweeper.models import ACTIVATIONS, TrialConfig, build_mlp
 from sweeper.spec import SplitSpec, load_spec
 from sweeper.tracking_model import raw_network
 

@@ -111,7 +111,7 @@ def test_values_are_all_there_or_none():
 
 @pytest.mark.parametrize("layers", [(), (8,), (16, 4)])
 def test_the_size_of_a_network_is_that_of_its_module(layers):
-    from models import TrialConfig, build_mlp
+    from sweeper.models import TrialConfig, build_mlp
 
     model = build_mlp(TrialConfig(hidden_layers=layers), 5, 3, seed=0)
     assert network_size(5, layers, 3) == sum(parameter.numel() for parameter in model.parameters())

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from models import Data, TrainConfig, TrialConfig, train_cohort
-from models.gradient_flow import STATISTICS
 from sweeper import flow_blob
 from sweeper.flow_blob import pack_flow, unpack_flow
 from sweeper.gradient_flags import find_flags, first_to_last, flags
+from sweeper.models import Data, TrainConfig, TrialConfig, train_cohort
+from sweeper.models.gradient_flow import STATISTICS
 from sweeper.records import FlowReport
 from tests.tiny import tiny_data
 

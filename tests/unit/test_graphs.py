@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models import ACTIVATIONS, OPTIMIZERS, History, PlateauConfig, TrainConfig, TrialConfig, train_cohort
-from models.eager import EagerPath
-from models.graphs import Recordings
+from sweeper.models import ACTIVATIONS, OPTIMIZERS, History, PlateauConfig, TrainConfig, TrialConfig, train_cohort
+from sweeper.models.eager import EagerPath
+from sweeper.models.graphs import Recordings
 from tests.tiny import identical, tiny_data
 
 TRAIN = TrainConfig(epochs=5, batch_size=8, clip_norm=0.5, plateau=PlateauConfig(patience=0, threshold=0.2))

@@ -8,8 +8,18 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from models import ACTIVATIONS, OPTIMIZERS, Cohort, Data, History, PlateauConfig, TrainConfig, TrialConfig, train_cohort
-from models.paths import PATHS
+from sweeper.models import (
+    ACTIVATIONS,
+    OPTIMIZERS,
+    Cohort,
+    Data,
+    History,
+    PlateauConfig,
+    TrainConfig,
+    TrialConfig,
+    train_cohort,
+)
+from sweeper.models.paths import PATHS
 from tests.tiny import identical, tiny_data
 
 TRAIN = TrainConfig(epochs=4, batch_size=8, clip_norm=0.5, plateau=PlateauConfig(patience=0, threshold=0.2))

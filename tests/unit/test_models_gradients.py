@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models import ACTIVATIONS, TrialConfig, build_mlp
-from models.activations import KERNELS
-from models.config import Task
-from models.eager import Network, loss_and_gradient, segments
-from models.rows import Rows, linear_slices
-from models.solo import loss_of
+from sweeper.models import ACTIVATIONS, TrialConfig, build_mlp
+from sweeper.models.activations import KERNELS
+from sweeper.models.config import Task
+from sweeper.models.eager import Network, loss_and_gradient, segments
+from sweeper.models.rows import Rows, linear_slices
+from sweeper.models.solo import loss_of
 
 TASKS: list[Task] = ["classification", "regression"]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from models import ACTIVATIONS, INITIALIZATIONS, TrialConfig, build_mlp, count_outputs, predict_probabilities
+from sweeper.models import ACTIVATIONS, INITIALIZATIONS, TrialConfig, build_mlp, count_outputs, predict_probabilities
 from tests.tiny import tiny_data
 
 

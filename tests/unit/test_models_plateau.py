@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from models import PlateauConfig, TrainConfig, TrialConfig, build_mlp
-from models.plateau import Plateau
-from models.solo import make_optimizer, make_scheduler
+from sweeper.models import PlateauConfig, TrainConfig, TrialConfig, build_mlp
+from sweeper.models.plateau import Plateau
+from sweeper.models.solo import make_optimizer, make_scheduler
 
 CONFIGS = [
     PlateauConfig(),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from models import OPTIMIZERS, TrialConfig, build_mlp, n_parameters, preferred_rows, rows_that_fit
-from models.rows import COLUMNS, Rows, columns_of, linear_slices
-from models.sizes import ROW_ALIGN
+from sweeper.models import OPTIMIZERS, TrialConfig, build_mlp, n_parameters, preferred_rows, rows_that_fit
+from sweeper.models.rows import COLUMNS, Rows, columns_of, linear_slices
+from sweeper.models.sizes import ROW_ALIGN
 
 
 def test_a_row_gives_its_weights_back_by_name() -> None:

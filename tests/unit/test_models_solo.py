@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from models import Data, PlateauConfig, TrainConfig, TrialConfig, batch_order, build_mlp, train_solo
+from sweeper.models import Data, PlateauConfig, TrainConfig, TrialConfig, batch_order, build_mlp, train_solo
 from tests.tiny import curves, identical, tiny_data
 
 

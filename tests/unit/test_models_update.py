@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models import TrialConfig, build_mlp
-from models.rows import Rows
-from models.solo import make_optimizer
-from models.update import coefficients, update_
+from sweeper.models import TrialConfig, build_mlp
+from sweeper.models.rows import Rows
+from sweeper.models.solo import make_optimizer
+from sweeper.models.update import coefficients, update_
 
 SIZES = (3, 4, 2)
 CONFIGS = {

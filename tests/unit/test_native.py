@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from models import ACTIVATIONS, Data, TrainConfig, TrialConfig, build_mlp, native, train_cohort, train_solo
-from models.config import Task
-from models.mlp import ACTIVATION_MODULES
-from models.native import NativePath
-from models.paths import choose
-from models.rows import EpochSums, Rows
+from sweeper.models import ACTIVATIONS, Data, TrainConfig, TrialConfig, build_mlp, native, train_cohort, train_solo
+from sweeper.models.config import Task
+from sweeper.models.mlp import ACTIVATION_MODULES
+from sweeper.models.native import NativePath
+from sweeper.models.paths import choose
+from sweeper.models.rows import EpochSums, Rows
 from tests.tiny import history_error, tiny_data
 
 BUILT = NativePath.available("cpu")

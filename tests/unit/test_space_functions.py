@@ -7,7 +7,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from search_spaces import Space, SpaceError, load_space
+from sweeper.search_spaces import Space, SpaceError, load_space
 
 FUNCTION = """
 def mine(trial):

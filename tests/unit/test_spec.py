@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from search_spaces import load_space
 from sweeper.errors import SpecError
+from sweeper.search_spaces import load_space
 from sweeper.spec import DATASETS, DatasetSpec, SearchSpec, SweepSpec, load_spec, spec_from_options
 
 MINIMAL = {"dataset": {"name": "digits"}}

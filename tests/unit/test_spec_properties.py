@@ -7,8 +7,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from search_spaces import ReadError, Space, SpaceError, load_space, parse_json, parse_yaml
 from sweeper.errors import SpecError
+from sweeper.search_spaces import ReadError, Space, SpaceError, load_space, parse_json, parse_yaml
 from sweeper.spec import SweepSpec, load_spec
 from tests.tiny import FUZZ_FACTOR
 

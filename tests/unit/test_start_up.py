@@ -25,7 +25,7 @@ def test_what_a_controller_needs_comes_without_torch_and_scipy_stats() -> None:
     """With Ray the workers import torch beside the driver: its own second would come before the first step."""
     program = (
         "import sys\n"
-        "from models import TrainConfig, TrialConfig, rows_that_fit\n"
+        "from sweeper.models import TrainConfig, TrialConfig, rows_that_fit\n"
         "import sweeper.places, sweeper.local, sweeper.controller\n"
         "heavy = {'torch', 'ray', 'mlflow', 'pandas', 'sklearn', 'scipy.stats'} & set(sys.modules)\n"
         "assert not heavy, heavy"
@@ -35,7 +35,7 @@ def test_what_a_controller_needs_comes_without_torch_and_scipy_stats() -> None:
 
 def test_models_need_torch_and_numpy_only() -> None:
     program = (
-        "import sys, models\n"
+        "import sys\nfrom sweeper import models\n"
         "for name in models.__all__:\n    assert getattr(models, name) is not None\n"
         "others = {'ray', 'mlflow', 'optuna', 'pandas', 'sklearn', 'sqlalchemy', 'pydantic', 'scipy'}\n"
         "others &= set(sys.modules)\n"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from search_spaces import load_space
 from sweeper.errors import SpecError
+from sweeper.search_spaces import load_space
 from sweeper.states import TrialState
 from sweeper.study import Outcome, Study
 from sweeper.window import askable

@@ -12,9 +12,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from search_spaces import ready_made
 from sweeper.ledger_memory import MemoryLedger
 from sweeper.records import EpochReport, FlowReport, SweepRecord, TrialRecord
+from sweeper.search_spaces import ready_made
 from sweeper.states import TrialState
 from sweeper.tracking_entries import MAX_KEY, MAX_PARAM, Progress, clean_key, spec_params, text, trial_entry
 from sweeper.tracking_flow import FLOW_METRICS

@@ -8,11 +8,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from search_spaces import SpaceError
 from sweeper.errors import SpecError
 from sweeper.ledger_memory import MemoryLedger
 from sweeper.local import make_study
 from sweeper.records import Ended, EpochReport, Reported, Started, Suggested, SweepChanged
+from sweeper.search_spaces import SpaceError
 from sweeper.spec import SweepSpec, load_spec
 from sweeper.states import SweepState, TrialState
 from sweeper.study import Outcome

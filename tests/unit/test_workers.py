@@ -9,7 +9,7 @@ PROGRAM = """
 import sys
 import numpy as np
 import sweeper.workers
-from models import TrainConfig, TrialConfig
+from sweeper.models import TrainConfig, TrialConfig
 from sweeper.events import Shape
 from sweeper.legs import LegOrder, LegRunner, TrialStart
 

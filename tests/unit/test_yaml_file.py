@@ -2,7 +2,7 @@
 
 import pytest
 
-from search_spaces.yaml_file import ReadError, parse_json, parse_yaml, read_file
+from sweeper.search_spaces.yaml_file import ReadError, parse_json, parse_yaml, read_file
 
 
 @pytest.mark.parametrize("number", ["1e-4", "1E-4", "1.e-4", "1.0e-04", "+1e-4", ".0001", "0.0001"])
