@@ -53,12 +53,12 @@ class Meter:
 
 def instrument(meter: Meter) -> tuple[list[float], dict[str, Any]]:
     """Wrap the driver's parts. Returns the wall seconds per suggestion, and the controller once it is there."""
-    from sweeper.controller import Controller
-    from sweeper.ledger import SqlLedger
-    from sweeper.legs import LegRunner
-    from sweeper.scheduler import Scheduler
-    from sweeper.study import Study
-    from sweeper.tracking import Tracker
+    from sweeper.ledger.sql import SqlLedger
+    from sweeper.running.controller import Controller
+    from sweeper.scheduling.scheduler import Scheduler
+    from sweeper.search.study import Study
+    from sweeper.tracking.tracker import Tracker
+    from sweeper.training.legs import LegRunner
 
     for method in [name for name, value in vars(SqlLedger).items() if callable(value) and not name.startswith("_")]:
         meter.wrap(SqlLedger, method, "ledger")
@@ -91,7 +91,7 @@ def instrument(meter: Meter) -> tuple[list[float], dict[str, Any]]:
 
 def once_at_the_end(meter: Meter, tracker: type) -> None:
     """The winner's model and the summary are written once per sweep: a part of their own."""
-    from sweeper.tracking_run import SweepInMlflow
+    from sweeper.tracking.sweep import SweepInMlflow
 
     for method in ("log_winner", "end"):
         meter.wrap(SweepInMlflow, method, "MLflow end")
@@ -111,7 +111,7 @@ def main() -> None:
     import torch  # noqa: F401 - its import, once per process, is no cost of a trial
 
     from sweeper import api
-    from sweeper.spec import load_spec
+    from sweeper.spec.parse import load_spec
 
     file, trials, workers = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     meter = Meter()

@@ -21,11 +21,11 @@ import optuna
 
 from benchmarks.results import Table
 from benchmarks.suggest import FUNCTIONS, Function, Params, Search
-from sweeper.dominance import non_dominated
+from sweeper.scheduling.window import told_before
+from sweeper.search.dominance import non_dominated
+from sweeper.search.study import Outcome, Study
 from sweeper.search_spaces import load_space
 from sweeper.states import TrialState
-from sweeper.study import Outcome, Study
-from sweeper.window import told_before
 
 BOTH = ("minimize", "minimize")
 

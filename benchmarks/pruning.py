@@ -32,15 +32,15 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def sweep(pruner: str, seed: int, trials: int) -> dict[str, float]:
     """One sweep of R1 in this process, without MLflow: its best loss and the share of the epochs that it trained."""
-    from sweeper.controller import Controller
-    from sweeper.datasets import load_dataset
-    from sweeper.finals import NoSink
-    from sweeper.inline_pool import InlinePool
-    from sweeper.ledger import open_ledger
-    from sweeper.local import make_study
-    from sweeper.spec import spec_from_options
+    from sweeper.data.dataset import load_dataset
+    from sweeper.ledger.sql import open_ledger
+    from sweeper.running.controller import Controller
+    from sweeper.running.finals import NoSink
+    from sweeper.running.local import make_study
+    from sweeper.running.run import SweepRun
+    from sweeper.spec.parse import spec_from_options
     from sweeper.states import SweepState
-    from sweeper.sweep_run import SweepRun
+    from sweeper.training.inline_pool import InlinePool
 
     sets = [f"search.pruner={pruner}", f"training.epochs={R1.epochs}", f"training.batch_size={R1.batch_size}"]
     spec = spec_from_options("digits", "mlp", trials=trials, seed=seed, name="pruning", timeout=None, sets=sets)

@@ -23,10 +23,10 @@ import optuna
 
 from benchmarks.results import Table, number, times
 from benchmarks.workloads import R2, data
+from sweeper.scheduling.window import told_before
+from sweeper.search.study import Outcome, Study
 from sweeper.search_spaces import load_space
 from sweeper.states import TrialState
-from sweeper.study import Outcome, Study
-from sweeper.window import told_before
 
 Params = Mapping[str, Any]
 COST_BATCH = 32

@@ -70,8 +70,8 @@ class RandomSearch:
 
 def draws(count: int) -> list[dict[str, Any]]:
     """The parameters of the first ``count`` random trials of the ``mlp`` space."""
+    from sweeper.search.study import Study
     from sweeper.search_spaces import load_space
-    from sweeper.study import Study
 
     return Study(load_space("mlp"), RandomSearch(), "minimize", count, count).ask(range(count))
 
@@ -79,8 +79,8 @@ def draws(count: int) -> list[dict[str, Any]]:
 @cache
 def arrays() -> dict[str, np.ndarray]:
     """Digits as a sweep sees it: split 0.2 and 0.2, standardised; under the names of ``sweeper.models.Data``."""
-    from sweeper.datasets import load_dataset
-    from sweeper.spec_models import DatasetSpec, SplitSpec
+    from sweeper.data.dataset import load_dataset
+    from sweeper.spec.models import DatasetSpec, SplitSpec
 
     return load_dataset(DatasetSpec(name="digits"), SplitSpec(), "standard").arrays()
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sweeper import local
-from sweeper.ledger_protocol import Ledger
+from sweeper.insight.results import best_row, best_trials, front_of, run_summary, trial_frame
+from sweeper.ledger.protocol import Ledger
 from sweeper.records import SweepRecord
-from sweeper.results import best_row, best_trials, front_of, run_summary, trial_frame
+from sweeper.running import local
 from sweeper.settings import Settings
-from sweeper.spec import SweepSpec, load_spec
+from sweeper.spec.parse import SweepSpec, load_spec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,12 +97,12 @@ class Result:
         Raises:
             SweeperError: the sweep has not enough trials for it.
         """
-        from sweeper.figures import picture
+        from sweeper.report.figures import picture
 
         return picture(self, name)
 
     def _repr_html_(self) -> str:
-        from sweeper.result_html import result_html
+        from sweeper.report.notebook import result_html
 
         return result_html(self._ledger.sweep(self.sweep), self.spec, self.records())
 

@@ -13,7 +13,7 @@ from sweeper.states import SweepState, TrialState
 class EpochReport:
     """One trial's metrics for one epoch (from 0). Metric names are those of ``History``; values may be non-finite.
 
-    ``flow`` is the epoch's gradient flow on its way to the ledger, as ``sweeper.flow_blob`` packs it; reports that are
+    ``flow`` is the epoch's gradient flow on its way to the ledger, as ``sweeper.flow`` packs it; reports that are
     read come without it.
     """
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sweeper.ledger_protocol import Ledger
+from sweeper.ledger.protocol import Ledger
 from sweeper.records import Change, Ended, EpochReport, Reported, Started, Suggested, SweepChanged, SweepRecord
-from sweeper.spec import SweepSpec, load_spec
+from sweeper.spec.parse import SweepSpec, load_spec
 from sweeper.states import SweepState, TrialState
 
 BEGAN = 1_700_000_000.0

@@ -37,7 +37,7 @@ CLEARED = (
 class Site:
     """One SWEEPER_HOME, and processes of the command line on it.
 
-    ``patches`` are statements that run before the command line, to make waits short: ``sweeper.controller.X = 1``.
+    ``patches`` are statements that run before the command line, to make waits short: ``sweeper.running.run.X = 1``.
     """
 
     home: Path
@@ -49,7 +49,7 @@ class Site:
         """The command line in a process and process group of its own."""
         modules = sorted({patch.split(" = ")[0].rpartition(".")[0] for patch in self.patches})
         imports = [f"import {module}" for module in modules]
-        program = "; ".join([*imports, *self.patches, "from sweeper.cli import main", "main()"])
+        program = "; ".join([*imports, *self.patches, "from sweeper.cli.app import main", "main()"])
         process = subprocess.Popen(
             [*prefix, sys.executable, "-c", program, *words],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -98,7 +98,7 @@ class Site:
 
     def done(self, sweep: str) -> int:
         """How many trials have ended, read from the ledger without a process."""
-        from sweeper.ledger import open_ledger
+        from sweeper.ledger.sql import open_ledger
 
         ledger = open_ledger(self.env.get("SWEEPER_DATABASE_URL"), self.home)
         try:

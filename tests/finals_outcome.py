@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sweeper.statistics import Finalist, judge
+from sweeper.insight.certainty import Finalist, judge
 
 
 def outcome(values: Mapping[int, Sequence[float]], searched: Mapping[int, float] | None = None) -> dict[str, Any]:

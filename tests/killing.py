@@ -6,7 +6,7 @@ import os
 import signal
 from typing import Any
 
-from sweeper.checkpoints import Checkpoints
+from sweeper.running.checkpoints import Checkpoints
 
 
 def arm(saves: int) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import httpx
 
-from sweeper.tracking_ui import _free_port
+from sweeper.tracking.ui import _free_port
 from tests.faults import INLINE, Site, wait_until
 from tests.served import SMALL
 

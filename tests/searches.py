@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sweeper.scheduling.window import askable
+from sweeper.search.study import Study
 from sweeper.search_spaces import load_space
-from sweeper.study import Study
-from sweeper.window import askable
 
 BATCH, WINDOW = 4, 8
 

@@ -14,11 +14,11 @@ from typing import Any
 import httpx
 import uvicorn
 
-from sweeper.auth import create_token
-from sweeper.ledger import open_ledger
-from sweeper.server import create_app
-from sweeper.service import Service
-from sweeper.service_link import ServiceView, Teller, make_link
+from sweeper.ledger.sql import open_ledger
+from sweeper.service.app import create_app
+from sweeper.service.auth import create_token
+from sweeper.service.link import ServiceView, Teller, make_link
+from sweeper.service.runner import Service
 from sweeper.settings import Settings
 
 SMALL: dict[str, Any] = {

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sweeper import events as ev
-from sweeper.changes import changes_of
-from sweeper.ledger_memory import MemoryLedger
+from sweeper.ledger.memory import MemoryLedger
 from sweeper.records import Change, EpochReport, Reported, Requeued, Suggested, SweepChanged, SweepRecord, Tracked
-from sweeper.scheduler import MAX_LOST, Scheduler
+from sweeper.scheduling import events as ev
+from sweeper.scheduling.changes import changes_of
+from sweeper.scheduling.scheduler import MAX_LOST, Scheduler
 from sweeper.states import SweepState, TrialState
 
 SHAPES = (ev.Shape((8,), 4, 3), ev.Shape((16,), 4, 3), ev.Shape((8,), "full", 2))

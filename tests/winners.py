@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sweeper.datasets import Dataset, load_dataset
+from sweeper.data.dataset import Dataset, load_dataset
+from sweeper.insight.winner_check import Check, check_winner
 from sweeper.models import History, train_cohort
-from sweeper.spec import SweepSpec
-from sweeper.winner_check import Check, check_winner
+from sweeper.spec.parse import SweepSpec
 from tests.ended_sweeps import spec_of
 
 PARAMS: dict[str, Any] = {"learning_rate": 0.01, "optimizer": "adam", "hidden_layers": [16]}

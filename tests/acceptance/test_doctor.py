@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from sweeper import doctor
-from sweeper.doctor import Check
-from sweeper.ledger import open_ledger
-from sweeper.ledger_probe import clock_skew, probe_ledger
+from sweeper.cli import doctor
+from sweeper.cli.doctor import Check
+from sweeper.ledger.probe import clock_skew, probe_ledger
+from sweeper.ledger.sql import open_ledger
 from sweeper.settings import Settings
 from tests.faults import Site
 from tests.postgres import PostgresServer

@@ -18,13 +18,13 @@ import pytest
 from tests.faults import INLINE, SWEEP, TRIALS, Site, check_promise, outcomes, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-OFTEN = ("sweeper.worker_clock.CHECKPOINT_SECONDS = 0.2", "sweeper.sweep_run.LEG_SECONDS = 0.1")
+OFTEN = ("sweeper.running.clock.CHECKPOINT_SECONDS = 0.2", "sweeper.running.run.LEG_SECONDS = 0.1")
 
 
 def test_a_driver_killed_at_twenty_random_moments_loses_and_repeats_nothing(
     spec: str, site: Site, undisturbed: dict[int, Any]
 ) -> None:
-    site.patches, draw, kills = (*OFTEN, "sweeper.controller.MAX_ROWS_CPU = 4"), random.Random(0), 0
+    site.patches, draw, kills = (*OFTEN, "sweeper.running.controller.MAX_ROWS_CPU = 4"), random.Random(0), 0
     process = site.start("run", spec, *INLINE)
     wait_until(lambda: (site.home / "ledger.db").exists() and list((site.home / "sweeps").glob("*")) != [], 60)
     while kills < 20:
@@ -68,7 +68,7 @@ def test_a_driver_killed_between_a_checkpoint_and_the_ledger_changes_nothing(
 ) -> None:
     words = ["run", spec]
     for saves in (1, 9):
-        deadly = f"sweeper.controller.armed = __import__('tests.killing', fromlist=['arm']).arm({saves})"
+        deadly = f"sweeper.running.controller.armed = __import__('tests.killing', fromlist=['arm']).arm({saves})"
         site.patches = (*OFTEN, deadly)
         process = site.start(*words, *INLINE)
         assert process.wait(timeout=120) == -signal.SIGKILL
@@ -125,7 +125,7 @@ def test_a_signal_stops_after_the_running_legs_and_says_how_to_go_on(
 
 
 def test_a_second_ctrl_c_stops_at_once(spec: str, site: Site, undisturbed: dict[int, Any]) -> None:
-    site.patches = ("sweeper.sweep_run.LEG_SECONDS = 1000.0",)
+    site.patches = ("sweeper.running.run.LEG_SECONDS = 1000.0",)
     process = site.start("run", spec, *INLINE, "--set", "training.epochs=2000")
     wait_until(lambda: '"trial.started"' in "".join(p.read_text() for p in site.home.glob("sweeps/*/events.jsonl")), 60)
     site.kill(process, signal.SIGINT)

@@ -153,7 +153,7 @@ def test_a_classifier_predicts_and_trains_again_without_sweeper(ended: Site, tmp
 
 
 def test_without_the_package_onnx_everything_else_is_written_and_that_is_said(ended: Site, tmp_path: Path) -> None:
-    bare = Site(ended.home, patches=("sweeper.export_onnx.is_available = lambda: False",))
+    bare = Site(ended.home, patches=("sweeper.export.onnx.is_available = lambda: False",))
     done = bare.run("export", "out", "--model", str(tmp_path / "model"))
     assert done.returncode == 0, done.stderr
     assert "pip install 'sweeper[onnx]'" in done.stderr

@@ -16,13 +16,13 @@ from typing import Any
 import optuna
 import pytest
 
-from sweeper.export import to_optuna
-from sweeper.ledger_memory import MemoryLedger
-from sweeper.ledger_protocol import Ledger
-from sweeper.pareto import pareto_front
+from sweeper.export.writing import to_optuna
+from sweeper.insight.pareto import pareto_front
+from sweeper.ledger.memory import MemoryLedger
+from sweeper.ledger.protocol import Ledger
 from sweeper.records import SweepRecord
 from sweeper.states import TrialState
-from sweeper.tracking_ui import _free_port
+from sweeper.tracking.ui import _free_port
 from tests.ended_sweeps import end_trials, new_sweep, spec_of
 from tests.faults import wait_until
 from tests.postgres import PostgresServer

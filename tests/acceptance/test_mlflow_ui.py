@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from sweeper.ledger_memory import MemoryLedger
+from sweeper.ledger.memory import MemoryLedger
 from sweeper.records import SweepChanged, SweepRecord
 from sweeper.settings import Settings
 from sweeper.states import SweepState, TrialState
-from sweeper.tracking import Tracker
-from sweeper.tracking_ui import UiServer, serve_ui, sweep_link
-from sweeper.tracking_view import runs_url
+from sweeper.tracking.tracker import Tracker
+from sweeper.tracking.ui import UiServer, serve_ui, sweep_link
+from sweeper.tracking.view import runs_url
 from tests.ended_sweeps import BEGAN, TableStub, end_trials, new_sweep, spec_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]

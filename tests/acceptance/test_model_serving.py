@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sweeper.tracking_ui import _free_port
+from sweeper.tracking.ui import _free_port
 from tests.faults import INLINE, Site, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

@@ -53,7 +53,7 @@ def events(site: Site, action: str) -> list[dict[str, Any]]:
 
 
 def test_killed_and_hung_workers_are_replaced(spec: str, site: Site, undisturbed: dict[int, Any]) -> None:
-    site.patches = ("sweeper.worker_clock.HANG_SECONDS = 4.0", "sweeper.sweep_run.LEG_SECONDS = 0.05")
+    site.patches = ("sweeper.running.clock.HANG_SECONDS = 4.0", "sweeper.running.run.LEG_SECONDS = 0.05")
     process = site.start("run", spec, "--workers", "2")
     wait_until(lambda: len({event["worker"] for event in events(site, "trial.started")}) == 2, 120)
     killed, hung = actors(process.pid)
@@ -97,7 +97,7 @@ def test_a_lost_node_gives_its_trials_back_and_a_new_one_is_used(
     spec: str, site: Site, undisturbed: dict[int, Any], cluster: Any
 ) -> None:
     lost = cluster.add_node(num_cpus=1)
-    site.env, site.patches = {"RAY_ADDRESS": cluster.address}, ("sweeper.sweep_run.LEG_SECONDS = 0.05",)
+    site.env, site.patches = {"RAY_ADDRESS": cluster.address}, ("sweeper.running.run.LEG_SECONDS = 0.05",)
     process = site.start("run", spec)
     site.wait_for_trials("faulty", 2, process)
     cluster.remove_node(lost, allow_graceful=False)

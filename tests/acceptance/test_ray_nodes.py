@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 import yaml
 
-from sweeper import ray_probe, workers
-from sweeper.events import Shape, WorkerJoined, WorkerLost
-from sweeper.legs import LegOrder, TrialStart
 from sweeper.models import TrainConfig, TrialConfig
-from sweeper.pool import LegReturned, PoolEvent
-from sweeper.workers import RayPool
+from sweeper.scheduling.events import Shape, WorkerJoined, WorkerLost
+from sweeper.training import ray_pool, ray_probe
+from sweeper.training.legs import LegOrder, TrialStart
+from sweeper.training.pool import LegReturned, PoolEvent
+from sweeper.training.ray_pool import RayPool
 from tests.acceptance.test_ray_faults import children, command_line
 from tests.faults import wait_until
 
@@ -96,15 +96,15 @@ def test_a_worker_that_hangs_before_it_has_joined_is_asked_for_again(
 ) -> None:
     tried = str(tmp_path / "tried")
 
-    class HangsOnce(workers._Actor):
+    class HangsOnce(ray_pool._Actor):
         def __init__(self, device: str) -> None:
             if not os.path.exists(tried):
                 open(tried, "w").close()
                 time.sleep(3600)
             super().__init__(device)
 
-    monkeypatch.setattr(workers, "_Actor", HangsOnce)
-    monkeypatch.setattr(workers, "JOIN_SECONDS", 15.0)
+    monkeypatch.setattr(ray_pool, "_Actor", HangsOnce)
+    monkeypatch.setattr(ray_pool, "JOIN_SECONDS", 15.0)
     posts: SimpleQueue[PoolEvent] = SimpleQueue()
     pool = RayPool(posts.put, cluster.address)
     pool.start()

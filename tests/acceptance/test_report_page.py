@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from sweeper.advice import ranked
-from sweeper.ledger_memory import MemoryLedger
+from sweeper.insight.advice import ranked
+from sweeper.ledger.memory import MemoryLedger
 from sweeper.records import FlowReport, SweepChanged, SweepRecord, TrialRecord
-from sweeper.report import write_report
-from sweeper.spec import SweepSpec
+from sweeper.report.page import write_report
+from sweeper.spec.parse import SweepSpec
 from sweeper.states import SweepState, TrialState
 from tests.ended_sweeps import BEGAN, end_trials, new_sweep, spec_of
 from tests.finals_outcome import outcome

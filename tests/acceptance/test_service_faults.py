@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
-from sweeper.tracking_ui import _free_port
+from sweeper.tracking.ui import _free_port
 from tests.faults import ENVIRONMENT, INLINE, TRIALS, Site, check_promise, wait_until
 from tests.postgres import PostgresServer, find_binaries
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-SLOWLY = ("sweeper.controller.MAX_ROWS_CPU = 4", "sweeper.sweep_run.LEG_SECONDS = 0.1")
+SLOWLY = ("sweeper.running.controller.MAX_ROWS_CPU = 4", "sweeper.running.run.LEG_SECONDS = 0.1")
 
 
 class MlflowServer:

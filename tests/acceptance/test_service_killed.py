@@ -15,17 +15,17 @@ from typing import Any
 import httpx
 import pytest
 
-from sweeper.ledger import open_ledger
-from sweeper.ledger_protocol import Ledger
-from sweeper.tracking import SHOWN
-from sweeper.tracking_ui import _free_port
+from sweeper.ledger.protocol import Ledger
+from sweeper.ledger.sql import open_ledger
+from sweeper.tracking.tracker import SHOWN
+from sweeper.tracking.ui import _free_port
 from tests.faults import INLINE, SWEEP, TRIALS, Site, check_promise, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 OFTEN = (
-    "sweeper.worker_clock.CHECKPOINT_SECONDS = 0.2",
-    "sweeper.sweep_run.LEG_SECONDS = 0.1",
-    "sweeper.controller.MAX_ROWS_CPU = 6",
+    "sweeper.running.clock.CHECKPOINT_SECONDS = 0.2",
+    "sweeper.running.run.LEG_SECONDS = 0.1",
+    "sweeper.running.controller.MAX_ROWS_CPU = 6",
 )
 
 

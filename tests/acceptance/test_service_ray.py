@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sweeper.tracking_ui import _free_port
+from sweeper.tracking.ui import _free_port
 from tests.acceptance.test_service_killed import OFTEN, Service, events
 from tests.faults import ENVIRONMENT, SWEEP, TRIALS, Site, check_promise
 
@@ -100,7 +100,7 @@ def test_nodes_join_drain_and_die_and_the_head_is_restarted_under_a_service(
     site: Site, cluster: Cluster, undisturbed: dict[int, Any]
 ) -> None:
     site.env = {**TOKEN, "RAY_ADDRESS": cluster.address}
-    site.patches = (*OFTEN, "sweeper.controller.MAX_ROWS_CPU = 2")
+    site.patches = (*OFTEN, "sweeper.running.controller.MAX_ROWS_CPU = 2")
     service = RayService(site)  # before there is any Ray: it waits
     head = cluster.head()
     service.until(lambda: service.workers() == 1, 180)

@@ -25,7 +25,7 @@ def test_an_installed_wheel_runs_without_the_checkout(tmp_path: Path) -> None:
     # -P leaves out the working folder; the checkout is not on the path, except through the editable install's finder
     hide = "import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]; "
     program = hide + "import sweeper; assert sweeper.__file__.startswith(sys.argv[1]); sys.argv.pop(1); "
-    program += "from sweeper.cli import main; main()"
+    program += "from sweeper.cli.app import main; main()"
     environment = {**os.environ, "PYTHONPATH": str(site), "SWEEPER_HOME": str(tmp_path / "home")}
 
     def sweeper(*words: str) -> str:

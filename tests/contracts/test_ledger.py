@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from sweeper.errors import SpecError, SweepNotFound
-from sweeper.flow_blob import pack_flow
-from sweeper.ledger import open_ledger
-from sweeper.ledger_memory import MemoryLedger
-from sweeper.ledger_protocol import Ledger
+from sweeper.flow import pack_flow
+from sweeper.ledger.memory import MemoryLedger
+from sweeper.ledger.protocol import Ledger
+from sweeper.ledger.sql import open_ledger
 from sweeper.records import (
     Change,
     Ended,

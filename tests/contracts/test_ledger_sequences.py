@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sweeper.flow_blob import pack_flow
-from sweeper.ledger import open_ledger
-from sweeper.ledger_memory import MemoryLedger
-from sweeper.ledger_protocol import Ledger
+from sweeper.flow import pack_flow
+from sweeper.ledger.memory import MemoryLedger
+from sweeper.ledger.protocol import Ledger
+from sweeper.ledger.sql import open_ledger
 from sweeper.records import (
     Change,
     Ended,

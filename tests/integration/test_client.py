@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from sweeper import cli
-from sweeper.ledger import open_ledger
-from sweeper.spec import load_spec
+from sweeper.cli import app
+from sweeper.ledger.sql import open_ledger
+from sweeper.spec.parse import load_spec
 from tests.faults import CLEARED, INLINE, Site, check_promise, outcomes, wait_until
 from tests.served import LONG, SMALL, Served, serving
 
@@ -88,7 +88,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
             patch.setattr("sys.argv", ["sweeper", *words])
             capsys.readouterr()
             with pytest.raises(SystemExit) as end:
-                cli.main()
+                app.main()
             code = end.value.code
         out, err = capsys.readouterr()
         assert "Traceback" not in err
@@ -355,7 +355,7 @@ class TestRefusals:
         assert time.monotonic() - began < 20
 
     def test_the_doctor_looks_at_the_server(self, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-        from sweeper import doctor
+        from sweeper.cli import doctor
         from sweeper.settings import Settings
 
         monkeypatch.setattr(doctor, "CHECKS", ())

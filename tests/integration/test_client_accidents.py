@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from sweeper import client_run
-from sweeper.client import RemoteLedger
-from sweeper.client_http import Server, checked_url
-from sweeper.client_run import Follower, submit
 from sweeper.errors import ServerUnreachable, SpecError, SweepBusy, SweeperError, SweepNotFound
-from sweeper.spec import load_spec
+from sweeper.places import follow
+from sweeper.places.follow import Follower, submit
+from sweeper.places.http import Server, checked_url
+from sweeper.places.remote_ledger import RemoteLedger
+from sweeper.spec.parse import load_spec
 from tests.relay import Accident, Relay, relay
 from tests.served import SMALL, Served, serving
 
@@ -36,8 +36,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_run, "FIRST_WAIT", 0.05)
-    monkeypatch.setattr(client_run, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(follow, "FIRST_WAIT", 0.05)
+    monkeypatch.setattr(follow, "POLL_SECONDS", 0.1)
 
 
 class Heard:
@@ -61,7 +61,7 @@ class Heard:
         assert best[-1] == min(fields["value"] for fields in ends)
 
 
-def follow(served: Served, way: Relay, name: str) -> Heard:
+def followed(served: Served, way: Relay, name: str) -> Heard:
     """Submit a sweep over a way to the server, and follow it to its end."""
     ledger, heard = RemoteLedger(Server(way.url, served.tokens["bob"])), Heard()
     record = submit(ledger, load_spec(SPEC, name=name), lambda _: None)
@@ -85,7 +85,7 @@ def test_a_stream_that_breaks_off_again_and_again_goes_on_where_it_was(served: S
         return True
 
     with relay(served.url, accident) as way:
-        heard = follow(served, way, "broken-off")
+        heard = followed(served, way, "broken-off")
     heard.check_ends(30)
     assert cut > 0  # a sweep that has ended meanwhile is told from its records, without another stream
     assert heard.count("sweep.opened") == 1, "no event comes twice"
@@ -97,7 +97,7 @@ def test_where_no_events_come_through_the_records_are_asked(served: Served, stat
         return request.path.endswith("/events") and request.say(status, "<html>a proxy</html>", **HTML)
 
     with relay(served.url, accident) as way:
-        heard = follow(served, way, f"polled-{status}")
+        heard = followed(served, way, f"polled-{status}")
     heard.check_ends(30)
     assert [fields for name, fields in heard.events if name == "server.lost"] == []
 
@@ -113,7 +113,7 @@ def test_a_proxy_that_says_unavailable_for_a_while_is_waited_for(served: Served)
         return request.say(502, "<html>bad gateway</html>", **HTML)
 
     with relay(served.url, accident) as way:
-        heard = follow(served, way, "unavailable")
+        heard = followed(served, way, "unavailable")
     heard.check_ends(30)
     assert (heard.count("server.lost"), heard.count("server.back")) == (1, 1)
 
@@ -143,7 +143,7 @@ def test_lost_answers_make_no_second_sweep_and_no_second_upload(served: Served, 
 
 
 def test_a_server_that_stays_away_ends_the_waiting(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_run, "FOLLOW_SECONDS", 0.5)
+    monkeypatch.setattr(follow, "FOLLOW_SECONDS", 0.5)
     sweep = served.submit("bob", SMALL)
     with relay(served.url) as way:
         ledger, heard = RemoteLedger(Server(way.url, served.tokens["bob"])), Heard()

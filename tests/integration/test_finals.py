@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import sweeper
-from sweeper.finals import FRESH
-from sweeper.ledger import open_ledger
-from sweeper.spec import SweepSpec
+from sweeper.ledger.sql import open_ledger
+from sweeper.running.finals import FRESH
+from sweeper.spec.parse import SweepSpec
 from tests.faults import CLEARED, INLINE, Site, outcomes, wait_until
 
 SPEC: dict[str, Any] = {
@@ -64,7 +64,7 @@ def test_finalists_are_the_best_of_the_search_on_seeds_it_has_not_seen(home: Pat
 
 
 def test_each_value_is_the_plain_run_of_that_seed_on_the_test_split(home: Path, result: sweeper.Result) -> None:
-    from sweeper.datasets import load_dataset
+    from sweeper.data.dataset import load_dataset
     from sweeper.models import Data, train_solo
     from sweeper.models.mlp import build_mlp
     from sweeper.models.solo import evaluate
@@ -132,9 +132,8 @@ def test_finals_that_were_interrupted_go_on_with_a_resume(tmp_path: Path, fault:
     file.write_text(json.dumps(spec))
     calm = Site(tmp_path / "calm")
     wanted = calm.answer("run", str(file), *INLINE)["finals"]
-    site = Site(
-        tmp_path / "home", patches=("sweeper.sweep_run.LEG_SECONDS = 0.05", "sweeper.controller.MAX_ROWS_CPU = 2")
-    )
+    patches = ("sweeper.running.run.LEG_SECONDS = 0.05", "sweeper.running.controller.MAX_ROWS_CPU = 2")
+    site = Site(tmp_path / "home", patches=patches)
     process = site.start("run", str(file), *INLINE)
     wait_until(lambda: finals_begun(site.home) >= 3, 120)
     site.kill(process, fault)

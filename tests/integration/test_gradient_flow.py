@@ -11,14 +11,14 @@ import pytest
 import torch
 
 import sweeper
-from sweeper import cli
-from sweeper.datasets import load_dataset
-from sweeper.flow_blob import STATISTICS
+from sweeper.cli import app
+from sweeper.data.dataset import load_dataset
+from sweeper.flow import STATISTICS
 from sweeper.gradient_flags import first_to_last
-from sweeper.ledger import open_ledger
+from sweeper.ledger.sql import open_ledger
 from sweeper.models import train_solo
-from sweeper.spec_models import DatasetSpec, SplitSpec
-from sweeper.tracking_flow import FLOW_METRICS, flow_metrics
+from sweeper.spec.models import DatasetSpec, SplitSpec
+from sweeper.tracking.flow import FLOW_METRICS, flow_metrics
 
 SPEC: dict[str, Any] = {
     "name": "deep",
@@ -97,7 +97,7 @@ def test_why_says_that_the_gradient_vanishes_and_is_silent_on_a_healthy_trial(
     for trial in result.records():
         monkeypatch.setattr(sys, "argv", ["sweeper", "why", result.sweep, str(trial.number), "--json"])
         with pytest.raises(SystemExit):
-            cli.main()
+            app.main()
             sys.exit(0)
         said = json.loads(capsys.readouterr().out)["gradients"]
         if (trial.params or {})["initialization"] == "normal":

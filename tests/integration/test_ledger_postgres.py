@@ -13,11 +13,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from sweeper import ledger_engine
 from sweeper.errors import LedgerError
-from sweeper.ledger import open_ledger
-from sweeper.ledger_protocol import Ledger
-from sweeper.ledger_tables import SCHEMA_VERSION, VERSION_TABLE
+from sweeper.ledger import engine
+from sweeper.ledger.protocol import Ledger
+from sweeper.ledger.sql import open_ledger
+from sweeper.ledger.tables import SCHEMA_VERSION, VERSION_TABLE
 from sweeper.records import Noted, Started, Suggested
 from tests.postgres import PostgresServer
 
@@ -128,7 +128,7 @@ def test_a_server_killed_and_restarted_under_load_costs_no_commit(postgres: Post
 def test_a_server_that_stays_away_is_an_error_after_a_bounded_time(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_engine, "PATIENCE_OPEN", 0.2)
+    monkeypatch.setattr(engine, "PATIENCE_OPEN", 0.2)
     nowhere = f"postgresql+psycopg://ada:secret@/sweeps?host={tmp_path}"
     with pytest.raises(LedgerError, match=r"postgresql\+psycopg://ada:\*\*\*@.*cannot be used.*SWEEPER_DATABASE_URL"):
         open_ledger(nowhere, tmp_path)
@@ -142,7 +142,7 @@ def test_a_database_that_does_not_exist_is_an_error_at_once(url: str, tmp_path: 
 def test_processes_that_open_a_new_database_at_once_all_succeed(postgres: PostgresServer, tmp_path: Path) -> None:
     url = postgres.create("crowd")
     code = (
-        "import sys; from pathlib import Path; from sweeper.ledger import open_ledger; sys.stdin.read();"
+        "import sys; from pathlib import Path; from sweeper.ledger.sql import open_ledger; sys.stdin.read();"
         "open_ledger(sys.argv[1], Path('unused')).create_sweep('digits', {}, 3)"
     )
     processes = [

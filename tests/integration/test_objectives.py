@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import sweeper
-from sweeper import cli
+from sweeper.cli import app
 from sweeper.errors import SpecError
 
 SPACE: dict[str, Any] = {
@@ -58,7 +58,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     monkeypatch.setattr(sys, "argv", ["sweeper", *words])
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        app.main()
         sys.exit(0)
     printed = capsys.readouterr()
     return int(ended.value.code or 0), printed.out, printed.err

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sweeper.spec import load_spec
+from sweeper.spec.parse import load_spec
 from sweeper.states import SweepState
 from tests.served import LONG, SMALL, Served, events_of, problem, serving, table, until, upload
 
@@ -281,7 +281,7 @@ class TestTogether:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Each sweep's trials are exactly those that it has when it runs alone."""
-        monkeypatch.setattr("sweeper.controller.MAX_ROWS_CPU", 2)  # many cohorts, by turns
+        monkeypatch.setattr("sweeper.running.controller.MAX_ROWS_CPU", 2)  # many cohorts, by turns
         with serving(tmp_path / "together") as served:
             sweeps = {}
             for user, offset in (("bob", 0.0), ("cat", 1000.0)):
@@ -354,8 +354,8 @@ def span(served: Served, sweep: str) -> tuple[float, float]:
 def test_users_take_turns_on_one_worker_even_when_their_trials_are_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweeper.worker_clock.SLICE_SECONDS", 1.0)
-    monkeypatch.setattr("sweeper.sweep_run.LEG_SECONDS", 0.2)
+    monkeypatch.setattr("sweeper.running.clock.SLICE_SECONDS", 1.0)
+    monkeypatch.setattr("sweeper.running.run.LEG_SECONDS", 0.2)
     with serving(tmp_path / "turns") as served:
         first = served.submit("bob", LONG)
         until(lambda: served.ledger.sweep(first).counts["running"], 60)

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sweeper import server_desk
+from sweeper.service import desk
 from tests.served import LONG, SMALL, Served, problem, serving, table, upload
 
 pytestmark = pytest.mark.slow
@@ -89,13 +89,13 @@ def test_a_file_that_goes_while_a_sweep_that_wants_it_is_submitted_refuses_the_s
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, name = served.client("bob"), upload(served, "bob", table(11))
-    check = server_desk.check_can_run
+    check = desk.check_can_run
 
     def check_meanwhile(*args: Any) -> None:
         check(*args)
         assert client.delete(f"/datasets/{name}").status_code == 204
 
-    monkeypatch.setattr(server_desk, "check_can_run", check_meanwhile)
+    monkeypatch.setattr(desk, "check_can_run", check_meanwhile)
     spec = SMALL | {"name": "too-late", "dataset": {"upload": name, "target": "y"}}
     assert name in problem(served.client("bob").post("/sweeps", json=spec), 422)["detail"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import sweeper
-from sweeper import cli
+from sweeper.cli import app
 
 SPACE: dict[str, Any] = {
     "learning_rate": {"float": [1e-3, 1e-1], "log": True},
@@ -50,7 +50,7 @@ def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     """Run one command of the line in this process; its exit code."""
     monkeypatch.setattr(sys, "argv", ["sweeper", *words])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        app.main()
         sys.exit(0)
     return int(ended.value.code or 0)
 
@@ -103,9 +103,9 @@ def test_the_report_is_written_at_the_end_and_mlflow_shows_it(
 
 
 def test_a_trial_equals_the_plain_pytorch_run(result: sweeper.Result) -> None:
-    from sweeper.local import load
     from sweeper.models import train_solo
-    from sweeper.spec import load_spec
+    from sweeper.running.local import load
+    from sweeper.spec.parse import load_spec
 
     spec = load_spec(SPEC)
     dataset, best = load(spec), result.best
@@ -215,9 +215,9 @@ def test_pruned_trials_say_why_and_the_same_ones_are_pruned_again(pruner: str) -
 
 
 def test_replicates_train_every_configuration_on_several_seeds_and_score_the_mean() -> None:
-    from sweeper.datasets import load_dataset
+    from sweeper.data.dataset import load_dataset
     from sweeper.models import train_solo
-    from sweeper.spec_models import DatasetSpec, SplitSpec
+    from sweeper.spec.models import DatasetSpec, SplitSpec
 
     spec = SPEC | {"name": "twice", "training": {"epochs": 6, "replicates": 3}, "search": {"trials": 4, "seed": 5}}
     result = sweeper.run(spec, workers="inline")

@@ -14,18 +14,18 @@ from typing import Any
 
 import pytest
 
-from sweeper.ledger_memory import MemoryLedger
-from sweeper.ledger_protocol import Ledger
+from sweeper.ledger.memory import MemoryLedger
+from sweeper.ledger.protocol import Ledger
 from sweeper.records import Reopened, SweepChanged, SweepRecord
 from sweeper.settings import Settings
-from sweeper.spec import SweepSpec
+from sweeper.spec.parse import SweepSpec
 from sweeper.states import SweepState, TrialState
-from sweeper.tracking import Tracker, delete_runs
-from sweeper.tracking_entries import ATTEMPTS, NUMBER, PARENT, STATE, trial_entry
-from sweeper.tracking_rows import RunRows
-from sweeper.tracking_store import Place, Store, resolve_uri
-from sweeper.tracking_template import dump_schema, make_database
-from sweeper.tracking_ui import UiServer, _free_port, serve_ui
+from sweeper.tracking.database import RunRows
+from sweeper.tracking.entries import ATTEMPTS, NUMBER, PARENT, STATE, trial_entry
+from sweeper.tracking.store import Place, Store, resolve_uri
+from sweeper.tracking.template import dump_schema, make_database
+from sweeper.tracking.tracker import Tracker, delete_runs
+from sweeper.tracking.ui import UiServer, _free_port, serve_ui
 from tests.ended_sweeps import BEGAN, EPOCHS, REASONS, TableStub, end_trials, new_sweep, spec_of
 
 PATIENCE = 120.0
@@ -342,7 +342,7 @@ def test_of_trials_that_are_written_together_all_or_none_are_there(settings: Set
 def test_a_database_that_another_writer_holds_is_waited_for(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweeper.tracking_rows._WAIT", 0.1)
+    monkeypatch.setattr("sweeper.tracking.database._WAIT", 0.1)
     monkeypatch.delattr(Store, "write")  # nothing was written, so that all can be rows again
     ledger, spec, told = MemoryLedger(), spec_of(), Told()
     sweep = new_sweep(ledger, spec).sweep
@@ -421,10 +421,10 @@ def test_a_new_database_is_made_once_when_several_ask_for_it(tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_the_kept_schema_is_what_the_installed_mlflow_migrates_to(tmp_path: Path) -> None:
-    from sweeper.tracking_template import SCHEMA
+    from sweeper.tracking.template import SCHEMA
 
     Store(f"sqlite:///{tmp_path / 'migrated.db'}", tmp_path)
-    remedy = "MLflow has changed: run python -m sweeper.tracking_template on a database it has just made"
+    remedy = "MLflow has changed: run python -m sweeper.tracking.template on a database it has just made"
     kept, made = SCHEMA.read_text(encoding="utf-8"), dump_schema(tmp_path / "migrated.db")
     # the order of constraints and indexes differs from one migration to the next
     assert sorted(line.rstrip(", ") for line in kept.splitlines()) == sorted(

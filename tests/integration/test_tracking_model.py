@@ -14,13 +14,13 @@ import pandas as pd
 import pytest
 import torch
 
-from sweeper.datasets import Dataset, load_dataset
-from sweeper.ledger_memory import MemoryLedger
+from sweeper.data.dataset import Dataset, load_dataset
+from sweeper.ledger.memory import MemoryLedger
 from sweeper.models import TrialConfig, build_mlp
 from sweeper.settings import Settings
-from sweeper.spec import SplitSpec, load_spec
-from sweeper.tracking import Tracker
-from sweeper.tracking_model import raw_network, save_model
+from sweeper.spec.parse import SplitSpec, load_spec
+from sweeper.tracking.model import raw_network, save_model
+from sweeper.tracking.tracker import Tracker
 from tests.ended_sweeps import end_trials, new_sweep, spec_of
 
 CONFIG = TrialConfig(hidden_layers=(8,), activation="tanh")
@@ -199,7 +199,7 @@ def test_what_a_first_export_loads_can_be_loaded_ahead() -> None:
     """A sweep calls it in the background, where an error would go unheard and the end would only be slower."""
     program = (
         "import sys\n"
-        "from sweeper.tracking_model import warm_up\n"
+        "from sweeper.tracking.model import warm_up\n"
         "assert 'torch._dynamo' not in sys.modules\n"
         "warm_up()\n"
         "assert {'torch._dynamo', 'mlflow.pytorch'} <= set(sys.modules)"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sweeper.tracking_registry import CHAMPION, Registration, create_version, find_version, judge, promote, score_tags
-from sweeper.tracking_store import Store
+from sweeper.tracking.registry import CHAMPION, Registration, create_version, find_version, judge, promote, score_tags
+from sweeper.tracking.store import Store
 
 ROWS = "sha of the rows"
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sweeper.auth import (
+from sweeper.errors import SpecError
+from sweeper.ledger.memory import MemoryLedger
+from sweeper.service.auth import (
     FAILURES,
     REMEMBERED_SECONDS,
     WINDOW_SECONDS,
@@ -20,8 +22,6 @@ from sweeper.auth import (
     revoke_token,
     rotate_token,
 )
-from sweeper.errors import SpecError
-from sweeper.ledger_memory import MemoryLedger
 
 HERE = "10.0.0.1"
 
@@ -102,7 +102,7 @@ def test_a_token_that_was_just_used_is_remembered_for_a_moment_only(
 ) -> None:
     record, token = create_token(ledger, "ada", "user")
     now = [1000.0]
-    monkeypatch.setattr("sweeper.auth.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("sweeper.service.auth.time.monotonic", lambda: now[0])
     authenticator = Authenticator(ledger)
     authenticator.identify(f"Bearer {token}", HERE)
     revoke_token(ledger, record.token)

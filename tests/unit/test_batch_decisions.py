@@ -7,10 +7,10 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper.batch_decisions import BatchDecisions
-from sweeper.events import Outcome, Verdict
-from sweeper.legs import TrialLeg
-from sweeper.pruning import Objective, SynchronousHalving
+from sweeper.running.batches import BatchDecisions
+from sweeper.scheduling.events import Outcome, Verdict
+from sweeper.search.pruning import Objective, SynchronousHalving
+from sweeper.training.legs import TrialLeg
 
 EPOCHS = 9
 PRUNER = SynchronousHalving(Objective(epochs=EPOCHS), eta=2, first=1)  # rungs 1, 2, 4, 8

@@ -9,8 +9,8 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from sweeper.axes import Axis, decode_point, encode_point, points_from_uniform
-from sweeper.batch_tpe import CANDIDATES, ParzenEstimator, TpeBatch, age_weights, features, n_good
+from sweeper.search.axes import Axis, decode_point, encode_point, points_from_uniform
+from sweeper.search.tpe import CANDIDATES, ParzenEstimator, TpeBatch, age_weights, features, n_good
 
 SPACE = {
     "rate": FloatDistribution(1e-4, 1e-1, log=True),

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper.checkpoints import Checkpoints, UnreadableCheckpoint
 from sweeper.models import Cohort, TrainConfig, TrialConfig
+from sweeper.running.checkpoints import Checkpoints, UnreadableCheckpoint
 from tests.tiny import tiny_data
 
 CONFIG = TrialConfig(hidden_layers=(4,), optimizer="adam")
@@ -56,7 +56,7 @@ def test_a_folder_that_cannot_be_written_keeps_the_old_one(tmp_path: Path, monke
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sweeper.checkpoints.os.replace", full)
+    monkeypatch.setattr("sweeper.running.checkpoints.os.replace", full)
     with pytest.raises(OSError, match="No space"):
         store.save(1, [exported(5)])
     assert Checkpoints(tmp_path).epochs(1) == 2
@@ -70,7 +70,7 @@ def test_another_trials_or_versions_checkpoint_is_refused(tmp_path: Path, monkey
     with pytest.raises(UnreadableCheckpoint, match="of trial 1"):
         store.load(2)
     store.save(1, [exported()])
-    monkeypatch.setattr("sweeper.checkpoints.VERSION", "2")
+    monkeypatch.setattr("sweeper.running.checkpoints.VERSION", "2")
     with pytest.raises(UnreadableCheckpoint, match="version 1"):
         Checkpoints(tmp_path).epochs(1)
 

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 import torch
 
-from sweeper.datasets import Dataset, built_in, estimate, load_dataset, preprocess_from_json
-from sweeper.spec import DATASETS, DatasetSpec, SplitSpec
+from sweeper.data.dataset import Dataset, built_in, estimate, load_dataset, preprocess_from_json
+from sweeper.spec.parse import DATASETS, DatasetSpec, SplitSpec
 
 SPLIT = SplitSpec()
 
@@ -66,7 +66,7 @@ def test_the_list_of_built_in_data_tells_what_loading_finds(row):
 
 def test_the_list_of_built_in_data_imports_nothing_heavy():
     code = (
-        "import sys; from sweeper.datasets import built_in; built_in(); "
+        "import sys; from sweeper.data.dataset import built_in; built_in(); "
         "print({'torch', 'sklearn', 'pandas', 'numpy', 'pyarrow'} & set(sys.modules))"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sweeper.datasets import estimate, load_dataset
+from sweeper.data.dataset import estimate, load_dataset
 from sweeper.errors import SpecError
-from sweeper.spec import DatasetSpec, SplitSpec
+from sweeper.spec.parse import DatasetSpec, SplitSpec
 from tests.tiny import FUZZ_FACTOR
 
 GOOD = "size,kind\n" + "1.5,a\n2.5,b\n" * 30

@@ -11,14 +11,14 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from sweeper.datasets import estimate
-from sweeper.spec import DatasetSpec
+from sweeper.data.dataset import estimate
+from sweeper.spec.parse import DatasetSpec
 
 LOAD = """
 import resource, sys
-from sweeper.datasets import load_dataset
-from sweeper.spec import DatasetSpec, SplitSpec
-import sweeper.preprocess, sweeper.tables, sweeper.splits, sweeper.targets, sklearn.model_selection
+from sweeper.data.dataset import load_dataset
+from sweeper.spec.parse import DatasetSpec, SplitSpec
+import sweeper.data.preprocess, sweeper.data.tables, sweeper.data.splits, sweeper.data.targets, sklearn.model_selection
 base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 data = load_dataset(DatasetSpec(path=sys.argv[1], target="kind"), SplitSpec(), "standard")
 assert data.n_inputs == int(sys.argv[2]), data.feature_names

@@ -7,10 +7,10 @@ import math
 import pytest
 
 from sweeper.errors import SpecError
+from sweeper.search.study import Outcome
 from sweeper.search_spaces import Space, SpaceError, load_space
-from sweeper.spec import SweepSpec, load_spec
+from sweeper.spec.parse import SweepSpec, load_spec
 from sweeper.states import TrialState
-from sweeper.study import Outcome
 from tests.searches import drive, new_study
 
 SPACE = {

@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sweeper.datasets import load_dataset
-from sweeper.export_model import differs, model_files, train_winner
-from sweeper.ledger_memory import MemoryLedger
+from sweeper.data.dataset import load_dataset
+from sweeper.export.model_folder import differs, model_files, train_winner
+from sweeper.ledger.memory import MemoryLedger
 from sweeper.models import ACTIVATIONS, INITIALIZATIONS, OPTIMIZERS, History, train_solo
 from sweeper.records import TrialRecord
 from sweeper.states import TrialState

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 import torch
 
-from sweeper.datasets import Dataset, load_dataset
-from sweeper.export_onnx import metadata, onnx_model
+from sweeper.data.dataset import Dataset, load_dataset
+from sweeper.export.onnx import metadata, onnx_model
 from sweeper.models import ACTIVATIONS, TrialConfig, build_mlp
-from sweeper.spec import SplitSpec, load_spec
-from sweeper.tracking_model import raw_network
+from sweeper.spec.parse import SplitSpec, load_spec
+from sweeper.tracking.model import raw_network
 
 
 def data_of(**dataset: Any) -> Dataset:

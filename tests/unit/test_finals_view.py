@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from sweeper.finals_view import Finals, percent, read_finals
-from sweeper.ledger_memory import MemoryLedger
+from sweeper.insight.finals import Finals, percent, read_finals
+from sweeper.ledger.memory import MemoryLedger
 from tests.ended_sweeps import new_sweep, spec_of
 from tests.finals_outcome import outcome
 

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from sweeper.dominance import non_dominated
+from sweeper.search.dominance import non_dominated
+from sweeper.search.study import Outcome
 from sweeper.states import TrialState
-from sweeper.study import Outcome
 from tests.searches import drive, new_study
 
 SPACE = {

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from sweeper.events import Admit, RunLeg, Shape, Verdict
-from sweeper.ledger_memory import MemoryLedger
-from sweeper.legs import LegResult, TrialLeg
-from sweeper.local import load, make_study
+from sweeper.ledger.memory import MemoryLedger
 from sweeper.records import TrialRecord
-from sweeper.spec import load_spec
+from sweeper.running.local import load, make_study
+from sweeper.running.run import SweepRun
+from sweeper.scheduling.events import Admit, RunLeg, Shape, Verdict
+from sweeper.search.study import Outcome
+from sweeper.spec.parse import load_spec
 from sweeper.states import TrialState
-from sweeper.study import Outcome
-from sweeper.sweep_run import SweepRun
+from sweeper.training.legs import LegResult, TrialLeg
 from tests.ended_sweeps import new_sweep
 
 SPEC = {

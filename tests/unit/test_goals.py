@@ -7,8 +7,8 @@ import math
 import pytest
 
 from sweeper.errors import SpecError
-from sweeper.goals import Constraint, excesses_of, network_size, parse_constraint, values_of, violation
-from sweeper.spec import SweepSpec, load_spec
+from sweeper.spec.goals import Constraint, excesses_of, network_size, parse_constraint, values_of, violation
+from sweeper.spec.parse import SweepSpec, load_spec
 
 DIGITS = {"dataset": {"name": "digits"}}
 TWO = [{"metric": "val_loss"}, {"metric": "parameters"}]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from sweeper import flow_blob
-from sweeper.flow_blob import pack_flow, unpack_flow
+from sweeper import flow
+from sweeper.flow import pack_flow, unpack_flow
 from sweeper.gradient_flags import find_flags, first_to_last, flags
 from sweeper.models import Data, TrainConfig, TrialConfig, train_cohort
 from sweeper.models.gradient_flow import STATISTICS
@@ -104,4 +104,4 @@ def test_networks_that_go_wrong_are_flagged_and_others_are_not(options: dict[str
 
 
 def test_the_ledger_and_the_models_name_the_same_statistics() -> None:
-    assert flow_blob.STATISTICS == STATISTICS
+    assert flow.STATISTICS == STATISTICS

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeper.advice import duplicates, edges, plateau, ranked
-from sweeper.contrasts import choice_effects, interactions
-from sweeper.effects import fit
-from sweeper.factors import MAX_ROWS, build_table
-from sweeper.importance import importance
-from sweeper.insight import Insight, study_trials
+from sweeper.insight.advice import duplicates, edges, plateau, ranked
+from sweeper.insight.contrasts import choice_effects, interactions
+from sweeper.insight.effects import fit
+from sweeper.insight.factors import MAX_ROWS, build_table
+from sweeper.insight.findings import Insight, study_trials
+from sweeper.insight.importance import importance
 from sweeper.records import EpochReport, TrialRecord
-from sweeper.report_effects import choice_bars
-from sweeper.spec import SweepSpec
+from sweeper.report.effects import choice_bars
+from sweeper.spec.parse import SweepSpec
 from sweeper.states import TrialState
 from tests.ended_sweeps import params_of, spec_of
 

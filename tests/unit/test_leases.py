@@ -9,8 +9,8 @@ import time
 import pytest
 
 from sweeper.errors import SweepBusy
-from sweeper.leases import holder, own_name, wait_until_free
-from sweeper.ledger_memory import MemoryLedger
+from sweeper.ledger.memory import MemoryLedger
+from sweeper.running.custody import holder, own_name, wait_until_free
 
 
 def leased(owner: str, ttl: float = 60.0) -> tuple[MemoryLedger, str]:

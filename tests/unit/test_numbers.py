@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from sweeper.cli.progress import short
 from sweeper.numbers import counted, from_to, number
-from sweeper.progress import short
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from sweeper.dominance import crowding, fronts, non_dominated
-from sweeper.pareto import best_first, beyond, feasible, pareto_front, violations
-from sweeper.ranking import Outcome, fractions, rank, ranks
+from sweeper.insight.pareto import best_first, beyond, feasible, pareto_front, violations
 from sweeper.records import TrialRecord
-from sweeper.spec import load_spec
+from sweeper.search.dominance import crowding, fronts, non_dominated
+from sweeper.search.ranking import Outcome, fractions, rank, ranks
+from sweeper.spec.parse import load_spec
 from sweeper.states import TrialState
 
 COMPLETE, PRUNED, FAILED = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED

@@ -10,8 +10,8 @@ import pytest
 from optuna.trial import TrialState as OptunaState
 
 from sweeper.errors import SpecError
-from sweeper.pruning import Objective, make_pruner
 from sweeper.records import FlowReport
+from sweeper.search.pruning import Objective, make_pruner
 
 EPOCHS = 20
 LOSS = Objective("val_loss", "minimize", EPOCHS)

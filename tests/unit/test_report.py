@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from sweeper import commands
-from sweeper.advice import ranked
+from sweeper.cli import commands
 from sweeper.errors import SweeperError
-from sweeper.ledger_memory import MemoryLedger
-from sweeper.local import open_home_ledger
-from sweeper.pareto import pareto_front
+from sweeper.insight.advice import ranked
+from sweeper.insight.pareto import pareto_front
+from sweeper.ledger.memory import MemoryLedger
 from sweeper.records import EpochReport, SweepChanged, SweepRecord, TrialRecord
-from sweeper.report import verdict_of, write_report
+from sweeper.report.page import verdict_of, write_report
+from sweeper.running.local import open_home_ledger
 from sweeper.settings import Settings
-from sweeper.spec import SweepSpec
+from sweeper.spec.parse import SweepSpec
 from sweeper.states import SweepState, TrialState
 from tests.ended_sweeps import BEGAN, EPOCHS, end_trials, new_sweep, spec_of
 from tests.finals_outcome import outcome
@@ -217,7 +217,7 @@ TWO_GOALS = {
 def test_the_sweep_file_in_the_report_is_the_sweeps(sections: dict[str, object], tmp_path: Path) -> None:
     import yaml
 
-    from sweeper.spec import load_spec
+    from sweeper.spec.parse import load_spec
 
     sweep = ended(20, **sections)
     blocks = [unescape(b) for b in re.findall(r"<pre>(.*?)</pre>", written(sweep, tmp_path), flags=re.DOTALL)]

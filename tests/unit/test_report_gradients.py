@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from sweeper.records import FlowReport, SweepRecord, TrialRecord
-from sweeper.report_gradients import MAX_TRIALS, flow_numbers, gradient_section
-from sweeper.spec import SweepSpec, spec_from_options
+from sweeper.report.gradients import MAX_TRIALS, flow_numbers, gradient_section
+from sweeper.spec.parse import SweepSpec, spec_from_options
 from sweeper.states import SweepState, TrialState
 
 SPEC = spec_from_options("digits", "gradient_flow", trials=24, seed=0, name="flow", timeout=None, sets=[])

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from sweeper import reporting
 from sweeper.errors import SweepNotFound
-from sweeper.ledger_memory import MemoryLedger
-from sweeper.local import make_study
+from sweeper.insight.winner_check import from_json
+from sweeper.ledger.memory import MemoryLedger
 from sweeper.records import Ended, EpochReport, Reported, Started, Suggested, SweepChanged
-from sweeper.reporting import CHECK, FILE, MAX_CURVES, make_report, report_at_end
+from sweeper.report import gather
+from sweeper.report.gather import CHECK, FILE, MAX_CURVES, make_report, report_at_end
+from sweeper.running.local import make_study
+from sweeper.running.run import SweepRun
 from sweeper.states import SweepState, TrialState
-from sweeper.sweep_run import SweepRun
-from sweeper.winner_check import from_json
 from tests.ended_sweeps import BEGAN, end_trials, new_sweep, spec_of
 from tests.winners import PARAMS, Trained, trained
 
@@ -74,7 +74,7 @@ def test_the_epochs_of_a_large_sweep_are_sampled_and_the_best_are_among_them() -
     sweep = new_sweep(ledger, spec).sweep
     end_trials(ledger, sweep, range(count), epochs=2)
     record, trials = ledger.sweep(sweep), ledger.trials(sweep)
-    curves = reporting._curves(ledger, record, spec, trials)
+    curves = gather._curves(ledger, record, spec, trials)
     assert len(curves) == MAX_CURVES
     best = [trial.number for trial in ledger.best(sweep, 50)]
     assert set(best) <= curves.keys()

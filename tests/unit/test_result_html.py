@@ -11,11 +11,11 @@ from matplotlib.text import Text
 
 from sweeper.api import Result
 from sweeper.errors import SweeperError
-from sweeper.figures import PICTURES
-from sweeper.ledger_memory import MemoryLedger
+from sweeper.ledger.memory import MemoryLedger
 from sweeper.records import SweepChanged
-from sweeper.report_svg import LINE, PAPER
-from sweeper.result_html import result_html
+from sweeper.report.figures import PICTURES
+from sweeper.report.notebook import result_html
+from sweeper.report.svg import LINE, PAPER
 from sweeper.settings import Settings
 from sweeper.states import SweepState, TrialState
 from tests.ended_sweeps import BEGAN, end_trials, new_sweep, spec_of

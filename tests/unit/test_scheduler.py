@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sweeper import events as ev
 from sweeper.records import TrialRecord
-from sweeper.scheduler import Scheduler
+from sweeper.scheduling import events as ev
+from sweeper.scheduling.scheduler import Scheduler
 from sweeper.states import SweepState, TrialState
 
 SHAPE = ev.Shape((8,), 4, 3)

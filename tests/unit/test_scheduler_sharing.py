@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from sweeper import events as ev
 from sweeper.records import TrialRecord
-from sweeper.scheduler import Scheduler
+from sweeper.scheduling import events as ev
+from sweeper.scheduling.scheduler import Scheduler
 from sweeper.states import SweepState, TrialState
 
 SHAPE = ev.Shape((8,), 4, 3)

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from sweeper.events import LegDone, WorkerLost
-from sweeper.scheduler import Scheduler
+from sweeper.scheduling.events import LegDone, WorkerLost
+from sweeper.scheduling.scheduler import Scheduler
 from tests.simulation import Violation, simulate
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "2000"))
@@ -72,7 +72,7 @@ def test_a_trial_given_to_two_workers_is_noticed(monkeypatch: pytest.MonkeyPatch
 
 
 def test_attempts_without_a_limit_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweeper.scheduler.MAX_LOST", 1000)
+    monkeypatch.setattr("sweeper.scheduling.scheduler.MAX_LOST", 1000)
     assert caught_within(400) is not None
 
 

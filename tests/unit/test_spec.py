@@ -10,7 +10,7 @@ import pytest
 
 from sweeper.errors import SpecError
 from sweeper.search_spaces import load_space
-from sweeper.spec import DATASETS, DatasetSpec, SearchSpec, SweepSpec, load_spec, spec_from_options
+from sweeper.spec.parse import DATASETS, DatasetSpec, SearchSpec, SweepSpec, load_spec, spec_from_options
 
 MINIMAL = {"dataset": {"name": "digits"}}
 
@@ -455,7 +455,7 @@ def test_a_trials_parameters_become_its_configuration():
 
 def test_importing_the_spec_loads_no_heavy_library():
     code = (
-        "import sys, sweeper.spec as s\n"
+        "import sys, sweeper.spec.parse as s\n"
         "s.load_spec({'dataset': {'name': 'digits'}}).to_json()\n"
         "heavy = {'torch', 'ray', 'mlflow', 'optuna', 'sklearn', 'pandas', 'sqlalchemy', 'numpy'}\n"
         "print(sorted(heavy & set(sys.modules)))"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sweeper.errors import SpecError
 from sweeper.search_spaces import ReadError, Space, SpaceError, load_space, parse_json, parse_yaml
-from sweeper.spec import SweepSpec, load_spec
+from sweeper.spec.parse import SweepSpec, load_spec
 from tests.tiny import FUZZ_FACTOR
 
 QUICK = settings(

@@ -12,7 +12,7 @@ import pytest
 def test_help_imports_no_engine(words: list[str]) -> None:
     program = (
         "import sys; sys.argv[0] = 'sweeper'\n"
-        "from sweeper.cli import main\n"
+        "from sweeper.cli.app import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
         "heavy = {'torch', 'ray', 'mlflow', 'optuna', 'pandas', 'sklearn', 'numpy', 'sqlalchemy'} & set(sys.modules)\n"
         "assert not heavy, heavy"
@@ -26,7 +26,7 @@ def test_what_a_controller_needs_comes_without_torch_and_scipy_stats() -> None:
     program = (
         "import sys\n"
         "from sweeper.models import TrainConfig, TrialConfig, rows_that_fit\n"
-        "import sweeper.places, sweeper.local, sweeper.controller\n"
+        "import sweeper.places.place, sweeper.running.local, sweeper.running.controller\n"
         "heavy = {'torch', 'ray', 'mlflow', 'pandas', 'sklearn', 'scipy.stats'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sweeper.statistics import (
+from sweeper.insight.certainty import (
     BOOTSTRAP_METHOD,
     T_METHOD,
     Finalist,

@@ -12,15 +12,15 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from sweeper.ledger_memory import MemoryLedger
+from sweeper.ledger.memory import MemoryLedger
 from sweeper.records import EpochReport, FlowReport, SweepRecord, TrialRecord
 from sweeper.search_spaces import ready_made
 from sweeper.states import TrialState
-from sweeper.tracking_entries import MAX_KEY, MAX_PARAM, Progress, clean_key, spec_params, text, trial_entry
-from sweeper.tracking_flow import FLOW_METRICS
-from sweeper.tracking_run import sweep_view
-from sweeper.tracking_summary import description, final_points, finalists, sweep_points
-from sweeper.tracking_view import MAX_TAG_LENGTH, runs_url, view_tag, view_url
+from sweeper.tracking.entries import MAX_KEY, MAX_PARAM, Progress, clean_key, spec_params, text, trial_entry
+from sweeper.tracking.flow import FLOW_METRICS
+from sweeper.tracking.summary import description, final_points, finalists, sweep_points
+from sweeper.tracking.sweep import sweep_view
+from sweeper.tracking.view import MAX_TAG_LENGTH, runs_url, view_tag, view_url
 from tests.ended_sweeps import BEGAN, end_trials, new_sweep, spec_of
 
 

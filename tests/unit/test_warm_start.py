@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from sweeper.errors import SpecError
-from sweeper.ledger_memory import MemoryLedger
-from sweeper.local import make_study
+from sweeper.ledger.memory import MemoryLedger
 from sweeper.records import Ended, EpochReport, Reported, Started, Suggested, SweepChanged
+from sweeper.running.local import make_study
+from sweeper.search.study import Outcome
+from sweeper.search.warm_start import BEST, LIMIT, earlier_of, take_over, translate, without_points
 from sweeper.search_spaces import SpaceError
-from sweeper.spec import SweepSpec, load_spec
+from sweeper.spec.parse import SweepSpec, load_spec
 from sweeper.states import SweepState, TrialState
-from sweeper.study import Outcome
-from sweeper.warm_start import BEST, LIMIT, earlier_of, take_over, translate, without_points
 from tests.searches import WINDOW, drive, new_study
 
 COMPLETE, PRUNED, FAILED = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED

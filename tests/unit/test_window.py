@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from sweeper.window import askable, told_before
+from sweeper.scheduling.window import askable, told_before
 
 
 @pytest.mark.parametrize(

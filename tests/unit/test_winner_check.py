@@ -8,9 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from sweeper.figures import figure_of
-from sweeper.report_winner import winner_plots, winner_sentences
-from sweeper.winner_check import (
+from sweeper.insight.winner_check import (
     MAX_CLASSES,
     OTHERS,
     ClassCheck,
@@ -20,6 +18,8 @@ from sweeper.winner_check import (
     from_json,
     to_json,
 )
+from sweeper.report.figures import figure_of
+from sweeper.report.winner import winner_plots, winner_sentences
 from tests.winners import trained
 
 

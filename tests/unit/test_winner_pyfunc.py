@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from sweeper.csv_files import MISSING
-from sweeper.winner_pyfunc import encode
+from sweeper.data.csv_files import MISSING
+from sweeper.tracking.pyfunc import encode
 
 HOLES = list(MISSING)
 

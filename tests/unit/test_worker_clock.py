@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sweeper.worker_clock import CHECKPOINT_SECONDS, HANG_SECONDS, SLICE_SECONDS, WorkerClock
+from sweeper.running.clock import CHECKPOINT_SECONDS, HANG_SECONDS, SLICE_SECONDS, WorkerClock
 
 
 class Now:

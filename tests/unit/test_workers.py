@@ -8,10 +8,10 @@ import sys
 PROGRAM = """
 import sys
 import numpy as np
-import sweeper.workers
+import sweeper.training.ray_pool
 from sweeper.models import TrainConfig, TrialConfig
-from sweeper.events import Shape
-from sweeper.legs import LegOrder, LegRunner, TrialStart
+from sweeper.scheduling.events import Shape
+from sweeper.training.legs import LegOrder, LegRunner, TrialStart
 
 x, y = np.zeros((40, 4), np.float32), np.arange(40) % 3
 runner = LegRunner("cpu", threads=1)

@@ -1,0 +1,393 @@
+"""The command line: parses arguments, calls one function of the package, prints what it returns."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from sweeper.cli import service_verbs
+from sweeper.errors import NoTrialSucceeded, SpecError, SweeperError
+from sweeper.states import SweepState
+
+app = typer.Typer(
+    name="sweeper",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+INTERRUPTED = 130
+GARBAGE = 20_000  # allocations between two looks for garbage: at Python's 700 that is a third of the time of imports
+
+Sweep = Annotated[str, typer.Argument(metavar="SWEEP", help="Sweep id, its first letters, or the sweep's name.")]
+Priority = Annotated[
+    int | None, typer.Option(min=-100, max=100, help="On a server, sweeps of higher priority run first.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Spec = Annotated[str | None, typer.Argument(metavar="[SPEC]", help="Sweep file (YAML).")]
+Dataset = Annotated[str | None, typer.Option(help="Built-in dataset, or the path of a CSV, Parquet or npz file.")]
+Space = Annotated[str | None, typer.Option(help="Search space: a name, a YAML file, or file.py:function.")]
+Trials = Annotated[int | None, typer.Option(help="Number of trials.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one key of the sweep file.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the search and of every trial.")]
+Workers = Annotated[
+    str | None, typer.Option(help="auto (the default: all GPUs, else all cores), a number, or inline (no Ray).")
+]
+
+
+def _use_server(url: str | None) -> None:
+    if url is not None:
+        from sweeper.cli import commands
+
+        commands.use_server(url)
+
+
+Server = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="URL",
+        callback=_use_server,
+        expose_value=False,
+        help="Sweep server to work on; default: SWEEPER_SERVER, else this machine. Its token is SWEEPER_TOKEN.",
+    ),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from sweeper import __version__
+
+        print(f"sweeper {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show what Ray and MLflow log, too.")] = False,
+    server: Server = None,
+) -> None:
+    """Hyperparameter sweeps for MLPs on your own data. Start with: sweeper run --dataset digits --space mlp"""
+    if verbose:
+        import logging
+        import os
+
+        logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+        logging.getLogger("sweeper").setLevel(logging.INFO)
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "INFO")
+
+
+@app.command()
+def run(
+    spec: Spec = None,
+    dataset: Dataset = None,
+    space: Space = None,
+    trials: Trials = None,
+    sets: Sets = None,
+    seed: Seed = None,
+    name: Annotated[str | None, typer.Option(help="Name of the sweep.")] = None,
+    timeout: Annotated[str | None, typer.Option(help="Stop after this time, such as 90s or 10m.")] = None,
+    workers: Workers = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Run in the background and print the sweep's id.")] = False,
+    priority: Priority = None,
+    json: Json = False,
+    server: Server = None,
+) -> None:
+    """Run a sweep to its end and show the winner."""
+    from sweeper.cli import commands
+
+    parsed = commands.read_spec(spec, dataset, space, trials, seed, name, timeout, sets or [])
+    if detach:
+        commands.run_detached(parsed, workers, json, priority)
+    else:
+        _end(commands.run(parsed, workers, json, priority))
+
+
+@app.command()
+def plan(
+    spec: Spec = None,
+    dataset: Dataset = None,
+    space: Space = None,
+    trials: Trials = None,
+    sets: Sets = None,
+    seed: Seed = None,
+    json: Json = False,
+) -> None:
+    """Show what would run: trials, shapes, cohorts, memory and time. Starts nothing."""
+    from sweeper.cli import commands
+    from sweeper.running import planning
+
+    parsed = commands.read_spec(spec, dataset, space, trials, seed, None, None, sets or [])
+    commands.show(planning.plan(parsed, lambda: commands.find_place().ledger), json)
+
+
+@app.command()
+def resume(sweep: Sweep, workers: Workers = None, json: Json = False, server: Server = None) -> None:
+    """Go on with an interrupted sweep to its total."""
+    from sweeper.cli import commands
+
+    _end(commands.resume(sweep, workers, json))
+
+
+@app.command("list")
+def list_(json: Json = False, server: Server = None) -> None:
+    """List the sweeps, newest first."""
+    from sweeper.cli import commands
+
+    commands.list_sweeps(json)
+
+
+@app.command()
+def status(
+    sweep: Sweep,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again until the sweep ends.")] = False,
+    json: Json = False,
+    server: Server = None,
+) -> None:
+    """Show how far a sweep is, and why waiting trials wait."""
+    from sweeper.cli import commands
+
+    commands.status(sweep, watch, json)
+
+
+@app.command()
+def trials(
+    sweep: Sweep,
+    state: Annotated[str | None, typer.Option(help="Only trials in this state.")] = None,
+    sort: Annotated[str | None, typer.Option(help="Field, metric or value to sort by; -NAME for descending.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    json: Json = False,
+    server: Server = None,
+) -> None:
+    """List the trials of a sweep."""
+    from sweeper.cli import commands
+
+    commands.list_trials(sweep, state, sort, csv, json)
+
+
+@app.command()
+def best(
+    sweep: Sweep,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many trials.")] = 1,
+    json: Json = False,
+    server: Server = None,
+) -> None:
+    """Show the best trials of a sweep."""
+    from sweeper.cli import commands
+
+    commands.best(sweep, k, json)
+
+
+@app.command()
+def why(
+    sweep: Sweep,
+    trial: Annotated[int, typer.Argument(metavar="TRIAL", help="Trial number.", min=0)],
+    json: Json = False,
+    server: Server = None,
+) -> None:
+    """Explain what happened to one trial."""
+    from sweeper.cli import commands
+
+    commands.why(sweep, trial, json)
+
+
+@app.command()
+def report(
+    sweep: Sweep,
+    out: Annotated[
+        str | None, typer.Option(metavar="F.html", help="File to write; default: in the sweep's folder.")
+    ] = None,
+    json: Json = False,
+    server: Server = None,
+) -> None:
+    """Write a sweep's report: one HTML file with the answer, its evidence and what to try next."""
+    from sweeper.cli import commands
+
+    commands.report(sweep, out, json)
+
+
+@app.command()
+def stop(sweep: Sweep, json: Json = False, server: Server = None) -> None:
+    """End a sweep; what is not complete becomes stopped. It can be resumed."""
+    from sweeper.cli import commands
+
+    commands.end(sweep, SweepState.STOPPED, json)
+
+
+@app.command()
+def pause(sweep: Sweep, json: Json = False, server: Server = None) -> None:
+    """Let the legs in flight finish and start nothing new until resume."""
+    from sweeper.cli import commands
+
+    commands.end(sweep, SweepState.PAUSED, json)
+
+
+@app.command()
+def retry(
+    sweep: Sweep,
+    failed: Annotated[bool, typer.Option("--failed", help="Run the failed trials again.")] = False,
+    workers: Workers = None,
+    json: Json = False,
+    server: Server = None,
+) -> None:
+    """Run failed trials again."""
+    from sweeper.cli import commands
+
+    if not failed:
+        raise SpecError("nothing was chosen", key="retry", remedy="Add --failed to run the failed trials again")
+    _end(commands.retry(sweep, workers, json))
+
+
+@app.command()
+def budget(
+    sweep: Sweep,
+    trials: Annotated[int | None, typer.Option(min=1, help="Number of trials, more or fewer.")] = None,
+    priority: Priority = None,
+    json: Json = False,
+    server: Server = None,
+) -> None:
+    """Change how many trials a sweep has, or its priority, also while it runs."""
+    from sweeper.cli import commands
+
+    commands.budget(sweep, trials, priority, json)
+
+
+@app.command()
+def export(
+    sweep: Sweep,
+    csv: Annotated[str | None, typer.Option("--csv", metavar="FILE", help="CSV file to write; - for stdout.")] = None,
+    optuna: Annotated[str | None, typer.Option("--optuna", metavar="URL", help="Optuna database to write to.")] = None,
+    model: Annotated[str | None, typer.Option("--model", metavar="DIR", help="New folder for the winner.")] = None,
+    json: Json = False,
+    server: Server = None,
+) -> None:
+    """Write a sweep's trials as CSV or as a study that Optuna opens, or its winner with scripts that stand alone."""
+    from sweeper.cli import commands
+
+    commands.export(sweep, csv, optuna, model, json)
+
+
+@app.command()
+def delete(
+    sweep: Sweep,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json: Json = False,
+    server: Server = None,
+) -> None:
+    """Delete a sweep from the ledger and its runs from MLflow."""
+    from sweeper.cli import commands
+
+    commands.delete(sweep, yes, json)
+
+
+@app.command()
+def ui(
+    sweep: Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="Open this sweep's comparison view.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; the next free one when it is taken.")] = 5000,
+    browser: Annotated[bool, typer.Option(help="Open the browser.")] = True,
+    server: Server = None,
+) -> None:
+    """Open the sweep's comparison view in the MLflow UI, which is started unless a server has it."""
+    from sweeper.cli import commands
+
+    commands.ui(sweep, host, port, browser)
+
+
+@app.command()
+def doctor(json: Json = False, server: Server = None) -> None:
+    """Check this machine, Ray, the ledger and MLflow, and say what to do about what is wrong."""
+    from sweeper.cli.doctor import diagnose
+
+    if not diagnose(json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def init(
+    path: Annotated[str, typer.Argument(metavar="[FILE]", help="Sweep file to write.")] = "sweep.yaml",
+    dataset: Dataset = None,
+    target: Annotated[str | None, typer.Option(help="Column to predict, for a data file.")] = None,
+) -> None:
+    """Write a commented sweep file to start from."""
+    from sweeper.cli import commands
+
+    commands.init(path, dataset, target)
+
+
+@app.command()
+def spaces(
+    name: Annotated[str | None, typer.Argument(metavar="[SPACE]", help="Show this space.")] = None, json: Json = False
+) -> None:
+    """List the ready-made search spaces, or show one."""
+    from sweeper.cli import commands
+
+    commands.spaces(name, json)
+
+
+@app.command()
+def datasets(json: Json = False) -> None:
+    """List the built-in datasets."""
+    from sweeper.cli import commands
+
+    commands.datasets(json)
+
+
+service_verbs.register(app)
+
+
+def _end(summary: dict[str, Any]) -> None:
+    """Exit code 3 when no trial succeeded."""
+    if summary["best"] is None:
+        from sweeper.cli import commands
+
+        raise NoTrialSucceeded(commands.advice(summary["sweep"]))
+
+
+def main() -> None:
+    """Entry point: every error becomes one message and an exit code; a traceback goes to a file."""
+    gc.set_threshold(GARBAGE, 10, 10)
+    try:
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        if code == INTERRUPTED:  # how typer tells of Ctrl-C
+            raise KeyboardInterrupt
+        sys.exit(code if isinstance(code, int) else 0)
+    except TyperException as error:
+        message = error.format_message()
+        print(f"sweeper: {message} (see sweeper --help)", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except SweeperError as error:
+        print(f"sweeper: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        print("sweeper: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        sys.exit(_internal_error(error))
+    finally:  # the process ends: a last look for garbage among all that was imported would take 1.5 s
+        gc.disable()
+        gc.freeze()
+
+
+def _internal_error(error: Exception) -> int:
+    """Keep the traceback in a file, show one line."""
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="sweeper-error-", suffix=".txt", delete=False) as file:
+        traceback.print_exception(error, file=file)
+    text = str(error).strip().splitlines()
+    print(f"sweeper: internal error: {type(error).__name__}: {text[0] if text else ''}", file=sys.stderr)
+    print(f"sweeper: the traceback is in {file.name}; please report it", file=sys.stderr)
+    return 1

@@ -1,0 +1,353 @@
+"""What each verb of the command line prints, wherever the sweeps are."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sweeper.cli import render
+from sweeper.cli.progress import LineProgress, LiveProgress, Tally, short
+from sweeper.errors import SpecError, nearest
+from sweeper.gradient_flags import flags
+from sweeper.insight.pareto import NONE_FEASIBLE, feasible, violations
+from sweeper.insight.results import (
+    best_row,
+    best_trials,
+    constraint_warnings,
+    edge_warnings,
+    front_of,
+    sweep_row,
+    trial_frame,
+    trial_row,
+    why_none_succeeded,
+)
+from sweeper.places.place import Here, Place
+from sweeper.records import SweepRecord
+from sweeper.settings import SERVER_VARIABLE, Settings
+from sweeper.spec.parse import DATASETS, SweepSpec, load_spec, spec_from_options
+from sweeper.states import SweepState, TrialState
+
+WATCH_SECONDS = 2.0
+_given = ""  # the server that --server named
+
+
+def use_server(url: str) -> None:
+    """Let every verb of this process go to the server at ``url``; empty: to this machine."""
+    global _given  # noqa: PLW0603 - the command line's own state: one process runs one command
+    _given = os.environ[SERVER_VARIABLE] = url
+
+
+def find_place() -> Place:
+    """The server that --server or SWEEPER_SERVER names, else this machine."""
+    settings = Settings.from_env()
+    if settings.server is None:
+        return Here(settings)
+    from sweeper.places.there import There
+
+    return There(settings, f" --server {_given}" if _given else "")
+
+
+def show(data: Any, as_json: bool) -> None:
+    """One JSON object, or readable rows."""
+    if as_json:
+        print(json.dumps(data))
+    else:
+        render.mapping(data)
+
+
+def read_spec(
+    spec: str | None,
+    dataset: str | None,
+    space: str | None,
+    trials: int | None,
+    seed: int | None,
+    name: str | None,
+    timeout: str | None,
+    sets: Sequence[str],
+) -> SweepSpec:
+    """The spec that the options of ``run`` and ``plan`` describe; warnings go to stderr."""
+    if spec is None and dataset is None:
+        remedy = "Name a sweep file, or --dataset digits --space mlp. `sweeper init` writes a sweep file"
+        raise SpecError("there is nothing to run", remedy=remedy)
+    if spec is None:
+        assert dataset is not None
+        options = {"trials": trials, "seed": seed, "name": name, "timeout": timeout, "sets": sets}
+        parsed = spec_from_options(dataset, space or "mlp", **options)  # type: ignore[arg-type]
+    else:
+        for option, value in (("--dataset", dataset), ("--space", space)):
+            if value is not None:
+                key = option.removeprefix("--")
+                remedy = f"Write it into {spec}, or use --set {key}=... instead"
+                raise SpecError(f"{option} goes without a sweep file", key=option, remedy=remedy)
+        parsed = load_spec(spec, sets, trials=trials, seed=seed, name=name, timeout=timeout)
+    for warning in parsed.warnings:
+        print(f"sweeper: warning: {warning}", file=sys.stderr)
+    return parsed
+
+
+def _progress(record: SweepRecord) -> Any:
+    """Live on a terminal, lines otherwise. Trials that are stopped run again when the sweep does."""
+    counts = {state: count for state, count in record.counts.items() if state != TrialState.STOPPED}
+    tally = Tally(record.requested, counts)
+    if sys.stderr.isatty():
+        return LiveProgress(tally, f"sweep {record.sweep} ({record.name})")
+    return LineProgress(tally)
+
+
+def _spec(record: SweepRecord) -> SweepSpec:
+    return SweepSpec.from_json({k: v for k, v in record.spec.items() if k != "fingerprint"})
+
+
+def run(spec: SweepSpec, workers: str | None, as_json: bool, priority: int | None = None) -> dict[str, Any]:
+    """Run a new sweep and print its summary."""
+    place = find_place()
+    return _close(place, place.run(spec, workers, _progress, priority), as_json)
+
+
+def resume(ref: str, workers: str | None, as_json: bool) -> dict[str, Any]:
+    """Go on with a sweep and print its summary."""
+    place = find_place()
+    return _close(place, place.resume(ref, workers, _progress), as_json)
+
+
+def retry(ref: str, workers: str | None, as_json: bool) -> dict[str, Any]:
+    """Run the failed trials again and print the sweep's summary."""
+    place = find_place()
+    return _close(place, place.retry(ref, workers, _progress), as_json)
+
+
+def _close(place: Place, sweep: str, as_json: bool) -> dict[str, Any]:
+    summary = place.summary(sweep)
+    if as_json:
+        print(json.dumps(summary))
+    else:
+        record, best = place.ledger.sweep(sweep), summary["best"]
+        spec = _spec(record)
+        warnings = [*constraint_warnings(spec, best["metrics"]), *edge_warnings(spec, best["params"])] if best else []
+        render.closing(summary, spec, place.ledger.trials(sweep), warnings, place.view(record), place.option)
+    return summary
+
+
+def advice(sweep: str) -> str:
+    """What to do about a sweep in which nothing succeeded."""
+    ledger = find_place().ledger
+    return why_none_succeeded(_spec(ledger.sweep(sweep)), ledger.trials(sweep))
+
+
+def run_detached(spec: SweepSpec, workers: str | None, as_json: bool, priority: int | None = None) -> None:
+    """Start the sweep in the background and print its id once it is in the ledger."""
+    answer = find_place().detach(spec, workers, priority)
+    print(json.dumps(answer) if as_json else answer["sweep"])
+
+
+def list_sweeps(as_json: bool) -> None:
+    """Print all sweeps."""
+    rows = [sweep_row(record) for record in find_place().ledger.sweeps()]
+    if as_json:
+        print(json.dumps({"sweeps": rows}))
+    elif not rows:
+        print("no sweeps yet. Start one with: sweeper run --dataset digits --space mlp")
+    else:
+        render.table(rows)
+
+
+def status(ref: str, watch: bool, as_json: bool) -> None:
+    """Print how far a sweep is."""
+    place = find_place()
+    ledger = place.ledger
+    while True:
+        record = ledger.sweep(ref)
+        standing = place.standing(record)
+        best = best_trials(ledger, record, 1)
+        states = {str(state): int(record.counts.get(state, 0)) for state in TrialState}
+        data = {
+            **sweep_row(record),
+            **states,
+            "reason": standing.waiting or record.reason,
+            "controller": standing.controller,
+            "seconds": round(record.seconds, 1),
+            "best": best_row(best[0]) if best else None,
+        }
+        show(data, as_json)
+        if not watch or record.state.terminal or record.state is SweepState.PAUSED:
+            return
+        time.sleep(WATCH_SECONDS)
+
+
+def list_trials(ref: str, state: str | None, sort: str | None, csv: bool, as_json: bool) -> None:
+    """Print a sweep's trials."""
+    ledger = find_place().ledger
+    record = ledger.sweep(ref)
+    if state is not None and state not in set(TrialState):
+        raise SpecError(f"{state!r} is no state", key="--state", remedy=nearest(state, TrialState))
+    found = ledger.trials(record.sweep, state=TrialState(state) if state else None, sort=sort)
+    if as_json:
+        print(json.dumps({"sweep": record.sweep, "trials": [trial_row(trial) for trial in found]}))
+    elif csv:
+        print(trial_frame(found).to_csv(index=False), end="")
+    else:
+        render.trials(found, record.spec["objective"]["metric"])
+
+
+def best(ref: str, k: int, as_json: bool) -> None:
+    """Print the best trials."""
+    ledger = find_place().ledger
+    record = ledger.sweep(ref)
+    found, spec = best_trials(ledger, record, k), _spec(record)
+    front = front_of(ledger, record)
+    if as_json:
+        answer: dict[str, Any] = {"sweep": record.sweep, "best": [best_row(trial) for trial in found]}
+        if len(spec.objectives) > 1:
+            answer["front"] = [best_row(trial) for trial in front]
+        print(json.dumps(answer))
+    elif not found:
+        print("no trial is complete yet")
+    elif front:
+        render.front(front, spec)
+    else:
+        render.trials(found, spec.objective.metric)
+    if found and not feasible(found[0], spec):
+        print(f"sweeper: {NONE_FEASIBLE}: {'; '.join(violations(found[0], spec))}", file=sys.stderr)
+
+
+def why(ref: str, number: int, as_json: bool) -> None:
+    """Print what happened to one trial."""
+    place = find_place()
+    record = place.ledger.sweep(ref)
+    trial = place.ledger.trial(record.sweep, number)
+    attempts = [
+        {"attempt": a.attempt, "worker": a.worker, "outcome": a.outcome or "running"}
+        for a in place.ledger.attempts(record.sweep, number)
+    ]
+    data = {**trial_row(trial), "seed": trial.seed, "notes": list(trial.notes), "history": attempts}
+    if flow := place.ledger.flow(record.sweep, number).get(number):
+        data["gradients"] = flags(flow, trial.params, record.spec["training"]["batch_size"])
+    if trial.state is TrialState.COMPLETE and (unmet := violations(trial, _spec(record))):
+        data["violates"] = unmet
+    if trial.state is TrialState.WAITING:
+        asked = trial.params is not None
+        usual = "waiting for a worker" if asked else "the sampler has not suggested it yet"
+        data["reason"] = trial.reason or place.standing(record).waiting or usual
+    show(data, as_json)
+
+
+def report(ref: str, out: str | None, as_json: bool) -> None:
+    """Write the report of a sweep and print where it is and what it says first."""
+    place = find_place()
+    record = place.ledger.sweep(ref)
+    file, verdict = place.report(record, Path(out) if out is not None else None)
+    if as_json:
+        print(json.dumps({"sweep": record.sweep, "report": str(file.absolute()), "verdict": verdict}))
+    else:
+        print(f"{verdict}\nreport: {file}")
+
+
+def end(ref: str, wanted: SweepState, as_json: bool) -> None:
+    """Stop or pause a sweep and print where it stands."""
+    place = find_place()
+    record = place.ledger.sweep(ref)
+    if record.state not in (wanted, SweepState.STOPPED, SweepState.FAILED):  # of a complete one its finals may run
+        place.end(record, wanted)
+    record = place.ledger.sweep(record.sweep)
+    answer = sweep_row(record)
+    if as_json:
+        print(json.dumps(answer))
+    else:
+        again = f"sweeper resume {record.sweep}{place.option}"
+        about = f" ({record.reason})" if record.state is SweepState.COMPLETE else ""
+        print(f"sweep {record.sweep} is {answer['state']}{about}. Go on with: {again}")
+
+
+def budget(ref: str, trials: int | None, priority: int | None, as_json: bool) -> None:
+    """Change a sweep's number of trials or its priority, and print where it stands."""
+    if trials is None and priority is None:
+        raise SpecError("nothing was chosen", key="budget", remedy="Add --trials N or --priority P")
+    place = find_place()
+    record = place.change(place.ledger.sweep(ref), trials, priority)
+    if as_json:
+        print(json.dumps({**sweep_row(record), "priority": record.priority}))
+    else:
+        print(f"sweep {record.sweep} has {record.requested} trials and priority {record.priority}")
+
+
+def export(ref: str, csv: str | None, optuna: str | None, model: str | None, as_json: bool) -> None:
+    """Write a sweep's trials or its winner for other programs."""
+    from sweeper.export.writing import export as write
+
+    write(find_place(), ref, csv, optuna, model, as_json)
+
+
+def delete(ref: str, yes: bool, as_json: bool) -> None:
+    """Remove a sweep from the ledger, its files, and its runs from MLflow."""
+    place = find_place()
+    record = place.ledger.sweep(ref)
+    place.check_idle(record)
+    if not yes:
+        import typer
+
+        typer.confirm(f"Delete sweep {record.sweep} ({record.name}) and its {record.requested} trials?", abort=True)
+    place.delete(record)
+    print(json.dumps({"deleted": record.sweep}) if as_json else f"deleted sweep {record.sweep}")
+
+
+def ui(ref: str | None, host: str, port: int, browser: bool) -> None:
+    """Show a sweep, or the newest, in the MLflow UI."""
+    place = find_place()
+    record = place.ledger.sweep(ref) if ref else next(iter(place.ledger.sweeps(limit=1)), None)
+    place.open_ui(record, host, port, browser)
+
+
+def init(path: str, dataset: str | None, target: str | None) -> None:
+    """Write a sweep file with comments."""
+    file = Path(path)
+    if file.exists():
+        raise SpecError("the file exists already", file=path, remedy="Choose another name")
+    if dataset is not None and dataset not in DATASETS:
+        table = f"{{path: {dataset}, target: {target or 'label'}}}"
+    else:
+        table = f"{{name: {dataset or 'digits'}}}"
+    try:
+        file.write_text(render.SWEEP_FILE.format(table=table), encoding="utf-8")
+    except OSError as error:
+        raise SpecError(f"it cannot be written ({error.strerror})", file=path) from error
+    print(f"wrote {path}. Run it with: sweeper run {path}")
+
+
+def spaces(name: str | None, as_json: bool) -> None:
+    """List the ready-made spaces or show one."""
+    from sweeper.search_spaces import SpaceError, load_space, ready_made
+
+    if name is None:
+        rows = [{"space": key, "question": text} for key, text in ready_made().items()]
+        if as_json:
+            print(json.dumps({"spaces": rows}))
+        else:
+            render.table(rows)
+        return
+    try:
+        space = load_space(name)
+    except SpaceError as error:
+        raise SpecError(str(error), key="space") from error
+    if as_json:
+        print(json.dumps(space.to_json()))
+    else:
+        first = [f"tried first: {short(point)}" for point in space.enqueue]
+        print("\n".join([*(str(row) for row in space.describe()), *first]))
+
+
+def datasets(as_json: bool) -> None:
+    """List the built-in datasets."""
+    from dataclasses import asdict
+
+    from sweeper.data.dataset import built_in
+
+    rows = [asdict(row) for row in built_in()]
+    if as_json:
+        print(json.dumps({"datasets": rows}))
+    else:
+        render.table(rows)

@@ -1,0 +1,166 @@
+"""Tables and closing words on a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sweeper.cli.progress import short
+from sweeper.insight.results import COUNTED, failures
+from sweeper.numbers import from_to, number
+from sweeper.records import TrialRecord
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sweeper.spec.parse import SweepSpec
+
+SWEEP_FILE = """\
+# A sweep: which data, which search space, how to train, what to optimise.
+dataset: {table}
+# task: classification or regression goes into dataset when it is not clear from the target
+split: {{validation: 0.2, test: 0.2, seed: 0}}
+normalize: standard              # standard | minmax | none
+space: mlp                       # `sweeper spaces` lists them; or your own YAML file, or my_space.py:function
+training:
+  epochs: 20
+  batch_size: 64                 # full = batch gradient descent, 1 = stochastic
+  clip_norm: 1.0                 # bound of the global gradient norm; null: none
+  plateau: {{factor: 0.5, patience: 3, min_lr: 1.0e-6}}
+objective: {{metric: val_loss, direction: minimize}}
+# objectives: [{{metric: val_loss}}, {{metric: parameters}}]   # instead of objective: the trade-off between several
+# constraints: ["val_accuracy >= 0.9"]                     # the winner has to satisfy them
+search: {{sampler: tpe, trials: 64, seed: 0}}
+# more of search: `from: SWEEP` learns from an earlier sweep; `enqueue: [{{learning_rate: 3.0e-4}}]` runs points first
+"""
+
+
+def _console(stream: Any = None) -> Console:
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "160"))
+    return Console(file=stream, width=width, highlight=False)
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows with the same keys as a table on stdout."""
+    from rich.table import Table
+
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for key in rows[0]:
+        drawn.add_column(str(key), overflow="fold")
+    for row in rows:
+        drawn.add_row(*(_cell(value) for value in row.values()))
+    _console().print(drawn)
+
+
+def mapping(data: Mapping[str, Any]) -> None:
+    """Keys and values, one pair a line, on stdout."""
+    from rich.table import Table
+
+    drawn = Table(box=None, show_header=False, pad_edge=False)
+    drawn.add_column(style="bold")
+    drawn.add_column(overflow="fold")
+    for key, value in data.items():
+        drawn.add_row(str(key), _cell(value))
+    _console().print(drawn)
+
+
+def trials(found: Sequence[TrialRecord], metric: str) -> None:
+    """Trials as a table: number, state, value, epochs, parameters, reason."""
+    if not found:
+        print("no trials")
+        return
+    rows = []
+    for t in found:
+        row = {"trial": t.number, "state": str(t.state), metric: t.value, "epochs": t.epochs}
+        rows.append({**row, "parameters": short(t.params or {}), "reason": t.reason})
+    table(rows)
+
+
+def front(found: Sequence[TrialRecord], spec: SweepSpec) -> None:
+    """The trials of a Pareto front: their objectives, what the constraints are on, and their parameters."""
+    goals = {goal.metric: goal.direction for goal in spec.objectives}
+    others = [limit.metric for limit in spec.constraints if limit.metric not in goals]
+    count = "one trial" if len(found) == 1 else f"{len(found)} trials"
+    print(f"Pareto front: {count} that no other beats in all of {', '.join(goals)}")
+    rows = []
+    for t in found:
+        metrics = {name: t.metrics.get(name) for name in (*goals, *dict.fromkeys(others))}
+        rows.append({"trial": t.number, **metrics, "parameters of the trial": short(t.params or {})})
+    table(rows)
+
+
+def _cell(value: Any) -> str:
+    from rich.markup import escape
+
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return escape(short(value))
+    if isinstance(value, list):
+        return escape("; ".join(short(v) if isinstance(v, Mapping) else str(v) for v in value)) or "-"
+    return escape(str(value))
+
+
+def _finals(finals: Mapping[str, Any]) -> list[str]:
+    """The outcome of the finals: the sentence, and every finalist with its interval."""
+    lines = [f"finals on {len(finals['seeds'])} fresh seeds, test split: {finals['sentence']}"]
+    for place in finals["standings"]:
+        if place["mean"] is None:
+            lines.append(f"  trial {place['trial']:<5d} diverged on {place['diverged']} of them")
+            continue
+        bounds = "" if place["low"] is None else f"  95% {from_to(place['low'], place['high'])}"
+        chance = f"best with probability {place['probability_best']:.2f}"
+        lines.append(f"  trial {place['trial']:<5d} {finals['metric']} {number(place['mean'])}{bounds}  {chance}")
+    return lines
+
+
+def closing(
+    summary: Mapping[str, Any],
+    spec: SweepSpec,
+    found: Sequence[TrialRecord],
+    warnings: Sequence[str],
+    link: str,
+    option: str = "",
+) -> None:
+    """The winner, what failed and why, and what to do next.
+
+    ``option`` ends every command; ``link`` is empty where MLflow has no UI.
+    """
+    sweep, seconds = summary["sweep"], summary["seconds"]
+    counts = ", ".join(f"{summary[state]} {state}" for state in COUNTED if summary[state])
+    rate = sum(summary[s] for s in COUNTED) / seconds if seconds else 0.0
+    lines = [f"sweep {sweep} ({summary['name']}) is {summary['state']}: {counts} of {summary['requested']} trials"]
+    lines[0] += f" in {seconds:.1f} s ({rate:.1f} trials/s)"
+    best = summary["best"]
+    if best is not None:
+        metrics = {k: v for k, v in best["metrics"].items() if v is not None}
+        title = "best of the search" if summary.get("finals") else "winner"
+        lines += ["", f"{title}: trial {best['trial']}, {spec.objective.metric} = {best['value']:.6g}"]
+        lines += [f"  {name:15s} {_plain(value)}" for name, value in best["params"].items()]
+        lines += [f"  {short(metrics)}"]
+    if (finals := summary.get("finals")) is not None:
+        lines += ["", *_finals(finals)]
+    failed = failures(list(found))
+    if failed:
+        lines += ["", "failed: " + ", ".join(f"{count} {kind}" for kind, count in failed.items())]
+    lines += ["", *(f"note: {warning}" for warning in warnings)] if warnings else []
+    lines += ["", "next:"]
+    hints = {
+        **({f"sweeper ui {sweep}{option}": "compare all trials in the MLflow UI:", f"  {link}": ""} if link else {}),
+        f"sweeper report {sweep}{option}": "the whole answer as one HTML page",
+        **({f"sweeper best {sweep}{option}": "the Pareto front of all objectives"} if len(spec.objectives) > 1 else {}),
+        f"sweeper trials {sweep} --sort value{option}": "every trial, best first",
+        "sweeper init sweep.yaml --dataset data.csv": "a sweep file for your own data",
+    }
+    lines += [f"  {command:44s} {what}".rstrip() for command, what in hints.items()]
+    print("\n".join(lines))
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,221 @@
+"""CSV and Parquet files as pandas columns of the few kinds that can be learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sweeper.data.checks import check_names, pick_target
+from sweeper.data.csv_files import read_csv, read_head
+from sweeper.errors import SpecError
+from sweeper.numbers import counted
+from sweeper.text import is_number, listed, shown
+
+FEW_TEXTS = 20  # so many different texts are always categories, however short the table
+MANY_TEXTS = 1000  # a column with more different texts is left out: each would be an input of the network
+LONG_TEXT = 1000  # characters; a longer text is a document, not a category
+
+Kind = Literal["number", "bool", "text", "time", "empty", "other"]
+
+_IDENTIFIER = "nearly every row has its own text (an identifier?)"
+_NO_VALUES = "without any value"
+_ROW_NUMBERS = "the row numbers of a saved index"
+
+
+def arrow_size(path: Path) -> tuple[int, int, int]:
+    """Rows, columns and stored bytes of a CSV or Parquet file, from its head or its metadata.
+
+    Raises:
+        SpecError: the head cannot be read.
+    """
+    if path.suffix.lower() == ".csv":
+        head = read_head(path)
+        return head.records, len(head.names), path.stat().st_size
+    metadata = _open_parquet(path).metadata
+    return metadata.num_rows, metadata.num_columns, path.stat().st_size
+
+
+def read_arrow(path: Path, target: str | None) -> tuple[pd.DataFrame, pd.Series, str, list[str]]:
+    """The features ``(n, columns)``, the target ``(n,)``, its name, and warnings about columns left out.
+
+    Raises:
+        SpecError: the file or one of its columns cannot be used; with line or data row.
+    """
+    table, name, warnings = _read(path, target)
+    if table.num_rows == 0:
+        raise SpecError("it has column names but no rows", file=str(path), remedy="Add data rows")
+    _check_kind(name, table.schema.field(name).type, str(path))
+    left_out: dict[str, list[str]] = {}
+    kept: dict[str, pa.ChunkedArray] = {}
+    for position, (column_name, column) in enumerate(zip(table.column_names, table.columns, strict=True), start=1):
+        if column_name == name:
+            continue
+        title = column_name or f"column {position}"
+        reason = _row_numbers(column) if not column_name else None
+        if reason is None:
+            usable = _usable(title, column, str(path))
+            if isinstance(usable, str):
+                reason = usable
+            else:
+                kept[title] = usable
+        if reason is not None:
+            left_out.setdefault(reason, []).append(title)
+    wanted = _target(table.column(name))
+    del table, column
+    warnings += [f"{counted(len(n), 'column')} left out, {reason}: {listed(n, 5)}." for reason, n in left_out.items()]
+    if not kept:
+        raise SpecError("it has no column to learn from", file=str(path), remedy=" ".join(warnings) or None)
+    try:
+        features = pa.table(kept)
+        kept.clear()  # nothing else holds the columns: each is freed as soon as pandas has it
+        frame = features.to_pandas(split_blocks=features.num_columns <= 100, self_destruct=True, ignore_metadata=True)
+        return frame, wanted.to_pandas(), name, warnings
+    except (pa.ArrowException, ValueError) as error:
+        raise SpecError(f"its values cannot be converted ({shown(error, 200)})", file=str(path)) from error
+
+
+def _read(path: Path, target: str | None) -> tuple[pa.Table, str, list[str]]:
+    """The whole file, read once names, target and (Parquet) types are known to be usable."""
+    if path.suffix.lower() == ".csv":
+        head = read_head(path)
+        name, warnings = _checked(path, head.names, target)
+        return read_csv(path, head), name, warnings
+    file = _open_parquet(path)
+    try:
+        schema = file.schema_arrow
+        index = [n for n in (schema.pandas_metadata or {}).get("index_columns", []) if isinstance(n, str)]
+        names = [n for n in schema.names if n == target or n not in index]
+        name, warnings = _checked(path, names, target)
+        for field in schema:
+            if field.name in names:
+                _check_kind(field.name, field.type, str(path))
+        texts = [field.name for field in schema if _kind(field.type) == "text"]
+        return pq.ParquetFile(path, read_dictionary=texts).read(columns=names), name, warnings
+    except SpecError:
+        raise
+    except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
+        raise _broken(path, error) from error
+
+
+def _checked(path: Path, names: Sequence[str], target: str | None) -> tuple[str, list[str]]:
+    check_names([name or f"column {i}" for i, name in enumerate(names, start=1)], str(path))
+    name, warnings = pick_target(names, target, str(path))
+    if len(names) == 1:
+        remedy = "Check the separator between columns: comma, semicolon, tab and | are known"
+        raise SpecError("the target is its only column", file=str(path), remedy=remedy)
+    return name, warnings
+
+
+def _open_parquet(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowException, ValueError) as error:
+        raise _broken(path, error) from error
+
+
+def _broken(path: Path, error: Exception) -> SpecError:
+    return SpecError(f"it cannot be read as Parquet ({shown(error, 200)})", file=str(path))
+
+
+def _kind(kind: pa.DataType) -> Kind:
+    """What a column of this Arrow type can be used as."""
+    types = pa.types
+    if types.is_dictionary(kind):
+        inner = _kind(kind.value_type)
+        return "text" if inner in ("number", "bool") else inner
+    if types.is_boolean(kind):
+        return "bool"
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
+        return "number"
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return "text"
+    if types.is_null(kind):
+        return "empty"
+    return "time" if types.is_temporal(kind) else "other"
+
+
+def _check_kind(name: str, kind: pa.DataType, file: str) -> None:
+    found, key = _kind(kind), f"column '{shown(name)}'"
+    leave_out = "or leave the column out of the file"
+    if found == "time":
+        remedy = f"Turn them into numbers (such as year, month, or days since a date) {leave_out}"
+        raise SpecError(f"it holds dates or times ({kind})", file=file, key=key, remedy=remedy)
+    if found == "other":
+        remedy = f"Numbers, booleans and texts can be used; turn it into those {leave_out}"
+        raise SpecError(f"its type is {shown(kind)}", file=file, key=key, remedy=remedy)
+
+
+def _usable(name: str, column: pa.ChunkedArray, file: str) -> pa.ChunkedArray | str:
+    """A feature column in a form that pandas keeps small, or the reason to leave it out."""
+    _check_kind(name, column.type, file)
+    kind = _kind(column.type)
+    if kind == "empty" or column.null_count == len(column):
+        return _NO_VALUES
+    if kind == "bool":
+        return column.cast(pa.int8()).cast(pa.float64()) if column.null_count else column
+    if kind == "number":
+        return _number(column)
+    return _texts(name, column, file)
+
+
+def _number(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    awkward = pa.types.is_decimal(column.type) or pa.types.is_float16(column.type)
+    return column.cast(pa.float64()) if awkward else column
+
+
+def _target(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = _kind(column.type)
+    return _encoded(column) if kind == "text" else _number(column) if kind == "number" else column
+
+
+def _encoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Texts as codes into one dictionary, which takes a few bytes per row however long the texts are."""
+    if pa.types.is_dictionary(column.type) and _kind(column.type.value_type) != "text":
+        column = column.cast(column.type.value_type).cast(pa.string())
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    return column.unify_dictionaries()
+
+
+def _texts(name: str, column: pa.ChunkedArray, file: str) -> pa.ChunkedArray | str:
+    """Categories, unless there are too many of them."""
+    codes = _encoded(column)
+    different = codes.unique().dictionary_decode().drop_null()
+    count, rows = len(different), len(codes) - codes.null_count
+    if count > FEW_TEXTS:
+        _check_not_numbers(name, codes, different.slice(0, 1000).to_pylist(), file)
+        if count > MANY_TEXTS or count > rows / 2:
+            return _IDENTIFIER if count > rows / 2 else f"more than {MANY_TEXTS:,} different texts"
+    if count and pc.max(pc.utf8_length(different)).as_py() > LONG_TEXT:
+        return f"with texts of more than {LONG_TEXT:,} characters"
+    return codes
+
+
+def _check_not_numbers(name: str, codes: pa.ChunkedArray, values: list[str], file: str) -> None:
+    """Refuse numbers that are read as texts because a few values are none."""
+    strange = [value for value in values if not is_number(value)]
+    if not strange or len(strange) > len(values) / 2:
+        return
+    texts = codes.chunk(0).dictionary
+    code = pc.index(texts, pa.scalar(strange[0], texts.type))
+    indices = pa.chunked_array([chunk.indices for chunk in codes.chunks])
+    row = pc.index(indices, code.cast(indices.type)).as_py() + 1
+    problem = f"its values are numbers, except '{shown(strange[0])}' in data row {row:,} and others like it"
+    remedy = "Correct these values, or leave them empty: missing numbers are filled with the median"
+    raise SpecError(problem, file=file, key=f"column '{shown(name)}'", remedy=remedy)
+
+
+def _row_numbers(column: pa.ChunkedArray) -> str | None:
+    """Whether a column without a name holds 0, 1, 2, ...: what pandas writes in front of a table."""
+    if not pa.types.is_integer(column.type) or column.null_count:
+        return None
+    start = column[0].as_py()
+    found = start in (0, 1) and bool((column.to_numpy() == np.arange(start, start + len(column))).all())
+    return _ROW_NUMBERS if found else None

@@ -1,0 +1,110 @@
+"""The target column as class indices or numbers, with the task it stands for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+import pandas as pd
+
+from sweeper.errors import SpecError
+from sweeper.text import is_number, listed, shown
+
+if TYPE_CHECKING:
+    from sweeper.data.tables import Table
+    from sweeper.models.config import Task
+
+FEW_VALUES = 20
+ROWS_PER_VALUE = 5
+
+Label = str | int | float | bool
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """y ``(n,)``: int64 class indices into the sorted ``labels``, or float64 numbers in the target's own unit."""
+
+    task: Task
+    y: np.ndarray
+    labels: tuple[Label, ...] | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def encode_target(table: Table, task: Task | None) -> Target:
+    """Class indices or numbers. The task, when not given, is inferred.
+
+    Texts and booleans are classes. Numbers are classes when all are whole, at most ``FEW_VALUES`` different ones
+    occur, and each stands for ``ROWS_PER_VALUE`` rows on average; else they are a quantity.
+
+    Raises:
+        SpecError: the target does not fit the task, is infinite, or always the same.
+    """
+    target, warnings = table.target, []
+    numeric = target.dtype.kind in "iuf"
+    if numeric:
+        _check_finite(table)
+    if task is None:
+        task = "regression" if numeric and not _looks_like_classes(target) else "classification"
+        if numeric and task == "classification" and table.file is not None:
+            warnings.append(
+                f"'{shown(table.target_name)}' has {target.nunique()} different whole numbers, so they are classes; "
+                "set dataset.task: regression if they are a quantity."
+            )
+    if task == "regression":
+        return Target(task, _numbers(table))
+    codes, labels = _classes(table)
+    return Target(task, codes, labels, tuple(warnings))
+
+
+def _looks_like_classes(target: pd.Series) -> bool:
+    different = target.unique()
+    few = len(different) <= min(FEW_VALUES, len(target) / ROWS_PER_VALUE)
+    return few and all(float(value).is_integer() for value in different)
+
+
+def _check_finite(table: Table) -> None:
+    infinite = ~np.isfinite(table.target.to_numpy())
+    if infinite.any():
+        row = int(infinite.argmax()) + 1
+        _refuse(table, f"{infinite.sum():,} values are infinite, the first in data row {row:,}", "Correct them")
+
+
+def _numbers(table: Table) -> np.ndarray:
+    target = table.target
+    if target.dtype.kind not in "iufb":
+        texts = target.astype(object)
+        row = next((i for i, text in enumerate(texts) if not is_number(str(text))), 0)
+        problem = f"it holds texts, such as '{shown(texts.iloc[row])}' in data row {row + 1:,}"
+        _refuse(table, problem, "Correct them, or set dataset.task: classification")
+    y = target.to_numpy(dtype=np.float64)
+    if y.min() == y.max():
+        _refuse(table, f"it is always {y[0]:g}", "Choose a target that varies")
+    return y
+
+
+def _classes(table: Table) -> tuple[np.ndarray, tuple[Label, ...]]:
+    """Indices into the labels, which are plain Python values in sorted order."""
+    codes, uniques = pd.factorize(table.target)
+    if len(uniques) > max(FEW_VALUES, len(codes) / 2):
+        remedy = "If it is a quantity, set dataset.task: regression; if it is an identifier, name another column"
+        _refuse(table, f"{len(uniques):,} different values in {len(codes):,} rows are no classes", remedy)
+    found = [_plain(value) for value in uniques]
+    if len(found) < 2:
+        _refuse(table, f"it has one class, {listed(found)}", "Choose a target with two classes or more")
+    order = sorted(range(len(found)), key=found.__getitem__)
+    rank = np.empty(len(found), dtype=np.int64)
+    rank[order] = np.arange(len(found))
+    return rank[codes], tuple(found[i] for i in order)
+
+
+def _plain(value: Any) -> Label:
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, bool | int | float) else str(value)
+
+
+def _refuse(table: Table, problem: str, remedy: str) -> NoReturn:
+    where = f"'{shown(table.target_name)}': "
+    raise SpecError(where + problem, file=table.file, key="dataset.target", remedy=remedy)

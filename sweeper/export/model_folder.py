@@ -1,0 +1,262 @@
+"""The winner as a folder that needs nothing of ours: weights, preprocessing, a model card and two plain scripts."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from sweeper.errors import SweeperError
+from sweeper.export.onnx import is_available, metadata, onnx_model
+from sweeper.records import SweepRecord, TrialRecord
+from sweeper.spec.parse import SweepSpec
+from sweeper.text import listed, shown
+
+if TYPE_CHECKING:
+    from sweeper.data.dataset import Dataset
+    from sweeper.models import History, TrainConfig, TrialConfig
+
+PACKAGES = ("sweeper", "torch", "numpy", "safetensors")
+METRIC = {"classification": "accuracy", "regression": "rmse"}
+INITIALIZATIONS = {  # as models.init draws them
+    "normal": "nn.init.normal_(linear.weight, std=0.01, generator=generator)",
+    "xavier_uniform": "nn.init.xavier_uniform_(linear.weight, generator=generator)",
+    "xavier_normal": "nn.init.xavier_normal_(linear.weight, generator=generator)",
+    "he_uniform": 'nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu", generator=generator)',
+    "he_normal": 'nn.init.kaiming_normal_(linear.weight, nonlinearity="relu", generator=generator)',
+    "zeros": "nn.init.zeros_(linear.weight)",
+}
+
+
+@dataclass(frozen=True)
+class Winner:
+    """A trial that was trained again. ``validation`` and ``test`` are metrics in the user's units."""
+
+    trial: TrialRecord
+    config: TrialConfig
+    train: TrainConfig
+    history: History
+    validation: Mapping[str, float]
+    test: Mapping[str, float]
+
+
+def train_winner(spec: SweepSpec, dataset: Dataset, trial: TrialRecord) -> Winner:
+    """Train a complete trial again and evaluate it on the test rows.
+
+    Raises:
+        SweeperError: it diverges here, which it did not where the sweep ran.
+    """
+    from sweeper.models import build_mlp
+    from sweeper.training.again import scores_on_test, train_again
+
+    params = dict(trial.params or {})
+    history = train_again(spec, dataset, params, trial.seed)
+    if history.diverged:
+        remedy = "Export it on a machine like the one the sweep ran on"
+        raise SweeperError(f"trial {trial.number} diverged when it was trained again: {history.divergence}. {remedy}")
+    config = spec.trial_config(params)
+    network = build_mlp(config, dataset.n_inputs, dataset.n_outputs, seed=0)
+    network.load_state_dict(history.state_dict)
+    last = (history.val_accuracy if dataset.task == "classification" else history.val_rmse)[-1]
+    scale = dataset.target_std if dataset.task == "regression" else 1.0
+    return Winner(
+        trial=trial,
+        config=config,
+        train=spec.train_config(dataset.task, params),
+        history=history,
+        validation={"val_loss": history.val_loss[-1], f"val_{METRIC[dataset.task]}": last * scale},
+        test=scores_on_test(dataset, network),
+    )
+
+
+def model_files(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, bytes]:
+    """The folder's files by name."""
+    import numpy as np
+    from safetensors.torch import save
+
+    arrays = io.BytesIO()
+    np.savez(arrays, **dataset.arrays(), x_test=dataset.x_test, y_test=dataset.y_test)  # type: ignore[arg-type]
+    weights = {name: tensor.contiguous() for name, tensor in winner.history.state_dict.items()}
+    texts = {
+        "preprocessing.json": json.dumps(_preprocessing(dataset), indent=1, ensure_ascii=False) + "\n",
+        "predict.py": _render("model_predict.py.j2", {"activation": _activation(winner.config)}),
+        "retrain.py": _render("model_retrain.py.j2", _script(dataset, winner)),
+        "model_card.md": _render("model_card.md.j2", _card(record, spec, dataset, winner)),
+    }
+    written = {name: text.encode() for name, text in texts.items()}
+    if is_available():
+        about = metadata(dataset, record.sweep, winner.trial.number)
+        written["model.onnx"] = onnx_model(dataset, winner.config, {n: t.numpy() for n, t in weights.items()}, about)
+    return {"weights.safetensors": save(weights), **written, "data.npz": arrays.getvalue()}
+
+
+def _render(template: str, fields: Mapping[str, Any]) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    # scripts and Markdown, no HTML: what is filled in comes as Python literals, or through _cell
+    environment = Environment(
+        autoescape=False,  # noqa: S701
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.from_string(files("sweeper.export").joinpath(template).read_text(encoding="utf-8")).render(
+        fields
+    )
+
+
+def _preprocessing(dataset: Dataset) -> dict[str, Any]:
+    """The rules as plain data; ``inputs`` are the network's, in order."""
+    from sweeper.data.csv_files import MISSING
+    from sweeper.data.recipe import MISSING_TEXT
+
+    recipe = dataset.recipe.to_json()
+    return {
+        "version": recipe["version"],
+        "task": dataset.task,
+        "columns": [{"name": c.name, "dtype": c.dtype, "used": c.used} for c in dataset.raw_columns],
+        "inputs": recipe["features"],
+        "categories": dataset.recipe.categories(),
+        "missing_texts": list(MISSING),
+        "missing_category": MISSING_TEXT,
+        "classes": None if dataset.class_labels is None else list(dataset.class_labels),
+        "target": {"name": dataset.target_name, "mean": dataset.target_mean, "std": dataset.target_std},
+    }
+
+
+def _script(dataset: Dataset, winner: Winner) -> dict[str, Any]:
+    """What retrain.py is filled with, as Python source."""
+    from sweeper.models.solo import resolve_batch_size, resolve_clip_norm
+
+    config, train = winner.config, winner.train
+    plateau = train.plateau
+    scheduler = None
+    if plateau is not None:
+        scheduler = (
+            f"torch.optim.lr_scheduler.ReduceLROnPlateau(\n    optimizer, factor={plateau.factor!r}, "
+            f"patience={plateau.patience}, threshold={plateau.threshold!r}, cooldown={plateau.cooldown}, "
+            f"min_lr={plateau.min_lr!r}\n)"
+        )
+    return {
+        "seed": winner.trial.seed,
+        "epochs": train.epochs,
+        "batch_size": resolve_batch_size(config, train, dataset.n_train),
+        "widths": [dataset.n_inputs, *config.hidden_layers, dataset.n_outputs],
+        "initialization": INITIALIZATIONS[config.initialization],
+        "activation": _activation(config),
+        "optimizer": _optimizer(config),
+        "scheduler": scheduler,
+        "classifies": dataset.task == "classification",
+        "clip_norm": resolve_clip_norm(config, train),
+        "val_loss": f"{winner.validation['val_loss']:.9g}",
+    }
+
+
+def _activation(config: TrialConfig) -> str:
+    """The module as Python source: ``nn.LeakyReLU(negative_slope=0.01)``."""
+    from sweeper.models.mlp import ACTIVATION_MODULES
+
+    return f"nn.{ACTIVATION_MODULES[config.activation]()!r}"
+
+
+def _optimizer(config: TrialConfig) -> str:
+    """The torch.optim optimizer of models.solo as Python source."""
+    rate, decay = f"model.parameters(), lr={config.learning_rate!r}", f"weight_decay={config.weight_decay!r}"
+    if config.optimizer == "sgd":
+        return f"torch.optim.SGD({rate}, {decay})"
+    if config.optimizer == "momentum":
+        nesterov = config.nesterov and config.momentum > 0  # torch refuses nesterov with momentum 0
+        return f"torch.optim.SGD({rate}, momentum={config.momentum!r}, nesterov={nesterov}, {decay})"
+    if config.optimizer == "rmsprop":
+        return f"torch.optim.RMSprop({rate}, alpha=0.99, eps=1e-8, {decay})"
+    name = {"adam": "Adam", "adamw": "AdamW"}[config.optimizer]
+    return f"torch.optim.{name}({rate}, betas=({config.beta1!r}, {config.beta2!r}), eps=1e-8, {decay})"
+
+
+def _card(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, Any]:
+    """What the model card is filled with, as Markdown."""
+    from sweeper.models import n_parameters
+
+    trial, params = winner.trial, dict(winner.trial.params or {})
+    script, replicates = _script(dataset, winner), spec.training.replicates
+    classifies = dataset.class_names is not None
+    again = _objective(spec, winner)
+    return {
+        "title": _cell(f"Winner of {record.name}"),
+        "task": dataset.task,
+        "target": _cell(dataset.target_name),
+        "complete": f"{record.counts.get('complete', 0):,}",
+        "requested": f"{record.requested:,}",
+        "sweep": record.sweep,
+        "trial": trial.number,
+        "n_parameters": f"{n_parameters(tuple(script['widths'])):,}",
+        "onnx": is_available(),
+        "data": _cell(dataset.describe()),
+        "fingerprint": dataset.fingerprint,
+        "split": spec.split,
+        "n_train": f"{dataset.n_train:,}",
+        "n_val": f"{len(dataset.y_val):,}",
+        "n_test": f"{len(dataset.y_test):,}",
+        "normalize": spec.normalize,
+        "classes": _cell(listed(dataset.class_names or ())),
+        "target_mean": f"{dataset.target_mean:.6g}",
+        "target_std": f"{dataset.target_std:.6g}",
+        "configuration": {name: _cell(_value(value)) for name, value in params.items()},
+        **{name: script[name] for name in ("seed", "epochs", "batch_size")},
+        "clipping": "no gradient clipping" if script["clip_norm"] is None else f"clipped to {script['clip_norm']:g}",
+        "plateau": _plateau(winner.train),
+        "replicates": "" if replicates == 1 else _replicated(replicates),
+        "results": _results(winner),
+        "metric": spec.objective.metric,
+        "direction": spec.objective.direction,
+        "recorded": "unknown" if trial.value is None else f"{trial.value:.6g}",
+        "again": f"{again:.6g}",
+        "units": "" if classifies else "Losses are of the standardised target, rmse is in the target's unit.",
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+    }
+
+
+def _objective(spec: SweepSpec, winner: Winner) -> float:
+    """The objective of the weights that were trained again."""
+    metric = spec.objective.metric
+    return float(winner.validation.get(metric, getattr(winner.history, metric)[-1]))
+
+
+def differs(spec: SweepSpec, winner: Winner) -> bool:
+    """Whether training again came to something else than the sweep's value, beyond rounding."""
+    if winner.trial.value is None or spec.training.replicates > 1:
+        return False
+    return not math.isclose(winner.trial.value, _objective(spec, winner), rel_tol=1e-3, abs_tol=1e-6)
+
+
+def _results(winner: Winner) -> dict[str, tuple[str, str]]:
+    """Metric -> (validation, test)."""
+    names = [name.removeprefix("val_") for name in winner.validation]
+    return {name: (f"{winner.validation[f'val_{name}']:.6g}", f"{winner.test[f'test_{name}']:.6g}") for name in names}
+
+
+def _plateau(train: TrainConfig) -> str:
+    p = train.plateau
+    if p is None:
+        return "the learning rate stays the same"
+    return f"the learning rate times {p.factor:g} after {p.patience} epochs without progress, down to {p.min_lr:g}"
+
+
+def _replicated(replicates: int) -> str:
+    return f"The sweep's value is the mean of {replicates} seeds; these weights are those of the first of them."
+
+
+def _value(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _cell(text: str) -> str:
+    """A text that breaks neither a table nor a code span."""
+    return shown(text, 500).replace("|", "\\|").replace("`", "'")

@@ -1,0 +1,170 @@
+"""The winner with its preprocessing as an ONNX model, which runs without Python, torch and this project.
+
+Names of dimensions: n rows, F columns that the network uses, D inputs, C classes. The graph is that of
+``tracking_model.RawNetwork``: preprocessing in float64, the network in float32.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sweeper.data.recipe import MISSING_TEXT, NUMBER, UNKNOWN
+
+if TYPE_CHECKING:
+    from sweeper.data.dataset import Dataset
+    from sweeper.models import TrialConfig
+    from sweeper.training.legs import Arrays
+
+OPSET, ML_OPSET, IR_VERSION = 17, 3, 8  # old enough for every runtime in use
+
+
+def is_available() -> bool:
+    """Whether the package ``onnx`` is installed."""
+    return find_spec("onnx") is not None
+
+
+def onnx_model(dataset: Dataset, config: TrialConfig, weights: Arrays, about: Mapping[str, str]) -> bytes:
+    """The model's file. Inputs are the columns by name, ``(n, 1)`` each: double (NaN is missing) or string ("" is).
+
+    A classifier has the outputs ``label (n,)`` and ``probabilities (n, C)``, a regression ``value (n,)`` in the
+    target's unit. ``about`` becomes metadata of the model.
+    """
+    import onnx
+    from onnx import helper
+
+    graph = _Graph()
+    made = _network(graph, config, weights, _inputs(graph, dataset))
+    if dataset.class_names is None:
+        graph.add("Squeeze", [made, graph.array(np.array([1]))], "one_column")
+        graph.add("Mul", ["one_column", graph.array(np.float32(dataset.target_std))], "scaled")
+        graph.add("Add", ["scaled", graph.array(np.float32(dataset.target_mean))], "value")
+        graph.outputs.append(helper.make_tensor_value_info("value", onnx.TensorProto.FLOAT, ["n"]))
+    else:
+        graph.add("Softmax", [made], "probabilities", axis=1)
+        graph.add("ArgMax", ["probabilities"], "index", axis=1, keepdims=0)
+        graph.add("Gather", [graph.array(np.array(dataset.class_names, dtype=object)), "index"], "label")
+        shape: list[str | int | None] = ["n", len(dataset.class_names)]
+        graph.outputs.append(helper.make_tensor_value_info("label", onnx.TensorProto.STRING, ["n"]))
+        graph.outputs.append(helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, shape))
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
+    model = helper.make_model(graph.made(), opset_imports=opsets, ir_version=IR_VERSION)
+    model.producer_name, model.producer_version = "sweeper", version("sweeper")
+    helper.set_model_props(model, dict(about))
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+class _Graph:
+    """Nodes in order, with names for constants. Names of our own begin with ``/``, which no column's has to."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.inputs: list[Any] = []
+        self.outputs: list[Any] = []
+        self.constants: list[Any] = []
+
+    def add(self, kind: str, inputs: list[str], output: str, domain: str = "", **attributes: Any) -> str:
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=output, domain=domain or None, **attributes))
+        return output
+
+    def array(self, values: Any) -> str:
+        """A constant's name."""
+        from onnx import numpy_helper
+
+        name = f"/constant/{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(values), name))
+        return name
+
+    def made(self) -> Any:
+        from onnx import helper
+
+        return helper.make_graph(self.nodes, "sweeper winner", self.inputs, self.outputs, self.constants)
+
+
+def _inputs(graph: _Graph, dataset: Dataset) -> str:
+    """Raw columns to the network's inputs: ``(n, 1)`` each -> ``(n, D)`` float32."""
+    from onnx import TensorProto, helper
+
+    known, rules = dataset.recipe.categories(), dataset.recipe.coded()
+    used = list(dict.fromkeys(rule.column for rule in rules))
+    columns = []
+    for i, name in enumerate(used):
+        kind = TensorProto.STRING if name in known else TensorProto.DOUBLE
+        graph.inputs.append(helper.make_tensor_value_info(name, kind, ["n", 1]))
+        columns.append(_codes(graph, name, known[name], f"/column/{i}") if name in known else name)
+    graph.add("Concat", columns, "/columns", axis=1)
+    positions = np.array([used.index(rule.column) for rule in rules])
+    graph.add("Gather", ["/columns", graph.array(positions)], "/values", axis=1)
+    fill, offset, scale, code = (np.array([getattr(r, k) for r in rules]) for k in ("fill", "offset", "scale", "code"))
+    graph.add("IsNaN", ["/values"], "/missing")
+    graph.add("Where", ["/missing", graph.array(fill), "/values"], "/filled")
+    graph.add("Sub", ["/filled", graph.array(offset)], "/moved")
+    made = graph.add("Div", ["/moved", graph.array(scale)], "/scaled")
+    if known:
+        graph.add("Equal", ["/filled", graph.array(code)], "/equal")
+        graph.add("Cast", ["/equal"], "/flags", to=TensorProto.DOUBLE)
+        made = graph.add("Where", [graph.array(code == NUMBER), made, "/flags"], "/prepared")
+    return graph.add("Cast", [made], "/inputs", to=TensorProto.FLOAT)
+
+
+def _codes(graph: _Graph, name: str, texts: list[str], prefix: str) -> str:
+    """A text column as the positions of its categories; missing texts are a category of their own, if known."""
+    from onnx import TensorProto
+
+    from sweeper.data.csv_files import MISSING
+
+    codes = {text: float(i) for i, text in enumerate(texts)}
+    missing = codes.get(MISSING_TEXT, UNKNOWN)
+    codes |= {text: missing for text in MISSING if text not in codes}
+    keys = {"keys_strings": list(codes), "values_floats": list(codes.values()), "default_float": UNKNOWN}
+    graph.add("LabelEncoder", [name], f"{prefix}/code", domain="ai.onnx.ml", **keys)
+    return graph.add("Cast", [f"{prefix}/code"], f"{prefix}/double", to=TensorProto.DOUBLE)
+
+
+def _network(graph: _Graph, config: TrialConfig, weights: Arrays, x: str) -> str:
+    """``(n, D) -> (n, C)`` logits, or standardised values ``(n, 1)``."""
+    layers = sorted({int(name.partition(".")[0]) for name in weights})
+    for depth, layer in enumerate(layers):
+        matrix, bias = (np.asarray(weights[f"{layer}.{part}"], dtype=np.float32) for part in ("weight", "bias"))
+        x = graph.add("Gemm", [x, graph.array(matrix), graph.array(bias)], f"/layer/{depth}", transB=1)
+        if layer != layers[-1]:
+            x = _activation(graph, config.activation, x, f"/activation/{depth}")
+    return x
+
+
+def _activation(graph: _Graph, kind: str, x: str, out: str) -> str:
+    """The activation as torch computes it."""
+    simple: dict[str, tuple[str, dict[str, Any]]] = {
+        "relu": ("Relu", {}),
+        "tanh": ("Tanh", {}),
+        "sigmoid": ("Sigmoid", {}),
+        "leaky_relu": ("LeakyRelu", {"alpha": 0.01}),
+        "elu": ("Elu", {"alpha": 1.0}),
+    }
+    if kind in simple:
+        operator, attributes = simple[kind]
+        return graph.add(operator, [x], out, **attributes)
+    if kind == "silu":
+        return graph.add("Mul", [x, graph.add("Sigmoid", [x], f"{out}/gate")], out)
+    if kind == "gelu":  # x/2 * (1 + erf(x / sqrt 2))
+        graph.add("Mul", [x, graph.array(np.float32(math.sqrt(0.5)))], f"{out}/scaled")
+        graph.add("Erf", [f"{out}/scaled"], f"{out}/erf")
+        graph.add("Add", [f"{out}/erf", graph.array(np.float32(1.0))], f"{out}/gate")
+        graph.add("Mul", [x, graph.array(np.float32(0.5))], f"{out}/half")
+        return graph.add("Mul", [f"{out}/half", f"{out}/gate"], out)
+    raise NotImplementedError(f"the activation {kind} in ONNX")
+
+
+def metadata(dataset: Dataset, sweep: str, trial: int) -> dict[str, str]:
+    """Where the model comes from and what it predicts."""
+    classes = {} if dataset.class_names is None else {"classes": json.dumps(list(dataset.class_names))}
+    return {"sweep": sweep, "trial": str(trial), "target": dataset.target_name, "task": dataset.task, **classes}

@@ -1,0 +1,165 @@
+"""A sweep for other programs: its trials as CSV or as a study in an Optuna database, its winner as a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweeper.errors import NoTrialSucceeded, SpecError
+from sweeper.insight.results import best_trials, finals_winner, trial_frame
+from sweeper.ledger.protocol import LedgerReader
+from sweeper.places.place import Place
+from sweeper.records import SweepRecord
+from sweeper.settings import Settings
+from sweeper.spec.parse import SweepSpec
+
+ONNX_REMEDY = "Install it where the sweep ran, with: pip install 'sweeper[onnx]'"
+
+if TYPE_CHECKING:
+    from sweeper.data.dataset import Dataset
+
+
+def export(place: Place, ref: str, csv: str | None, optuna: str | None, model: str | None, as_json: bool) -> None:
+    """Write a sweep to exactly one place on this machine and say what was written.
+
+    Raises:
+        SpecError: no place or several, or one that cannot be written.
+        SweepNotFound: there is no such sweep.
+        NoTrialSucceeded: there is no winner to export.
+    """
+    if sum(target is not None for target in (csv, optuna, model)) != 1:
+        remedy = "Use --csv FILE (- for stdout), --optuna URL or --model FOLDER"
+        raise SpecError("give exactly one place to export to", key="export", remedy=remedy)
+    if csv is not None:
+        to_csv(place.ledger, ref, csv)
+    elif model is not None:
+        answer = place.export_model(ref, model)
+        done = f"trial {answer['trial']} is in {answer['model']}: see model_card.md there"
+        print(json.dumps(answer) if as_json else done)
+        if not Path(answer["model"], "model.onnx").exists():
+            print(f"sweeper: model.onnx was left out: it needs the package onnx. {ONNX_REMEDY}", file=sys.stderr)
+    else:
+        assert optuna is not None
+        from sweeper.export.optuna_study import check_not_ours
+
+        settings = Settings.from_env()
+        check_not_ours(optuna, [settings.database_url, settings.mlflow_tracking_uri])
+        written = to_optuna(place.ledger, ref, optuna)
+        sweep = place.ledger.sweep(ref).sweep
+        done = f"{written} trials are study {sweep}. Open it with: optuna-dashboard {optuna}"
+        print(json.dumps({"sweep": sweep, "study": sweep, "trials": written}) if as_json else done)
+
+
+def to_csv(ledger: LedgerReader, ref: str, file: str) -> None:
+    """One row per trial; an existing file is replaced once the new one is whole. ``-`` is stdout."""
+    text = trial_frame(ledger.trials(ledger.sweep(ref).sweep)).to_csv(index=False)
+    if file == "-":
+        sys.stdout.write(text)
+        return
+    path = Path(file)
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, prefix=path.name, delete=False, encoding="utf-8"
+        ) as scratch:
+            scratch.write(text)
+        os.chmod(scratch.name, 0o644)
+        os.replace(scratch.name, path)
+    except OSError as error:
+        problem = f"it cannot be written ({error.strerror or error})"
+        raise SpecError(problem, file=file, key="--csv", remedy="Choose another file") from error
+
+
+def to_optuna(ledger: LedgerReader, ref: str, url: str) -> int:
+    """The number of trials written to a study named after the sweep."""
+    from sweeper.export.optuna_study import export_study
+
+    record = ledger.sweep(ref)
+    return export_study(record, _spec(record), ledger.trials(record.sweep), ledger.reports(record.sweep), url)
+
+
+def to_model(ledger: LedgerReader, ref: str, out: str) -> dict[str, Any]:
+    """Write the winner's model to a new or empty folder; it is trained again for that, from the same data.
+
+    Raises:
+        NoTrialSucceeded: no trial is complete.
+        SpecError: the folder is not empty or cannot be written, or the data has changed.
+    """
+    record, folder = ledger.sweep(ref), Path(os.path.abspath(out))
+    check_empty(folder)
+    leader = finals_winner(record)
+    found = best_trials(ledger, record, 1) if leader is None else [ledger.trial(record.sweep, leader)]
+    if not found:
+        raise NoTrialSucceeded(f"sweep {record.sweep} has no complete trial, so there is no model to export")
+    from sweeper.export.model_folder import differs, model_files, train_winner
+
+    spec = _spec(record)
+    dataset = _same_data(record, spec)
+    winner = train_winner(spec, dataset, found[0])
+    write_folder(folder, model_files(record, spec, dataset, winner))
+    if differs(spec, winner):
+        warning = "trained again, the winner came to another value than in the sweep: see model_card.md"
+        print(f"sweeper: warning: {warning}", file=sys.stderr)
+    metrics = {**winner.validation, **winner.test}
+    return {"sweep": record.sweep, "trial": found[0].number, "model": str(folder), "metrics": metrics}
+
+
+def _spec(record: SweepRecord) -> SweepSpec:
+    return SweepSpec.from_json({k: v for k, v in record.spec.items() if k != "fingerprint"})
+
+
+def _same_data(record: SweepRecord, spec: SweepSpec) -> Dataset:
+    from sweeper.data.dataset import load_dataset
+
+    dataset = load_dataset(spec.dataset, spec.split, spec.normalize)
+    if record.spec.get("fingerprint") not in (None, dataset.fingerprint):
+        problem = "the data has changed since this sweep ran, so its winner cannot be trained again"
+        raise SpecError(problem, file=spec.dataset.path, key="dataset", remedy="Restore the file")
+    return dataset
+
+
+def check_empty(folder: Path) -> None:
+    """Refuse a folder that holds something.
+
+    Raises:
+        SpecError: it does, or cannot be looked at.
+    """
+    try:
+        problem = None
+        if folder.exists() and not folder.is_dir():
+            problem = "there is a file of that name"
+        elif folder.is_dir() and any(folder.iterdir()):
+            problem = "the folder is not empty"
+    except OSError as error:
+        raise _no_folder(folder, error) from error
+    if problem is not None:
+        raise SpecError(problem, file=str(folder), key="--model", remedy="Name a new folder")
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """All files, or none when one cannot be written.
+
+    Raises:
+        SpecError: one cannot.
+    """
+    written: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            written.append(folder / name)
+            written[-1].write_bytes(content)
+    except OSError as error:
+        for path in written:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+        raise _no_folder(folder, error) from error
+
+
+def _no_folder(folder: Path, error: OSError) -> SpecError:
+    problem = f"it cannot be written ({error.strerror or error})"
+    return SpecError(problem, file=str(folder), key="--model", remedy="Choose another folder")

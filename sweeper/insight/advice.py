@@ -1,0 +1,141 @@
+"""What to change in the next sweep: ranges to widen, parameters to fix, trials that brought nothing."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+from sweeper.insight import pareto
+from sweeper.insight.certainty import LEVEL
+from sweeper.insight.effects import MIN_TRIALS, Model
+from sweeper.insight.importance import Importance
+from sweeper.records import TrialRecord
+from sweeper.search_spaces.vocabulary import Domain, listed
+from sweeper.search_spaces.widening import NEAR
+from sweeper.spec.parse import SweepSpec
+
+Kind = Literal["edge", "no effect", "duplicates", "plateau"]
+TOP = 0.1  # the share of the trials that counts as the best
+PRESSING = 0.3  # the share of them at one edge that presses against it, if that is no chance:
+SURPRISING = 0.01  # so improbable it must be for points drawn evenly
+SELDOM = 0.1  # an edge that takes a larger share of the range says nothing about the winner alone
+MIN_TOP = 5
+MIN_PLATEAU = 20
+SMALL_GAIN = 0.01
+SMALL_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One piece of advice; ``number`` is the bound, p value, count or trial that the sentence turns on."""
+
+    kind: Kind
+    parameter: str | None
+    number: float
+    sentence: str
+
+
+def ranked(spec: SweepSpec, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Complete trials with a finite value, the best first, ties by number; those that break a constraint come last."""
+    return pareto.best_first(trials, spec)
+
+
+def advise(
+    spec: SweepSpec, trials: Sequence[TrialRecord], model: Model | None, importance: Importance
+) -> tuple[Advice, ...]:
+    """Everything worth changing."""
+    best_first = ranked(spec, trials)
+    found = [*edges(spec, best_first), *plateau(spec, best_first), *duplicates(trials)]
+    if model is not None:
+        found += no_effect(model, importance)
+    return tuple(found)
+
+
+def edges(spec: SweepSpec, best_first: Sequence[TrialRecord]) -> list[Advice]:
+    """Ranges against an edge of which the winner, or many of the best tenth, press."""
+    if spec.space.is_function or not best_first:
+        return []
+    chances = {p.name: _chance(p.domain) for p in spec.space.parameters}
+    top = best_first[: max(MIN_TOP, round(TOP * len(best_first)))]
+    found = [{(name, side): bound for name, _, side, bound in spec.space.edges(t.params or {})} for t in top]
+    counts = Counter(key for edge in found for key in edge)
+    advice = []
+    for (name, side), count in counts.items():
+        winner = (name, side) in found[0] and chances[name] <= SELDOM
+        expected = float(stats.binom.sf(count - 1, len(top), chances[name]))
+        pressing = count >= max(3, PRESSING * len(top)) and expected < SURPRISING
+        if not winner and not pressing:
+            continue
+        bound = next(edge[name, side] for edge in found if (name, side) in edge)
+        who = f"{count} of the best {len(top)} trials lie" if pressing else "the winner lies"
+        who = f"the winner and {count - 1} more of the best {len(top)} trials lie" if winner and pressing else who
+        end = "lower" if side == "low" else "upper"
+        sentence = f"{name}: {who} at the {end} edge of its range. Widen it to {bound:g}."
+        advice.append(Advice("edge", name, float(bound), sentence))
+    return advice
+
+
+def _chance(domain: Domain) -> float:
+    """The probability of one edge of a domain for a point drawn evenly."""
+    values = listed(domain)
+    return NEAR if values is None else 1 / max(1, len(values))
+
+
+def no_effect(model: Model, importance: Importance) -> list[Advice]:
+    """Parameters of which neither the linear model nor a forest that explains the trials sees anything."""
+    advice: list[Advice] = []
+    for factor in model.table.factors:
+        p, entry = model.p_without(factor.name), importance.of(factor.name)
+        count = int(np.sum(~np.isnan(factor.codes)))
+        visible = p < 1 - LEVEL or entry is None or entry.interval.high > SMALL_SHARE
+        if visible or count < MIN_TRIALS:
+            continue
+        sentence = f"{factor.name}: no effect can be seen in {count:,} trials (p = {p:.2f}). "
+        sentence += "Fix it, and the same number of trials searches the others more densely."
+        advice.append(Advice("no effect", factor.name, p, sentence))
+    return advice
+
+
+def duplicates(trials: Sequence[TrialRecord]) -> list[Advice]:
+    """Trials that repeat the parameters and the seed of an earlier one, and so its result."""
+    keys = Counter(_key(t.params, t.seed) for t in trials if t.params is not None)
+    repeated = sum(count - 1 for count in keys.values())
+    if not repeated:
+        return []
+    sentence = f"{repeated} of {keys.total()} trials repeat the parameters of an earlier one, and so its result. "
+    sentence += f"The space is nearly exhausted after {len(keys)} points: widen it, or run fewer trials."
+    return [Advice("duplicates", None, float(repeated), sentence)]
+
+
+def plateau(spec: SweepSpec, best_first: Sequence[TrialRecord]) -> list[Advice]:
+    """Whether the second half of the trials brought anything."""
+    count = len(best_first)
+    if count < MIN_PLATEAU:
+        return []
+    numbers = sorted(t.number for t in best_first)
+    middle = numbers[count // 2]
+    winner = best_first[0]
+    earlier = next(t for t in best_first if t.number < middle)
+    if winner.number < middle:
+        after = sum(number > winner.number for number in numbers)
+        sentence = f"The best value has not improved since trial {winner.number}: the last {after} of {count} trials "
+        sentence += "brought nothing. More trials of this space are unlikely to help; change the space or the training."
+        return [Advice("plateau", None, float(winner.number), sentence)]
+    assert winner.value is not None
+    assert earlier.value is not None
+    gain = abs(earlier.value - winner.value) / max(abs(earlier.value), 1e-12)
+    if gain >= SMALL_GAIN:
+        return []
+    sentence = f"The second half of the trials improved {spec.objective.metric} by {gain:.2%} only. "
+    sentence += "More trials of this space are unlikely to help; change the space or the training."
+    return [Advice("plateau", None, float(winner.number), sentence)]
+
+
+def _key(params: Mapping[str, Any], seed: int) -> str:
+    return json.dumps([seed, params], sort_keys=True)

@@ -1,0 +1,202 @@
+"""The ended trials of a sweep as numbers: one column per searched parameter and one score, lower being better.
+
+Names of dimensions: n trials, F factors.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweeper.insight.certainty import Interval
+from sweeper.numbers import from_to, number
+from sweeper.records import TrialRecord
+from sweeper.search_spaces.vocabulary import Choice, FloatRange, IntRange
+from sweeper.spec.parse import SweepSpec
+from sweeper.states import TrialState
+
+Array = NDArray[np.float64]
+MAX_ROWS = 2000  # more trials than this are sampled: the intervals are then narrow enough, and the time is bounded
+OVERFLOW = 700.0  # the exponential of more is no number any more
+FEW = 5  # a choice with fewer trials than this says nothing about itself
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """A parameter that varies. ``codes`` (n,): the index into ``levels``, or the number (its log10 when ``log``).
+
+    NaN marks a trial without the parameter; ``parents`` are the parameters that decide whether it applies.
+    """
+
+    name: str
+    levels: tuple[str, ...] | None
+    log: bool
+    codes: Array
+    parents: tuple[str, ...] = ()
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether its values have no order."""
+        return self.levels is not None
+
+    def number(self, code: float) -> float:
+        """The value behind the code of a number."""
+        return 10.0**code if self.log else code
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How scores turn into the objective: ``score = sign * (ln value if log else value)``.
+
+    Differences of scores are shown as ratios of the metric (log) or as differences in its unit.
+    """
+
+    metric: str
+    log: bool
+    sign: float
+
+    @property
+    def neutral(self) -> float:
+        """What no difference looks like."""
+        return 1.0 if self.log else 0.0
+
+    def shown(self, delta: float) -> float:
+        """A difference of scores as a ratio or difference of the metric."""
+        if not self.log:
+            return self.sign * delta
+        return math.exp(self.sign * delta) if self.sign * delta < OVERFLOW else math.inf
+
+    def interval(self, low: float, high: float, method: str) -> Interval:
+        """An interval of differences of scores, as it is shown."""
+        bounds = sorted((self.shown(low), self.shown(high)))
+        return Interval(bounds[0], bounds[1], method)
+
+    def words(self, value: float, interval: Interval) -> str:
+        """A shown difference as words, such as "val_loss 39% lower (95%: 30% to 47%)"."""
+        if not self.log:
+            low, high = sorted((abs(interval.low), abs(interval.high)))
+            text = f"{self.metric} {number(abs(value), 3)} {'higher' if value > 0 else 'lower'}"
+            return f"{text} (95%: {from_to(low, high, 2)})"
+        if value < 1:
+            near, far = 100 * (1 - interval.high), 100 * (1 - interval.low)
+            return f"{self.metric} {100 * (1 - value):.0f}% lower (95%: {near:.0f}% to {far:.0f}%)"
+        if value < 2:
+            near, far = 100 * (interval.low - 1), 100 * (interval.high - 1)
+            return f"{self.metric} {100 * (value - 1):.0f}% higher (95%: {near:.0f}% to {far:.0f}%)"
+        return f"{self.metric} {number(value, 2)} times as high (95%: {from_to(interval.low, interval.high, 2)})"
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """``scores`` (n,) of the trials ``numbers``; ``diverged`` counts those that stand at the worst value."""
+
+    numbers: tuple[int, ...]
+    scores: Array
+    factors: tuple[Factor, ...]
+    scale: Scale
+    diverged: int
+
+    def sample(self, seed: int = 0) -> Table:
+        """At most ``MAX_ROWS`` of the trials, drawn without regard to their scores."""
+        count = len(self.scores)
+        if count <= MAX_ROWS:
+            return self
+        keep = np.zeros(count, dtype=bool)
+        keep[np.random.default_rng(seed).choice(count, MAX_ROWS, replace=False)] = True
+        return self.rows(keep)
+
+    def rows(self, keep: NDArray[np.bool_]) -> Table:
+        """The trials that ``keep`` (n,) marks."""
+        factors = tuple(replace(f, codes=f.codes[keep]) for f in self.factors)
+        numbers = tuple(n for n, kept in zip(self.numbers, keep, strict=True) if kept)
+        return replace(self, numbers=numbers, scores=self.scores[keep], factors=factors)
+
+    def factor(self, name: str) -> Factor | None:
+        """The factor of this name, if it varies."""
+        return next((factor for factor in self.factors if factor.name == name), None)
+
+
+def final_value(trial: TrialRecord, metric: str) -> float | None:
+    """What a trial came to: its value; when pruned, its last; infinity when it diverged; None: nothing is known."""
+    if trial.state is TrialState.COMPLETE and trial.value is not None and math.isfinite(trial.value):
+        return trial.value
+    if trial.state is TrialState.PRUNED:
+        last = trial.value if trial.value is not None else trial.metrics.get(metric)
+        return last if last is not None and math.isfinite(last) else None
+    if trial.state is TrialState.FAILED and trial.reason.startswith("diverged"):
+        return math.inf
+    return None
+
+
+def build_table(spec: SweepSpec, trials: Sequence[TrialRecord]) -> Table:
+    """The trials that say something about their parameters: complete, pruned (their last value) and diverged ones.
+
+    A diverged trial counts as the worst of the others, as it does for the sampler. Its real loss is worse without a
+    bound, so what is said about parameters that diverge is an understatement.
+    """
+    metric, maximize = spec.objective.metric, spec.objective.direction == "maximize"
+    ended = [(t, v) for t in trials if t.params and (v := final_value(t, metric)) is not None]
+    finite = [v for _, v in ended if math.isfinite(v)]
+    if not finite:
+        return Table((), np.zeros(0), (), Scale(metric, False, 1.0), 0)
+    worst = min(finite) if maximize else max(finite)
+    values = np.array([v if math.isfinite(v) else worst for _, v in ended])
+    scale = Scale(metric, metric != "val_accuracy" and min(finite) > 0, -1.0 if maximize else 1.0)
+    scores = scale.sign * (np.log(values) if scale.log else values)
+    params = [t.params or {} for t, _ in ended]
+    factors = (_factor(name, spec, params) for name in _names(spec, params))
+    diverged = sum(math.isinf(v) for _, v in ended)
+    numbers = tuple(t.number for t, _ in ended)
+    return Table(numbers, scores, tuple(f for f in factors if _varies(f)), scale, diverged)
+
+
+def label(value: Any) -> str:
+    """A choice as text."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _names(spec: SweepSpec, params: Sequence[Mapping[str, Any]]) -> list[str]:
+    declared = [p.name for p in spec.space.parameters if not p.constant]
+    return declared or list(dict.fromkeys(name for point in params for name in point))
+
+
+def _factor(name: str, spec: SweepSpec, params: Sequence[Mapping[str, Any]]) -> Factor:
+    declared = next((p for p in spec.space.parameters if p.name == name), None)
+    values = [point.get(name) for point in params]
+    present = [value for value in values if value is not None]
+    parents = tuple(parent for parent, _ in declared.when) if declared else ()
+    if declared is not None:
+        is_number = isinstance(declared.domain, FloatRange | IntRange)
+        log = is_number and declared.domain.log  # type: ignore[union-attr]
+    else:  # a function's parameters are known by their values only
+        is_number = all(isinstance(v, int | float) and not isinstance(v, bool) for v in present)
+        is_number = is_number and len(set(present)) > FEW
+        log = is_number and min(present) > 0 and max(present) / min(present) > 30
+    if is_number:
+        numbers = np.array([math.nan if value is None else float(value) for value in values])
+        return Factor(name, None, log, np.log10(numbers) if log else numbers, parents)
+    levels = _levels(None if declared is None else declared.domain, present)
+    index = {level: float(i) for i, level in enumerate(levels)}
+    codes = [math.nan if value is None else index[label(value)] for value in values]
+    return Factor(name, tuple(levels), False, np.array(codes), parents)
+
+
+def _levels(domain: Any, present: Sequence[Any]) -> list[str]:
+    """The choices that occur, in the order of the space as far as it lists them."""
+    found = {label(value) for value in present}
+    listed = [label(_plain(value)) for value in domain.values] if isinstance(domain, Choice) else []
+    return [*(text for text in listed if text in found), *sorted(found - set(listed))]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _varies(factor: Factor) -> bool:
+    return len(np.unique(factor.codes[~np.isnan(factor.codes)])) > 1

@@ -1,0 +1,69 @@
+"""Everything that the trials of an ended sweep teach, put together: sentences with the numbers behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sweeper.insight.advice import Advice, advise, ranked
+from sweeper.insight.answers import Answer, Reports, answers
+from sweeper.insight.contrasts import ChoiceEffects, Interaction, choice_effects, interactions
+from sweeper.insight.effects import MIN_TRIALS, fit
+from sweeper.insight.factors import Scale, build_table
+from sweeper.insight.importance import Importance, importance
+from sweeper.records import TrialRecord
+from sweeper.spec.parse import SweepSpec
+
+
+@dataclass(frozen=True)
+class Insight:
+    """What was found in ``trials`` trials, drawn from ``sampled_from``, ``diverged`` of them at the worst value.
+
+    ``explained`` is the linear model's R^2; without a model it is None, ``choices`` and ``interactions`` are empty, and
+    ``remark`` says why. Effects are ratios or differences of the metric, as ``scale`` says.
+    """
+
+    trials: int
+    sampled_from: int
+    diverged: int
+    scale: Scale
+    explained: float | None
+    importance: Importance
+    choices: tuple[ChoiceEffects, ...]
+    interactions: tuple[Interaction, ...]
+    answers: tuple[Answer, ...]
+    advice: tuple[Advice, ...]
+    remark: str
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """Where the better choice depends on another parameter, at most three claims for each interaction."""
+        claims = [[c.sentence for c in pair.conditions if not c.everywhere] for pair in self.interactions]
+        return tuple(sentence for pair in claims for sentence in pair[:3])
+
+
+def study_trials(spec: SweepSpec, trials: Sequence[TrialRecord], reports: Reports, seed: int = 0) -> Insight:
+    """What the trials teach. The same trials and seed give the same insight."""
+    everything = build_table(spec, trials)
+    table = everything.sample(seed)
+    model = fit(table)
+    weights = importance(table, seed)
+    effects = choice_effects(model) if model is not None else ()
+    best_first = ranked(spec, trials)
+    count = len(table.numbers)
+    remark = ""
+    if model is None:
+        remark = f"Effects need at least {MIN_TRIALS} trials with different parameters and values; there are {count}."
+    return Insight(
+        count,
+        len(everything.numbers),
+        table.diverged,
+        table.scale,
+        None if model is None else model.explained,
+        weights,
+        effects,
+        interactions(model) if model is not None else (),
+        answers(spec, best_first, everything, table, model, effects, reports),
+        advise(spec, trials, model, weights),
+        remark,
+    )

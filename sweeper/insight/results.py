@@ -1,0 +1,182 @@
+"""What a sweep came to, as the plain data that the CLI prints and the Python API returns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sweeper.ledger.protocol import Direction, LedgerReader
+from sweeper.records import SweepRecord, TrialRecord
+from sweeper.states import TrialState
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sweeper.spec.parse import SweepSpec
+
+COUNTED = ("complete", "pruned", "failed", "stopped")
+
+
+def direction_of(record: SweepRecord) -> Direction:
+    """The direction of a sweep's objective."""
+    direction: Direction = record.spec["objective"]["direction"]
+    return direction
+
+
+def spec_of(record: SweepRecord) -> SweepSpec:
+    """The spec that a sweep was created with.
+
+    Raises:
+        SpecError: it cannot be read; it may come from another version of the program.
+    """
+    from sweeper.spec.parse import SweepSpec
+
+    return SweepSpec.from_json({key: value for key, value in record.spec.items() if key != "fingerprint"})
+
+
+def best_trials(ledger: LedgerReader, record: SweepRecord, k: int) -> list[TrialRecord]:
+    """The k best complete trials on the first objective. Those that satisfy the constraints come first.
+
+    Where none does, the first is the one that is least beyond them: see ``pareto.feasible``.
+    """
+    if not record.spec.get("constraints"):
+        return ledger.best(record.sweep, k, direction_of(record))
+    from sweeper.insight.pareto import best_first
+
+    return best_first(ledger.trials(record.sweep, state=TrialState.COMPLETE), spec_of(record))[:k]
+
+
+def finals_winner(record: SweepRecord) -> int | None:
+    """The trial that leads in the finals: the one whose model is kept. None: there were no finals."""
+    standings = (record.summary.get("finals") or {}).get("standings") or [{}]
+    return int(standings[0]["trial"]) if standings[0].get("mean") is not None else None
+
+
+def front_of(ledger: LedgerReader, record: SweepRecord) -> list[TrialRecord]:
+    """The Pareto front of a sweep with several objectives; empty for one objective."""
+    if "objectives" not in record.spec:
+        return []
+    from sweeper.insight.pareto import pareto_front
+
+    return pareto_front(ledger.trials(record.sweep, state=TrialState.COMPLETE), spec_of(record))
+
+
+def clean(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become None."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: clean(item) for key, item in value.items()}
+    return [clean(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def trial_row(trial: TrialRecord) -> dict[str, Any]:
+    """One entry of ``trials --json``."""
+    return {
+        "number": trial.number,
+        "state": str(trial.state),
+        "reason": trial.reason,
+        "value": clean(trial.value),
+        "attempts": trial.attempt,
+        "epochs": trial.epochs,
+        "params": dict(trial.params or {}),
+        "metrics": clean(dict(trial.metrics)),
+        "mlflow_run_id": trial.mlflow_run_id,
+        "seconds": round(trial.seconds, 4),
+    }
+
+
+def best_row(trial: TrialRecord) -> dict[str, Any]:
+    """A winner, as in ``run --json``."""
+    row = trial_row(trial)
+    return {"trial": trial.number, "value": row["value"], "params": row["params"], "metrics": row["metrics"]}
+
+
+def sweep_row(record: SweepRecord) -> dict[str, Any]:
+    """One entry of ``list --json``."""
+    row = {"sweep": record.sweep, "name": record.name, "state": str(record.state), "requested": record.requested}
+    return {**row, **{state: int(record.counts.get(state, 0)) for state in COUNTED}}
+
+
+def run_summary(ledger: LedgerReader, sweep: str, tracking_uri: str) -> dict[str, Any]:
+    """The object of ``run --json``."""
+    record = ledger.sweep(sweep)
+    best = best_trials(ledger, record, 1)
+    experiment = record.spec.get("tracking", {}).get("experiment") or record.name
+    finals = record.summary.get("finals")
+    return {
+        **sweep_row(record),
+        "seconds": round(record.seconds, 3),
+        "best": best_row(best[0]) if best else None,
+        **({"finals": finals} if finals else {}),
+        "mlflow": {"tracking_uri": tracking_uri, "experiment": experiment, "run_id": record.mlflow_run_id},
+    }
+
+
+def failures(trials: list[TrialRecord]) -> dict[str, int]:
+    """Failed trials by the kind of reason, most frequent first."""
+    kinds: dict[str, int] = {}
+    for trial in trials:
+        if trial.state == "failed":
+            kind = trial.reason.split(":")[0] or "unknown"
+            kinds[kind] = kinds.get(kind, 0) + 1
+    return dict(sorted(kinds.items(), key=lambda item: -item[1]))
+
+
+def why_none_succeeded(spec: SweepSpec, trials: list[TrialRecord]) -> str:
+    """What a user can do about a sweep without one complete trial."""
+    kinds = failures(trials)
+    if not kinds:
+        return "no trial is complete. Go on with `sweeper resume`"
+    kind, count = next(iter(kinds.items()))
+    if kind != "diverged":
+        return (
+            f"no trial succeeded: {count} of {len(trials)} failed with '{kind}'. `sweeper why SWEEP 0` has the details"
+        )
+    rates = [t.params["learning_rate"] for t in trials if t.params and "learning_rate" in t.params]
+    advice = [f"try learning rates below {min(rates) / 10:.1g}" if rates else "lower the learning rate"]
+    if spec.training.clip_norm is None:
+        advice.append("bound the gradients with training.clip_norm: 1.0")
+    if spec.normalize == "none":
+        advice.append("normalise the inputs with normalize: standard")
+    return f"no trial succeeded: {count} of {len(trials)} diverged. To mend it, {', '.join(advice)}"
+
+
+def edge_warnings(spec: SweepSpec, params: Mapping[str, Any]) -> list[str]:
+    """A sentence for every parameter of the winner that lies at the edge of its range."""
+    if spec.space.is_function:
+        return []
+    sentences = []
+    for edge in spec.space.edges(params):
+        name, value, side, wider = edge
+        end = "lower" if side == "low" else "upper"
+        sentences.append(f"{name} = {value:g} lies at the {end} edge of its range: try a bound of {wider:g}")
+    return sentences
+
+
+def constraint_warnings(spec: SweepSpec, metrics: Mapping[str, Any]) -> list[str]:
+    """What the winner does not satisfy: then no trial satisfies all constraints, and it is the nearest to it."""
+    unmet = [str(constraint) for constraint in spec.constraints if constraint.excess(metrics) > 0]
+    return [f"no trial satisfies all constraints; the winner is nearest, without {', '.join(unmet)}"] if unmet else []
+
+
+def trial_frame(trials: Iterable[TrialRecord]) -> pd.DataFrame:
+    """One row per trial: its record, with ``params_*`` and ``metrics_*`` columns."""
+    import pandas as pd
+
+    columns: dict[str, list[Any]] = {}
+    count = 0
+    for trial in trials:
+        row = trial_row(trial)
+        params, metrics = row.pop("params"), row.pop("metrics")
+        row |= {f"params_{name}": value for name, value in params.items()}
+        row |= {f"metrics_{name}": value for name, value in metrics.items()}
+        for name, value in row.items():
+            column = columns.setdefault(name, [])
+            column.extend([math.nan] * (count - len(column)))
+            column.append(value)
+        count += 1
+    for column in columns.values():
+        column.extend([math.nan] * (count - len(column)))
+    return pd.DataFrame(columns)

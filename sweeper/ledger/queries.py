@@ -1,0 +1,253 @@
+"""What is read from the ledger's tables, as frozen records."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from sweeper.flow import unpack_flow
+from sweeper.ledger.common import SORTABLE, find_sweep, no_such_trial, no_sweep, sort_trials
+from sweeper.ledger.protocol import AttemptRecord, Direction
+from sweeper.ledger.rules import TERMINAL, TrialRow
+from sweeper.ledger.tables import attempts, reports, sweeps, trials
+from sweeper.records import EpochReport, FlowReport, SweepRecord, TrialRecord
+from sweeper.states import SweepState, TrialState
+
+TRIAL_COLUMNS = tuple(trials.c[name] for name in TrialRow.__slots__)
+_STATES = {state.value: state for state in TrialState}
+_CHUNK = 1000  # numbers in one IN list, reports decoded at once
+_SWEEP_COLUMNS = tuple(column for column in sweeps.c if column.name != "key")
+
+encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def sweep_named(connection: Connection, ref: str, owner: str | None = None) -> SweepRecord:
+    """The sweep with this id, name or beginning of an id; with an owner, of that owner only."""
+    mine = [] if owner is None else [sweeps.c.owner == owner]
+    exact = sweep_records(connection, sweeps.c.sweep == ref, *mine)
+    if exact:
+        return exact[0]
+    found = find_sweep(ref, _newest_first(connection, *mine))
+    return sweep_records(connection, sweeps.c.sweep == found)[0]
+
+
+def require(connection: Connection, sweep: str) -> None:
+    """Raise SweepNotFound unless there is a sweep of this id."""
+    if connection.execute(sa.select(sweeps.c.sweep).where(sweeps.c.sweep == sweep)).first() is None:
+        raise no_sweep(sweep, _newest_first(connection))
+
+
+def sweep_records(
+    connection: Connection, *where: sa.ColumnElement[bool], limit: int | None = None, offset: int = 0
+) -> list[SweepRecord]:
+    """Sweeps, newest first, with their trials counted by state."""
+    query = sa.select(*_SWEEP_COLUMNS).where(*where).order_by(sweeps.c.created_at.desc(), sweeps.c.sweep.desc())
+    rows = connection.execute(_page(query, limit, offset)).mappings().all()
+    counts = {row["sweep"]: dict.fromkeys(_STATES, 0) for row in rows}
+    grouped = sa.select(trials.c.sweep, trials.c.state, sa.func.count()).group_by(trials.c.sweep, trials.c.state)
+    wanted = list(counts)
+    for start in range(0, len(wanted), _CHUNK):
+        some = grouped.where(trials.c.sweep.in_(wanted[start : start + _CHUNK]))
+        for sweep, state, count in connection.execute(some):
+            counts[sweep][state] = count
+    return [_sweep(row, counts[row["sweep"]]) for row in rows]
+
+
+def trial_records(
+    connection: Connection,
+    sweep: str,
+    state: TrialState | None = None,
+    *,
+    sort: str | None = None,
+    limit: int | None = None,
+    offset: int = 0,
+    numbers: Sequence[int] | None = None,
+) -> list[TrialRecord]:
+    """Trials by number, or by a field (ordered by the database) or a metric (ordered here)."""
+    query = sa.select(*TRIAL_COLUMNS).where(trials.c.sweep == sweep)
+    if state is not None:
+        query = query.where(trials.c.state == state.value)
+    by_metric = sort is not None and sort.removeprefix("-") not in SORTABLE
+    if sort is not None and not by_metric and (numbers is None or len(numbers) <= _CHUNK):
+        query = query.order_by(*_order(sort, connection.dialect.name))
+    else:
+        query = query.order_by(trials.c.number)
+    paged = numbers is None and not by_metric
+    rows: Iterable[Row[Any]] = (
+        connection.execute(_page(query, limit, offset)) if paged else rows_of(connection, query, numbers)
+    )
+    found = _trials(rows)
+    if not found:
+        require(connection, sweep)
+    if paged:
+        return found
+    ordered = sort_trials(found, sort) if sort else found
+    return ordered[offset : None if limit is None else offset + limit]
+
+
+def rows_of(connection: Connection, query: sa.Select[Any], numbers: Sequence[int] | None) -> list[Row[Any]]:
+    """The rows of the trials with these numbers (None: all), however many."""
+    if numbers is None:
+        return list(connection.execute(query))
+    if len(numbers) > _CHUNK:
+        wanted = set(numbers)
+        between = query.where(trials.c.number.between(min(wanted), max(wanted)))
+        return [row for row in connection.execute(between) if row.number in wanted]
+    return list(connection.execute(query.where(trials.c.number.in_(numbers))))
+
+
+def trial_record(connection: Connection, sweep: str, number: int) -> TrialRecord:
+    """One trial."""
+    found = trial_records(connection, sweep, numbers=[number])
+    if not found:
+        requested = connection.execute(sa.select(sweeps.c.requested).where(sweeps.c.sweep == sweep)).scalar_one()
+        raise no_such_trial(sweep, number, requested)
+    return found[0]
+
+
+def best_trials(connection: Connection, sweep: str, k: int, direction: Direction) -> list[TrialRecord]:
+    """The k complete trials with the best finite values, ties by number."""
+    value = trials.c.value
+    query = (
+        sa.select(*TRIAL_COLUMNS)
+        .where(trials.c.sweep == sweep, trials.c.state == TrialState.COMPLETE.value)
+        .where(value.between(-sys.float_info.max, sys.float_info.max))  # NaN is above every number in both databases
+        .order_by(value.asc() if direction == "minimize" else value.desc(), trials.c.number)
+        .limit(k)
+    )
+    rows = connection.execute(query).all()
+    if not rows:
+        require(connection, sweep)
+    return _trials(rows)
+
+
+def untracked_trials(connection: Connection, sweep: str) -> list[TrialRecord]:
+    """Terminal trials of which MLflow does not show that state yet."""
+    query = (
+        sa.select(*TRIAL_COLUMNS)
+        .where(trials.c.sweep == sweep, trials.c.state.in_([state.value for state in TERMINAL]))
+        .where(trials.c.tracked_state.is_distinct_from(trials.c.state))
+        .order_by(trials.c.number)
+    )
+    rows = connection.execute(query).all()
+    if not rows:
+        require(connection, sweep)
+    return _trials(rows)
+
+
+def epoch_reports(
+    connection: Connection, sweep: str, number: int | None, numbers: Sequence[int] | None
+) -> dict[int, list[EpochReport]]:
+    """Each trial's reports by epoch."""
+    query = sa.select(reports.c.number, reports.c.epoch, reports.c.metrics).where(reports.c.sweep == sweep)
+    found: dict[int, list[EpochReport]] = {}
+    for part in _by_epoch(query, number, numbers):
+        for rows in connection.execute(part).partitions(_CHUNK):
+            # one call of the decoder for many rows: faster, and the metrics' names are shared
+            decoded = json.loads(f"[{','.join([row[2] for row in rows])}]")
+            for (trial, epoch, _), metrics in zip(rows, decoded, strict=True):
+                found.setdefault(trial, []).append(EpochReport(epoch, metrics))
+    if not found:
+        require(connection, sweep)
+    return found
+
+
+def flow_reports(
+    connection: Connection, sweep: str, number: int | None, numbers: Sequence[int] | None
+) -> dict[int, list[FlowReport]]:
+    """Each trial's gradient flow by epoch."""
+    query = sa.select(reports.c.number, reports.c.epoch, reports.c.flow)
+    query = query.where(reports.c.sweep == sweep, reports.c.flow.is_not(None))
+    found: dict[int, list[FlowReport]] = {}
+    for part in _by_epoch(query, number, numbers):
+        for trial, epoch, blob in connection.execute(part):
+            found.setdefault(trial, []).append(unpack_flow(epoch, blob))
+    if not found:
+        require(connection, sweep)
+    return found
+
+
+def _by_epoch(query: sa.Select[Any], number: int | None, numbers: Sequence[int] | None) -> list[sa.Select[Any]]:
+    """A query of reports in order, in as many parts as the trials that are asked for need."""
+    query = query.order_by(reports.c.number, reports.c.epoch)
+    wanted = numbers if number is None else [number]
+    if wanted is None:
+        return [query]
+    wanted = sorted(set(wanted))
+    return [query.where(reports.c.number.in_(wanted[at : at + _CHUNK])) for at in range(0, len(wanted), _CHUNK)]
+
+
+def attempt_records(connection: Connection, sweep: str, number: int) -> list[AttemptRecord]:
+    """Every assignment of a trial, in order."""
+    c = attempts.c
+    query = sa.select(c.attempt, c.worker, c.started_at, c.ended_at, c.outcome)
+    query = query.where(c.sweep == sweep, c.number == number).order_by(c.attempt)
+    found = [AttemptRecord(*row) for row in connection.execute(query)]
+    if not found:
+        require(connection, sweep)
+    return found
+
+
+def trial_rows(connection: Connection, sweep: str, numbers: Sequence[int]) -> dict[int, TrialRow]:
+    """Trials for a commit to work on; parameters and metrics stay encoded."""
+    query = sa.select(*TRIAL_COLUMNS).where(trials.c.sweep == sweep)
+    return {row.number: _row(row) for row in rows_of(connection, query, numbers)}
+
+
+def _order(sort: str, dialect: str) -> Iterator[sa.ColumnElement[Any]]:
+    name, column = sort.removeprefix("-"), trials.c[sort.removeprefix("-")]
+    missing: sa.ColumnElement[bool] = column.is_(None)
+    if name == "value":
+        is_nan = sa.func.typeof(column) == "text" if dialect == "sqlite" else column == sa.cast("NaN", sa.Double)
+        missing = sa.or_(missing, is_nan)
+    present = sa.case((missing, None), else_=column)
+    yield missing
+    yield present.desc() if sort.startswith("-") else present.asc()
+    yield trials.c.number
+
+
+def _page(query: sa.Select[Any], limit: int | None, offset: int) -> sa.Select[Any]:
+    return query.limit(limit).offset(offset or None)
+
+
+def _newest_first(connection: Connection, *where: sa.ColumnElement[bool]) -> list[tuple[str, str]]:
+    named = sa.select(sweeps.c.sweep, sweeps.c.name).where(sweeps.c.parent.is_(None), *where)
+    query = named.order_by(sweeps.c.created_at.desc(), sweeps.c.sweep.desc())
+    return [(row.sweep, row.name) for row in connection.execute(query)]
+
+
+def _sweep(row: Mapping[Any, Any], counts: Mapping[str, int]) -> SweepRecord:
+    decoded = {"state": SweepState(row["state"]), "spec": json.loads(row["spec"])}
+    return SweepRecord(**{**row, **decoded, "summary": json.loads(row["summary"]), "counts": counts})
+
+
+def _trials(rows: Iterable[Row[Any]]) -> list[TrialRecord]:
+    """The records of rows, some at a time: 10,000 rows are as large as their records.
+
+    Each column of JSON is decoded in one call, which is faster, and its names are shared by the records.
+    """
+    found, left = [], iter(rows)
+    while part := list(itertools.islice(left, _CHUNK)):
+        params, metrics = (json.loads(f"[{','.join([row[i] or 'null' for row in part])}]") for i in (3, 8))
+        for row, given, measured in zip(part, params, metrics, strict=True):
+            values = list(row)
+            values[1], values[2], values[3] = _STATES[values[1]], sys.intern(values[2]), given
+            values[8] = measured or {}
+            values[14] = None if values[14] is None else _STATES[values[14]]
+            values[15] = () if values[15] is None else tuple(json.loads(values[15]))
+            found.append(TrialRecord(*values))
+    return found
+
+
+def _row(row: Row[Any]) -> TrialRow:
+    values = list(row)
+    values[1] = _STATES[values[1]]
+    values[14] = None if values[14] is None else _STATES[values[14]]
+    values[15] = () if values[15] is None else tuple(json.loads(values[15]))
+    return TrialRow(*values)

@@ -1,1 +1,0 @@
-"""Alembic's migrations of the ledger, applied by sweeper.ledger_schema when a ledger is opened."""

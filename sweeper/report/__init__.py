@@ -1,0 +1,4 @@
+"""Draws the answer of a sweep.
+
+Doors, the modules that other rooms may import: gather, page, figures, notebook.
+"""

@@ -1,0 +1,153 @@
+"""Pruning decisions that the trials of one batch take together, whatever the order in which they get there.
+
+Rows never wait at a rung: a trial trains on while its batch is incomplete, and what it did past the undecided rung is
+held back. The decision depends on the curves alone, so the same trials stop at the same rungs on any cluster; on one
+cluster a batch trains in lockstep and hardly anything is trained in vain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from sweeper.records import EpochReport, Reported
+from sweeper.scheduling.events import Outcome, Verdict
+from sweeper.scheduling.window import batch_start
+from sweeper.search.pruning import Pruner
+from sweeper.training.legs import Arrays, TrialLeg
+
+
+@dataclass
+class _Held:
+    """A trial under way: the legs not wholly reported yet, how many epochs are, and how it ended if it has."""
+
+    attempt: int
+    reported: int
+    legs: list[TrialLeg] = field(default_factory=list)
+    end: Outcome | None = None
+    told: bool = False  # the scheduler knows that it is held
+
+
+@dataclass
+class News:
+    """What came out of a leg: verdicts for the scheduler, reports for the ledger, weights by trial."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    reports: list[Reported] = field(default_factory=list)
+    weights: dict[int, Arrays] = field(default_factory=dict)
+
+
+class BatchDecisions:
+    """The batches of one sweep. ``curves`` and ``ended`` belong to the sweep and are read here, but for what a pruned
+    trial did past its rung, which is cut off its curve."""
+
+    def __init__(
+        self, pruner: Pruner, batch: int, epochs: int, curves: dict[int, list[float]], ended: set[int]
+    ) -> None:
+        self._pruner, self._batch, self._rungs = pruner, batch, pruner.legs(epochs)
+        self._curves, self._ended = curves, ended
+        self._held: dict[int, _Held] = {}
+
+    def forget(self, number: int) -> None:
+        """The trial waits again: what it did does not count."""
+        self._held.pop(number, None)
+
+    def undecided(self, number: int) -> bool:
+        """Whether the trial has epochs that its batch has not allowed yet."""
+        held = self._held.get(number)
+        return held is not None and bool(held.legs)
+
+    def take(self, trials: Sequence[TrialLeg], ends: Sequence[Outcome], requested: int) -> News:
+        """One leg's trials, already on their curves, and how each would go on if no other trial mattered."""
+        for trial, end in zip(trials, ends, strict=True):
+            held = self._held.get(trial.number)
+            if held is None or held.attempt != trial.attempt:
+                held = self._held[trial.number] = _Held(trial.attempt, trial.first_epoch)
+            held.legs.append(trial)
+            held.end = end if end.verdict is not Verdict.CONTINUE else None
+        news = self.settle(requested, {batch_start(trial.number, self._batch) for trial in trials})
+        answered = {outcome.number for outcome in news.outcomes}
+        news.outcomes += [
+            Outcome(trial.number, trial.attempt, trial.epochs, Verdict.CONTINUE)
+            for trial in trials
+            if trial.number not in answered
+        ]
+        return news
+
+    def settle(self, requested: int, batches: Iterable[int] | None = None) -> News:
+        """What follows from the curves for these batches (by their first numbers; None: all under way)."""
+        if batches is None:
+            batches = {batch_start(number, self._batch) for number in self._held}
+        news = News()
+        for start in sorted(batches):
+            pruned, undecided = self._decide(start, min(start + self._batch, requested))
+            for number in range(start, start + self._batch):
+                if number in self._held:
+                    self._settle_trial(number, pruned.get(number), undecided, news)
+        return news
+
+    def _decide(self, start: int, stop: int) -> tuple[dict[int, tuple[int, str]], int | None]:
+        """Number -> (rung, reason) of those that stop, and the first rung at which the batch is incomplete."""
+        alive, pruned = list(range(start, stop)), dict[int, tuple[int, str]]()
+        for rung in self._rungs:
+            there = {n: self._curves[n][rung - 1] for n in alive if len(self._curves.get(n, ())) >= rung}
+            if not all(n in there or self._gone(n) for n in alive):
+                return pruned, rung
+            decisions = self._pruner.decide_group(there, rung) if there else {}
+            pruned |= {n: (rung, decision.reason) for n, decision in decisions.items() if decision.stop}
+            alive = [n for n in there if n not in pruned]
+        return pruned, None
+
+    def _gone(self, number: int) -> bool:
+        held = self._held.get(number)
+        return number in self._ended or (held is not None and held.end is not None)
+
+    def _settle_trial(self, number: int, pruned: tuple[int, str] | None, undecided: int | None, news: News) -> None:
+        held, curve = self._held[number], self._curves[number]
+        if pruned is not None:
+            rung, reason = pruned
+            self._release(number, held, rung, news)
+            value = curve[rung - 1]
+            del curve[rung:]
+            news.outcomes.append(Outcome(number, held.attempt, rung, Verdict.PRUNED, reason, value))
+            self._held.pop(number)
+            return
+        # the epoch at the rung is the trial's last one if the decision says so: it is told together with it
+        self._release(number, held, None if undecided is None else undecided - 1, news)
+        if held.end is None:
+            return
+        if undecided is None or undecided > held.end.epochs:
+            news.outcomes.append(held.end)
+            self._held.pop(number)
+        elif not held.told:
+            held.told = True
+            news.outcomes.append(Outcome(number, held.attempt, held.end.epochs, Verdict.HELD))
+
+    def _release(self, number: int, held: _Held, limit: int | None, news: News) -> None:
+        """Report the trial's first ``limit`` epochs; legs that are reported as a whole are let go."""
+        rest: list[TrialLeg] = []
+        for leg in held.legs:
+            upto = leg.epochs if limit is None else min(leg.epochs, limit)
+            if upto > held.reported:
+                fresh = epoch_reports(leg)[max(0, held.reported - leg.first_epoch) : upto - leg.first_epoch]
+                seconds = leg.seconds if held.reported <= leg.first_epoch else 0.0
+                news.reports.append(Reported(number, held.attempt, fresh, seconds))
+                held.reported = upto
+            if leg.weights is not None:
+                news.weights[number] = leg.weights
+            if upto < leg.epochs:
+                rest.append(leg)
+        held.legs = rest
+
+
+def epoch_reports(trial: TrialLeg) -> tuple[EpochReport, ...]:
+    """The leg's metrics of one trial, epoch by epoch."""
+    count = trial.epochs - trial.first_epoch
+    return tuple(
+        EpochReport(
+            trial.first_epoch + i,
+            {name: values[i] for name, values in trial.metrics.items()},
+            trial.flow.get(trial.first_epoch + i),
+        )
+        for i in range(count)
+    )

@@ -1,0 +1,461 @@
+"""The loop that feeds events to the scheduler and carries its actions out: ledger first, then workers, then MLflow."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+from sweeper.errors import SpecError, SweepBusy, SweeperError
+from sweeper.ledger.protocol import Ledger
+from sweeper.records import (
+    Change,
+    Requeued,
+    Suggested,
+    SweepChanged,
+    TrialRecord,
+)
+from sweeper.running.clock import WorkerClock
+from sweeper.running.run import MEMORY_SHARE, SweepRun
+from sweeper.scheduling.changes import changes_of
+from sweeper.scheduling.events import (
+    Action,
+    Ask,
+    BudgetChanged,
+    ChangeSweep,
+    EndTrial,
+    Event,
+    LegDone,
+    LegFailed,
+    PauseSweep,
+    ReopenTrial,
+    RequeueTrial,
+    ResizeSweep,
+    ResumeSweep,
+    RetryTrials,
+    RunLeg,
+    Shape,
+    StopSweep,
+    SweepOpened,
+    TrialsDecided,
+    TrialsSuggested,
+    WorkerJoined,
+    WorkerLost,
+    WorkerYields,
+)
+from sweeper.scheduling.scheduler import Scheduler
+from sweeper.states import SweepState, TrialState
+from sweeper.training.legs import TrialLeg
+from sweeper.training.pool import LegRaised, LegReturned, Pool
+
+LEASE_SECONDS = 15.0
+HOUSEKEEPING_SECONDS = 0.5
+MAX_ROWS_CPU = 64  # more rows than this only make a CPU's legs longer
+WAIT_TOLD_SECONDS = 3.0  # between two times that the ledger is told why a sweep waits
+
+Emit = Callable[[str, Mapping[str, Any]], None]
+
+
+class TrialSink(Protocol):
+    """Where ended trials are shown (MLflow)."""
+
+    def trial_ended(self, number: int) -> None:
+        """Show one ended trial, as the ledger has it; returns at once."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The suggestion thread's answer."""
+
+    run: SweepRun
+    numbers: tuple[int, ...]
+    future: Future[list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class _Unfinished:
+    """A trial ended without a leg: its batch may be complete now."""
+
+    sweep: str
+
+
+class Controller:
+    """Runs sweeps on one pool of workers until each is terminal or paused.
+
+    Events (of the scheduler or the pool) come in through ``queue`` from any thread; everything else happens in the
+    thread that calls ``run``. ``emit`` is told of every event under a stable action name. With ``give_up`` an error
+    of one sweep (its lease was lost, it cannot be written) goes there and costs that sweep only, whose lease is given
+    back; without it the error ends ``run``.
+    """
+
+    def __init__(
+        self,
+        queue: SimpleQueue[Any],
+        ledger: Ledger,
+        pool: Pool,
+        owner: str,
+        emit: Emit,
+        user_limit: int | None = None,
+        give_up: Callable[[str, Exception], None] | None = None,
+    ) -> None:
+        self._queue = queue
+        self._ledger = ledger
+        self._pool = pool
+        self._owner = owner
+        self._emit = emit
+        self._give_up = give_up
+        self._scheduler = Scheduler(self._width, user_limit)
+        self._runs: dict[str, SweepRun] = {}
+        self._sinks: dict[str, TrialSink] = {}
+        self._states: dict[str, SweepState] = {}
+        self._threads: dict[str, ThreadPoolExecutor] = {}
+        self._deadlines: dict[str, float] = {}
+        self._clock = WorkerClock()
+        self._next_chores = 0.0
+        self._leaving: set[str] = set()
+        self._waits: dict[str, tuple[float, str]] = {}  # sweep: when its reason to wait was written, and that reason
+
+    def open(self, run: SweepRun, sink: TrialSink, trials: list[TrialRecord]) -> None:
+        """Take up a sweep whose lease this controller holds.
+
+        Raises:
+            SweepBusy: another controller holds the sweep.
+        """
+        if not self._ledger.acquire_lease(run.id, self._owner, LEASE_SECONDS):
+            lease = self._ledger.lease(run.id)
+            holder = lease.owner if lease else "another controller"
+            raise SweepBusy(f"sweep {run.id} is run by {holder}. Wait for it, or stop it with `sweeper stop {run.id}`")
+        self._runs[run.id], self._sinks[run.id] = run, sink
+        self._threads[run.id] = ThreadPoolExecutor(1, thread_name_prefix=f"suggest-{run.id}")
+        if run.spec.search.timeout is not None:
+            self._deadlines[run.id] = time.monotonic() + max(0.0, run.spec.search.timeout - run.record.seconds)
+        for trial in trials:
+            run.forget_ahead(trial)
+        requeue = [
+            Requeued(t.number, t.attempt, "its controller ended", lost=False, keep_epochs=run.kept(t.number))
+            for t in trials
+            if t.state is TrialState.RUNNING
+        ]
+        now = time.time()
+        self._ledger.commit(run.id, [*requeue, SweepChanged(state=SweepState.RUNNING, reason="", at=now)])
+        self._states[run.id] = SweepState.RUNNING
+        shapes = {number: run.shape(number) for number in run.params}
+        self._pool.load(run.id, run.dataset.arrays())
+        self._emit("sweep.opened", {"sweep": run.id, "name": run.record.name, "requested": run.requested})
+        self._queue.put(SweepOpened(run.plan, tuple(trials), shapes, reopen=(TrialState.STOPPED,)))
+
+    @property
+    def idle_seconds(self) -> Mapping[str, float]:
+        """How long each worker has waited for a leg."""
+        return self._clock.idle_seconds
+
+    def state(self, sweep: str) -> SweepState:
+        """The state of a sweep that this controller has opened."""
+        return self._states[sweep]
+
+    def explain(self, sweep: str) -> str:
+        """Why the sweep's waiting trials wait."""
+        return self._scheduler.explain(sweep)
+
+    def run(self, until: Callable[[], bool]) -> None:
+        """Work until ``until()`` is true; it is asked after every event and twice a second."""
+        while not until():
+            try:
+                item = self._queue.get(timeout=HOUSEKEEPING_SECONDS)
+            except Empty:
+                item = None
+            if item is not None:
+                failed: dict[str, Exception] = {}
+                with self._costs(self._about(item), failed):
+                    self._take(item)
+                self._abandon(failed)
+            if time.monotonic() >= self._next_chores:
+                self._chores()
+
+    def close(self, sweep: str) -> None:
+        """Give up a sweep that has ended or is to be left for another controller, and forget it."""
+        if (thread := self._threads.pop(sweep, None)) is not None:
+            thread.shutdown(wait=self._give_up is None, cancel_futures=True)
+        self._scheduler.forget(sweep, self._clock.busy_with(sweep))
+        for table in (self._runs, self._sinks, self._states, self._deadlines, self._waits):
+            table.pop(sweep, None)
+        self._leaving.discard(sweep)
+        self._pool.unload(sweep)
+        self._ledger.release_lease(sweep, self._owner)
+
+    def leave(self, sweep: str) -> None:
+        """Let the sweep's legs in flight finish and then call it paused, here alone: in the ledger it stays running,
+        for the next controller to go on with. A stop or pause that is under way is carried out instead."""
+        if not self._scheduler.ending(sweep):
+            self._leaving.add(sweep)
+            self._handle(PauseSweep(sweep, "its controller ended"))
+
+    # Events
+
+    def _about(self, item: Any) -> str:
+        """The sweep that an item of the queue is about (empty: none in particular)."""
+        if isinstance(item, _Asked):
+            return item.run.id
+        return self._clock.sweep_of(getattr(item, "worker", "")) or str(getattr(item, "sweep", ""))
+
+    def _take(self, item: Any) -> None:
+        if isinstance(item, LegReturned):
+            self._leg_returned(item)
+        elif isinstance(item, LegRaised):
+            sweep = self._clock.leg_ended(item.worker)
+            about = {"sweep": sweep} if sweep is not None else {}
+            self._emit("leg.failed", {**about, "worker": item.worker, "kind": item.kind, "detail": item.detail})
+            self._handle(LegFailed(item.worker, item.leg, item.kind, item.detail))
+        elif isinstance(item, _Asked):
+            self._answered(item)
+        elif callable(item):
+            item()  # what another thread wants done in this one
+        elif isinstance(item, _Unfinished):
+            run = self._runs.get(item.sweep)
+            if run is None:
+                return
+            assert run.batches is not None
+            news = run.batches.settle(run.requested)
+            self._handle(TrialsDecided(run.id, tuple(news.outcomes)), run.id, list(news.reports), news.weights)
+        else:
+            if isinstance(item, WorkerJoined):
+                self._clock.joined(item.worker)
+                self._emit("worker.joined", {"worker": item.worker})
+            elif isinstance(item, WorkerLost):
+                self._clock.lost(item.worker)
+                self._emit("worker.lost", {"worker": item.worker, "reason": item.reason})
+            self._handle(item)
+
+    def _leg_returned(self, item: LegReturned) -> None:
+        flown = self._clock.leg_ended(item.worker)
+        if flown is None:
+            return  # the worker was given up; its trials have moved on
+        sweep, current = self._scheduler.rows_of(item.worker)
+        run = self._runs.get(flown)
+        if run is None or sweep != flown:  # given up meanwhile
+            self._handle(LegDone(item.worker, item.result.leg, ()))
+            return
+        result = replace(item.result, trials=tuple(t for t in item.result.trials if t.number in current))
+        news = run.outcomes(result)
+        self._emit("leg.done", {"sweep": run.id, "worker": item.worker, "trials": len(result.trials)})
+        if any(trial.states is not None for trial in result.trials) and self._clock.take_yield_request(item.worker):
+            self._handle(WorkerYields(item.worker))
+        leaves = self._scheduler.gives_back(item.worker)
+        if leaves:  # its trials wait again with this very event, from what is on disk by then
+            self._checkpoint(run, result.trials)
+        event = LegDone(item.worker, item.result.leg, tuple(news.outcomes))
+        self._handle(event, run.id, list(news.reports), news.weights)
+        if not leaves:  # the ledger first: a checkpoint is never ahead of it
+            kept = self._scheduler.rows_of(item.worker)[1]
+            self._checkpoint(run, tuple(trial for trial in result.trials if trial.number in kept))
+
+    def _answered(self, item: _Asked) -> None:
+        run, sweep = item.run, item.run.id
+        if self._runs.get(sweep) is not run or item.future.cancelled():
+            return  # given up meanwhile
+        try:
+            answers = item.future.result()
+        except SweeperError as error:
+            self._emit("suggest.failed", {"sweep": sweep, "reason": str(error)})
+            self._handle(StopSweep(sweep, f"the search space failed: {error}"))
+            return
+        pairs = list(zip(item.numbers, answers, strict=False))
+        try:
+            suggestions = tuple(run.suggested(number, params) for number, params in pairs)
+        except SpecError as error:
+            self._handle(StopSweep(sweep, f"the space suggested what cannot be trained: {error}"))
+            return
+        changes: list[Change] = [Suggested(n, params, run.seeds[n]) for n, params in pairs]
+        self._handle(TrialsSuggested(sweep, suggestions), sweep, changes)
+
+    def _handle(
+        self,
+        event: Event,
+        sweep: str | None = None,
+        changes: list[Change] | None = None,
+        weights: Mapping[int, Any] | None = None,
+    ) -> None:
+        """One event through the scheduler: commit per sweep what it changed, then act."""
+        actions = self._scheduler.handle(event)
+        by_sweep: dict[str, list[Change]] = {sweep: list(changes or [])} if sweep is not None else {}
+        now = time.time()
+        for action in actions:
+            for name, change in changes_of(action, now):
+                if isinstance(change, SweepChanged) and change.state is SweepState.PAUSED and name in self._leaving:
+                    continue
+                if isinstance(change, Requeued):
+                    change = replace(change, keep_epochs=self._runs[name].kept(change.number))  # noqa: PLW2901
+                by_sweep.setdefault(name, []).append(change)
+        failed: dict[str, Exception] = {}
+        for name, batch in by_sweep.items():
+            if batch:
+                with self._costs(name, failed):
+                    self._ledger.commit(name, batch)
+        for action in actions:
+            if action.sweep not in failed:
+                with self._costs(action.sweep, failed):
+                    self._act(action, weights or {})
+        self._abandon(failed)
+
+    @contextlib.contextmanager
+    def _costs(self, sweep: str, failed: dict[str, Exception]) -> Iterator[None]:
+        """What goes wrong in here costs this one sweep, when others may go on."""
+        try:
+            yield
+        except Exception as error:
+            if self._give_up is None:
+                raise
+            failed[sweep] = error
+
+    def _abandon(self, failed: Mapping[str, Exception]) -> None:
+        for sweep, error in failed.items():
+            assert self._give_up is not None
+            with contextlib.suppress(SweeperError):  # its lease runs out by itself
+                if sweep in self._runs:
+                    self.close(sweep)
+            self._give_up(sweep, error)
+
+    # Actions
+
+    def _act(self, action: Action, weights: Mapping[int, Any]) -> None:
+        match action:
+            case RunLeg():
+                self._start_leg(action)
+            case Ask():
+                run = self._runs[action.sweep]
+                future = self._threads[action.sweep].submit(run.ask, run.news(), action.numbers)
+                asked = _Asked(run, action.numbers, future)
+                future.add_done_callback(lambda _: self._queue.put(asked))
+            case EndTrial():
+                self._trial_ended(action, weights.get(action.number))
+            case RequeueTrial():
+                about = {"sweep": action.sweep, "trial": action.number, "attempt": action.attempt}
+                self._emit("trial.requeued", {**about, "reason": action.reason})
+                self._runs[action.sweep].wait_again(action.number)
+            case ReopenTrial():
+                run = self._runs[action.sweep]
+                run.wait_again(action.number)
+                if run.checkpoints is not None:
+                    run.checkpoints.drop(action.number)
+            case ChangeSweep():
+                self._states[action.sweep] = action.state
+                if action.sweep in self._leaving and action.state is SweepState.PAUSED:
+                    return
+                about = {"sweep": action.sweep, "state": str(action.state), "reason": action.reason}
+                self._emit("sweep.changed", about)
+            case ResizeSweep():
+                self._runs[action.sweep].requested = action.requested
+
+    def _start_leg(self, action: RunLeg) -> None:
+        run = self._runs[action.sweep]
+        order = run.order(action, export=self._clock.save_is_due(action.worker, action.cohort))
+        if run.notes:
+            self._ledger.commit(run.id, run.notes)
+            run.notes = []
+        self._clock.leg_started(action.worker, action.sweep)
+        self._pool.run(action.worker, order)
+        for admit in action.admit:
+            about = {"sweep": action.sweep, "trial": admit.number, "attempt": admit.attempt, "worker": action.worker}
+            self._emit("trial.started", {**about, "epoch": run.kept(admit.number)})
+
+    def _checkpoint(self, run: SweepRun, trials: tuple[TrialLeg, ...]) -> None:
+        """Save the rows that came with their state. What cannot be saved starts again after a fault, and is told."""
+        if run.checkpoints is None:
+            return
+        try:
+            for trial in trials:
+                if trial.states is not None and not run.undecided(trial.number):
+                    run.checkpoints.save(trial.number, trial.states)
+        except OSError as error:
+            self._emit("checkpoint.failed", {"sweep": run.id, "reason": str(error)})
+
+    def _trial_ended(self, action: EndTrial, weights: Any) -> None:
+        run = self._runs[action.sweep]
+        value = action.value
+        if run.checkpoints is not None:
+            run.checkpoints.drop(action.number)
+        run.ended.add(action.number)
+        if action.number in run.params:
+            run.end(action.number, action.state, value, action.reason)
+        if run.batches is not None and action.state in (TrialState.FAILED, TrialState.STOPPED):
+            self._queue.put(_Unfinished(run.id))
+        improved = action.state is TrialState.COMPLETE and run.consider(action.number, value, weights)
+        about = {"sweep": action.sweep, "trial": action.number, "state": str(action.state), "value": value}
+        about["params"] = dict(run.params.get(action.number, {}))
+        self._emit("trial.ended", {**about, "reason": action.reason, "improved": improved})
+        if action.attempt > 0:
+            self._sinks[action.sweep].trial_ended(action.number)
+
+    def _width(self, worker: str, sweep: str, shape: Shape) -> int:
+        """Rows of a shape of a sweep that fit the worker's device."""
+        from sweeper.models import rows_that_fit
+
+        device = self._pool.device(worker)
+        dataset = self._runs[sweep].dataset
+        sizes = (dataset.n_inputs, *shape.hidden_layers, dataset.n_outputs)
+        batch = dataset.n_train if shape.batch_size == "full" else shape.batch_size
+        rows = rows_that_fit(sizes, batch, int(device.free_bytes * MEMORY_SHARE))
+        return max(1, min(rows, MAX_ROWS_CPU) if device.kind == "cpu" else rows)
+
+    # Chores
+
+    def _chores(self) -> None:
+        """What has to happen from time to time: leases, users' requests, deadlines and hung workers."""
+        now = time.monotonic()
+        self._next_chores = now + HOUSEKEEPING_SECONDS
+        failed: dict[str, Exception] = {}
+        for name in list(self._runs):
+            if name in self._runs and self._states[name] in (SweepState.RUNNING, SweepState.PAUSED):
+                with self._costs(name, failed):
+                    self._look_after(self._runs[name], now)
+        self._abandon(failed)
+        for worker, sweep in self._clock.long_held():
+            run = self._runs.get(sweep)
+            if run is not None and run.checkpoints is not None and self._scheduler.due_elsewhere(worker):
+                self._clock.ask_to_yield(worker)
+        for worker, late in self._clock.hung():
+            self._pool.replace(worker, f"no report for {late:.0f} s")
+
+    def _look_after(self, run: SweepRun, now: float) -> None:
+        name = run.id
+        if not self._ledger.renew_lease(name, self._owner, LEASE_SECONDS):
+            raise SweepBusy(f"sweep {name} was taken over by another controller")
+        for request in self._ledger.take_requests(name):
+            self._request(name, request.kind, dict(request.args))
+        deadline = self._deadlines.get(name)
+        if deadline is not None and now >= deadline:
+            del self._deadlines[name]
+            self._handle(StopSweep(name, f"the timeout of {run.spec.search.timeout:g} s was reached"))
+        self._tell_wait(name, now)
+
+    def _tell_wait(self, sweep: str, now: float) -> None:
+        """The reason of a running sweep in the ledger says why its trials wait; written when it lasts."""
+        if self._states.get(sweep) is not SweepState.RUNNING or self._scheduler.ending(sweep):
+            return
+        at, told = self._waits.get(sweep, (now, ""))
+        reason = self._scheduler.explain(sweep)
+        if reason != told and now - at >= WAIT_TOLD_SECONDS:
+            self._ledger.commit(sweep, [SweepChanged(reason=reason)])
+            self._waits[sweep] = (now, reason)
+        elif sweep not in self._waits:
+            self._waits[sweep] = (now, told)
+
+    def _request(self, sweep: str, kind: str, args: dict[str, Any]) -> None:
+        self._emit("sweep.request", {"sweep": sweep, "kind": kind, **args})
+        reason = str(args.get("reason", "")) or f"{kind} requested by the user"
+        match kind:
+            case "stop":
+                self._handle(StopSweep(sweep, reason))
+            case "pause":
+                self._handle(PauseSweep(sweep, reason))
+            case "resume":
+                self._handle(ResumeSweep(sweep))
+            case "retry":
+                self._handle(RetryTrials(sweep, (TrialState.FAILED,), reason))
+            case "budget":
+                self._handle(BudgetChanged(sweep, args.get("requested"), args.get("priority")))

@@ -1,0 +1,66 @@
+"""Who runs a sweep: the owner's name in a lease, and what becomes of a lease whose owner is gone."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+
+from sweeper.errors import SweepBusy
+from sweeper.ledger.protocol import Ledger
+
+POLL_SECONDS = 0.25
+
+
+def own_name() -> str:
+    """This process as the owner of a lease: host and process id."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def holder(ledger: Ledger, sweep: str) -> str | None:
+    """The controller that runs a sweep, or None. The lease of a dead process of this host is given back."""
+    lease = ledger.lease(sweep)
+    if lease is None:
+        return None
+    if _is_dead(lease.owner):
+        ledger.release_lease(sweep, lease.owner)
+        return None
+    return lease.owner
+
+
+def wait_until_free(ledger: Ledger, sweep: str) -> None:
+    """Return once nobody runs the sweep; a controller on another host that is gone gives it up by itself.
+
+    Raises:
+        SweepBusy: its controller is alive.
+    """
+    first = ledger.lease(sweep)
+    while (owner := holder(ledger, sweep)) is not None:
+        lease = ledger.lease(sweep)
+        alive = _is_here(owner) or (lease is not None and first is not None and lease.expires_at != first.expires_at)
+        if alive:
+            raise SweepBusy(f"sweep {sweep} is run by {owner}. Wait for it, or stop it with `sweeper stop {sweep}`")
+        time.sleep(POLL_SECONDS)
+
+
+def _is_here(owner: str) -> bool:
+    return owner.rpartition(":")[0] == socket.gethostname()
+
+
+def _is_dead(owner: str) -> bool:
+    """The owner was a process of this host and has ended (a zombie has, too)."""
+    if not _is_here(owner):
+        return False
+    pid = owner.rpartition(":")[2]
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, ValueError):
+        return False
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[:1] == ["Z"]

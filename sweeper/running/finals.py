@@ -1,0 +1,272 @@
+"""Finals: the best trials of a sweep trained again on fresh seeds, and judged on the untouched test split.
+
+They are trials of a sweep of their own in the ledger, a child of the first, so that they are scheduled, resumed and
+never lost as all others are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, stdev
+from typing import Any
+
+from sweeper.insight.certainty import Comparison, Finalist, Standing, judge
+from sweeper.ledger.protocol import Ledger, LedgerReader
+from sweeper.records import EpochReport, Reported, SweepChanged, SweepRecord, TrialRecord
+from sweeper.running.batches import News
+from sweeper.running.run import Best, SweepRun
+from sweeper.scheduling.events import Suggestion, Verdict
+from sweeper.spec.goals import network_size
+from sweeper.spec.parse import SweepSpec
+from sweeper.states import SweepState, TrialState
+from sweeper.training.legs import Arrays, LegResult
+
+FRESH = 1000  # added to the sweep's seed; replicates use the 1000 seeds from it on
+KEY = "finals"  # of the sweep's summary
+
+
+class GivenPoints:
+    """A study without a search: every trial's parameters are known from the beginning."""
+
+    def __init__(self, points: Sequence[Mapping[str, Any]]) -> None:
+        self._points, self.size = points, len(points)
+
+    def ask(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
+        """The parameters of these trials."""
+        return [dict(self._points[number]) for number in numbers]
+
+    def tell(self, number: int, outcome: Any) -> None:
+        """There is nothing to learn."""
+
+    def restore(self, trials: Any) -> None:
+        """There is nothing to learn."""
+
+
+@dataclass
+class FinalsRun(SweepRun):
+    """The finals while they run. Trial i trains finalist ``i % K`` on seed ``fresh[i // K]``, for K finalists."""
+
+    fresh: tuple[int, ...] = ()
+
+    def suggested(self, number: int, params: Mapping[str, Any]) -> Suggestion:
+        """As ``SweepRun``, with a seed that the search has not seen."""
+        suggestion = super().suggested(number, params)
+        self.seeds[number] = self.fresh[number // (self.requested // len(self.fresh))]
+        return suggestion
+
+    def outcomes(self, result: LegResult) -> News:
+        """As ``SweepRun``; the last report of a complete trial holds its scores on the test split, too."""
+        news = super().outcomes(result)
+        done = {o.number for o in news.outcomes if o.verdict is Verdict.COMPLETE}
+        news.reports = [self._tested(r, news.weights[r.number]) if r.number in done else r for r in news.reports]
+        return news
+
+    def _tested(self, reported: Reported, weights: Arrays) -> Reported:
+        import torch
+
+        from sweeper.models import build_mlp
+        from sweeper.training.again import scores_on_test
+
+        config = self.spec.trial_config(self.params[reported.number])
+        network = build_mlp(config, self.dataset.n_inputs, self.dataset.n_outputs, seed=0)
+        network.load_state_dict({name: torch.tensor(values) for name, values in weights.items()})
+        *before, last = reported.reports
+        last = EpochReport(last.epoch, {**last.metrics, **scores_on_test(self.dataset, network)})
+        return replace(reported, reports=(*before, last))
+
+    def consider(self, number: int, value: float | None, weights: Arrays | None) -> bool:
+        """No trial of the finals is the best of a search: every one of them sends its weights."""
+        return False
+
+
+class NoSink:
+    """Finals are shown with the trials that they are about, not as trials of their own."""
+
+    def trial_ended(self, number: int) -> None:
+        """Nothing to show."""
+
+
+def finalists(ledger: LedgerReader, record: SweepRecord, spec: SweepSpec) -> list[TrialRecord]:
+    """The trials that reach the finals: the best ones of the search, feasible ones first."""
+    from sweeper.insight.pareto import best_first
+
+    assert spec.finals is not None
+    return best_first(ledger.trials(record.sweep, state=TrialState.COMPLETE), spec)[: spec.finals.top]
+
+
+def finals_are_due(ledger: LedgerReader, record: SweepRecord, spec: SweepSpec) -> bool:
+    """Whether a sweep has ended and its finals have not, or were about other trials."""
+    if spec.finals is None or record.state is not SweepState.COMPLETE:
+        return False
+    found = record.summary.get(KEY)
+    wanted = {trial.number for trial in finalists(ledger, record, spec)}
+    return found is None or {standing["trial"] for standing in found["standings"]} != wanted
+
+
+def finals_of(ledger: Ledger, record: SweepRecord) -> SweepRecord | None:
+    """The finals of a complete sweep, as a sweep of their own, until they are concluded (None: there are none)."""
+    if record.state is not SweepState.COMPLETE or record.spec.get(KEY) is None or KEY in record.summary:
+        return None
+    return next(iter(ledger.finals(parent=record.sweep)), None)
+
+
+def are_halted(finals: SweepRecord | None) -> bool:
+    """Whether a user has stopped or paused these finals: they go on when the user resumes the sweep."""
+    return finals is not None and finals.state in (SweepState.STOPPED, SweepState.PAUSED)
+
+
+def open_finals(ledger: Ledger, run: SweepRun) -> FinalsRun | None:
+    """The finals of a sweep that has ended, new or interrupted, ready for the controller (None: none are due)."""
+    record, spec = ledger.sweep(run.id), run.spec
+    if not finals_are_due(ledger, record, spec):
+        return None
+    assert spec.finals is not None
+    chosen = finalists(ledger, record, spec)
+    start = spec.search.seed + FRESH
+    fresh = tuple(range(start, start + spec.finals.seeds))
+    own = final_spec(spec, len(chosen) * len(fresh))
+    points = [dict(trial.params or {}) for _ in fresh for trial in chosen]
+    stored = {**own.to_json(), "fingerprint": run.dataset.fingerprint}
+    key = f"{KEY} of {record.sweep}: {[trial.number for trial in chosen]}"  # others after trials were run again
+    child = ledger.create_sweep(
+        own.name,
+        stored,
+        len(points),
+        owner=record.owner,
+        priority=record.priority,
+        key=key,
+        parent=record.sweep,
+    )
+    study: Any = GivenPoints(points)
+    finals = FinalsRun(child, own, run.dataset, study, fresh=fresh)
+    trials = ledger.trials(child.sweep)
+    finals.restore(trials, ledger.reports(child.sweep) if any(trial.params for trial in trials) else {})
+    return finals
+
+
+def final_spec(spec: SweepSpec, trials: int) -> SweepSpec:
+    """What the finals' trials are trained by: everything as in the sweep, without a search."""
+    training = spec.training.model_copy(update={"replicates": 1})
+    none = {"timeout": None, "enqueue": (), "from_": None, "warm": None}
+    search = spec.search.model_copy(update={"sampler": "random", "pruner": "none", "trials": trials, **none})
+    name = f"{spec.name[:90]} {KEY}"
+    return spec.model_copy(update={"name": name, "training": training, "search": search, "finals": None})
+
+
+def conclude(ledger: Ledger, run: SweepRun, finals: FinalsRun) -> dict[str, Any]:
+    """Judge finals that have ended and write the outcome into the sweep's summary; it is returned.
+
+    The sweep's reason may still say that a user had stopped them.
+    """
+    chosen = finalists(ledger, ledger.sweep(run.id), run.spec)
+    outcome = {"sweep": finals.id, **outcome_of(run.spec, chosen, ledger.trials(finals.id), run.dataset)}
+    summary = {**ledger.sweep(run.id).summary, KEY: outcome}
+    ledger.commit(run.id, [SweepChanged(summary=summary, reason="every trial has ended")])
+    return outcome
+
+
+def choose_finals_winner(record: SweepRecord, run: SweepRun) -> None:
+    """Where a sweep had finals, its best trial is the one that leads there."""
+    standings = (record.summary.get(KEY) or {}).get("standings", [])
+    if (
+        standings
+        and standings[0]["mean"] is not None
+        and (run.best is None or run.best.number != standings[0]["trial"])
+    ):
+        run.best = Best(standings[0]["trial"], standings[0]["search_value"])
+
+
+def outcome_of(
+    spec: SweepSpec, chosen: Sequence[TrialRecord], trained: Sequence[TrialRecord], dataset: Any
+) -> dict[str, Any]:
+    """What ``summary["finals"]`` holds; ``trained`` are the finals' trials by number, K of them for every seed.
+
+    A value is the test split's twin of the objective: ``test_loss`` for ``val_loss``. None: that seed diverged.
+    """
+    metric, goal = test_metric(spec.objective.metric), spec.objective
+    by_finalist = [[trial for trial in trained if trial.number % len(chosen) == i] for i in range(len(chosen))]
+    entrants = []
+    for trial, runs in zip(chosen, by_finalist, strict=True):
+        values = tuple(_number(run.metrics.get(metric)) for run in runs)
+        config = spec.trial_config(trial.params or {})
+        cost = network_size(dataset.n_inputs, config.hidden_layers, dataset.n_outputs)
+        entrants.append(Finalist(trial.number, values, float(cost)))
+    judgement = judge(entrants, goal.direction, spec.search.seed)
+    searched = {trial.number: trial.value for trial in chosen}
+    runs_of = {trial.number: runs for trial, runs in zip(chosen, by_finalist, strict=True)}
+    values_of = {entrant.trial: entrant.values for entrant in entrants}
+    standings = [
+        _standing(s, values_of[s.trial], searched[s.trial], runs_of[s.trial], metric) for s in judgement.standings
+    ]
+    methods = [s.summary.mean_interval.method for s in judgement.standings if s.summary is not None]
+    return {
+        "metric": metric,
+        "direction": goal.direction,
+        "seeds": sorted({trial.seed for trial in trained}),
+        "interval": next(iter(methods), ""),
+        "sentence": judgement.sentence,
+        "leaders": list(judgement.leaders),
+        "cheapest": judgement.cheapest,
+        "standings": standings,
+        "comparisons": [_comparison(c) for c in judgement.comparisons],
+    }
+
+
+def test_metric(objective: str) -> str:
+    """The test split's twin of an objective."""
+    return "test_" + (objective.removeprefix("val_") if objective.startswith("val_") else "loss")
+
+
+def _standing(
+    standing: Standing, values: Sequence[float], searched: float | None, runs: Sequence[TrialRecord], metric: str
+) -> dict[str, Any]:
+    summary = standing.summary
+    ended = [run for run in runs if run.state is TrialState.COMPLETE]
+    names = sorted({name for run in ended for name in run.metrics if name.startswith("test_") and name != metric})
+    columns = {name: [float(run.metrics[name]) for run in ended] for name in names}
+    objective = [run.value for run in ended if run.value is not None]
+    return {
+        "trial": standing.trial,
+        "values": [value if math.isfinite(value) else None for value in values],
+        "mean": None if summary is None else summary.mean,
+        "deviation": None if summary is None else _plain(summary.deviation),
+        "low": None if summary is None else _plain(summary.mean_interval.low),
+        "high": None if summary is None else _plain(summary.mean_interval.high),
+        "probability_best": standing.probability_best,
+        "cost": standing.cost,
+        "diverged": standing.diverged,
+        "search_value": searched,
+        "validation_mean": _mean(objective),
+        "metrics": {name: {"mean": _mean(column), "deviation": _deviation(column)} for name, column in columns.items()},
+    }
+
+
+def _comparison(c: Comparison) -> dict[str, Any]:
+    return {
+        "first": c.first,
+        "second": c.second,
+        "difference": c.difference,
+        "low": _plain(c.interval.low),
+        "high": _plain(c.interval.high),
+        "p": c.p,
+        "adjusted": c.adjusted,
+        "different": c.different,
+    }
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    return stdev(values) if len(values) > 1 else None

@@ -1,0 +1,144 @@
+"""One sweep of the service, from the ledger's record to its end in MLflow: data, study, tracker and event log."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sweeper.errors import SpecError, SweeperError
+from sweeper.ledger.protocol import Ledger
+from sweeper.logs import EventLog
+from sweeper.records import SweepChanged, SweepRecord, TrialRecord
+from sweeper.running.checkpoints import Checkpoints
+from sweeper.running.finals import are_halted, finals_are_due, finals_of
+from sweeper.running.local import SETTLE_SECONDS, finish, load, make_study
+from sweeper.running.run import SweepRun
+from sweeper.settings import Settings
+from sweeper.spec.parse import SweepSpec
+from sweeper.states import SweepState
+
+if TYPE_CHECKING:
+    from sweeper.tracking.tracker import Tracker
+
+
+@dataclass
+class OpenSweep:
+    """Everything that is open for one sweep. ``emit`` may be called from any thread."""
+
+    run: SweepRun
+    tracker: Tracker
+    log: EventLog
+    trials: list[TrialRecord]
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def id(self) -> str:
+        """The sweep's id."""
+        return self.run.id
+
+    def emit(self, action: str, fields: Mapping[str, Any]) -> None:
+        """Write one event to the sweep's log."""
+        self.log(action, fields)
+
+    def checkpoints_of_finals(self) -> Checkpoints:
+        """Where the finals of this sweep keep their checkpoints."""
+        return Checkpoints(self.log.folder / "finals")
+
+    def begin(self, ledger: Ledger) -> None:
+        """The controller takes the sweep up: what happened while its data was loaded counts."""
+        self.began = time.monotonic()
+        fresh = ledger.sweep(self.id)
+        if fresh.state not in (SweepState.QUEUED, SweepState.RUNNING):
+            raise SweeperError(f"sweep {self.id} is {fresh.state} by now")
+
+    def take_seconds(self, ledger: Ledger) -> None:
+        """Write how long the sweep has run."""
+        seconds = self.run.record.seconds + time.monotonic() - self.began
+        with contextlib.suppress(SweeperError):
+            ledger.commit(self.id, [SweepChanged(seconds=seconds)])
+
+    def finish(self, ledger: Ledger, patience: float | None) -> None:
+        """The winner's model and the sweep's end go to MLflow; ``patience`` in seconds (None: as long as it takes)."""
+        if self.run.checkpoints is not None:
+            self.run.checkpoints.clear()
+        finish(self.run, ledger, self.tracker, self.log.folder, self.emit)
+        self.tracker.flush(SETTLE_SECONDS if patience is None else patience)
+        self.emit("sweep.finished", {"sweep": self.id})
+
+    def rest(self, ledger: Ledger, patience: float) -> None:
+        """A paused sweep is shown as paused."""
+        record = ledger.sweep(self.id)
+        if record.state is SweepState.PAUSED:
+            self.tracker.sweep_paused(record)
+        self.tracker.flush(patience)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.tracker.close()
+        self.log.close()
+
+
+def is_unfinished(ledger: Ledger, record: SweepRecord) -> bool:
+    """Whether a sweep that has ended still lacks something: its finals, or some of its trials in MLflow."""
+    if ledger.untracked(record.sweep):
+        return True
+    try:
+        return finals_are_due(ledger, record, spec_of(record)) and not are_halted(finals_of(ledger, record))
+    except SpecError:
+        return False
+
+
+def spec_of(record: SweepRecord) -> SweepSpec:
+    """The sweep file of a record.
+
+    Raises:
+        SpecError: it was written by another version of the program.
+    """
+    return SweepSpec.from_json({k: v for k, v in record.spec.items() if k != "fingerprint"})
+
+
+def without_folder(record: SweepRecord, text: str) -> str:
+    """A text without the folder in which this server keeps the sweep's data file."""
+    path = (record.spec.get("dataset") or {}).get("path")
+    return text.replace(path, os.path.basename(path)) if isinstance(path, str) else text
+
+
+def prepare(settings: Settings, ledger: Ledger, record: SweepRecord) -> OpenSweep:
+    """Load what a sweep needs to run. Takes as long as its data does.
+
+    Raises:
+        SpecError: the data is gone or cannot be used.
+    """
+    from sweeper.tracking.tracker import Tracker
+
+    spec = spec_of(record)
+    dataset = load(spec)
+    if record.spec.get("fingerprint") not in (None, dataset.fingerprint):
+        raise SpecError(
+            "the data has changed since this sweep began, so its trials could not be compared",
+            key="dataset",
+            remedy="Restore the file, or start a new sweep",
+        )
+    run = SweepRun(record, spec, dataset, make_study(spec))
+    run.checkpoints = Checkpoints(settings.home / "sweeps" / record.sweep / "checkpoints")
+    log = EventLog(settings.home, record.sweep)
+    for warning in dataset.warnings:
+        log("data.warning", {"sweep": record.sweep, "text": warning})
+    if (warm := spec.search.warm) is not None and record.state is SweepState.QUEUED:
+        about = {"sweep": record.sweep, "text": warm.sentence, "used": len(warm.points), "of": warm.trials}
+        log("search.warm_start", about)
+    tracker = Tracker(settings, record, spec, dataset, ledger, log)
+    try:
+        trials = ledger.trials(record.sweep)
+        run.restore(trials, ledger.reports(record.sweep) if any(t.params for t in trials) else {})
+        import torch  # noqa: F401 - takes a second or two, which must not pass in the controller's thread
+
+        tracker.start()
+    except BaseException:
+        log.close()
+        raise
+    return OpenSweep(run, tracker, log, trials)

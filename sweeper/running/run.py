@@ -1,0 +1,351 @@
+"""One sweep while it runs: its data, study, curves and best trial, between the ledger's records and the workers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from sweeper.flow import unpack_flow
+from sweeper.records import EpochReport, Noted, Reported, SweepRecord, TrialRecord
+from sweeper.running.batches import BatchDecisions, News, epoch_reports
+from sweeper.running.checkpoints import Checkpoints, States, UnreadableCheckpoint
+from sweeper.scheduling.events import Outcome, RunLeg, Shape, Suggestion, SweepPlan, Verdict
+from sweeper.scheduling.window import told_before
+from sweeper.search.pruning import GradientFlow, Objective, Pruner, make_pruner
+from sweeper.spec.goals import PARAMETERS, SECONDS, excesses_of, network_size, values_of, violation
+from sweeper.spec.parse import SweepSpec
+from sweeper.states import TrialState
+from sweeper.training.explosion import cut_at_explosion
+from sweeper.training.legs import Arrays, LegOrder, LegResult, TrialLeg, TrialStart
+
+if TYPE_CHECKING:
+    from sweeper.data.dataset import Dataset
+    from sweeper.search.study import Outcome as StudyOutcome
+    from sweeper.search.study import Study
+
+ADAPTIVE = ("tpe", "gp", "cmaes")  # samplers whose suggestions depend on results
+LEG_SECONDS = 1.0
+MEMORY_SHARE = 0.25  # of a device's free memory that one cohort may take
+
+
+@dataclass
+class Best:
+    """The best complete trial so far, in the user's units; ``weights`` are None after a resume.
+
+    ``beyond`` is how far it lies beyond the sweep's constraints (0: it satisfies them).
+    """
+
+    number: int
+    value: float
+    weights: Arrays | None = None
+    beyond: float = 0.0
+
+
+@dataclass
+class SweepRun:
+    """What the controller holds of one sweep besides the scheduler's view of it."""
+
+    record: SweepRecord
+    spec: SweepSpec
+    dataset: Dataset
+    study: Study
+    params: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    seeds: dict[int, int] = field(default_factory=dict)
+    curves: dict[int, list[float]] = field(default_factory=dict)
+    untold: dict[int, StudyOutcome] = field(default_factory=dict)
+    best: Best | None = None
+    requested: int = 0
+    checkpoints: Checkpoints | None = None
+    ended: set[int] = field(default_factory=set)
+    last: dict[int, Mapping[str, float]] = field(default_factory=dict)  # metrics of ended trials, where they are judged
+    spent: dict[int, float] = field(default_factory=dict)  # seconds of training so far
+    pruner: Pruner = field(init=False)
+    batches: BatchDecisions | None = field(init=False, default=None)  # of a pruner that decides batches
+    notes: list[Noted] = field(default_factory=list)  # for the ledger
+
+    def __post_init__(self) -> None:
+        self.requested = self.record.requested
+        goal = self.spec.objective
+        compared = Objective(goal.metric, goal.direction, self.spec.training.epochs)
+        self.pruner = make_pruner(self.spec.search.pruner, objective=compared)
+        if self.pruner.group:
+            epochs = self.spec.training.epochs
+            self.batches = BatchDecisions(self.pruner, self.plan.batch, epochs, self.curves, self.ended)
+
+    @property
+    def id(self) -> str:
+        """The sweep's id."""
+        return self.record.sweep
+
+    @property
+    def minimize(self) -> bool:
+        """Whether smaller objective values are better."""
+        return self.spec.objective.direction == "minimize"
+
+    @property
+    def plan(self) -> SweepPlan:
+        """What the scheduler has to know."""
+        search = self.spec.search
+        window, batch = window_and_batch(self.spec, self.requested)
+        return SweepPlan(
+            sweep=self.id,
+            requested=self.requested,
+            window=window,
+            batch=batch,
+            deterministic=search.deterministic,
+            decision_epochs=tuple(self.pruner.legs(self.spec.training.epochs)),
+            rows_per_trial=self.spec.training.replicates,
+            priority=self.record.priority,
+            owner=self.record.owner,
+        )
+
+    @property
+    def units(self) -> dict[str, float]:
+        """Factors from the normalised target to the user's units."""
+        return {"val_rmse": self.dataset.target_std} if self.dataset.task == "regression" else {}
+
+    def restore(self, trials: list[TrialRecord], reports: Mapping[int, list[EpochReport]]) -> None:
+        """Take up an interrupted sweep where the ledger says it is."""
+        known: list[tuple[Mapping[str, Any], StudyOutcome | None]] = []
+        for trial in trials:
+            if trial.params is None:
+                break
+            self.params[trial.number], self.seeds[trial.number] = trial.params, trial.seed
+            self.spent[trial.number] = trial.seconds
+            self._judge(trial.number, trial.metrics)
+            outcome = None
+            if trial.state.terminal and trial.state is not TrialState.STOPPED:
+                self.curves[trial.number] = [
+                    r.metrics.get(self.spec.objective.metric, math.nan) for r in reports.get(trial.number, [])
+                ]
+                outcome = self._study_outcome(trial.number, trial.state, trial.value, trial.reason)
+                if trial.state is TrialState.COMPLETE:
+                    self.consider(trial.number, trial.value, None)
+                self.ended.add(trial.number)
+            known.append((trial.params, outcome))
+        self.study.restore(known)
+
+    def shape(self, number: int) -> Shape:
+        """The shape key of a suggested trial."""
+        config = self.spec.trial_config(self.params[number])
+        train = self.spec.train_config(self.dataset.task, self.params[number])
+        return Shape(config.hidden_layers, config.batch_size or train.batch_size, train.epochs)
+
+    def news(self) -> list[tuple[int, StudyOutcome]]:
+        """The results that the study has not been told yet."""
+        fresh, self.untold = self.untold, {}
+        return sorted(fresh.items())
+
+    def ask(self, news: list[tuple[int, StudyOutcome]], numbers: tuple[int, ...]) -> list[dict[str, Any]]:
+        """Tell the study what has ended, then let it suggest. Runs in the sweep's suggestion thread."""
+        for number, outcome in news:
+            self.study.tell(number, outcome)
+        return self.study.ask(numbers)
+
+    def end(self, number: int, state: TrialState, value: float | None, reason: str) -> None:
+        """Remember how a trial ended, for the study."""
+        self.untold[number] = self._study_outcome(number, state, value, reason)
+        if not self.pruner.legs(self.spec.training.epochs):  # nobody will compare another trial with it
+            self.curves.pop(number, None)
+
+    def _study_outcome(self, number: int, state: TrialState, value: float | None, reason: str) -> StudyOutcome:
+        from sweeper.search.study import Outcome as StudyOutcome
+
+        diverged = state is TrialState.FAILED and reason.startswith("diverged")
+        finite = [(epoch, v) for epoch, v in enumerate(self.curves.get(number, ())) if math.isfinite(v)]
+        metrics, goals, limits = self.last.get(number, {}), self.spec.objectives, self.spec.constraints
+        values = values_of(metrics, goals) if len(goals) > 1 else ()
+        excesses = excesses_of(metrics, limits) if state is TrialState.COMPLETE else ()
+        return StudyOutcome(state, value, finite[-1] if finite else None, diverged, values, excesses)
+
+    def let_search_go(self) -> None:
+        """The search is over: free what only it needs, before the report wants memory."""
+        del self.study
+        for table in (self.curves, self.untold, self.last, self.spent):
+            table.clear()
+
+    def wait_again(self, number: int) -> None:
+        """A trial was put back: it trains from its checkpoint, or from the beginning."""
+        self.ended.discard(number)
+        self.untold.pop(number, None)
+        self.last.pop(number, None)
+        self.curves.pop(number, None)
+        if self.batches is not None:
+            self.batches.forget(number)
+
+    def suggested(self, number: int, params: Mapping[str, Any]) -> Suggestion:
+        """Remember a suggestion; common random numbers: every trial trains on the sweep's seed."""
+        self.params[number], self.seeds[number] = params, self.spec.search.seed
+        return Suggestion(number, self.shape(number))
+
+    def order(self, leg: RunLeg, export: bool = False) -> LegOrder:
+        """The worker's side of a scheduler's leg; with ``export`` it sends back what a checkpoint needs."""
+        replicates = self.spec.training.replicates
+        admit = tuple(
+            TrialStart(
+                number=a.number,
+                attempt=a.attempt,
+                config=self.spec.trial_config(self.params[a.number]),
+                seeds=tuple(self.seeds[a.number] + r for r in range(replicates)),
+                states=self._saved(a.number),
+            )
+            for a in leg.admit
+        )
+        train = self.spec.train_config(self.dataset.task, {"batch_size": leg.shape.batch_size})
+        return LegOrder(
+            leg=leg.leg,
+            sweep=self.id,
+            cohort=leg.cohort,
+            shape=leg.shape,
+            train=train,
+            admit=admit,
+            drop=leg.drop,
+            epochs=leg.epochs,
+            width=leg.width,
+            seconds=LEG_SECONDS,
+            metric=self.spec.objective.metric,
+            minimize=self.minimize,
+            units=self.units,
+            keep_better_than=self.best.value if self.best and self.best.beyond <= 0 else None,
+            export=export,
+        )
+
+    def kept(self, number: int) -> int:
+        """How many finished epochs of a trial its checkpoint keeps."""
+        try:
+            return self.checkpoints.epochs(number) if self.checkpoints is not None else 0
+        except UnreadableCheckpoint as error:
+            self.notes.append(Noted(number, str(error)))
+            return 0
+
+    def forget_ahead(self, trial: TrialRecord) -> None:
+        """Drop the checkpoint of a trial that is ahead of the ledger: its controller was killed between the two."""
+        if self.checkpoints is not None and not trial.state.terminal and self.kept(trial.number) > trial.epochs:
+            self.checkpoints.drop(trial.number)
+
+    def _saved(self, number: int) -> States | None:
+        """What the trial goes on from; its curve so far is taken from there, too."""
+        states: States | None = None
+        self.curves.pop(number, None)
+        if self.checkpoints is not None:
+            try:
+                states = self.checkpoints.load(number)
+            except UnreadableCheckpoint as error:
+                self.notes.append(Noted(number, str(error)))
+        if states is not None:
+            name = self.spec.objective.metric
+            rows = zip(*(state[f"history.{name}"].tolist() for state in states), strict=True)
+            self.curves[number] = [self.units.get(name, 1.0) * sum(row) / len(row) for row in rows]
+        return states
+
+    def outcomes(self, result: LegResult) -> News:
+        """What a leg means for its trials, and where a batch decides together for others of theirs."""
+        result = replace(result, trials=tuple(cut_at_explosion(trial) for trial in result.trials))
+        for trial in result.trials:
+            self.curves.setdefault(trial.number, []).extend(trial.metrics.get(self.spec.objective.metric, []))
+            self.spent[trial.number] = self.spent.get(trial.number, 0.0) + trial.seconds
+        news = self._news(result)
+        ended = {o.number: o.epochs for o in news.outcomes if o.verdict in (Verdict.COMPLETE, Verdict.PRUNED)}
+        news.reports = [self._with_costs(report, ended.get(report.number)) for report in news.reports]
+        return news
+
+    def _news(self, result: LegResult) -> News:
+        if self.batches is not None:
+            ends = [self._outcome(trial) for trial in result.trials]
+            return self.batches.take(result.trials, ends, self.requested)
+        news = News(weights={trial.number: trial.weights for trial in result.trials if trial.weights is not None})
+        for trial in result.trials:
+            outcome = self._pruned(trial) or self._outcome(trial)
+            news.outcomes.append(outcome)
+            kept = epoch_reports(trial)[: outcome.epochs - trial.first_epoch]
+            news.reports.append(Reported(trial.number, trial.attempt, kept, trial.seconds))
+        return news
+
+    def _with_costs(self, reported: Reported, ended: int | None) -> Reported:
+        """The last report of a trial that has ended after so many epochs says what it cost as a whole, too."""
+        number, reports = reported.number, reported.reports
+        if ended is None or not reports or reports[-1].epoch + 1 != ended:
+            return reported
+        *before, last = reports
+        layers = self.spec.trial_config(self.params[number]).hidden_layers
+        costs = {PARAMETERS: float(network_size(self.dataset.n_inputs, layers, self.dataset.n_outputs))}
+        if not self.spec.search.deterministic:
+            costs[SECONDS] = self.spent[number]
+        metrics = {**last.metrics, **costs}
+        self._judge(number, metrics)
+        return replace(reported, reports=(*before, replace(last, metrics=metrics)))
+
+    def _judge(self, number: int, metrics: Mapping[str, float]) -> None:
+        """Keep what the objectives and constraints beyond the first objective are judged by."""
+        if len(self.spec.objectives) > 1 or self.spec.constraints:
+            self.last[number] = metrics
+
+    def undecided(self, number: int) -> bool:
+        """Whether a trial has trained past a decision that its batch has not taken yet."""
+        return self.batches is not None and self.batches.undecided(number)
+
+    def _pruned(self, trial: TrialLeg) -> Outcome | None:
+        """The pruner's stop at the first epoch of this leg at which it says so, wherever the leg ended."""
+        curve, decided = self.curves[trial.number], self.plan.decision_epochs
+        if not decided:
+            return None
+        for epochs in range(trial.first_epoch + 1, len(curve) + 1):
+            if epochs not in decided:
+                continue
+            if isinstance(self.pruner, GradientFlow):
+                if (blob := trial.flow.get(epochs - 1)) is None:
+                    continue
+                decision = self.pruner.decide_flow(unpack_flow(epochs - 1, blob), self.params[trial.number])
+            else:
+                decision = self.pruner.decide(trial.number, curve[:epochs], self._peers(trial.number))
+            if decision.stop:
+                self.curves[trial.number] = curve[:epochs]
+                verdict = Verdict.PRUNED
+                return Outcome(trial.number, trial.attempt, epochs, verdict, decision.reason, curve[epochs - 1])
+        return None
+
+    def _peers(self, number: int) -> dict[int, list[float]]:
+        """The curves that a decision may see: in a deterministic sweep those that the suggestion saw, too."""
+        if not self.spec.search.deterministic:
+            return self.curves
+        seen = told_before(number, self.plan.window, self.plan.batch)
+        return {n: curve for n, curve in self.curves.items() if n < seen}
+
+    def _outcome(self, trial: TrialLeg) -> Outcome:
+        curve = self.curves.get(trial.number, [])
+        last = curve[-1] if curve else None
+        if trial.diverged is not None:
+            seen = f"; last finite {self.spec.objective.metric} {last:.6g}" if last is not None else ""
+            reason = f"diverged: {trial.diverged}{seen}"
+            return Outcome(trial.number, trial.attempt, trial.epochs, Verdict.FAILED, reason, None)
+        if trial.finished:
+            reason = f"trained {trial.epochs} epochs"
+            return Outcome(trial.number, trial.attempt, trial.epochs, Verdict.COMPLETE, reason, last)
+        return Outcome(trial.number, trial.attempt, trial.epochs, Verdict.CONTINUE)
+
+    def consider(self, number: int, value: float | None, weights: Arrays | None) -> bool:
+        """Whether a complete trial is the best so far (ties: the lower number); then it is remembered.
+
+        Trials that satisfy the constraints come first, then those that are least beyond them.
+        """
+        if value is None or not math.isfinite(value):
+            return False
+        beyond = violation(excesses_of(self.last.get(number, {}), self.spec.constraints))
+        sign = self.spec.objective.sign
+        if self.best is not None:
+            held = (self.best.beyond, sign * self.best.value, self.best.number)
+            if (beyond, sign * value, number) >= held:
+                return False
+        self.best = Best(number, value, weights, beyond)
+        return True
+
+
+def window_and_batch(spec: SweepSpec, requested: int) -> tuple[int, int]:
+    """The search's window and batch. A sampler that learns nothing from results need not wait for them."""
+    if spec.search.sampler in ADAPTIVE or spec.search.pruner != "none":
+        window = spec.default_window()
+        return window, max(1, min(spec.batch, window))
+    batch = max(1, min(64, requested))
+    return requested + batch, batch

@@ -1,0 +1,91 @@
+"""Which sweep a worker serves, and how many of its trials: priority, fair share and what the device has room for."""
+
+from __future__ import annotations
+
+from sweeper.scheduling.board import Board, Sweep, Worker
+from sweeper.scheduling.events import Shape
+from sweeper.states import SweepState, TrialState
+
+MAX_LOST = 3  # attempts that may be lost with a worker before the trial fails
+
+
+def choose(board: Board, worker: Worker) -> None:
+    """Give a free worker to a sweep, if any has a trial to start.
+
+    Highest priority; then the owner with the fewest workers, and of those the one who waits longest; then the same
+    among the owner's sweeps.
+    """
+    by_sweep, by_owner = board.held()
+    turn: dict[str, int] = {}  # when each owner last got a worker
+    for s in board.sweeps.values():
+        turn[s.plan.owner] = max(s.served, turn.get(s.plan.owner, 0))
+
+    def order(s: Sweep) -> tuple[int, ...]:
+        owner = s.plan.owner
+        return (-s.plan.priority, by_owner[owner], turn[owner], by_sweep[s.plan.sweep], s.served)
+
+    best = min(board.candidates(), key=order, default=None)
+    if best is not None:
+        board.turn += 1
+        best.served = worker.cohort = board.turn
+        worker.drop, worker.yielding = set(), False
+        worker.sweep = best.plan.sweep
+        worker.shape = shape = min((heap[0], shape) for shape, heap in best.waiting.items() if heap)[1]
+        worker.width = min(fits(board, worker, best, shape), max(1, _spread(best, 1)))
+
+
+def may_refill(board: Board, worker: Worker) -> bool:
+    """Whether the worker may take more of its sweep, or must drain because another sweep is due."""
+    assert worker.sweep is not None
+    sweep, (by_sweep, by_owner) = board.sweeps[worker.sweep], board.held()
+    owner = sweep.plan.owner
+    for other in board.candidates():
+        if other is sweep or other.plan.priority < sweep.plan.priority:
+            continue
+        if other.plan.priority > sweep.plan.priority:
+            return False
+        if other.plan.owner == owner:
+            theirs, mine = by_sweep[other.plan.sweep], by_sweep[sweep.plan.sweep]
+        else:
+            theirs, mine = by_owner[other.plan.owner], by_owner[owner]
+        if theirs < max(1, mine - 1):
+            return False
+    return True
+
+
+def free_slots(board: Board, worker: Worker, sweep: Sweep, shape: Shape) -> int:
+    """Slots to fill now: what fits the device, half of the window spread over the workers, and a fair share."""
+    heap = sweep.waiting.get(shape, [])
+    if not heap:
+        return 0
+    spread = _spread(sweep, len(board.workers))
+    idle = sum(w.leg is None and not w.rows and not w.draining for w in board.workers.values())
+    share = -(-len(heap) // max(1, idle))
+    width = min(worker.width, max(1, spread))
+    if any(sweep.trials[n].lost == MAX_LOST - 1 for n in (*worker.rows, heap[0])):
+        width = 1  # a trial that may be killing its workers runs alone
+    return max(0, min(width - len(worker.rows), share, len(heap), board.allowed(sweep)))
+
+
+def fits(board: Board, worker: Worker, sweep: Sweep, shape: Shape) -> int:
+    """Trials that fit the worker's device: what it has room for, or half of what it ran out of memory with."""
+    name = sweep.plan.sweep
+    known = board.widths.get((worker.name, name, shape))
+    return known or max(1, board.width_of(worker.name, name, shape) // sweep.plan.rows_per_trial)
+
+
+def _spread(sweep: Sweep, workers: int) -> int:
+    """Half of the window, spread over so many workers: the other half is asked for meanwhile."""
+    return -(-min(sweep.plan.window, sweep.plan.requested) // (2 * workers))
+
+
+def why_waiting(board: Board, me: Sweep) -> str:
+    """What keeps the ready trials of a sweep from starting, in one phrase."""
+    if board.allowed(me) <= 0:
+        who = me.plan.owner or "this user"
+        return f"waiting: {who} runs {board.user_limit} trials, and nobody may run more at once"
+    free = sum(w.leg is None and not w.draining for w in board.workers.values())
+    others = [s for s in board.sweeps.values() if s is not me and s.state is SweepState.RUNNING]
+    ahead = [s for s in others if s.n_ready() + s.counts[TrialState.RUNNING] > 0]
+    trials = sum(s.n_ready() + s.counts[TrialState.RUNNING] for s in ahead)
+    return f"waiting: {trials} trials of {len(ahead)} sweeps ahead, {free} of {len(board.workers)} workers free"

@@ -1,0 +1,107 @@
+"""What the scheduler knows: sweeps, their trials, and the workers with the rows that they hold."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from sweeper.scheduling.events import ChangeSweep, Shape, SweepPlan
+from sweeper.states import SweepState, TrialState
+
+NO_LIMIT = 1_000_000
+
+
+@dataclass(slots=True)
+class Trial:
+    """One trial; ``epochs`` are those that its worker has reported, ``lost`` its attempts that went with a worker."""
+
+    number: int
+    state: TrialState
+    attempt: int = 0
+    lost: int = 0
+    epochs: int = 0
+    shape: Shape | None = None
+    worker: str | None = None
+
+
+@dataclass
+class Sweep:
+    """One sweep and all of its trials."""
+
+    plan: SweepPlan
+    trials: dict[int, Trial]
+    state: SweepState = SweepState.RUNNING
+    ending: ChangeSweep | None = None  # a stop or pause that waits for the legs in flight
+    asked: int = 0  # trials 0..asked-1 have parameters or an Ask under way
+    asking: bool = False
+    exhausted: bool = False
+    prefix: int = 0  # trials 0..prefix-1 are terminal
+    waiting: dict[Shape, list[int]] = field(default_factory=dict)  # heaps of suggested, waiting trials
+    counts: Counter[TrialState] = field(default_factory=Counter)
+    served: int = 0  # when this sweep last got a worker
+
+    def push(self, trial: Trial) -> None:
+        """A suggested trial waits for a worker."""
+        assert trial.shape is not None
+        heapq.heappush(self.waiting.setdefault(trial.shape, []), trial.number)
+
+    def n_ready(self) -> int:
+        """Suggested trials that wait for a worker."""
+        return sum(len(heap) for heap in self.waiting.values())
+
+
+@dataclass
+class Worker:
+    """One worker and the cohort that it trains."""
+
+    name: str
+    leg: int | None = None  # the leg in flight
+    sweep: str | None = None
+    shape: Shape | None = None
+    cohort: int = 0  # changes whenever the worker starts over with an empty cohort
+    width: int = 0  # trials that the cohort has room for
+    rows: set[int] = field(default_factory=set)
+    drop: set[int] = field(default_factory=set)
+    draining: bool = False
+    yielding: bool = False
+
+
+@dataclass
+class Board:
+    """All sweeps and workers.
+
+    ``width_of(worker, sweep, shape)`` is the number of the sweep's rows that fit the worker's device; ``widths`` keeps
+    by the same key what a worker has room for since it ran out of memory. ``user_limit`` bounds the running trials of
+    one owner (None: no bound). ``turn`` counts the cohorts begun.
+    """
+
+    width_of: Callable[[str, str, Shape], int]
+    user_limit: int | None = None
+    sweeps: dict[str, Sweep] = field(default_factory=dict)
+    workers: dict[str, Worker] = field(default_factory=dict)
+    widths: dict[tuple[str, str, Shape], int] = field(default_factory=dict)
+    turn: int = 0
+
+    def candidates(self) -> Iterable[Sweep]:
+        """Sweeps with a trial that may start now."""
+        for sweep in self.sweeps.values():
+            running = sweep.state is SweepState.RUNNING and sweep.ending is None
+            if running and any(sweep.waiting.values()) and self.allowed(sweep) > 0:
+                yield sweep
+
+    def allowed(self, sweep: Sweep) -> int:
+        """How many more trials the sweep's owner may run."""
+        if self.user_limit is None:
+            return NO_LIMIT
+        mine = (s for s in self.sweeps.values() if s.plan.owner == sweep.plan.owner)
+        return self.user_limit - sum(s.counts[TrialState.RUNNING] for s in mine)
+
+    def held(self) -> tuple[Counter[str], Counter[str]]:
+        """Workers held, by sweep and by owner."""
+        by_sweep = Counter(w.sweep for w in self.workers.values() if w.sweep is not None)
+        by_owner: Counter[str] = Counter()
+        for name, n in by_sweep.items():
+            by_owner[self.sweeps[name].plan.owner] += n
+        return by_sweep, by_owner

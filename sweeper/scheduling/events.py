@@ -1,0 +1,300 @@
+"""What the scheduler is told (events) and what it asks for (actions), as frozen records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from sweeper.records import TrialRecord
+from sweeper.states import SweepState, TrialState
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The shape key: trials of the same key of the same sweep can share a cohort."""
+
+    hidden_layers: tuple[int, ...]
+    batch_size: int | Literal["full"]
+    epochs: int
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """What the scheduler has to know of a sweep.
+
+    ``window`` and ``batch`` are those of the search (``window.py``); ``decision_epochs`` are the epochs after
+    which a pruner decides (empty: none); ``rows_per_trial`` is the number of replicates.
+    """
+
+    sweep: str
+    requested: int
+    window: int
+    batch: int
+    deterministic: bool = True
+    decision_epochs: tuple[int, ...] = ()
+    rows_per_trial: int = 1
+    priority: int = 0
+    owner: str = ""
+
+
+class Verdict(StrEnum):
+    """What became of a trial in a leg."""
+
+    CONTINUE = "continue"
+    HELD = "held"  # it has trained to its end; what becomes of it is not decided yet
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One trial's part of a leg: ``epochs`` finished in all, and the decision with its reason."""
+
+    number: int
+    attempt: int
+    epochs: int
+    verdict: Verdict
+    reason: str = ""
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A trial that got its parameters; the scheduler only sees their shape."""
+
+    number: int
+    shape: Shape
+
+
+# Events
+
+
+@dataclass(frozen=True)
+class SweepOpened:
+    """A new or interrupted sweep: its trials as the ledger has them, and the shapes of those already suggested.
+
+    Trials in a state of ``reopen`` wait again: a resumed sweep goes on to its total.
+    """
+
+    plan: SweepPlan
+    trials: tuple[TrialRecord, ...]
+    shapes: dict[int, Shape]
+    reopen: tuple[TrialState, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrialsSuggested:
+    """The answer to ``Ask``. Fewer suggestions than asked means that the space is exhausted."""
+
+    sweep: str
+    suggestions: tuple[Suggestion, ...]
+
+
+@dataclass(frozen=True)
+class WorkerJoined:
+    """A worker can be given legs."""
+
+    worker: str
+
+
+@dataclass(frozen=True)
+class WorkerLost:
+    """A worker is gone (dead, hung, or its node lost); nothing it held is left."""
+
+    worker: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class WorkerDraining:
+    """A worker's node is about to leave: it finishes its leg and gets no other."""
+
+    worker: str
+
+
+@dataclass(frozen=True)
+class WorkerYields:
+    """A worker has trained one cohort for long: if another sweep is due, its trials wait again after this leg."""
+
+    worker: str
+
+
+@dataclass(frozen=True)
+class LegDone:
+    """A worker finished a leg. Its verdicts may be on trials of other workers, too."""
+
+    worker: str
+    leg: int
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True)
+class TrialsDecided:
+    """Verdicts on running trials that did not come with a leg of theirs."""
+
+    sweep: str
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True)
+class LegFailed:
+    """A leg raised: ``oom`` halves the width and tries again; ``error`` counts as a lost attempt of its trials.
+
+    The worker itself lives on and holds no rows any more.
+    """
+
+    worker: str
+    leg: int
+    kind: Literal["oom", "error"]
+    detail: str
+
+
+@dataclass(frozen=True)
+class StopSweep:
+    """End the sweep: legs in flight finish, everything not complete by then becomes ``stopped``."""
+
+    sweep: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PauseSweep:
+    """Finish the legs in flight, put running trials back to waiting and start nothing new."""
+
+    sweep: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ResumeSweep:
+    """A paused sweep goes on."""
+
+    sweep: str
+
+
+@dataclass(frozen=True)
+class RetryTrials:
+    """Reopen failed or stopped trials on a user's request."""
+
+    sweep: str
+    states: tuple[TrialState, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class BudgetChanged:
+    """The sweep's total or priority was edited (None: unchanged); the total never falls below what was suggested."""
+
+    sweep: str
+    requested: int | None = None
+    priority: int | None = None
+
+
+Event = (
+    SweepOpened
+    | TrialsSuggested
+    | WorkerJoined
+    | WorkerLost
+    | WorkerDraining
+    | WorkerYields
+    | LegDone
+    | TrialsDecided
+    | LegFailed
+    | StopSweep
+    | PauseSweep
+    | ResumeSweep
+    | RetryTrials
+    | BudgetChanged
+)
+
+# Actions
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Suggest the trials ``numbers``, the study knowing the results of trials 0..told-1 (None: of all that ended)."""
+
+    sweep: str
+    numbers: tuple[int, ...]
+    told: int | None
+
+
+@dataclass(frozen=True)
+class Admit:
+    """A trial takes a slot under this attempt number."""
+
+    number: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class RunLeg:
+    """Give a worker its next leg: drop rows, admit rows, advance every row by up to ``epochs`` epochs.
+
+    A ``cohort`` number other than the last leg's means that the worker starts over with no rows and makes room for
+    ``width`` trials.
+    """
+
+    worker: str
+    leg: int
+    sweep: str
+    cohort: int
+    shape: Shape
+    admit: tuple[Admit, ...]
+    drop: tuple[int, ...]
+    epochs: int
+    width: int
+
+
+@dataclass(frozen=True)
+class EndTrial:
+    """Write the trial's terminal state."""
+
+    sweep: str
+    number: int
+    attempt: int
+    state: TrialState
+    reason: str
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class RequeueTrial:
+    """Write that the trial waits again. ``lost``: the attempt counts against the limit."""
+
+    sweep: str
+    number: int
+    attempt: int
+    reason: str
+    lost: bool
+
+
+@dataclass(frozen=True)
+class ReopenTrial:
+    """Write that a failed or stopped trial waits again, on a user's request."""
+
+    sweep: str
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class ChangeSweep:
+    """Write the sweep's new state and reason."""
+
+    sweep: str
+    state: SweepState
+    reason: str
+
+
+@dataclass(frozen=True)
+class ResizeSweep:
+    """Write the sweep's new total."""
+
+    sweep: str
+    requested: int
+
+
+Action = Ask | RunLeg | EndTrial | RequeueTrial | ReopenTrial | ChangeSweep | ResizeSweep

@@ -1,0 +1,460 @@
+"""The pure scheduler: an event goes in, actions come out; no clock, Ray, SQL or thread inside."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+
+from sweeper.scheduling.assignment import MAX_LOST, choose, free_slots, may_refill, why_waiting
+from sweeper.scheduling.board import Board, Sweep, Trial, Worker
+from sweeper.scheduling.events import (
+    Action,
+    Admit,
+    Ask,
+    BudgetChanged,
+    ChangeSweep,
+    EndTrial,
+    Event,
+    LegDone,
+    LegFailed,
+    Outcome,
+    PauseSweep,
+    ReopenTrial,
+    RequeueTrial,
+    ResizeSweep,
+    ResumeSweep,
+    RetryTrials,
+    RunLeg,
+    Shape,
+    StopSweep,
+    SweepOpened,
+    TrialsDecided,
+    TrialsSuggested,
+    Verdict,
+    WorkerDraining,
+    WorkerJoined,
+    WorkerLost,
+    WorkerYields,
+)
+from sweeper.scheduling.window import told_before
+from sweeper.states import SweepState, TrialState
+
+_ENDS = {
+    Verdict.COMPLETE: TrialState.COMPLETE,
+    Verdict.PRUNED: TrialState.PRUNED,
+    Verdict.FAILED: TrialState.FAILED,
+}
+
+
+class Scheduler:
+    """Decides which trials are asked, where they run and how they end.
+
+    ``width_of(worker, sweep, shape)`` is the number of the sweep's rows that fit the worker's device. ``user_limit``
+    bounds the running trials of one owner (None: no bound).
+    """
+
+    def __init__(self, width_of: Callable[[str, str, Shape], int], user_limit: int | None = None) -> None:
+        self._board = board = Board(width_of, user_limit)
+        self._sweeps, self._workers = board.sweeps, board.workers
+        self._next_leg = 0
+
+    def handle(self, event: Event) -> list[Action]:
+        """Apply one event and return what has to be done, in order. The only method that changes anything."""
+        actions: list[Action] = []
+        match event:
+            case SweepOpened():
+                self._open(event, actions)
+            case TrialsSuggested():
+                self._suggested(event, actions)
+            case WorkerJoined():
+                self._workers.setdefault(event.worker, Worker(event.worker))
+            case WorkerLost():
+                self._worker_lost(event, actions)
+            case WorkerDraining():
+                if event.worker in self._workers:
+                    self._workers[event.worker].draining = True
+            case WorkerYields():
+                if self.due_elsewhere(event.worker):
+                    self._workers[event.worker].yielding = True
+            case LegDone():
+                self._leg_done(event, actions)
+            case TrialsDecided():
+                if event.sweep in self._sweeps:
+                    self._decided(self._sweeps[event.sweep], event.outcomes, actions)
+            case LegFailed():
+                self._leg_failed(event, actions)
+            case StopSweep():
+                self._end(event.sweep, ChangeSweep(event.sweep, SweepState.STOPPED, event.reason), actions)
+            case PauseSweep():
+                self._end(event.sweep, ChangeSweep(event.sweep, SweepState.PAUSED, event.reason), actions)
+            case ResumeSweep():
+                self._resume(event, actions)
+            case RetryTrials():
+                self._retry(event, actions)
+            case BudgetChanged():
+                self._budget(event, actions)
+        for sweep in list(self._sweeps.values()):
+            self._settle(sweep, actions)
+        self._dispatch(actions)
+        return actions
+
+    def forget(self, sweep: str, in_flight: Collection[str] = ()) -> None:
+        """Let go of a sweep that has ended or was given up. Workers of ``in_flight`` still have to answer a leg."""
+        if self._sweeps.pop(sweep, None) is None:
+            return
+        for worker in self._workers.values():
+            if worker.sweep == sweep:
+                worker.rows, worker.drop, worker.sweep, worker.shape = set(), set(), None, None
+                worker.leg = worker.leg if worker.name in in_flight else None
+        for key in [key for key in self._board.widths if key[1] == sweep]:
+            del self._board.widths[key]
+
+    # Queries
+
+    def ending(self, sweep: str) -> bool:
+        """Whether a stop or a pause waits for the sweep's legs in flight."""
+        found = self._sweeps.get(sweep)
+        return found is not None and found.ending is not None
+
+    def active(self, sweep: str) -> bool:
+        """Whether the sweep still has something in flight or to start."""
+        found = self._sweeps.get(sweep)
+        return found is not None and found.state is SweepState.RUNNING
+
+    def idle_workers(self) -> list[str]:
+        """Workers that could be given a leg now."""
+        return [w.name for w in self._workers.values() if w.leg is None and not w.draining]
+
+    def expects(self, worker: str, leg: int) -> bool:
+        """Whether this leg of this worker is still in flight."""
+        return worker in self._workers and self._workers[worker].leg == leg
+
+    def ready(self, sweep: str) -> int:
+        """Suggested trials of a running sweep that wait for a worker."""
+        found = self._sweeps.get(sweep)
+        running = found is not None and found.state is SweepState.RUNNING and found.ending is None
+        return found.n_ready() if found is not None and running else 0
+
+    def gives_back(self, worker: str) -> bool:
+        """Whether the worker's trials wait again when its leg is done."""
+        found = self._workers.get(worker)
+        return found is not None and (found.draining or found.yielding)
+
+    def rows_of(self, worker: str) -> tuple[str | None, frozenset[int]]:
+        """The sweep and trials whose rows a worker holds."""
+        found = self._workers[worker]
+        return found.sweep, frozenset(found.rows)
+
+    def due_elsewhere(self, worker: str) -> bool:
+        """Whether another sweep has a better claim to the worker than the one whose rows it holds."""
+        found = self._workers.get(worker)
+        if found is None or found.sweep is None or not found.rows:
+            return False
+        return not may_refill(self._board, found)
+
+    def explain(self, sweep: str) -> str:
+        """Why the sweep's waiting trials wait, in one phrase (empty: nothing waits)."""
+        me = self._sweeps.get(sweep)
+        if me is None or me.state is not SweepState.RUNNING:
+            return ""
+        if not self._workers:
+            return "waiting: no worker has joined yet"
+        if me.asking and not me.n_ready():
+            return "waiting: the sampler is suggesting the next trials"
+        if not me.n_ready():
+            if me.asked < me.plan.requested and not me.exhausted:
+                return f"waiting: the next suggestion needs the result of trial {self._needs(me) - 1}"
+            return ""
+        return why_waiting(self._board, me)
+
+    # Sweeps
+
+    def _open(self, event: SweepOpened, actions: list[Action]) -> None:
+        sweep = Sweep(event.plan, {})
+        for record in event.trials:
+            state = TrialState.WAITING if record.state is TrialState.RUNNING else record.state
+            trial = Trial(record.number, state, record.attempt, record.lost, shape=event.shapes.get(record.number))
+            sweep.trials[record.number] = trial
+            sweep.counts[state] += 1
+            if trial.shape is not None:
+                sweep.asked = max(sweep.asked, record.number + 1)
+                if state is TrialState.WAITING:
+                    sweep.push(trial)
+        self._sweeps[event.plan.sweep] = sweep
+        if event.reopen:
+            self._retry(RetryTrials(event.plan.sweep, event.reopen, "resumed"), actions)
+
+    def _suggested(self, event: TrialsSuggested, actions: list[Action]) -> None:
+        sweep = self._sweeps.get(event.sweep)
+        if sweep is None or not sweep.asking:
+            return
+        sweep.asking = False
+        for suggestion in event.suggestions:
+            trial = sweep.trials[suggestion.number]
+            trial.shape = suggestion.shape
+            if trial.state is TrialState.WAITING:
+                sweep.push(trial)
+        answered = 1 + max((s.number for s in event.suggestions), default=self._first_unsuggested(sweep) - 1)
+        if answered < sweep.asked:
+            sweep.asked, sweep.exhausted = answered, True
+            for number in range(answered, sweep.plan.requested):
+                trial = sweep.trials[number]
+                self._finish(sweep, trial, TrialState.STOPPED, "the space has no further point to try", None, actions)
+
+    def _first_unsuggested(self, sweep: Sweep) -> int:
+        return next((n for n in range(sweep.asked) if sweep.trials[n].shape is None), sweep.asked)
+
+    def _end(self, name: str, ending: ChangeSweep, actions: list[Action]) -> None:
+        sweep = self._sweeps.get(name)
+        if sweep is None or (sweep.state is SweepState.PAUSED and ending.state is SweepState.PAUSED):
+            return
+        if sweep.state.terminal:
+            return
+        sweep.ending = ending
+        if sweep.state is SweepState.PAUSED:
+            sweep.state = SweepState.RUNNING  # so that it settles into the stop
+
+    def _resume(self, event: ResumeSweep, actions: list[Action]) -> None:
+        sweep = self._sweeps.get(event.sweep)
+        if sweep is None:
+            return
+        if sweep.ending is not None and sweep.ending.state is SweepState.PAUSED:
+            sweep.ending = None
+        elif sweep.state is SweepState.PAUSED:
+            sweep.state = SweepState.RUNNING
+            actions.append(ChangeSweep(event.sweep, SweepState.RUNNING, "resumed"))
+
+    def _retry(self, event: RetryTrials, actions: list[Action]) -> None:
+        sweep = self._sweeps.get(event.sweep)
+        if sweep is None:
+            return
+        reopened = [t for t in sweep.trials.values() if t.state in event.states and t.state.terminal]
+        if reopened and sweep.state is not SweepState.RUNNING:
+            sweep.state, sweep.ending = SweepState.RUNNING, None
+            actions.append(ChangeSweep(event.sweep, SweepState.RUNNING, event.reason))
+        for trial in reopened:
+            self._move(sweep, trial, TrialState.WAITING)
+            trial.lost = trial.epochs = 0
+            if trial.shape is not None:
+                sweep.push(trial)
+            sweep.prefix = min(sweep.prefix, trial.number)
+            actions.append(ReopenTrial(event.sweep, trial.number, event.reason))
+
+    def _budget(self, event: BudgetChanged, actions: list[Action]) -> None:
+        sweep = self._sweeps.get(event.sweep)
+        if sweep is None or sweep.state.terminal:
+            return
+        if event.priority is not None:
+            sweep.plan = replace(sweep.plan, priority=event.priority)
+        if event.requested is None or sweep.exhausted:
+            return
+        requested = max(event.requested, sweep.asked, 1)
+        for number in range(sweep.plan.requested, requested):
+            sweep.trials[number] = Trial(number, TrialState.WAITING)
+            sweep.counts[TrialState.WAITING] += 1
+        for number in range(requested, sweep.plan.requested):
+            sweep.counts[sweep.trials.pop(number).state] -= 1
+        sweep.plan = replace(sweep.plan, requested=requested)
+        actions.append(ResizeSweep(event.sweep, requested))
+
+    def _settle(self, sweep: Sweep, actions: list[Action]) -> None:
+        """Ask for the next batch, carry out a pending stop or pause, and end a sweep that has nothing left."""
+        if sweep.state is not SweepState.RUNNING:
+            return
+        requested = sweep.plan.requested
+        while sweep.prefix < requested and sweep.trials[sweep.prefix].state.terminal:
+            sweep.prefix += 1
+        if sweep.ending is not None:
+            busy = any(w.sweep == sweep.plan.sweep and w.leg is not None for w in self._workers.values())
+            if busy or sweep.asking:
+                return  # what is in flight is still written down
+            self._carry_out_ending(sweep, sweep.ending, actions)
+        elif sweep.prefix == requested:
+            good = sweep.counts[TrialState.COMPLETE]
+            state = SweepState.COMPLETE if good else SweepState.FAILED
+            reason = "every trial has ended" if good else "no trial succeeded"
+            self._close(sweep, ChangeSweep(sweep.plan.sweep, state, reason), actions)
+        elif not sweep.asking and not sweep.exhausted and sweep.asked < requested and self._may_ask(sweep):
+            numbers = tuple(range(sweep.asked, min(sweep.asked + sweep.plan.batch, requested)))
+            sweep.asked, sweep.asking = numbers[-1] + 1, True
+            told = self._needs(sweep, numbers[0]) if sweep.plan.deterministic else None
+            actions.append(Ask(sweep.plan.sweep, numbers, told))
+
+    def _needs(self, sweep: Sweep, number: int | None = None) -> int:
+        """How many of the first trials must have ended before trial ``number`` can be suggested."""
+        return told_before(sweep.asked if number is None else number, sweep.plan.window, sweep.plan.batch)
+
+    def _may_ask(self, sweep: Sweep) -> bool:
+        if sweep.plan.deterministic:
+            return sweep.prefix >= self._needs(sweep)
+        ended = sum(n for state, n in sweep.counts.items() if state.terminal)
+        return sweep.asked - ended <= sweep.plan.window - sweep.plan.batch
+
+    def _carry_out_ending(self, sweep: Sweep, ending: ChangeSweep, actions: list[Action]) -> None:
+        for trial in sweep.trials.values():
+            if trial.state is TrialState.RUNNING:
+                self._leave(trial)
+                if ending.state is SweepState.PAUSED:
+                    self._requeue(sweep, trial, ending.reason, False, actions)
+            if ending.state is SweepState.STOPPED and not trial.state.terminal:
+                never = "never started: " if trial.attempt == 0 else ""
+                self._finish(sweep, trial, TrialState.STOPPED, never + ending.reason, None, actions)
+        if ending.state is SweepState.STOPPED:
+            sweep.waiting.clear()
+        self._close(sweep, ending, actions)
+
+    def _close(self, sweep: Sweep, change: ChangeSweep, actions: list[Action]) -> None:
+        sweep.state, sweep.ending = change.state, None
+        actions.append(change)
+
+    # Trials
+
+    def _move(self, sweep: Sweep, trial: Trial, state: TrialState) -> None:
+        sweep.counts[trial.state] -= 1
+        sweep.counts[state] += 1
+        trial.state = state
+
+    def _leave(self, trial: Trial) -> None:
+        """The trial's row is given up; its worker drops it with the next leg."""
+        worker = self._workers.get(trial.worker or "")
+        if worker is not None and trial.number in worker.rows:
+            worker.rows.discard(trial.number)
+            worker.drop.add(trial.number)
+        trial.worker = None
+
+    def _finish(
+        self, sweep: Sweep, trial: Trial, state: TrialState, reason: str, value: float | None, actions: list[Action]
+    ) -> None:
+        trial.worker = None
+        self._move(sweep, trial, state)
+        actions.append(EndTrial(sweep.plan.sweep, trial.number, trial.attempt, state, reason, value))
+
+    def _requeue(self, sweep: Sweep, trial: Trial, reason: str, lost: bool, actions: list[Action]) -> None:
+        trial.worker, trial.epochs = None, 0
+        trial.lost += lost
+        if trial.lost >= MAX_LOST:
+            self._finish(sweep, trial, TrialState.FAILED, f"lost: {reason} ({trial.lost} attempts)", None, actions)
+            return
+        self._move(sweep, trial, TrialState.WAITING)
+        sweep.push(trial)
+        actions.append(RequeueTrial(sweep.plan.sweep, trial.number, trial.attempt, reason, lost))
+
+    # Workers
+
+    def _worker_lost(self, event: WorkerLost, actions: list[Action]) -> None:
+        worker = self._workers.pop(event.worker, None)
+        if worker is not None:
+            self._give_back(worker, event.reason, True, actions)
+
+    def _give_back(self, worker: Worker, reason: str, lost: bool, actions: list[Action]) -> None:
+        """Requeue every trial whose row the worker held; afterwards it holds none."""
+        if worker.sweep is not None:
+            sweep = self._sweeps[worker.sweep]
+            for number in sorted(worker.rows):
+                self._requeue(sweep, sweep.trials[number], reason, lost, actions)
+        worker.rows, worker.drop, worker.sweep, worker.shape, worker.leg = set(), set(), None, None, None
+        worker.yielding = False
+
+    def _leg_done(self, event: LegDone, actions: list[Action]) -> None:
+        worker = self._workers.get(event.worker)
+        if worker is None or worker.leg != event.leg:
+            return
+        worker.leg = None
+        if worker.sweep is None:
+            return  # its sweep was forgotten meanwhile
+        sweep = self._sweeps[worker.sweep]
+        self._decided(sweep, event.outcomes, actions)
+        if worker.draining:
+            self._give_back(worker, "the worker's node is leaving", False, actions)
+        elif worker.yielding:
+            self._give_back(worker, "its worker was due to another sweep", False, actions)
+
+    def _decided(self, sweep: Sweep, outcomes: Iterable[Outcome], actions: list[Action]) -> None:
+        for outcome in outcomes:
+            trial = sweep.trials.get(outcome.number)
+            if trial is None or trial.state is not TrialState.RUNNING or trial.attempt != outcome.attempt:
+                continue
+            trial.epochs = outcome.epochs
+            if outcome.verdict is Verdict.CONTINUE:
+                continue
+            if outcome.verdict in (Verdict.PRUNED, Verdict.FAILED):
+                self._leave(trial)  # its row may still train
+            elif (worker := self._workers.get(trial.worker or "")) is not None:
+                worker.rows.discard(trial.number)  # it has left its slot by itself
+            trial.worker = None
+            if outcome.verdict is not Verdict.HELD:
+                self._finish(sweep, trial, _ENDS[outcome.verdict], outcome.reason, outcome.value, actions)
+
+    def _leg_failed(self, event: LegFailed, actions: list[Action]) -> None:
+        worker = self._workers.get(event.worker)
+        if worker is None or worker.leg != event.leg:
+            return
+        worker.leg = None
+        if worker.sweep is None or worker.shape is None:
+            return  # its sweep was forgotten meanwhile
+        sweep, rows = self._sweeps[worker.sweep], len(worker.rows)
+        key = (worker.name, worker.sweep, worker.shape)
+        if event.kind == "oom" and rows > 1:
+            self._board.widths[key] = max(1, rows // 2)
+            self._give_back(worker, f"out of memory with {rows} rows: trying {rows // 2}", False, actions)
+        elif event.kind == "oom":
+            for number in worker.rows:
+                reason = f"out of memory even alone: {event.detail}"
+                self._finish(sweep, sweep.trials[number], TrialState.FAILED, reason, None, actions)
+            worker.rows = set()
+            self._give_back(worker, "", False, actions)
+        else:
+            self._give_back(worker, event.detail, True, actions)
+
+    # Assignment
+
+    def _dispatch(self, actions: list[Action]) -> None:
+        for worker in self._workers.values():
+            if worker.leg is not None or worker.draining:
+                continue
+            if worker.sweep is not None and not worker.rows:
+                worker.sweep = worker.shape = None
+            if worker.sweep is None:
+                choose(self._board, worker)
+            if worker.sweep is not None and worker.shape is not None:
+                self._start_leg(worker, self._sweeps[worker.sweep], worker.shape, actions)
+
+    def _start_leg(self, worker: Worker, sweep: Sweep, shape: Shape, actions: list[Action]) -> None:
+        admit: list[Admit] = []
+        if sweep.ending is None and (not worker.rows or may_refill(self._board, worker)):
+            admit = [self._admit(worker, sweep, shape) for _ in range(free_slots(self._board, worker, sweep, shape))]
+        if not worker.rows:
+            return
+        decisions = sweep.plan.decision_epochs
+        ahead = [
+            min((d for d in (*decisions, shape.epochs) if d > epochs), default=shape.epochs) - epochs
+            for epochs in (sweep.trials[n].epochs for n in worker.rows)
+        ]
+        worker.leg = self._next_leg
+        self._next_leg += 1
+        drop = tuple(sorted(worker.drop))
+        worker.drop = set()
+        epochs = max(1, min(ahead))
+        actions.append(
+            RunLeg(
+                worker.name,
+                worker.leg,
+                sweep.plan.sweep,
+                worker.cohort,
+                shape,
+                tuple(admit),
+                drop,
+                epochs,
+                worker.width,
+            )
+        )
+
+    def _admit(self, worker: Worker, sweep: Sweep, shape: Shape) -> Admit:
+        trial = sweep.trials[heapq.heappop(sweep.waiting[shape])]
+        trial.attempt += 1
+        trial.epochs = 0
+        trial.worker = worker.name
+        worker.rows.add(trial.number)
+        self._move(sweep, trial, TrialState.RUNNING)
+        return Admit(trial.number, trial.attempt)

@@ -1,0 +1,4 @@
+"""Suggests the next points and stops the hopeless trials.
+
+Doors, the modules that other rooms may import: study, pruning, warm_start, ranking (``Outcome``), dominance.
+"""

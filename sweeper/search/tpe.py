@@ -1,0 +1,287 @@
+"""TPE for a whole batch: one pair of Parzen estimators, shared by every suggestion of the batch.
+
+The tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization"; components
+as in Watanabe 2023, arXiv:2304.11127) with the choices of Optuna 5's ``TPESampler``: multivariate kernels (one product
+kernel per trial), ``gamma = min(ceil(0.1 n), 25)`` good trials, old trials weighted down linearly, bandwidths from
+neighbour distances with the "magic clip", a prior kernel over the whole range, 24 candidates per suggestion, random
+suggestions until 10 trials are known, pending trials counted as bad (constant liar).
+
+Two things differ. A trial that does not have a parameter (a condition did not hold) counts with the prior kernel on
+that axis, so that all trials share one estimator; candidates are compared on the axes that apply to them only. And
+within a batch the estimators are built once: a suggestion enters the bad mixture as one more kernel, while the
+bandwidths of the others stay.
+
+All candidates of a batch are scored against all kernels by ONE matrix product, because the log of a product kernel is
+linear in the features ``x^2, x, 1`` of a continuous axis and in the indicators of a finite one.
+
+Names of dimensions: N kernels, M candidates, D axes, G values of a finite axis, F features, B suggestions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
+
+from sweeper.search.axes import Array, Axis
+
+STARTUP = 10
+CANDIDATES = 24
+_CHUNK = 1 << 16  # elements of the (M, N) score matrix worked on at a time, so that they stay in cache
+_LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+
+Applies = Callable[[Array], NDArray[np.bool_]]
+
+
+def n_good(n: int) -> int:
+    """How many of n finished trials count as good."""
+    return min(math.ceil(0.1 * n), 25)
+
+
+def n_good_of_front(n: int) -> int:
+    """The same where trials are ranked by several objectives: the front to be covered grows with n."""
+    return math.ceil(0.1 * n)
+
+
+def age_weights(n: int) -> Array:
+    """(n,) weights of n trials in the order of their numbers: the newest 25 count fully, older ones linearly less."""
+    if n < 25:
+        return np.ones(n)
+    return np.concatenate([np.linspace(1.0 / n, 1.0, num=n - 25), np.ones(25)])
+
+
+class ParzenEstimator:
+    """A mixture of product kernels, one per point (N, D) in the order of trial numbers, and a prior kernel (last).
+
+    Densities are not normalised over the kernels' weights (the factor is the same for every candidate).
+    """
+
+    def __init__(self, axes: Sequence[Axis], points: Array, aging: bool = True) -> None:
+        self.axes = tuple(axes)
+        self._n_kernels = len(points) + 1
+        self.weights = np.append(age_weights(len(points)) if aging else np.ones(len(points)), 1.0)
+        codes = np.vstack([points, np.full(len(self.axes), np.nan)])
+        self._mus = [_positions(axis, codes[:, d]) for d, axis in enumerate(self.axes)]
+        self._sigmas = [bandwidths(mu) for mu in self._mus]
+        self._centres = [np.sort(mu[~np.isnan(mu)]) for mu in self._mus]
+        self._columns = self._kernel_columns(codes, self._mus, self._sigmas)  # (F, N)
+
+    def log_density(self, features: Array) -> Array:
+        """(M,) log of the weighted sum of kernels at the points with these features (M, F)."""
+        log_weights = np.log(self.weights)
+        result = np.empty(len(features))
+        step = max(1, _CHUNK // self._n_kernels)
+        buffer = np.empty((step, self._n_kernels))
+        for start in range(0, len(features), step):
+            rows = features[start : start + step]
+            scores = np.matmul(rows, self._columns, out=buffer[: len(rows)])
+            scores += log_weights
+            top = scores.max(axis=1, keepdims=True)
+            scores -= top
+            np.maximum(scores, -700.0, out=scores)  # below, exp underflows, which costs twenty times as much
+            np.exp(scores, out=scores)
+            result[start : start + step] = np.log(scores.sum(axis=1)) + top[:, 0]
+        return result
+
+    def extra_kernel(self, point: Array) -> Array:
+        """(F,) the column of one more kernel of weight 1 at a point (D,), with bandwidths from the known neighbours."""
+        mus = [_positions(axis, point[d : d + 1]) for d, axis in enumerate(self.axes)]
+        sigmas = [np.array([self._width_beside(d, float(mu[0]))]) for d, mu in enumerate(mus)]
+        return self._kernel_columns(point[None], mus, sigmas)[:, 0]
+
+    def sample(self, u: Array) -> Array:
+        """Numbers in [0, 1) (M, D + 1) -> (M, D) points drawn from the mixture."""
+        shares = np.cumsum(self.weights)
+        kernel = np.searchsorted(shares, u[:, 0] * shares[-1], side="right")
+        points = np.empty((len(u), len(self.axes)))
+        row = 0
+        for d, axis in enumerate(self.axes):
+            height = 3 if axis.values is None else len(axis.values)
+            if axis.values is None:
+                mu, sigma = _known(self._mus[d][kernel]), self._sigmas[d][kernel]
+                below, above = ndtr(-mu / sigma), ndtr((1 - mu) / sigma)
+                points[:, d] = np.clip(mu + sigma * ndtri(below + u[:, d + 1] * (above - below)), 0.0, 1.0)
+            else:
+                mass = np.exp(self._columns[row : row + height, kernel])  # (G, M)
+                points[:, d] = (np.cumsum(mass, axis=0)[:-1] < u[:, d + 1]).sum(axis=0)
+            row += height
+        return points
+
+    def _kernel_columns(self, codes: Array, mus: Sequence[Array], sigmas: Sequence[Array]) -> Array:
+        """(F, n) the log kernels at codes (n, D) as linear functions of ``features``."""
+        blocks = []
+        for axis, code, mu, sigma in zip(self.axes, codes.T, mus, sigmas, strict=True):
+            if axis.choices is not None:
+                blocks.append(_choice_rows(len(axis.choices), code, self._n_kernels))
+            elif axis.edges is not None:
+                blocks.append(_bin_rows(axis.edges, _known(mu), sigma))
+            else:
+                blocks.append(_gauss_rows(_known(mu), sigma))
+        return np.concatenate(blocks, axis=0)
+
+    def _width_beside(self, d: int, mu: float) -> float:
+        """The bandwidth that one more centre would get on axis d."""
+        if math.isnan(mu):
+            return 1.0
+        known = self._centres[d]
+        at = int(np.searchsorted(known, mu, side="right"))
+        left = mu - (known[at - 1] if at > 0 else 0.0)
+        right = (known[at] if at < len(known) else 1.0) - mu
+        if len(known) and at in (0, len(known)):
+            left, right = (right, right) if at == 0 else (left, left)
+        return float(np.clip(max(left, right), 1.0 / min(100.0, 3.0 + len(known)), 1.0))
+
+
+class TpeBatch:
+    """The suggestions of one batch: estimators built once, then ``pick`` and ``add`` in turn.
+
+    Args:
+        axes: the D parameters.
+        good: (., D) the good trials, at least one, in the order of their numbers.
+        bad: (., D) all others and the trials that were pending when the batch began, in the order of their numbers.
+        u: (B, CANDIDATES, D + 1) uniform numbers in [0, 1); suggestion b uses u[b] and no other randomness.
+        applies: maps points (M, D) to which axes apply to each (M, D); None: all do.
+        aging: whether older good trials count less.
+    """
+
+    def __init__(
+        self,
+        axes: Sequence[Axis],
+        good: Array,
+        bad: Array,
+        u: Array,
+        applies: Applies | None = None,
+        aging: bool = True,
+    ) -> None:
+        self._high = ParzenEstimator(axes, bad)
+        low = ParzenEstimator(axes, good, aging)
+        candidates = low.sample(u.reshape(-1, u.shape[-1]))
+        mask = None if applies is None else applies(candidates)
+        self._features = features(axes, candidates, mask)
+        self._good = low.log_density(self._features)
+        self._bad = self._high.log_density(self._features)
+        self._candidates = candidates if mask is None else np.where(mask, candidates, np.nan)
+        self._per_pick = u.shape[1]
+
+    def pick(self, b: int) -> Array:
+        """(D,) the best candidate of suggestion b; NaN on axes that do not apply. ``add`` it before the next pick."""
+        own = slice(b * self._per_pick, (b + 1) * self._per_pick)
+        best = int(np.argmax(self._good[own] - self._bad[own]))
+        point: Array = self._candidates[own][best]
+        return point
+
+    def add(self, point: Array) -> None:
+        """Count a suggestion (D,) of this batch as bad, so that the next ones keep their distance."""
+        self._bad = np.logaddexp(self._bad, self._features @ self._high.extra_kernel(point))
+
+
+class AxisTpeBatch:
+    """The suggestions of one batch where trials are ranked by several objectives: every axis on its own.
+
+    The good trials lie along a front, where one parameter trades an objective for the other. Product kernels around
+    them suggest what lies close to one of them on all axes at once, and the front is not moved by that: on ``ridge``
+    of ``benchmarks/objectives.py`` it was no better than chance. Optuna does the same for several objectives. All good
+    trials count alike, however old. Arguments as for ``TpeBatch``, but u is (B, CANDIDATES, 2 D); a trial counts on
+    the axes that it has.
+    """
+
+    def __init__(self, axes: Sequence[Axis], good: Array, bad: Array, u: Array, applies: Applies | None = None) -> None:
+        self._applies = applies
+        self._axes = [
+            TpeBatch(axes[d : d + 1], _having(good, d), _having(bad, d), u[:, :, 2 * d : 2 * d + 2], aging=False)
+            for d in range(len(axes))
+        ]
+
+    def pick(self, b: int) -> Array:
+        """As ``TpeBatch.pick``."""
+        point = np.concatenate([axis.pick(b) for axis in self._axes])
+        return point if self._applies is None else np.where(self._applies(point[None])[0], point, np.nan)
+
+    def add(self, point: Array) -> None:
+        """As ``TpeBatch.add``."""
+        for d, axis in enumerate(self._axes):
+            if not math.isnan(point[d]):
+                axis.add(point[d : d + 1])
+
+
+def _having(points: Array, d: int) -> Array:
+    """(., 1) the codes on axis d of those points (N, D) that have one."""
+    return points[~np.isnan(points[:, d]), d : d + 1]
+
+
+def features(axes: Sequence[Axis], points: Array, applies: NDArray[np.bool_] | None = None) -> Array:
+    """(M, F) what the kernels' columns are multiplied with; zeros where an axis does not apply to a point (M, D)."""
+    blocks = []
+    for d, axis in enumerate(axes):
+        x = points[:, d]
+        if axis.values is None:
+            block = np.stack([x * x, x, np.ones_like(x)], axis=1)
+        else:
+            block = (x[:, None] == np.arange(len(axis.values))).astype(np.float64)
+        blocks.append(block if applies is None else block * applies[:, d, None])
+    return np.concatenate(blocks, axis=1)
+
+
+def bandwidths(mus: Array) -> Array:
+    """(n,) the larger distance to a neighbouring centre, clipped; 1 (the prior's) where a centre is NaN.
+
+    The ends of the range count as neighbours only of a single centre.
+    """
+    sigmas = np.ones(len(mus))
+    known = np.flatnonzero(~np.isnan(mus))
+    n = len(known)
+    if n == 0:
+        return sigmas
+    order = known[np.argsort(mus[known], kind="stable")]
+    gaps = np.diff(mus[order], prepend=0.0, append=1.0)
+    width = np.maximum(gaps[:-1], gaps[1:])
+    if n >= 2:
+        width[0], width[-1] = gaps[1], gaps[-2]
+    sigmas[order] = np.clip(width, 1.0 / min(100.0, 2.0 + n), 1.0)
+    return sigmas
+
+
+def _gauss_rows(mu: Array, sigma: Array) -> Array:
+    """(3, n) log of Gaussians truncated to [0, 1]: ``-(x - mu)^2 / 2 sigma^2 - log(sigma mass)`` by powers of x."""
+    curve = 0.5 / sigma**2
+    mass = ndtr((1.0 - mu) / sigma) - ndtr(-mu / sigma)
+    return np.stack([-curve, 2 * curve * mu, -curve * mu**2 - np.log(sigma * mass) - _LOG_SQRT_2PI])
+
+
+def _bin_rows(edges: Array, mu: Array, sigma: Array) -> Array:
+    """(G, n) log probabilities of the bins between the edges under Gaussians truncated to [0, 1]."""
+    pairs, which = np.unique(mu + 1j * sigma, return_inverse=True)  # few: centres are bin centres
+    z = (edges[:, None] - pairs.real) / pairs.imag
+    flip = z[:-1] > 0  # the right tail is computed as a left one, where ndtr keeps its relative precision
+    mass = np.where(flip, ndtr(-z[:-1]) - ndtr(-z[1:]), ndtr(z[1:]) - ndtr(z[:-1]))
+    total = ndtr(z[-1]) - ndtr(z[0])
+    rows: Array = np.log(np.maximum(mass, 1e-300)) - np.log(total)
+    return rows[:, which]
+
+
+def _choice_rows(n_choices: int, codes: Array, n_kernels: int) -> Array:
+    """(G, n) log probabilities of the choices: the own choice, smoothed by 1/n_kernels over all; uniform for NaN."""
+    known = ~np.isnan(codes)
+    rows = np.full((n_choices, len(codes)), -math.log(n_choices))
+    total = 1.0 + n_choices / n_kernels
+    rows[:, known] = math.log(1.0 / n_kernels / total)
+    rows[codes[known].astype(int), known] = math.log((1.0 + 1.0 / n_kernels) / total)
+    return rows
+
+
+def _positions(axis: Axis, codes: Array) -> Array:
+    """(n,) kernel centres on [0, 1] of codes on a numeric axis; NaN where there is none, or the axis is unordered."""
+    if axis.choices is not None:
+        return np.full(len(codes), np.nan)
+    if axis.centers is None:
+        return codes
+    known = ~np.isnan(codes)
+    return np.where(known, axis.centers[np.where(known, codes, 0).astype(int)], np.nan)
+
+
+def _known(mus: Array) -> Array:
+    """Centres with the prior's (the middle of the range) where there is none."""
+    return np.where(np.isnan(mus), 0.5, mus)

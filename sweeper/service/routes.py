@@ -1,0 +1,292 @@
+"""The routes of sweeps and their trials."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import Path as InPath
+from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from sweeper.insight.results import best_trials, run_summary
+from sweeper.running.open_sweep import without_folder
+from sweeper.service import sse
+from sweeper.service.access import caller
+from sweeper.service.answers import (
+    SWEEP_EXAMPLE,
+    Best,
+    Edit,
+    Flows,
+    Reports,
+    Sweep,
+    Sweeps,
+    Trials,
+    TrialWithHistory,
+    attempt_object,
+    exact,
+    flow_object,
+    reports_object,
+    trial_object,
+)
+from sweeper.service.auth import Identity
+from sweeper.service.desk import Desk
+from sweeper.service.problems import TooLarge, responses
+from sweeper.service.submission import parse_body
+from sweeper.states import SweepState, TrialState
+
+BODY_BYTES = 1 << 20  # of a sweep file
+PAGE = 1000  # rows of one answer at most
+Who = Annotated[Identity, Depends(caller)]
+Ref = Annotated[str, InPath(description="A sweep's id, the first letters of it, or its name.", max_length=200)]
+Limit = Annotated[int, Query(ge=1, le=PAGE)]
+Offset = Annotated[int, Query(ge=0, le=10**9)]
+SWEEP_FILE = {
+    "name": "digits-mlp",
+    "dataset": {"name": "digits"},
+    "space": "mlp",
+    "training": {"epochs": 20},
+    "search": {"trials": 64, "sampler": "tpe", "seed": 0},
+}
+BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"type": "object"}, "example": SWEEP_FILE},
+            "application/yaml": {
+                "schema": {"type": "string"},
+                "example": "dataset: {name: digits}\nspace: mlp\nsearch: {trials: 64}\n",
+            },
+        },
+    }
+}
+
+
+def desk(request: Request) -> Desk:
+    """The application's desk."""
+    found: Desk = request.app.state.desk
+    return found
+
+
+AtDesk = Annotated[Desk, Depends(desk)]
+router = APIRouter(prefix="/api/v1", tags=["sweeps"], responses=responses(401, 404, 422, 429, 503))
+
+
+def found_and_changed(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Errors of a route that changes a sweep."""
+    return responses(403, 409, *statuses)
+
+
+@router.post(
+    "/sweeps",
+    status_code=201,
+    response_model=Sweep,
+    openapi_extra=BODY,
+    responses={
+        **responses(400, 403, 413),
+        200: {"model": Sweep, "description": "The key was used before, for the same sweep file."},
+        201: {"description": "The sweep is queued.", "content": {"application/json": {"example": SWEEP_EXAMPLE}}},
+    },
+)
+async def submit(
+    request: Request,
+    who: Who,
+    desk: AtDesk,
+    key: Annotated[
+        str | None,
+        Header(alias="Idempotency-Key", min_length=1, max_length=200, description="The same key is the same sweep."),
+    ] = None,
+    priority: Annotated[int, Query(ge=-100, le=100, description="Sweeps of higher priority run first.")] = 0,
+) -> Response:
+    """Submit a sweep file, as JSON or YAML."""
+    who.require_writing()
+    body = await read_body(request, BODY_BYTES)
+    data = parse_body(body, request.headers.get("content-type", ""))
+    record, new = await run_in_threadpool(desk.submit, who, data, key, priority)
+    return JSONResponse(await run_in_threadpool(desk.show, record), 201 if new else 200)
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """A request's body.
+
+    Raises:
+        TooLarge: it has more than ``limit`` bytes.
+    """
+    parts, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise TooLarge(f"the request has more than {limit:,} bytes", key="body", remedy="Send a smaller sweep file")
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+@router.get("/sweeps", response_model=Sweeps)
+def list_sweeps(
+    who: Who,
+    desk: AtDesk,
+    owner: Annotated[str | None, Query(max_length=64)] = None,
+    state: SweepState | None = None,
+    name: Annotated[str | None, Query(max_length=100)] = None,
+    limit: Limit = 100,
+    offset: Offset = 0,
+) -> Response:
+    """The sweeps that you may see, newest first."""
+    if who.sees is not None and owner not in (None, who.sees):
+        return JSONResponse({"sweeps": [], "total": 0})
+    wanted: dict[str, Any] = {"owner": who.sees or owner, "state": state, "name": name}
+    rows = [desk.show(record) for record in desk.ledger.sweeps(**wanted, limit=limit, offset=offset)]
+    return JSONResponse({"sweeps": rows, "total": desk.ledger.count_sweeps(**wanted)})
+
+
+@router.get("/sweeps/{ref}", response_model=Sweep)
+def get_sweep(ref: Ref, who: Who, desk: AtDesk) -> Response:
+    """One sweep."""
+    return JSONResponse(desk.show(desk.find(who, ref)))
+
+
+@router.patch("/sweeps/{ref}", response_model=Sweep, responses=found_and_changed())
+def edit_sweep(ref: Ref, edit: Edit, who: Who, desk: AtDesk) -> Response:
+    """Change the number of trials or the priority of a sweep that has not ended."""
+    return JSONResponse(desk.show(desk.edit(desk.own(who, ref), edit.requested, edit.priority)))
+
+
+@router.delete("/sweeps/{ref}", status_code=204, response_class=Response, responses=found_and_changed(500))
+def delete_sweep(ref: Ref, who: Who, desk: AtDesk) -> Response:
+    """Delete a sweep that does not run, with its runs in MLflow."""
+    desk.delete(desk.own(who, ref))
+    return Response(status_code=204)
+
+
+@router.post(
+    "/sweeps/{ref}/{verb}", status_code=202, response_model=Sweep, responses=found_and_changed(), name="change"
+)
+def change(ref: Ref, verb: Literal["stop", "pause", "resume", "retry"], who: Who, desk: AtDesk) -> Response:
+    """Stop, pause or resume a sweep, or run its failed trials again. It answers when that has begun."""
+    record = desk.own(who, ref)
+    match verb:
+        case "stop":
+            record = desk.end(record, SweepState.STOPPED, who)
+        case "pause":
+            record = desk.end(record, SweepState.PAUSED, who)
+        case "resume":
+            record = desk.resume(record, who)
+        case "retry":
+            record = desk.retry(record, who)
+    return JSONResponse(desk.show(record), 202)
+
+
+@router.get("/sweeps/{ref}/trials", response_model=Trials)
+def list_trials(
+    ref: Ref,
+    who: Who,
+    desk: AtDesk,
+    state: TrialState | None = None,
+    sort: Annotated[str | None, Query(max_length=100, description="A field or metric; -NAME for descending.")] = None,
+    limit: Limit = 500,
+    offset: Offset = 0,
+) -> Response:
+    """A sweep's trials."""
+    record = desk.find(who, ref)
+    trials = desk.ledger.trials(record.sweep, state, sort=sort, limit=limit, offset=offset)
+    total = record.requested if state is None else record.counts.get(state, 0)
+    return JSONResponse({"sweep": record.sweep, "trials": [trial_object(t) for t in trials], "total": total})
+
+
+@router.get("/sweeps/{ref}/trials/{number}", response_model=TrialWithHistory)
+def get_trial(ref: Ref, number: Annotated[int, InPath(ge=0, le=10**9)], who: Who, desk: AtDesk) -> Response:
+    """One trial with its history."""
+    record = desk.find(who, ref)
+    trial = desk.ledger.trial(record.sweep, number)
+    history = [attempt_object(a) for a in desk.ledger.attempts(record.sweep, number)]
+    return JSONResponse({**trial_object(trial), "history": history})
+
+
+@router.get("/sweeps/{ref}/best", response_model=Best)
+def best(ref: Ref, who: Who, desk: AtDesk, k: Limit = 1) -> Response:
+    """The best complete trials."""
+    record = desk.find(who, ref)
+    found = best_trials(desk.ledger, record, k)
+    return JSONResponse({"sweep": record.sweep, "best": [trial_object(t) for t in found]})
+
+
+@router.get("/sweeps/{ref}/reports", response_model=Reports)
+def reports(ref: Ref, who: Who, desk: AtDesk, number: Annotated[int | None, Query(ge=0, le=10**9)] = None) -> Response:
+    """The metrics of every epoch, of one trial or of all."""
+    record = desk.find(who, ref)
+    return JSONResponse({"reports": reports_object(desk.ledger.reports(record.sweep, number))})
+
+
+@router.get("/sweeps/{ref}/flow", response_model=Flows)
+def flow(ref: Ref, who: Who, desk: AtDesk, number: Annotated[int | None, Query(ge=0, le=10**9)] = None) -> Response:
+    """The gradient flow of every layer and epoch, of one trial or of all that have any."""
+    record = desk.find(who, ref)
+    return JSONResponse({"flow": flow_object(desk.ledger.flow(record.sweep, number))})
+
+
+@router.get("/sweeps/{ref}/summary", response_model=dict[str, Any])
+def summary(ref: Ref, who: Who, desk: AtDesk) -> Response:
+    """What ``run --json`` prints at the end."""
+    record = desk.find(who, ref)
+    return JSONResponse(exact(run_summary(desk.ledger, record.sweep, desk.mlflow_url or "")))
+
+
+@router.get(
+    "/sweeps/{ref}/events",
+    response_class=StreamingResponse,
+    responses={200: {"description": "Server-sent events.", "content": {"text/event-stream": {}}}},
+)
+async def events(
+    ref: Ref,
+    who: Who,
+    desk: AtDesk,
+    after: Annotated[int, Query(ge=0, le=10**12, description="Go on after this line.")] = 0,
+    last: Annotated[str | None, Header(alias="Last-Event-ID", max_length=20)] = None,
+) -> Response:
+    """What happens to a sweep, live, until it has ended or is paused. ``id`` is the line number in its log."""
+    record = await run_in_threadpool(desk.find, who, ref)
+    seen = int(last) if last is not None and last.isascii() and last.isdigit() else after
+    stream = sse.follow(desk.events_file(record), seen, lambda: desk.over(record.sweep))
+    return StreamingResponse(stream, media_type="text/event-stream", headers=sse.HEADERS)
+
+
+@router.get("/sweeps/{ref}/report", response_class=HTMLResponse, responses={200: {"description": "One HTML file."}})
+def report(ref: Ref, who: Who, desk: AtDesk) -> Response:
+    """The sweep's report."""
+    from sweeper.report.gather import make_report
+
+    record = desk.find(who, ref)
+    folder = desk.settings.home / "sweeps" / record.sweep
+    file, _ = make_report(desk.ledger, folder, record.sweep, train=False)
+    text = without_folder(record, file.read_text(encoding="utf-8"))
+    return HTMLResponse(text, headers={"Content-Security-Policy": "sandbox"})
+
+
+@router.get(
+    "/sweeps/{ref}/model.zip",
+    response_class=Response,
+    responses={**responses(409), 200: {"description": "The winner's model.", "content": {"application/zip": {}}}},
+)
+def model(ref: Ref, who: Who, desk: AtDesk) -> Response:
+    """What ``export --model`` writes: the winner with scripts that stand alone."""
+    from sweeper.export.writing import to_model
+
+    record = desk.find(who, ref)
+    with tempfile.TemporaryDirectory(prefix="sweeper-model-") as folder:
+        answer = to_model(desk.ledger, record.sweep, str(Path(folder) / "model"))
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted((Path(folder) / "model").rglob("*")):
+                if file.is_file():
+                    archive.write(file, file.relative_to(Path(folder) / "model"))
+    headers = {
+        "Content-Disposition": f'attachment; filename="{record.sweep}-model.zip"',
+        "X-Sweeper-Trial": str(answer["trial"]),
+        "X-Sweeper-Metrics": json.dumps(exact(answer["metrics"])),
+    }
+    return Response(packed.getvalue(), media_type="application/zip", headers=headers)

@@ -1,0 +1,411 @@
+"""The composition root of the service: one pool and one controller thread for the sweeps of everybody."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any
+
+from sweeper.errors import LedgerError, SpecError, SweepBusy, SweeperError, SweepNotFound
+from sweeper.ledger.protocol import Ledger
+from sweeper.records import SweepRecord
+from sweeper.running.controller import Controller
+from sweeper.running.custody import own_name
+from sweeper.running.ending import end_unheld
+from sweeper.running.finals import FinalsRun, NoSink, are_halted, conclude, open_finals
+from sweeper.running.local import make_pool, parse_workers
+from sweeper.running.open_sweep import OpenSweep, prepare, without_folder
+from sweeper.service.intake import SHOW_AGAIN_SECONDS, Intake
+from sweeper.service.link import Status
+from sweeper.settings import Settings
+from sweeper.states import SweepState
+from sweeper.tracking.tracker import SHOWN
+from sweeper.training.pool import Pool, Post
+
+log = logging.getLogger("sweeper")
+
+LOOK_SECONDS = 1.0  # how often the ledger is asked for sweeps to take up
+MAX_OPEN = 64  # sweeps that are run at once; more wait in the ledger
+STOP_SECONDS = 30.0  # how long a stopping service waits for legs in flight
+FLUSH_SECONDS = 5.0  # and then for MLflow
+MAX_ERRORS = 5  # of one sweep, before it is given up for good
+POOL_RETRY_SECONDS = 3.0
+LEASE_SECONDS = 15.0
+
+
+class Service:
+    """Takes queued and interrupted sweeps up from the ledger and runs them until each is terminal or paused.
+
+    Only sweeps that have an owner are taken up: those without one belong to a command line on this machine. Threads:
+    the controller's (it never waits for anything but events), one that asks the ledger for work, and a few that load
+    data and finish sweeps. Nothing is kept that the ledger does not know: killed at any moment, the next service goes
+    on.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        workers: str | int = "auto",
+        user_limit: int | None = None,
+        pool: Callable[[Post], Pool] | None = None,
+    ) -> None:
+        self.settings, self.ledger = settings, ledger
+        self._queue: SimpleQueue[Any] = SimpleQueue()
+        chosen = parse_workers(workers)
+        self._pool = pool(self._queue.put) if pool else make_pool(chosen, settings.ray_address, self._queue.put)
+        self._controller = Controller(
+            self._queue, ledger, self._pool, own_name(), self._emit, user_limit, give_up=self._given_up
+        )
+        self._open: dict[str, OpenSweep] = {}  # in the controller; changed by its thread only
+        self._finals: dict[str, tuple[OpenSweep, FinalsRun]] = {}  # by the finals' own id; the same
+        self._busy: set[str] = set()  # being loaded or finished
+        self._errors: dict[str, tuple[int, float]] = {}  # sweep: how often it failed, and when it may be tried again
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._deadline = 0.0
+        self._intake = Intake(ledger, self._may_try)
+        self._workers: dict[str, float] = {}
+        self._pool_problem: str | None = "the workers are starting"
+        self._jobs = ThreadPoolExecutor(4, thread_name_prefix="sweeper-job")
+        self._threads = [
+            threading.Thread(target=work, name=f"sweeper-{name}", daemon=True)
+            for name, work in (("workers", self._start_pool), ("control", self._control), ("look", self._look))
+        ]
+
+    # What other threads may ask
+
+    def start(self) -> None:
+        """Start the threads; returns at once."""
+        for thread in self._threads:
+            thread.start()
+
+    def wake(self) -> None:
+        """There is a new sweep in the ledger: do not wait until the next look."""
+        self._wake.set()
+
+    def announce_stop(self) -> None:
+        """Begin to stop; returns at once and may be called in a signal handler."""
+        if not self._stopping.is_set():
+            self._deadline = time.monotonic() + STOP_SECONDS
+            self._stopping.set()
+            self._wake.set()
+            self._queue.put(self._leave_all)
+
+    def stop(self) -> None:
+        """Let the legs in flight finish and leave every sweep to the next service. Waits."""
+        self.announce_stop()
+        for thread in self._threads[1:]:
+            thread.join(timeout=STOP_SECONDS + 10)
+        self._jobs.shutdown(wait=True, cancel_futures=True)
+        self._threads[0].join(timeout=5)
+        with contextlib.suppress(Exception):
+            self._pool.close()
+
+    def status(self) -> Status:
+        """The service as it is now."""
+        with self._lock:
+            held = {*self._busy, *self._open}
+        workers = sorted(self._workers)
+        return Status(
+            held=tuple(sorted(held)),
+            running=tuple(sorted([*self._open, *self._finals])),
+            workers=tuple(workers),
+            largest_device=max((self._pool.device(worker).free_bytes for worker in workers), default=None),
+            pool_problem=self._pool_problem,
+            alive=all(thread.is_alive() for thread in self._threads[1:]),
+            stopping=self._stopping.is_set(),
+        )
+
+    def holds(self, sweep: str) -> bool:
+        """Whether the sweep is loaded, run or finished here now."""
+        with self._lock:
+            return sweep in self._busy or sweep in self._open
+
+    def runs(self, sweep: str) -> bool:
+        """Whether the controller has the sweep, and takes its requests."""
+        return sweep in self._open
+
+    # The workers
+
+    def _start_pool(self) -> None:
+        """Bring the workers up, again until it succeeds: a Ray head may come up later than we do."""
+        while not self._stopping.is_set():
+            try:
+                self._pool.start()
+            except SweeperError as error:
+                if self._pool_problem != str(error):
+                    log.warning("%s", error)
+                self._pool_problem = str(error)
+                self._stopping.wait(POOL_RETRY_SECONDS)
+            else:
+                self._pool_problem = None
+                return
+
+    # Looking for work
+
+    def _look(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._keep_leases()
+                with self._lock:
+                    room = MAX_OPEN - len(self._open) - len(self._busy)
+                for record in [*self._intake.to_run(room), *self._intake.with_finals(), *self._intake.to_finish()]:
+                    self._submit(record)
+            except SweeperError as error:
+                log.warning("the ledger could not be read: %s", error)
+            except Exception:
+                log.exception("looking for sweeps failed")
+            self._wake.wait(LOOK_SECONDS)
+            self._wake.clear()
+
+    def _keep_leases(self) -> None:
+        """What is loaded or finished is not in the controller, which would prolong its lease."""
+        with self._lock:
+            busy = list(self._busy)
+        for sweep in busy:
+            with contextlib.suppress(SweepNotFound):
+                self.ledger.renew_lease(sweep, own_name(), LEASE_SECONDS)
+
+    def _may_try(self, sweep: str) -> bool:
+        return not self.holds(sweep) and time.monotonic() >= self._errors.get(sweep, (0, 0.0))[1]
+
+    def _submit(self, record: SweepRecord) -> None:
+        with self._lock:
+            if record.sweep in self._busy or self._stopping.is_set():
+                return
+            self._busy.add(record.sweep)
+        self._jobs.submit(self._take_up, record)
+
+    def _take_up(self, record: SweepRecord) -> None:
+        """Load what the sweep needs, in a thread of its own, then hand it to the controller's thread."""
+        sweep = record.sweep
+        try:
+            if not self.ledger.acquire_lease(sweep, own_name(), LEASE_SECONDS):
+                self._release(sweep)
+                return
+            opened = prepare(self.settings, self.ledger, record)
+        except SpecError as error:
+            self._fail(record, str(error))
+        except SweepNotFound:
+            self._release(sweep)
+        except Exception as error:
+            self._failed(sweep, error)
+        else:
+            if record.state.terminal:
+                self._conclude(opened)
+            elif self._stopping.is_set():
+                opened.close()
+                self._release(sweep)
+            else:
+                self._queue.put(lambda: self._enter(opened))
+
+    def _fail(self, record: SweepRecord, reason: str) -> None:
+        """The sweep can never run: its data is gone, or its spec cannot be used."""
+        log.warning("sweep %s: %s", record.sweep, reason)
+        reason = without_folder(record, reason)
+        try:
+            end_unheld(self.ledger, self.ledger.sweep(record.sweep), SweepState.FAILED, reason)
+        except SweeperError as error:
+            log.warning("sweep %s: %s", record.sweep, error)
+        self._release(record.sweep)
+
+    def _release(self, sweep: str) -> None:
+        with contextlib.suppress(SweeperError):
+            self.ledger.release_lease(sweep, own_name())
+        with self._lock:
+            self._busy.discard(sweep)
+
+    def _failed(self, sweep: str, error: Exception) -> None:
+        """Try again later; what keeps failing ends as failed, unless it is the ledger that fails."""
+        if isinstance(error, SweepBusy | LedgerError):
+            log.warning("sweep %s: %s", sweep, error)
+        else:
+            log.error("sweep %s failed", sweep, exc_info=error)
+        count = self._errors.get(sweep, (0, 0.0))[0] + 1
+        self._errors[sweep] = (count, time.monotonic() + min(60.0, 2.0**count))
+        passing = isinstance(error, SweepBusy | LedgerError | SweepNotFound)
+        if count >= MAX_ERRORS and not passing:
+            with contextlib.suppress(SweeperError):
+                reason = f"internal error: {type(error).__name__}: {str(error)[:200]}"
+                record = self.ledger.sweep(sweep)
+                if not record.state.terminal:
+                    end_unheld(self.ledger, record, SweepState.FAILED, reason)
+        self._release(sweep)
+
+    # In the controller's thread
+
+    def _control(self) -> None:
+        try:
+            self._controller.run(until=self._until)
+        except Exception:
+            log.exception("the controller ended")
+        finally:
+            for sweep, opened in [*self._open.items(), *((k, o) for k, (o, _) in self._finals.items())]:
+                with contextlib.suppress(Exception):
+                    self._controller.close(sweep)
+                opened.close()
+                self._release(opened.id)
+            self._open, self._finals = {}, {}
+
+    def _enter(self, opened: OpenSweep) -> None:
+        """A prepared sweep begins to run."""
+        sweep = opened.id
+        try:
+            if self._stopping.is_set():
+                raise SweepBusy("the service is stopping")
+            opened.begin(self.ledger)
+            self._open[sweep] = opened
+            self._controller.open(opened.run, opened.tracker, opened.trials)
+        except Exception as error:
+            self._open.pop(sweep, None)
+            with contextlib.suppress(Exception):
+                self._controller.close(sweep)
+            opened.close()
+            self._failed(sweep, error)
+        else:
+            opened.trials = []
+            with self._lock:
+                self._busy.discard(sweep)
+
+    def _until(self) -> bool:
+        """Take sweeps that have ended or paused out of the controller; true when a stop has been carried out."""
+        for sweep, opened in list(self._open.items()):
+            state = self._controller.state(sweep)
+            if state is not SweepState.RUNNING:
+                self._leave(opened, state)
+        for sweep, (opened, finals) in list(self._finals.items()):
+            state = self._controller.state(sweep)
+            if state is not SweepState.RUNNING:
+                self._leave_finals(opened, finals, state)
+        over = not self._open and not self._finals
+        return self._stopping.is_set() and (over or time.monotonic() >= self._deadline)
+
+    def _leave(self, opened: OpenSweep, state: SweepState) -> None:
+        with self._lock:
+            self._busy.add(opened.id)
+            del self._open[opened.id]
+        opened.take_seconds(self.ledger)
+        if not state.terminal:
+            with contextlib.suppress(SweeperError):
+                self._controller.close(opened.id)
+            self._start_job(self._rest, opened)
+        else:
+            with contextlib.suppress(SweeperError):
+                self._controller.close(opened.id)
+                self.ledger.acquire_lease(opened.id, own_name(), LEASE_SECONDS)
+            self._start_job(self._conclude, opened)
+
+    def _enter_finals(self, opened: OpenSweep, finals: FinalsRun) -> None:
+        """The finals of a sweep that has ended begin to run."""
+        try:
+            if self._stopping.is_set():
+                raise SweepBusy("the service is stopping")
+            if are_halted(self.ledger.sweep(finals.id)):  # while the data was loaded
+                self._start_job(self._finish, opened)
+                return
+            self._finals[finals.id] = (opened, finals)
+            self._controller.open(finals, NoSink(), self.ledger.trials(finals.id))
+        except Exception as error:
+            self._given_up(finals.id, error)
+
+    def _leave_finals(self, opened: OpenSweep, finals: FinalsRun, state: SweepState) -> None:
+        del self._finals[finals.id]
+        with contextlib.suppress(SweeperError):
+            self._controller.close(finals.id)
+        if state is SweepState.COMPLETE:
+            self._start_job(lambda opened: self._finish(opened, finals), opened)
+        elif self._stopping.is_set():
+            opened.close()
+            self._release(opened.id)
+        else:  # stopped or paused by a user
+            self._start_job(self._finish, opened)
+
+    def _start_job(self, job: Callable[[OpenSweep], None], opened: OpenSweep) -> None:
+        try:
+            self._jobs.submit(job, opened)
+        except RuntimeError:  # the service has stopped already
+            opened.close()
+
+    def _leave_all(self) -> None:
+        for sweep in [*self._open, *self._finals]:
+            self._controller.leave(sweep)
+
+    def _given_up(self, sweep: str, error: Exception) -> None:
+        finals = self._finals.pop(sweep, None)
+        opened = self._open.pop(sweep, None) if finals is None else finals[0]
+        if opened is None:
+            log.error("the controller met an error", exc_info=error)
+            return
+        opened.emit("sweep.given_up", {"sweep": sweep, "reason": " ".join(str(error).split())[:300]})
+        opened.close()
+        self._failed(opened.id, error)
+
+    # In the threads of jobs
+
+    def _conclude(self, opened: OpenSweep) -> None:
+        """A sweep has ended: its finals run, if there are to be any, or it is finished."""
+        try:
+            finals = open_finals(self.ledger, opened.run)
+            if finals is None or are_halted(finals.record):
+                self._finish(opened)
+                return
+            finals.checkpoints = opened.checkpoints_of_finals()
+        except Exception as error:
+            opened.close()
+            self._failed(opened.id, error)
+        else:
+            self._queue.put(lambda: self._enter_finals(opened, finals))
+
+    def _finish(self, opened: OpenSweep, finals: FinalsRun | None = None) -> None:
+        """Judge the finals, and show the winner and the end of the sweep in MLflow."""
+        try:
+            if finals is not None:
+                if finals.checkpoints is not None:
+                    finals.checkpoints.clear()
+                conclude(self.ledger, opened.run, finals)
+            opened.finish(self.ledger, FLUSH_SECONDS if self._stopping.is_set() else None)
+            if not self.ledger.sweep(opened.id).summary.get(SHOWN):
+                self._errors[opened.id] = (0, time.monotonic() + SHOW_AGAIN_SECONDS)
+            else:
+                self._errors.pop(opened.id, None)
+        except SweepNotFound:
+            pass
+        except Exception as error:
+            log.error("sweep %s could not be finished", opened.id, exc_info=error)
+            self._errors[opened.id] = (0, time.monotonic() + SHOW_AGAIN_SECONDS)
+        finally:
+            opened.close()
+            self._release(opened.id)
+
+    def _rest(self, opened: OpenSweep) -> None:
+        """Show in MLflow that the sweep is paused; a sweep that the next service goes on with stays as it is."""
+        try:
+            opened.rest(self.ledger, FLUSH_SECONDS)
+        except SweeperError as error:
+            log.warning("sweep %s: %s", opened.id, error)
+        finally:
+            opened.close()
+            self._release(opened.id)
+
+    # Events
+
+    def _emit(self, action: str, fields: Mapping[str, Any]) -> None:
+        if action == "worker.joined":
+            self._workers[str(fields["worker"])] = time.time()
+        elif action == "worker.lost":
+            self._workers.pop(str(fields["worker"]), None)
+        if action.startswith("worker."):
+            log.info("%s %s", action, dict(fields))
+            for opened in list(self._open.values()):
+                opened.emit(action, fields)
+        elif (known := self._open.get(str(fields.get("sweep")))) is not None:
+            known.emit(action, fields)
+        elif (final := self._finals.get(str(fields.get("sweep")))) is not None:
+            final[0].emit(f"finals.{action}", fields)

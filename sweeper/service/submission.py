@@ -1,0 +1,106 @@
+"""A sweep file from somebody else, read without trusting it: no code, no files of this server, no endless wishes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sweeper.errors import SpecError, nearest
+from sweeper.search_spaces import ReadError, parse_json, parse_yaml, ready_made
+from sweeper.spec.parse import SweepSpec, load_spec
+
+UPLOAD_NAME = re.compile(r"[0-9a-f]{64}\.(csv|parquet|npz)")
+
+
+def parse_body(body: bytes, content_type: str) -> Any:
+    """The data of a request's body: JSON, or YAML when the content type says so.
+
+    Raises:
+        SpecError: it is neither, or beyond the limits of a sweep file.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    try:
+        text = body.decode("utf-8")
+        return parse_yaml(text) if "yaml" in kind else parse_json(text)
+    except UnicodeDecodeError as error:
+        raise SpecError("the sweep file is not UTF-8 text") from error
+    except ReadError as error:
+        raise SpecError(error.problem, remedy=error.remedy) from error
+
+
+def read_submission(data: Any, uploads: Path) -> SweepSpec:
+    """The spec of a submitted sweep file; ``uploads`` is the folder of the files that this user has uploaded.
+
+    Raises:
+        SpecError: as ``load_spec``, and for code or paths, which only a sweep file on this machine may name.
+    """
+    if not isinstance(data, Mapping):
+        raise SpecError("a sweep file is a mapping", remedy="Start with dataset: {name: digits}")
+    spec = {key: value for key, value in data.items() if key != "fingerprint"}
+    _check_space(spec.get("space", "mlp"))
+    if isinstance(spec.get("dataset"), Mapping):
+        spec["dataset"] = _dataset(spec["dataset"], uploads)
+    try:
+        return load_spec(spec)
+    except SpecError as error:  # a path of this server is nobody's business
+        text = error.problem.replace(f"{uploads}/", "")
+        raise SpecError(text, key=error.key, remedy=(error.remedy or "").replace(f"{uploads}/", "") or None) from error
+
+
+def _check_space(space: Any) -> None:
+    if isinstance(space, Mapping):
+        if "function" in space:
+            raise _no_code()
+        return
+    if not isinstance(space, str):
+        return  # the parser says what is wrong with it
+    if ".py" in space.lower():
+        raise _no_code()
+    if space not in ready_made():
+        names = nearest(space, ready_made())
+        problem = f"{space[:60]!r} is no ready-made space, and files of the server cannot be named"
+        raise SpecError(problem, key="space", remedy=f"{names}. Or write the parameters into the sweep file")
+
+
+def _no_code() -> SpecError:
+    return SpecError(
+        "a space that is a function is code, and the server runs nobody's code",
+        key="space",
+        remedy="Write the space as parameters, or run the sweep on your own machine without --server",
+    )
+
+
+def _dataset(dataset: Mapping[str, Any], uploads: Path) -> dict[str, Any]:
+    table = {key: value for key, value in dataset.items() if value is not None}
+    if "path" in table:
+        raise SpecError(
+            "files of the server cannot be named",
+            key="dataset.path",
+            remedy="Upload the file and name it as dataset.upload; `sweeper run --server` does both",
+        )
+    if "upload" not in table:
+        return table
+    name = table.pop("upload")
+    if "name" in table:
+        raise SpecError("it has both name and upload", key="dataset", remedy="Keep one of the two")
+    if not isinstance(name, str) or not UPLOAD_NAME.fullmatch(name):
+        raise _no_upload(str(name))
+    check_upload(uploads / name)
+    return {**table, "path": str(uploads / name)}
+
+
+def check_upload(file: Path) -> None:
+    """See that an upload is there.
+
+    Raises:
+        SpecError: it is not, or not any more.
+    """
+    if not file.is_file():
+        raise _no_upload(file.name)
+
+
+def _no_upload(name: str) -> SpecError:
+    remedy = "Upload it first: POST /api/v1/datasets?filename=data.csv"
+    return SpecError(f"you have uploaded no file {name[:80]!r}", key="dataset.upload", remedy=remedy)

@@ -1,0 +1,4 @@
+"""Reads sweep files.
+
+Doors, the modules that other rooms may import: parse, models, goals, warm, stored.
+"""

@@ -1,0 +1,142 @@
+"""What a sweep optimises and what its trials have to satisfy: objectives and constraints on a trial's metrics."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer
+
+from sweeper.errors import nearest
+from sweeper.spec.section import Section, refuse
+from sweeper.spec.warm import as_tuple
+
+Task = Literal["classification", "regression"]
+Direction = Literal["minimize", "maximize"]
+
+METRICS: dict[Task, tuple[str, ...]] = {
+    "classification": ("val_loss", "train_loss", "val_accuracy"),
+    "regression": ("val_loss", "train_loss", "val_rmse"),
+}
+PARAMETERS, SECONDS = "parameters", "seconds"  # the network's weights and biases; the trial's training time
+COSTS = (PARAMETERS, SECONDS)  # metrics of a trial as a whole, not of an epoch
+ALL_METRICS = (*dict.fromkeys(name for names in METRICS.values() for name in names), *COSTS)
+TOLERANCE = 1e-6  # of a bound, for metrics that were computed in float32: 0.95 is stored as 0.949999988
+
+_CONSTRAINT = re.compile(r"\s*(?P<metric>[^\s<>=!]+)\s*(?P<sign>[<>=!]+)\s*(?P<bound>\S+)\s*")
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
+
+
+def natural_direction(metric: str) -> Direction:
+    """The direction in which a metric gets better."""
+    return "maximize" if metric == "val_accuracy" else "minimize"
+
+
+class ObjectiveSpec(Section):
+    """What is optimised, in which direction (default: the one in which the metric gets better)."""
+
+    metric: Literal["val_loss", "train_loss", "val_accuracy", "val_rmse", "parameters", "seconds"] = "val_loss"
+    direction: Literal["minimize", "maximize"] = Field(default_factory=lambda data: natural_direction(data["metric"]))
+
+    @property
+    def sign(self) -> float:
+        """1, or -1 when larger is better: times a value, less is better."""
+        return -1.0 if self.direction == "maximize" else 1.0
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """``metric <= bound``, or ``metric >= bound`` where ``at_least``."""
+
+    metric: str
+    at_least: bool
+    bound: float
+
+    def __str__(self) -> str:
+        return f"{self.metric} {'>=' if self.at_least else '<='} {self.bound:.12g}"
+
+    def excess(self, metrics: Mapping[str, float | None]) -> float:
+        """How far a trial lies beyond the bound, in shares of the bound (of 1 where it is 0): above 0 it is violated.
+
+        A trial without the metric is infinitely far off.
+        """
+        value = metrics.get(self.metric)
+        if value is None or not math.isfinite(value):
+            return math.inf
+        beyond = (self.bound - value if self.at_least else value - self.bound) / (abs(self.bound) or 1.0)
+        return beyond if abs(beyond) > TOLERANCE else 0.0
+
+
+def parse_constraint(text: Any) -> Constraint:
+    """The constraint that a text such as ``val_accuracy >= 0.95`` states; refused as a validation error otherwise."""
+    if isinstance(text, Constraint):
+        return text
+    remedy = 'Write a metric, <= or >=, and a number, such as "val_accuracy >= 0.95"'
+    if not isinstance(text, str):
+        refuse(f"{str(text)[:60]!r} is not a constraint", remedy=remedy)
+    match = _CONSTRAINT.fullmatch(text[:200])
+    if match is None:
+        refuse(f"{text[:60]!r} is not a constraint", remedy=remedy)
+    metric, sign, bound = match["metric"], match["sign"], match["bound"]
+    if metric not in ALL_METRICS:
+        refuse(f"{metric[:60]!r} is not a metric", remedy=nearest(metric[:60], ALL_METRICS))
+    if sign not in ("<=", ">="):
+        refuse(f"{sign[:10]!r} is not a comparison", remedy="Use <= or >=")
+    if _NUMBER.fullmatch(bound) is None or not math.isfinite(float(bound)):
+        refuse(f"{bound[:40]!r} is not a number", remedy=remedy)
+    return Constraint(metric, sign == ">=", float(bound))
+
+
+Limit = Annotated[InstanceOf[Constraint], BeforeValidator(parse_constraint), PlainSerializer(str)]
+Limits = Annotated[tuple[Limit, ...], BeforeValidator(lambda value: () if value is None else as_tuple(value))]
+Objectives = Annotated[tuple[ObjectiveSpec, ...], BeforeValidator(as_tuple)]
+
+
+def values_of(metrics: Mapping[str, float | None], objectives: Sequence[ObjectiveSpec]) -> tuple[float, ...]:
+    """A trial's objective values in the order of the objectives; empty when one of them is missing or not finite."""
+    found = [metrics.get(objective.metric) for objective in objectives]
+    values = tuple(float(value) for value in found if value is not None and math.isfinite(value))
+    return values if len(values) == len(objectives) else ()
+
+
+def excesses_of(metrics: Mapping[str, float | None], constraints: Sequence[Constraint]) -> tuple[float, ...]:
+    """How far a trial lies beyond each constraint; see ``Constraint.excess``."""
+    return tuple(constraint.excess(metrics) for constraint in constraints)
+
+
+def network_size(n_inputs: int, hidden_layers: Sequence[int], n_outputs: int) -> int:
+    """How many weights and biases a network has: the metric ``parameters``."""
+    widths = (n_inputs, *hidden_layers, n_outputs)
+    return sum((before + 1) * after for before, after in pairwise(widths))
+
+
+def violation(excesses: Sequence[float]) -> float:
+    """How far in all a trial lies beyond its constraints; 0: it is feasible."""
+    return sum(excess for excess in excesses if excess > 0)
+
+
+def check_goals(objectives: Sequence[ObjectiveSpec], constraints: Sequence[Constraint], search: Any) -> None:
+    """Refuse what cannot be searched, as a validation error: ``search`` is the sweep's SearchSpec."""
+    names = [objective.metric for objective in objectives]
+    if names[0] in COSTS:
+        remedy = "Put a metric of the training first, such as val_loss"
+        refuse(f"{names[0]} alone says nothing of the training", "objective.metric", remedy)
+    doubled = next((name for name in names if names.count(name) > 1), None)
+    if doubled is not None:
+        refuse(f"{doubled} is listed twice", "objectives", "Keep one of the two")
+    if search.deterministic and SECONDS in (*names, *(constraint.metric for constraint in constraints)):
+        problem = "seconds is measured, so the same seed will not give the same sweep"
+        refuse(problem, "search.deterministic", "Set search.deterministic: false, or use parameters instead")
+    if len(objectives) > 1:
+        if search.sampler in ("gp", "cmaes"):
+            remedy = "Use tpe (or random, sobol, grid)"
+            refuse(f"{search.sampler} searches for one objective only", "search.sampler", remedy)
+        if search.pruner != "none":
+            remedy = "Set search.pruner: none, or keep one objective and write the others as constraints"
+            refuse("pruners compare one objective only", "search.pruner", remedy)
+    if constraints and search.sampler == "cmaes":
+        refuse("cmaes knows no constraints", "search.sampler", "Use tpe or gp")

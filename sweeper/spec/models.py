@@ -1,0 +1,358 @@
+"""The validated form of a sweep file: frozen pydantic models, one per section, with their defaults."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, InstanceOf, ValidationError, model_validator
+
+from sweeper.errors import SpecError, nearest
+from sweeper.search_spaces import Space, SpaceError
+from sweeper.search_spaces.yaml_file import is_text
+from sweeper.spec.goals import COSTS, METRICS, Limits, Objectives, ObjectiveSpec, Task, check_goals, natural_direction
+from sweeper.spec.section import Section as _Section
+from sweeper.spec.section import refuse
+from sweeper.spec.warm import WarmStart, as_tuple
+
+if TYPE_CHECKING:
+    from sweeper.models.config import TrainConfig, TrialConfig
+
+DATASETS: dict[str, Task] = {
+    "digits": "classification",
+    "iris": "classification",
+    "wine": "classification",
+    "breast_cancer": "classification",
+    "diabetes": "regression",
+}
+DATA_SUFFIXES = (".csv", ".parquet", ".npz")
+MAX_TRIALS = 1_000_000
+MAX_SEED = 2**31 - 1
+MAX_SECONDS = 10 * 365 * 86_400
+TYPICAL_ROWS = 16  # rows that a cohort of a small MLP wants, when its shape is not known yet
+
+_DURATION = re.compile(r"(?:(\d+)\s*h)?\s*(?:(\d+)\s*m(?:in)?)?\s*(?:(\d+(?:\.\d+)?)\s*s?)?")
+
+
+def seconds(value: Any) -> Any:
+    """Seconds as a float from 600, "600", "90s", "10m" or "1h30m"."""
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value.strip().lower()) if len(value) <= 40 else None
+        if match is None or not any(match.groups()):
+            refuse(f"{value[:40]!r} is not a duration", remedy="Write seconds, or a text such as 90s, 10m or 1h30m")
+        hours, minutes, rest = (float(part or 0) for part in match.groups())
+        value = 3600 * hours + 60 * minutes + rest
+    return value
+
+
+def _batch(value: Any) -> Any:
+    if value == "full" or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_SEED):
+        return value
+    refuse(f"{str(value)[:40]!r} is not a batch size", remedy='Write a whole number of 1 or more, or "full"')
+
+
+def _name(value: Any) -> Any:
+    value = _column(value)
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9._ -]{1,100}", value):
+        remedy = "Use 1 to 100 letters, digits, dots, underscores, dashes and spaces"
+        refuse(f"{str(value)[:40]!r} is not a name", remedy=remedy)
+    if value != value.strip() or value.startswith((".", "-")):
+        refuse(f"{value[:40]!r} is not a name", remedy="Start it with a letter or digit and end it without a space")
+    return value
+
+
+def _column(value: Any) -> Any:
+    """A column's name; a header that is a number reads as one in YAML."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18:
+        return str(value)
+    return _text(value)
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, str) and not is_text(value):
+        refuse(f"{value[-40:]!r} holds a character that is not text", remedy="Use ordinary characters")
+    return value
+
+
+def _title(value: Any) -> Any:
+    if isinstance(value, str) and (not value.strip() or not value.isprintable() or set(value) & set("/:\\")):
+        refuse(f"{value[:40]!r} is not a name", remedy="Use printable characters without slashes and colons")
+    return value
+
+
+Reference = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=200)]
+Title = Annotated[str, BeforeValidator(_title), Field(max_length=250)]
+
+
+class DatasetSpec(_Section):
+    """Which table: a built-in one by ``name``, or a file by absolute ``path`` with its ``target`` column.
+
+    ``target`` may be left out for an npz file only. ``task`` of None is inferred from the target.
+    """
+
+    name: str | None = None
+    path: Annotated[str, BeforeValidator(_text)] | None = None
+    target: Annotated[str, BeforeValidator(_column), Field(min_length=1, max_length=1000)] | None = None
+    task: Task | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DatasetSpec:
+        if (self.name is None) == (self.path is None):
+            problem = "it has both name and path" if self.name is not None else "it has neither name nor path"
+            refuse(problem, remedy=f"Name a built-in dataset ({', '.join(DATASETS)}) or give the path of a file")
+        if self.name is not None:
+            if self.name not in DATASETS:
+                refuse(f"there is no built-in dataset {self.name[:60]!r}", "name", nearest(self.name, DATASETS))
+            if self.target is not None:
+                refuse(f"the target of {self.name} cannot be chosen", "target", "Remove it")
+            if self.task not in (None, DATASETS[self.name]):
+                refuse(f"{self.name} is a {DATASETS[self.name]} dataset", "task", "Remove it")
+        elif not self.path_suffix:
+            refuse(f"{self._file!r} is not a data file", "path", f"Its name must end in {', '.join(DATA_SUFFIXES)}")
+        elif self.target is None and self.path_suffix != ".npz":
+            refuse("it is missing", "target", "Name the column to predict, for example target: label")
+        return self
+
+    @property
+    def path_suffix(self) -> str:
+        """The kind of file: one of DATA_SUFFIXES, or empty."""
+        return next((suffix for suffix in DATA_SUFFIXES if self._file.lower().endswith(suffix)), "")
+
+    @property
+    def label(self) -> str:
+        """A short name: the built-in name, or the file's name without its suffix."""
+        return self.name or Path(self._file).stem
+
+    @property
+    def known_task(self) -> Task | None:
+        """The task as far as it is known before the data is loaded."""
+        return self.task or (DATASETS[self.name] if self.name else None)
+
+    @property
+    def _file(self) -> str:
+        return os.path.basename(self.path or "")[-100:]
+
+
+class SplitSpec(_Section):
+    """The shares of the rows held out for validation and test, and the seed that chooses them."""
+
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    test: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
+
+    @model_validator(mode="after")
+    def _rows_left(self) -> SplitSpec:
+        if self.validation + self.test >= 1:
+            problem = f"validation and test together take {self.validation + self.test:g} of the rows"
+            refuse(problem, remedy="Their sum must be below 1")
+        return self
+
+
+class PlateauSpec(_Section):
+    """When the learning rate is reduced; see ``sweeper.models.PlateauConfig``."""
+
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    patience: Annotated[int, Field(ge=0, le=1_000_000)] = 3
+    min_lr: Annotated[float, Field(ge=0)] = 1e-6
+    threshold: Annotated[float, Field(ge=0, lt=1)] = 1e-4
+    cooldown: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+
+
+class TrainingSpec(_Section):
+    """What all trials share while they train, on ``replicates`` seeds each. ``clip_norm``, ``plateau`` may be null.
+
+    ``gradient_flow`` is the number of epochs from one measurement of the layers to the next (null: none).
+    """
+
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    batch_size: Annotated[int | str, BeforeValidator(_batch)] = 64
+    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    plateau: PlateauSpec | None = Field(default_factory=PlateauSpec)
+    replicates: Annotated[int, Field(ge=1, le=1000)] = 1
+    gradient_flow: Annotated[int, Field(ge=1, le=1_000_000)] | None = 1
+
+
+class SearchSpec(_Section):
+    """How trials are chosen and stopped. ``timeout`` is in seconds; ``window`` of None follows from the shape.
+
+    ``enqueue`` holds points, whole or partial, that run first (None: those of the space). ``from_`` names an earlier
+    sweep to learn from, written ``from``; ``warm`` is what was taken from it when this sweep was created.
+    """
+
+    sampler: Literal["tpe", "random", "sobol", "grid", "gp", "cmaes"] = "tpe"
+    pruner: Literal["none", "median", "percentile", "asha", "halving", "hyperband", "plateau", "gradient_flow"] = "none"
+    trials: Annotated[int, Field(ge=1, le=MAX_TRIALS)] = 256
+    timeout: Annotated[float, BeforeValidator(seconds), Field(gt=0, le=MAX_SECONDS)] | None = None
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
+    window: Annotated[int, Field(ge=1, le=MAX_TRIALS)] | None = None
+    deterministic: bool = True
+    enqueue: Annotated[tuple[dict[str, Any], ...], BeforeValidator(as_tuple)] | None = None
+    from_: Annotated[Reference | None, Field(alias="from")] = None
+    warm: WarmStart | None = None
+
+    @property
+    def to_resolve(self) -> bool:
+        """Whether the earlier sweep's trials have not been taken over yet."""
+        return self.from_ is not None and (self.warm is None or self.warm.asked != self.from_)
+
+    def default_window(self, rows: int | None = None) -> int:
+        """How many trials may be pending when the next one is suggested: ``window``, or one from the cohort's rows.
+
+        ``rows`` is what a cohort of the sweep's shape wants; it must never depend on the number of workers.
+        """
+        if self.window is not None:
+            return self.window
+        wanted = min(max(rows or TYPICAL_ROWS, 4), 32)
+        return max(8, min(4 * wanted, self.trials // 4))
+
+    @property
+    def batch(self) -> int:
+        """How many trials are asked at once: a quarter of the window."""
+        return max(1, self.default_window() // 4)
+
+
+class FinalsSpec(_Section):
+    """Train the ``top`` trials again on ``seeds`` fresh seeds each."""
+
+    top: Annotated[int, Field(ge=1, le=1000)] = 5
+    seeds: Annotated[int, Field(ge=1, le=1000)] = 10
+
+
+class TrackingSpec(_Section):
+    """The MLflow experiment, and the name under which the winner is registered; None: the default, not registered."""
+
+    experiment: Title | None = None
+    register_model: Title | None = None
+
+
+def _default_name(data: Mapping[str, Any]) -> str:
+    name = re.sub(r"[^A-Za-z0-9._ -]+", "-", f"{data['dataset'].label}-{data['space'].name}")
+    return name.lstrip(".- ")[:100].rstrip() or "sweep"
+
+
+class SweepSpec(_Section):
+    """A whole sweep, as one validated value. ``from_json(spec.to_json())`` equals ``spec``."""
+
+    dataset: DatasetSpec
+    space: InstanceOf[Space]
+    name: Annotated[str, BeforeValidator(_name)] = Field(default_factory=_default_name)
+    split: SplitSpec = Field(default_factory=SplitSpec)
+    normalize: Literal["standard", "minmax", "none"] = "standard"
+    training: TrainingSpec = Field(default_factory=TrainingSpec)
+    objective: ObjectiveSpec = Field(default_factory=ObjectiveSpec)
+    objectives: Objectives = Field(default_factory=lambda data: (data["objective"],), min_length=1)
+    constraints: Limits = ()
+    search: SearchSpec = Field(default_factory=SearchSpec)
+    finals: FinalsSpec | None = None
+    tracking: TrackingSpec = Field(default_factory=TrackingSpec)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_objective(cls, data: Any) -> Any:
+        """``objectives`` alone says what ``objective`` is: the first of them."""
+        if isinstance(data, dict) and data.get("objectives") and "objective" not in data:
+            first = data["objectives"][0] if isinstance(data["objectives"], list | tuple) else None
+            return {**data, "objective": first} if isinstance(first, dict | ObjectiveSpec) else data
+        return data
+
+    @model_validator(mode="after")
+    def _goals(self) -> SweepSpec:
+        if self.objectives[0] != self.objective:
+            refuse("it has both objective and objectives", "objectives", "Keep one of the two")
+        check_goals(self.objectives, self.constraints, self.search)
+        if self.search.pruner == "gradient_flow" and self.training.gradient_flow is None:
+            refuse("the pruner gradient_flow needs it", "training.gradient_flow", "Measure every epoch: 1")
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON data with every default written out; paths are absolute. It is a valid sweep file, too."""
+        single = {"objectives"} if len(self.objectives) == 1 else set()
+        data = self.model_dump(mode="json", by_alias=True, exclude={"space", "name", *single})
+        return {"name": self.name, **data, "space": self.space.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SweepSpec:
+        """The spec that ``to_json`` described. No file is opened: the data may be gone by now.
+
+        Raises:
+            SpecError: the data is not what ``to_json`` writes, e.g. it comes from another version of the program.
+        """
+        try:
+            return cls.model_validate({**data, "space": Space.from_json(data["space"])})
+        except (ValidationError, SpaceError, KeyError, TypeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise SpecError(f"the stored spec cannot be read ({reason})", remedy="Start a new sweep") from error
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is allowed but probably not meant, one sentence each."""
+        found = []
+        metric, direction = self.objective.metric, self.objective.direction
+        if direction != natural_direction(metric):
+            found.append(f"objective.direction: {direction} {metric} looks for the worst configuration.")
+        if metric == "train_loss":
+            found.append("objective.metric: train_loss rewards overfitting; val_loss is measured on held-out rows.")
+        if self.search.from_ is not None and self.search.sampler in ("random", "sobol", "grid"):
+            found.append(f"search.from: {self.search.sampler} learns nothing from earlier trials.")
+        return found
+
+    @property
+    def enqueue(self) -> tuple[Mapping[str, Any], ...]:
+        """The points that run first: the sweep's, or where it names none those of the space."""
+        return self.space.enqueue if self.search.enqueue is None else self.search.enqueue
+
+    @property
+    def batch(self) -> int:
+        """How many trials are asked at once."""
+        return self.search.batch
+
+    def default_window(self, rows: int | None = None) -> int:
+        """See ``SearchSpec.default_window``."""
+        return self.search.default_window(rows)
+
+    def check_task(self, task: str) -> None:
+        """Refuse an objective or a constraint on a metric that the task does not have.
+
+        Raises:
+            SpecError: for example ``val_accuracy`` of a regression.
+        """
+        valid = METRICS["regression" if task == "regression" else "classification"]
+        several = len(self.objectives) > 1 or self.constraints
+        remedy = f"Valid: {', '.join((*valid, *COSTS) if several else valid)}"
+        metrics: list[str] = [objective.metric for objective in self.objectives]
+        keys = ["objective"] if len(metrics) == 1 else [f"objectives.{i}" for i in range(len(metrics))]
+        places = [(f"{key}.metric", metric) for key, metric in zip(keys, metrics, strict=True)]
+        places += [(f"constraints.{i}", constraint.metric) for i, constraint in enumerate(self.constraints)]
+        for key, metric in places:
+            if metric not in (*valid, *COSTS):
+                raise SpecError(f"a {task} has no {metric}", key=key, remedy=remedy)
+
+    def train_config(self, task: Task, params: Mapping[str, Any] | None = None) -> TrainConfig:
+        """The training rules of a trial: the sweep's, with the batch size of ``params`` where the space searches it."""
+        from sweeper.models.config import PlateauConfig, TrainConfig
+
+        plateau = self.training.plateau
+        return TrainConfig(
+            epochs=self.training.epochs,
+            batch_size=(params or {}).get("batch_size", self.training.batch_size),
+            clip_norm=self.training.clip_norm,
+            plateau=None if plateau is None else PlateauConfig(**plateau.model_dump()),
+            task=task,
+            gradient_flow=self.training.gradient_flow,
+        )
+
+    def trial_config(self, params: Mapping[str, Any]) -> TrialConfig:
+        """The configuration that a trial's parameters stand for.
+
+        Raises:
+            SpecError: an unknown parameter or a value out of range.
+        """
+        from sweeper.models.config import TrialConfig
+
+        try:
+            return TrialConfig.from_params(params)
+        except (ValueError, TypeError) as error:
+            raise SpecError(str(error), key="space") from error

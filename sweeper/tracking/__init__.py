@@ -1,0 +1,4 @@
+"""Shows sweeps in MLflow.
+
+Doors, the modules that other rooms may import: tracker, store, ui, model (``warm_up``), sweep (``delete_runs``).
+"""

@@ -1,0 +1,213 @@
+"""What sweeps and trials look like as MLflow runs: names, tags, parameters and metrics within MLflow's limits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sweeper.records import EpochReport, FlowReport, SweepRecord, TrialRecord
+from sweeper.spec.goals import COSTS, Constraint
+from sweeper.states import SweepState, TrialState
+from sweeper.tracking.flow import chosen_epochs, flow_metrics
+
+MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 8000
+
+TRIAL_STATUS = {
+    TrialState.COMPLETE: "FINISHED",
+    TrialState.PRUNED: "KILLED",
+    TrialState.FAILED: "FAILED",
+    TrialState.STOPPED: "KILLED",
+}
+SWEEP_STATUS = {
+    SweepState.COMPLETE: "FINISHED",
+    SweepState.FAILED: "FAILED",
+    SweepState.STOPPED: "KILLED",
+    SweepState.PAUSED: "SCHEDULED",
+    SweepState.RUNNING: "RUNNING",
+    SweepState.QUEUED: "SCHEDULED",
+}
+SWEEP_ID, PARENT = "sweep.id", "mlflow.parentRunId"
+NUMBER, STATE, ATTEMPTS, PARETO = "trial.number", "trial.state", "trial.attempts", "trial.pareto"
+_NO_PARAMETERS = ("search.trials", "search.timeout", "search.warm.points", "search.warm.left_out")
+_LARGER_IS_BETTER = ("val_accuracy",)
+_SUMMARISED = ("val_loss", "val_accuracy", "val_rmse")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One metric value: ``timestamp`` in milliseconds since 1970, ``step`` the epoch it belongs to (from 0)."""
+
+    key: str
+    value: float
+    timestamp: int
+    step: int
+
+
+@dataclass(frozen=True)
+class TrialEntry:
+    """One ended trial, ready to be written. Times are milliseconds since 1970."""
+
+    number: int
+    state: TrialState
+    name: str
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    points: tuple[Point, ...]
+    status: str
+    started: int
+    ended: int
+
+
+def trial_entry(
+    sweep: SweepRecord, trial: TrialRecord, reports: Sequence[EpochReport], flow: Sequence[FlowReport] = ()
+) -> TrialEntry:
+    """The run of an ended trial with its metrics and gradient flow by epoch; the same records give the same entry.
+
+    The ledger knows when a trial began and ended: its epochs are spread evenly between the two.
+    """
+    ended = trial.ended_at if trial.ended_at is not None else trial.started_at or sweep.created_at
+    started = min(trial.started_at if trial.started_at is not None else ended, ended)
+    tags = {
+        SWEEP_ID: sweep.sweep,
+        "sweep.name": sweep.name,
+        NUMBER: str(trial.number),
+        STATE: str(trial.state),
+        "trial.reason": trial.reason,
+        ATTEMPTS: str(trial.attempt),
+    }
+    return TrialEntry(
+        number=trial.number,
+        state=trial.state,
+        name=f"trial-{trial.number:04d}",
+        tags={key: _cut(value, MAX_TAG) for key, value in tags.items()},
+        params={clean_key(key): text(value) for key, value in {**(trial.params or {}), "seed": trial.seed}.items()},
+        points=tuple(_points(trial, reports, flow, started, ended)),
+        status=TRIAL_STATUS[trial.state],
+        started=milliseconds(started),
+        ended=milliseconds(ended),
+    )
+
+
+def spec_params(spec: Mapping[str, Any]) -> dict[str, str]:
+    """The parameters of a sweep's parent run: the spec's settings under dotted names.
+
+    Left out is what may change while a sweep lives, because MLflow never lets a parameter change, and what is long.
+    """
+    rest = {key: value for key, value in spec.items() if key not in ("space", "name")}
+    flat = {key: value for key, value in _flatten(rest) if not key.startswith(_NO_PARAMETERS)}
+    space = spec.get("space")
+    if isinstance(space, Mapping):
+        flat["space"] = space.get("name")
+    return {clean_key(key): text(value) for key, value in flat.items() if value is not None}
+
+
+def sweep_tags(sweep: SweepRecord) -> dict[str, str]:
+    """The tags of a sweep's parent run."""
+    tags = {SWEEP_ID: sweep.sweep, "sweep.name": sweep.name, "sweep.state": str(sweep.state)}
+    tags |= {"sweep.requested": str(sweep.requested), "sweep.reason": sweep.reason}
+    return {key: _cut(value, MAX_TAG) for key, value in tags.items()}
+
+
+class Progress:
+    """The curves of the parent run: the best value and the number of trials by state over the trials that ended.
+
+    Trials beyond the constraints do not count as the best.
+    """
+
+    def __init__(self, maximize: bool, constraints: Sequence[Constraint] = ()) -> None:
+        self._maximize, self._constraints = maximize, constraints
+        self._best: float | None = None
+        self._states: dict[int, TrialState] = {}
+        self._counts: Counter[TrialState] = Counter()
+
+    def add(self, trial: TrialRecord) -> list[Point]:
+        """The points that one more ended trial adds, none for one that is known; the step is the number of them."""
+        before = self._states.get(trial.number)
+        if before is trial.state:
+            return []
+        if before is not None:  # it was retried
+            self._counts[before] -= 1
+        self._states[trial.number] = trial.state
+        self._counts[trial.state] += 1
+        step = len(self._states)
+        at = milliseconds(trial.ended_at or 0.0)
+        points = [Point(f"trials_{trial.state}", float(self._counts[trial.state]), at, step)]
+        value = trial.value
+        feasible = all(constraint.excess(trial.metrics) <= 0 for constraint in self._constraints)
+        if trial.state is TrialState.COMPLETE and feasible and value is not None and math.isfinite(value):
+            if self._best is None or (value > self._best if self._maximize else value < self._best):
+                self._best = value
+            points.append(Point("best_value", self._best, at, step))
+        return points
+
+
+def clean_key(key: str) -> str:
+    """A name that MLflow accepts for a metric or parameter: other characters become ``_``, long names get a digest."""
+    name = re.sub(r"[^\w\-./ ]", "_", key, flags=re.ASCII).strip("./ ") or "_"
+    name = re.sub(r"/+|\.\.+", "_", name) if re.search(r"//|\.\.|/\.|\./", name) else name
+    if len(name) > MAX_KEY:
+        name = f"{name[: MAX_KEY - 9]}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+    return name
+
+
+def text(value: Any) -> str:
+    """A parameter's value as text: JSON for what is no string or number, cut with a mark when it is too long."""
+    if isinstance(value, str):
+        return _cut(value, MAX_PARAM)
+    return _cut(json.dumps(value, separators=(",", ":"), default=str), MAX_PARAM)
+
+
+def summary_names(metrics: Sequence[str]) -> list[str]:
+    """The names of the summary metrics that ended trials get beside ``objective``."""
+    return [*(f"best_{name}" for name in metrics if name in _SUMMARISED), "epochs", *COSTS]
+
+
+def _points(
+    trial: TrialRecord, reports: Sequence[EpochReport], flow: Sequence[FlowReport], started: float, ended: float
+) -> Iterator[Point]:
+    curves: dict[str, list[float]] = {}
+    span, epochs = ended - started, max(trial.epochs, len(reports), 1)
+    by_epoch = [(report.epoch, report.metrics) for report in reports]
+    by_epoch += [(report.epoch, flow_metrics(report)) for report in chosen_epochs(flow)]
+    for epoch, metrics in by_epoch:
+        at = milliseconds(started + span * min(1.0, (epoch + 1) / epochs))
+        for name, value in metrics.items():
+            if math.isfinite(value):
+                curves.setdefault(name, []).append(value)
+                yield Point(clean_key(name), float(value), at, epoch)
+    summary = {
+        f"best_{name}": max(values) if name in _LARGER_IS_BETTER else min(values)
+        for name, values in curves.items()
+        if name in _SUMMARISED
+    }
+    summary |= {name: value for name, value in trial.metrics.items() if name not in curves}
+    summary |= {"epochs": float(trial.epochs), "seconds": round(trial.seconds, 4)}
+    if trial.state is TrialState.COMPLETE and trial.value is not None:
+        summary["objective"] = trial.value
+    for name, value in summary.items():
+        if math.isfinite(value):
+            yield Point(clean_key(name), float(value), milliseconds(ended), trial.epochs)
+
+
+def _flatten(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _cut(value: str, limit: int) -> str:
+    mark = f" ... ({len(value)} characters)"
+    return value if len(value) <= limit else value[: limit - len(mark)] + mark
+
+
+def milliseconds(seconds: float) -> int:
+    """MLflow's unit of time."""
+    return round(seconds * 1000)

@@ -1,0 +1,184 @@
+"""The winner as an MLflow model that predicts from raw rows, for ``mlflow.pytorch`` and ``mlflow.pyfunc`` alike."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import threading
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from sweeper.data.csv_files import MISSING
+from sweeper.data.recipe import NUMBER
+from sweeper.tracking import pyfunc
+from sweeper.tracking.store import Place, prepare_environment
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.models import Model, ModelSignature
+
+    from sweeper.data.dataset import Dataset
+    from sweeper.models import TrialConfig
+    from sweeper.training.legs import Arrays
+
+NAME = "model"
+LOADER = "sweeper_winner"  # the name under which pyfunc.py is copied into the model
+REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas")
+EXAMPLE_ROWS = 3
+_exporting = threading.Lock()  # torch.export keeps its state for the whole process: two at once never leave it again
+
+
+class RawNetwork(nn.Module):
+    """A trained network behind its preprocessing. F raw columns, D inputs, C classes, B rows.
+
+    Raw rows ``(B, F)``, float32 once it is exported, texts as positions of their categories -> class probabilities
+    ``(B, C)`` or predictions ``(B,)`` in the target's unit. NaN is a missing value. Preprocessing runs in float64.
+    """
+
+    columns: Tensor
+    fill: Tensor
+    offset: Tensor
+    scale: Tensor
+    codes: Tensor
+
+    def __init__(self, network: nn.Module, dataset: Dataset) -> None:
+        super().__init__()
+        self.network = network
+        self.classifies = dataset.class_labels is not None
+        self.target_mean, self.target_std = dataset.target_mean, dataset.target_std
+        raw = [column.name for column in dataset.raw_columns]
+        rules = dataset.recipe.coded()
+        table = torch.tensor([(r.fill, r.offset, r.scale, r.code) for r in rules], dtype=torch.float64)
+        self.register_buffer("columns", torch.tensor([raw.index(rule.column) for rule in rules]))
+        for name, column in zip(("fill", "offset", "scale", "codes"), table.T, strict=True):
+            self.register_buffer(name, column.clone())
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """``(B, F) -> (B, C)`` probabilities or ``(B,)`` predictions."""
+        values = rows[:, self.columns].to(torch.float64)  # (B, D)
+        values = torch.where(torch.isnan(values), self.fill, values)
+        numbers = (values - self.offset) / self.scale
+        inputs = torch.where(self.codes == NUMBER, numbers, (values == self.codes).to(torch.float64))
+        made = self.network(inputs.to(torch.float32))
+        if self.classifies:
+            return torch.softmax(made, dim=1)
+        return made[:, 0] * self.target_std + self.target_mean
+
+
+@cache
+def warm_up() -> None:
+    """Save a model and throw it away: what the first one of a process imports takes three seconds of CPU."""
+    prepare_environment()
+    with tempfile.TemporaryDirectory() as scratch:
+        _save_network(nn.Identity(), Path(scratch, NAME), columns=1)
+
+
+def raw_network(dataset: Dataset, config: TrialConfig, weights: Arrays) -> RawNetwork:
+    """The winner's network with its weights and preprocessing."""
+    from sweeper.models import build_mlp
+
+    network = build_mlp(config, dataset.n_inputs, dataset.n_outputs, seed=0)
+    network.load_state_dict({name: torch.tensor(values) for name, values in weights.items()})
+    return RawNetwork(network, dataset).eval()
+
+
+def save_model(folder: Path, dataset: Dataset, config: TrialConfig, weights: Arrays, **identity: Any) -> Model:
+    """Save the winner in MLflow's format to a new ``folder``: nothing is pickled, nothing of ours is needed to load it.
+
+    ``identity`` goes to ``mlflow.models.Model``.
+    """
+    import mlflow.pyfunc
+    from mlflow.models import Model
+
+    network = raw_network(dataset, config, weights)
+    frame = dataset.raw_train.head(EXAMPLE_ROWS)
+    columns = [column.name for column in dataset.raw_columns]
+    outputs = [dataset.target_name] if dataset.class_names is None else list(dataset.class_names)
+    known = dataset.recipe.categories()
+    table = {"columns": columns, "categories": known, "missing": list(MISSING), "outputs": outputs}
+    table["required"] = [column.name for column in dataset.raw_columns if column.used]
+    with tempfile.TemporaryDirectory() as scratch:
+        traced, loader = Path(scratch, "traced"), Path(scratch, f"{LOADER}.py")
+        _save_network(network, traced, len(columns))
+        flavor = Model.load(str(traced)).flavors["pytorch"]
+        data = traced / str(flavor["model_data"])
+        (data / pyfunc.TABLE_FILE).write_text(json.dumps(table), encoding="utf-8")
+        shutil.copyfile(pyfunc.__file__, loader)
+        model = Model(**identity, metadata={"columns": {c.name: c.dtype for c in dataset.raw_columns if c.used}})
+        # the pyfunc flavor puts a data folder into one called data
+        model.add_flavor("pytorch", **{**flavor, "code": None, "model_data": f"data/{data.name}"})
+        mlflow.pyfunc.save_model(
+            path=str(folder),
+            loader_module=LOADER,
+            data_path=str(data),
+            code_paths=[str(loader)],
+            mlflow_model=model,
+            signature=_signature(outputs),
+            input_example=frame,
+            pip_requirements=_requirements(),
+        )
+    return model
+
+
+def _save_network(network: nn.Module, folder: Path, columns: int) -> None:
+    import mlflow.pytorch
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    rows = torch.zeros(EXAMPLE_ROWS, columns)
+    signature = ModelSignature(Schema([TensorSpec(rows.numpy().dtype, (-1, columns))]))
+    with _exporting:
+        mlflow.pytorch.save_model(
+            network, str(folder), signature=signature, input_example=rows, pip_requirements=_requirements()
+        )
+
+
+def log_model(
+    client: MlflowClient,
+    place: Place,
+    dataset: Dataset,
+    config: TrialConfig,
+    weights: Arrays,
+    tags: Mapping[str, str],
+) -> tuple[str, str]:
+    """Log the winner as a model of the sweep's parent run: its id, and the place of its files."""
+    from mlflow.entities import LoggedModelOutput
+
+    params = client.get_run(place.parent).data.params
+    registered = {version.model_id for version in client.search_model_versions(f"run_id = '{place.parent}'")}
+    earlier = client.search_logged_models([place.experiment], f"source_run_id = '{place.parent}'")
+    for model in earlier:  # of an earlier winner, or left by a call that failed half-way
+        if model.model_id not in registered:
+            client.delete_logged_model(model.model_id)
+    made = client.create_logged_model(place.experiment, NAME, place.parent, dict(tags), params, "mlp")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, NAME)
+        identity = {"artifact_path": made.artifact_location, "run_id": place.parent, "model_id": made.model_id}
+        save_model(folder, dataset, config, weights, **identity)
+        client.log_model_artifacts(made.model_id, str(folder))
+    client.finalize_logged_model(made.model_id, "READY")
+    client.log_outputs(place.parent, [LoggedModelOutput(made.model_id, step=0)])
+    return made.model_id, made.artifact_location
+
+
+def _requirements() -> list[str]:
+    return [f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS]
+
+
+def _signature(outputs: list[str]) -> ModelSignature:
+    """What comes out. What goes in is left open, and checked by the model itself.
+
+    With types MLflow would refuse whole numbers where training had fractions; with columns of any type, rows as CSV.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+
+    made: list[ColSpec | TensorSpec] = [ColSpec(DataType.double, name) for name in outputs]
+    return ModelSignature(outputs=Schema(made))

@@ -1,0 +1,81 @@
+"""What only a whole sweep tells, as metrics and words of MLflow runs: its winner, its finals, its front."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sweeper.insight.pareto import best_first
+from sweeper.records import SweepRecord, TrialRecord
+from sweeper.text import shown
+from sweeper.tracking.entries import Point, clean_key, milliseconds
+from sweeper.tracking.view import FINAL_METRICS
+
+if TYPE_CHECKING:
+    from sweeper.spec.parse import SweepSpec
+
+
+def finals_of(sweep: SweepRecord) -> Mapping[str, Any]:
+    """The sweep's finals, empty when it has none (yet)."""
+    return sweep.summary.get("finals") or {}
+
+
+def finalists(sweep: SweepRecord) -> list[int]:
+    """The trials that were trained again, those that lead first."""
+    finals = finals_of(sweep)
+    numbers = [int(standing["trial"]) for standing in finals.get("standings", ())]
+    leaders = [int(number) for number in finals.get("leaders", ())]
+    return list(dict.fromkeys([*leaders, *numbers]))
+
+
+def best_of(trials: Iterable[TrialRecord], spec: SweepSpec) -> TrialRecord | None:
+    """The first of ``pareto.best_first``, without keeping the others."""
+    best: list[TrialRecord] = []
+    for trial in trials:
+        best = best_first([*best, trial], spec)[:1]
+    return best[0] if best else None
+
+
+def final_points(sweep: SweepRecord) -> Iterator[tuple[int, list[Point]]]:
+    """What each finalist's run gets besides: mean and interval of the test metric over fresh seeds."""
+    for standing in finals_of(sweep).get("standings", ()):
+        values = {name: standing.get(name.removeprefix("final_")) for name in FINAL_METRICS}
+        yield int(standing["trial"]), _points(sweep, values)
+
+
+def sweep_points(sweep: SweepRecord, best: TrialRecord | None) -> list[Point]:
+    """The parent run's summary metrics: time, the winner's last metrics, and how the leader did in the finals."""
+    values: dict[str, Any] = {"seconds": sweep.seconds}
+    if best is not None:
+        values |= {f"winner_{name}": value for name, value in best.metrics.items()}
+    for standing in finals_of(sweep).get("standings", ()):
+        if best is not None and int(standing["trial"]) == best.number:
+            values |= {name: standing.get(name.removeprefix("final_")) for name in FINAL_METRICS}
+    return _points(sweep, values)
+
+
+def description(sweep: SweepRecord, spec: SweepSpec, best: TrialRecord | None) -> str:
+    """The parent run's description in Markdown: the answer, and where to look."""
+    counts = ", ".join(f"{count:,} {state}" for state, count in sweep.counts.items() if count)
+    lines = [f"**{sweep.name}**: {counts} of {sweep.requested:,} trials."]
+    if best is not None and best.value is not None:
+        lines += ["", f"Best: trial {best.number}, {spec.objective.metric} = {best.value:.6g}", ""]
+        lines += ["| parameter | value |", "|---|---|"]
+        lines += [f"| {_cell(name)} | {_cell(value)} |" for name, value in (best.params or {}).items()]
+    if sentence := finals_of(sweep).get("sentence"):
+        lines += ["", f"Finals on fresh seeds: {_cell(sentence)}."]
+    lines += ["", f"The runs below it are its trials; the view *{sweep.name} ({sweep.sweep})* compares them."]
+    return "\n".join(lines)
+
+
+def _points(sweep: SweepRecord, values: Mapping[str, Any]) -> list[Point]:
+    """One value each, at the sweep's end: written again, they are the same."""
+    at = milliseconds(sweep.ended_at or sweep.created_at)
+    kept = {name: float(value) for name, value in values.items() if value is not None}
+    return [Point(clean_key(name), value, at, 0) for name, value in kept.items() if math.isfinite(value)]
+
+
+def _cell(value: Any) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return shown(text, 300).replace("|", "\\|").rstrip(".")

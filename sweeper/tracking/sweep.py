@@ -1,0 +1,284 @@
+"""One sweep in MLflow: its parent run with view, spec and tables, and what is known of its trials' runs."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from sweeper.errors import SweeperError
+from sweeper.insight.pareto import pareto_front
+from sweeper.records import SweepRecord, TrialRecord
+from sweeper.search_spaces.vocabulary import FloatRange, IntRange
+from sweeper.settings import Settings
+from sweeper.tracking.entries import (
+    PARETO,
+    SWEEP_ID,
+    SWEEP_STATUS,
+    Point,
+    TrialEntry,
+    milliseconds,
+    spec_params,
+    summary_names,
+    sweep_tags,
+)
+from sweeper.tracking.flow import FLOW_METRICS
+from sweeper.tracking.registry import Registration, create_version, find_version, promote, score_tags
+from sweeper.tracking.store import Child, Place, Store
+from sweeper.tracking.summary import best_of, description, final_points, finalists, sweep_points
+from sweeper.tracking.view import TAG_PREFIX, SweepView, view_tag
+
+if TYPE_CHECKING:
+    from sweeper.data.dataset import Dataset
+    from sweeper.models import TrialConfig
+    from sweeper.spec.parse import SweepSpec
+    from sweeper.training.legs import Arrays
+
+CURVES = {
+    "classification": ("val_loss", "train_loss", "val_accuracy", "learning_rate", "grad_norm"),
+    "regression": ("val_loss", "train_loss", "val_rmse", "learning_rate", "grad_norm"),
+}
+
+
+class SweepInMlflow:
+    """Everything a tracker writes, in calls that can be repeated after any failure."""
+
+    def __init__(self, settings: Settings, sweep: SweepRecord, spec: SweepSpec, dataset: Dataset) -> None:
+        self._settings, self._sweep, self._spec, self._dataset = settings, sweep, spec, dataset
+        self._store: Store | None = None
+        self._place: Place | None = None
+        self._children: dict[int, Child] = {}
+        self._begun: set[int] = set()
+
+    @property
+    def connected(self) -> bool:
+        """MLflow has answered, and the sweep has its place there."""
+        return self._place is not None
+
+    @property
+    def together(self) -> int:
+        """How many trials one call of ``write`` should take."""
+        return self._store.together if self._store is not None else 1
+
+    def connect(self) -> Place:
+        """Open MLflow; find or make the experiment, the parent run and the view."""
+        self._store = store = self._store or Store(self._settings.mlflow_tracking_uri, self._settings.home)
+        experiment = store.experiment(self._spec.tracking.experiment or self._sweep.name)
+        tags = sweep_tags(self._sweep)
+        at = milliseconds(self._sweep.started_at or self._sweep.created_at)
+        place = store.place(experiment, self._sweep.name, tags, spec_params(self._sweep.spec), at)
+        if place.created:
+            store.client.log_text(place.parent, _yaml(self._spec.to_json()), "sweep.yaml")
+        else:
+            self._children = store.children(place)
+            store.client.update_run(place.parent, "RUNNING")
+        self._place = place
+        self._set_view(())
+        return place
+
+    def write(self, entries: Sequence[TrialEntry]) -> list[str]:
+        """The ids of the runs that show these ends of trials; they are written unless they are there already."""
+        store, place = self._open()
+        new: list[TrialEntry] = []
+        again: list[TrialEntry] = []
+        for entry in entries:
+            (again if entry.number in self._children or entry.number in self._begun else new).append(entry)
+        if new:
+            self._write_new(store, place, new)
+        for entry in again:
+            self._write_again(store, place, entry)
+        return [self._children[entry.number].run for entry in entries]
+
+    def _write_new(self, store: Store, place: Place, entries: Sequence[TrialEntry]) -> None:
+        numbers = [entry.number for entry in entries]
+        self._begun.update(numbers)
+        try:
+            children = store.write_new(place, entries)
+        except sqlite3.Error:  # rows are written together or not at all
+            self._begun.difference_update(numbers)
+            raise
+        self._ended(entries, children)
+
+    def _write_again(self, store: Store, place: Place, entry: TrialEntry) -> None:
+        """Show a trial that MLflow may have a run of."""
+        if entry.number in self._begun:  # an earlier call failed: nobody knows how far it came
+            self._children |= store.children(place, entry.number)
+        self._begun.add(entry.number)
+        self._ended([entry], [store.write(place, entry, self._children.get(entry.number))])
+
+    def _ended(self, entries: Sequence[TrialEntry], children: Sequence[Child]) -> None:
+        numbers = [entry.number for entry in entries]
+        self._children.update(zip(numbers, children, strict=True))
+        self._begun.difference_update(numbers)
+
+    def log_text(self, name: str, text: str) -> None:
+        """Put a text file into the parent run."""
+        store, place = self._open()
+        store.client.log_text(place.parent, text, name)
+
+    def log_points(self, points: Sequence[Point]) -> None:
+        """Continue the parent run's curves."""
+        store, place = self._open()
+        store.log(place.parent, points)
+
+    def log_winner(self, trial: TrialRecord, config: TrialConfig, weights: Arrays) -> Registration | None:
+        """Log the best trial's network as the model ``model`` of the parent run, once.
+
+        Returns what became of it in the model registry, when the spec names a model and this call registered it.
+        """
+        from sweeper.tracking.model import log_model, raw_network
+        from sweeper.training.again import scores_on_test
+
+        store, place = self._open()
+        tags = {
+            "winner.trial": str(trial.number),
+            "winner.value": str(trial.value),
+            "winner.run_id": self._run_of(trial.number) or "",
+        }
+        shown = store.client.get_run(place.parent).data.tags
+        if all(shown.get(key) == value for key, value in tags.items()):
+            return None
+        scores = scores_on_test(self._dataset, raw_network(self._dataset, config, weights).network)
+        register, made = self._spec.tracking.register_model, None
+        known = None if register is None else find_version(store.client, register, place.parent, tags)
+        if known is None:
+            model, location = log_model(store.client, place, self._dataset, config, weights, tags)
+        if register is not None:
+            described = {SWEEP_ID: self._sweep.sweep, **tags, **score_tags(scores, self._dataset.rows_fingerprint)}
+            if known is None:
+                known = create_version(store.client, register, location, place.parent, described, model)
+            made = promote(store.client, register, str(known.version), described, self._spec.objective.metric)
+            tags |= {"registered.model": f"{register} version {made.version}", "registered.reason": made.reason}
+        at = milliseconds(self._sweep.started_at or self._sweep.created_at)
+        points = [Point(f"winner_{name}", value, at, 0) for name, value in scores.items() if math.isfinite(value)]
+        store.log(place.parent, points, tags=tags)
+        return made
+
+    def end(self, sweep: SweepRecord, trials: Callable[[], Iterable[TrialRecord]]) -> None:
+        """Write what only the whole sweep tells, the final view and state of the parent run.
+
+        ``trials`` reads all of them, by number, as often as it is called.
+        """
+        from sweeper.insight.results import finals_winner
+
+        store, place = self._open()
+        self._sweep = sweep
+        self._end_trials(trials)
+        self._set_view(list(trials()) if self._spec.space.is_function else ())
+        client, parent = store.client, place.parent
+        leader = finals_winner(sweep)
+        best = best_of((t for t in trials() if leader in (None, t.number)), self._spec)
+        tags = {**sweep_tags(sweep), "mlflow.note.content": description(sweep, self._spec, best)}
+        store.log(parent, sweep_points(sweep, best), tags=tags)
+        ended = milliseconds(sweep.ended_at or time.time())
+        client.set_terminated(parent, SWEEP_STATUS[sweep.state], ended)
+
+    def log_tables(self, trials: Callable[[], Iterable[TrialRecord]]) -> None:
+        """Write the table of all trials, for MLflow and as CSV, to the parent run."""
+        from sweeper.insight.results import trial_frame
+
+        store, place = self._open()
+        frame = trial_frame(trials())
+        frame["mlflow_run_id"] = [self._run_of(number) for number in frame["number"]]
+        client, parent = store.client, place.parent
+        client.log_text(parent, frame.to_json(orient="split", index=False), "trials.json")
+        client.log_text(parent, frame.to_csv(index=False), "trials.csv")
+        table = json.dumps([{"path": "trials.json", "type": "table"}])  # what makes it a table for MLflow
+        store.log(parent, tags={"mlflow.loggedArtifacts": table})
+
+    def _end_trials(self, trials: Callable[[], Iterable[TrialRecord]]) -> None:
+        """Mark the trials that the finals or several objectives single out."""
+        store, _ = self._open()
+        for number, points in final_points(self._sweep):
+            if (run := self._run_of(number)) is not None:
+                store.log(run, points)
+        if len(self._spec.objectives) > 1:
+            for trial in pareto_front(list(trials()), self._spec):
+                if (run := self._run_of(trial.number)) is not None:
+                    store.log(run, tags={PARETO: "front"})
+
+    def pause(self, sweep: SweepRecord) -> None:
+        """Write the parent run's state, so that it does not look as if it were running."""
+        store, place = self._open()
+        store.log(place.parent, tags=sweep_tags(sweep))
+        store.client.update_run(place.parent, SWEEP_STATUS[sweep.state])
+
+    def _open(self) -> tuple[Store, Place]:
+        if self._store is None or self._place is None:
+            self.connect()
+        assert self._store is not None
+        assert self._place is not None
+        return self._store, self._place
+
+    def _run_of(self, number: int) -> str | None:
+        child = self._children.get(number)
+        return None if child is None else child.run
+
+    def _set_view(self, trials: Sequence[TrialRecord]) -> None:
+        store, place = self._open()
+        view = sweep_view(self._sweep, self._spec, self._dataset.task, place.parent, trials)
+        runs = [self._run_of(number) for number in finalists(self._sweep)]
+        view = replace(view, finalists=tuple(run for run in runs if run is not None))
+        tag = view_tag(view, self._sweep.created_at)
+        store.client.set_experiment_tag(place.experiment, TAG_PREFIX + self._sweep.sweep, tag)
+
+
+def sweep_view(sweep: SweepRecord, spec: SweepSpec, task: str, parent: str, trials: Sequence[TrialRecord]) -> SweepView:
+    """The comparison view of a sweep; a function space's parameters are known from its ``trials`` only."""
+    if spec.space.is_function:
+        given = [trial.params for trial in trials if trial.params]
+        params = list(dict.fromkeys(name for one in given for name in one))
+        axes = [name for name in params if all(name in one for one in given)]
+        numeric = [name for name in params if all(_is_number(one.get(name, 0)) for one in given)]
+    else:
+        varying = [p for p in spec.space.parameters if not p.constant]
+        params = [p.name for p in varying]
+        axes = [p.name for p in varying if not p.when]
+        numeric = [p.name for p in varying if isinstance(p.domain, FloatRange | IntRange)]
+    curves = CURVES["regression" if task == "regression" else "classification"]
+    return SweepView(
+        title=f"{sweep.name} ({sweep.sweep})",
+        parent=parent,
+        metric=spec.objective.metric,
+        maximize=spec.objective.direction == "maximize",
+        params=tuple(params),
+        axes=tuple(axes),
+        numeric=tuple(numeric),
+        curves=tuple(sorted(curves, key=lambda name: name != spec.objective.metric)),
+        summaries=tuple(summary_names(curves)),
+        goals=tuple(goal.metric for goal in spec.objectives[1:]),
+        flow=FLOW_METRICS if spec.training.gradient_flow is not None else (),
+    )
+
+
+def delete_runs(settings: Settings, sweep: SweepRecord) -> None:
+    """Delete a sweep's runs and view from MLflow, as MLflow does it: ``mlflow gc`` frees their space.
+
+    Raises:
+        SweeperError: MLflow does not answer.
+    """
+    if sweep.mlflow_run_id is None or sweep.mlflow_experiment_id is None:
+        return
+    place = Place(sweep.mlflow_experiment_id, sweep.mlflow_run_id, created=False)
+    try:
+        store = Store(settings.mlflow_tracking_uri, settings.home)
+        for child in store.children(place).values():
+            store.client.delete_run(child.run)
+        store.client.delete_run(place.parent)
+        store.client.delete_experiment_tag(place.experiment, TAG_PREFIX + sweep.sweep)
+    except Exception as error:
+        raise SweeperError(f"the runs of {sweep.sweep} could not be deleted from MLflow ({error})") from error
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _yaml(data: Any) -> str:
+    import yaml
+
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)

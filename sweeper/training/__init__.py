@@ -1,0 +1,4 @@
+"""Trains legs.
+
+Doors, the modules that other rooms may import: legs, pool, inline_pool, ray_pool, ray_probe, again.
+"""

@@ -1,0 +1,109 @@
+"""What a pool of workers is: the calls it takes, the events it posts, and the device of a worker."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from sweeper.scheduling.events import WorkerDraining, WorkerJoined, WorkerLost
+from sweeper.training.legs import Arrays, LegOrder, LegResult
+
+
+@dataclass(frozen=True)
+class LegReturned:
+    """A worker answered an order."""
+
+    worker: str
+    result: LegResult
+
+
+@dataclass(frozen=True)
+class LegRaised:
+    """A worker's leg raised an exception; the worker lives on without rows."""
+
+    worker: str
+    leg: int
+    kind: Literal["oom", "error"]
+    detail: str
+
+
+PoolEvent = WorkerJoined | WorkerLost | WorkerDraining | LegReturned | LegRaised
+Post = Callable[[PoolEvent], None]
+
+
+@dataclass(frozen=True)
+class Device:
+    """What one worker trains on. ``free_bytes`` is the memory a cohort may take, ``pid`` the process that trains."""
+
+    kind: str
+    free_bytes: int
+    pid: int
+
+
+class Pool(Protocol):
+    """Workers that come, run legs and may go; everything they have to say is posted as a ``PoolEvent``."""
+
+    def start(self) -> None:
+        """Begin to bring workers up; returns at once."""
+        ...
+
+    def load(self, sweep: str, arrays: Arrays) -> None:
+        """Make a sweep's data available to every worker."""
+        ...
+
+    def unload(self, sweep: str) -> None:
+        """Let go of a sweep's data."""
+        ...
+
+    def run(self, worker: str, order: LegOrder) -> None:
+        """Start a leg; its result is posted later."""
+        ...
+
+    def device(self, worker: str) -> Device:
+        """The device of a worker that has joined."""
+        ...
+
+    def replace(self, worker: str, reason: str) -> None:
+        """End a worker that does not answer and start another in its place."""
+        ...
+
+    def close(self) -> None:
+        """End all workers."""
+        ...
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of a leg says that the device's memory did not suffice."""
+    text = f"{type(error).__name__} {error}".lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
+def free_memory() -> int:
+    """Free main memory in bytes."""
+    with contextlib.suppress(OSError, ValueError):
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 2 << 30
+
+
+def local_device() -> Device:
+    """The device of this process: the first CUDA device when there is one, else the CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return Device("cuda", torch.cuda.mem_get_info()[0], os.getpid())
+    return cpu()
+
+
+def cpu() -> Device:
+    """This process on its host's cores."""
+    return Device("cpu", free_memory(), os.getpid())
+
+
+def describe(error: BaseException) -> str:
+    """One line about an exception."""
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else 'no message'}"[
+        :500
+    ]
