@@ -460,7 +460,7 @@ def test_importing_the_spec_loads_no_heavy_library():
         "heavy = {'torch', 'ray', 'mlflow', 'optuna', 'sklearn', 'pandas', 'sqlalchemy', 'numpy'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert result.stdout.strip() == "[]"
 

@@ -369,6 +369,6 @@ def test_importing_search_spaces_loads_no_heavy_library_and_nothing_of_ours():
         "heavy = {'torch', 'ray', 'mlflow', 'optuna', 'sklearn', 'pandas', 'numpy'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert result.stdout.strip() == "[]"
