@@ -13,6 +13,7 @@ from sweeper.records import SweepRecord
 from sweeper.running import local
 from sweeper.settings import Settings
 from sweeper.spec.parse import SweepSpec, load_spec
+from sweeper.spec.stored import spec_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +50,7 @@ class Result:
     @property
     def spec(self) -> SweepSpec:
         """The sweep file as validated."""
-        return SweepSpec.from_json({k: v for k, v in self.record.spec.items() if k != "fingerprint"})
+        return spec_of(self.record)
 
     def records(self) -> list[TrialRecord]:
         """All trials as records, by number."""

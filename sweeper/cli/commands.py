@@ -30,6 +30,7 @@ from sweeper.places.place import Here, Place
 from sweeper.records import SweepRecord
 from sweeper.settings import SERVER_VARIABLE, Settings
 from sweeper.spec.parse import DATASETS, SweepSpec, load_spec, spec_from_options
+from sweeper.spec.stored import spec_of
 from sweeper.states import SweepState, TrialState
 
 WATCH_SECONDS = 2.0
@@ -99,10 +100,6 @@ def _progress(record: SweepRecord) -> Any:
     return LineProgress(tally)
 
 
-def _spec(record: SweepRecord) -> SweepSpec:
-    return SweepSpec.from_json({k: v for k, v in record.spec.items() if k != "fingerprint"})
-
-
 def run(spec: SweepSpec, workers: str | None, as_json: bool, priority: int | None = None) -> dict[str, Any]:
     """Run a new sweep and print its summary."""
     place = find_place()
@@ -127,7 +124,7 @@ def _close(place: Place, sweep: str, as_json: bool) -> dict[str, Any]:
         print(json.dumps(summary))
     else:
         record, best = place.ledger.sweep(sweep), summary["best"]
-        spec = _spec(record)
+        spec = spec_of(record)
         warnings = [*constraint_warnings(spec, best["metrics"]), *edge_warnings(spec, best["params"])] if best else []
         render.closing(summary, spec, place.ledger.trials(sweep), warnings, place.view(record), place.option)
     return summary
@@ -136,7 +133,7 @@ def _close(place: Place, sweep: str, as_json: bool) -> dict[str, Any]:
 def advice(sweep: str) -> str:
     """What to do about a sweep in which nothing succeeded."""
     ledger = find_place().ledger
-    return why_none_succeeded(_spec(ledger.sweep(sweep)), ledger.trials(sweep))
+    return why_none_succeeded(spec_of(ledger.sweep(sweep)), ledger.trials(sweep))
 
 
 def run_detached(spec: SweepSpec, workers: str | None, as_json: bool, priority: int | None = None) -> None:
@@ -198,7 +195,7 @@ def best(ref: str, k: int, as_json: bool) -> None:
     """Print the best trials."""
     ledger = find_place().ledger
     record = ledger.sweep(ref)
-    found, spec = best_trials(ledger, record, k), _spec(record)
+    found, spec = best_trials(ledger, record, k), spec_of(record)
     front = front_of(ledger, record)
     if as_json:
         answer: dict[str, Any] = {"sweep": record.sweep, "best": [best_row(trial) for trial in found]}
@@ -227,7 +224,7 @@ def why(ref: str, number: int, as_json: bool) -> None:
     data = {**trial_row(trial), "seed": trial.seed, "notes": list(trial.notes), "history": attempts}
     if flow := place.ledger.flow(record.sweep, number).get(number):
         data["gradients"] = flags(flow, trial.params, record.spec["training"]["batch_size"])
-    if trial.state is TrialState.COMPLETE and (unmet := violations(trial, _spec(record))):
+    if trial.state is TrialState.COMPLETE and (unmet := violations(trial, spec_of(record))):
         data["violates"] = unmet
     if trial.state is TrialState.WAITING:
         asked = trial.params is not None

@@ -18,6 +18,7 @@ from sweeper.places.place import Place
 from sweeper.records import SweepRecord
 from sweeper.settings import Settings
 from sweeper.spec.parse import SweepSpec
+from sweeper.spec.stored import spec_of
 
 ONNX_REMEDY = "Install it where the sweep ran, with: pip install 'sweeper[onnx]'"
 
@@ -80,7 +81,7 @@ def to_optuna(ledger: LedgerReader, ref: str, url: str) -> int:
     from sweeper.export.optuna_study import export_study
 
     record = ledger.sweep(ref)
-    return export_study(record, _spec(record), ledger.trials(record.sweep), ledger.reports(record.sweep), url)
+    return export_study(record, spec_of(record), ledger.trials(record.sweep), ledger.reports(record.sweep), url)
 
 
 def to_model(ledger: LedgerReader, ref: str, out: str) -> dict[str, Any]:
@@ -98,7 +99,7 @@ def to_model(ledger: LedgerReader, ref: str, out: str) -> dict[str, Any]:
         raise NoTrialSucceeded(f"sweep {record.sweep} has no complete trial, so there is no model to export")
     from sweeper.export.model_folder import differs, model_files, train_winner
 
-    spec = _spec(record)
+    spec = spec_of(record)
     dataset = _same_data(record, spec)
     winner = train_winner(spec, dataset, found[0])
     write_folder(folder, model_files(record, spec, dataset, winner))
@@ -107,10 +108,6 @@ def to_model(ledger: LedgerReader, ref: str, out: str) -> dict[str, Any]:
         print(f"sweeper: warning: {warning}", file=sys.stderr)
     metrics = {**winner.validation, **winner.test}
     return {"sweep": record.sweep, "trial": found[0].number, "model": str(folder), "metrics": metrics}
-
-
-def _spec(record: SweepRecord) -> SweepSpec:
-    return SweepSpec.from_json({k: v for k, v in record.spec.items() if k != "fingerprint"})
 
 
 def _same_data(record: SweepRecord, spec: SweepSpec) -> Dataset:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.ledger.protocol import Direction, LedgerReader
 from sweeper.records import SweepRecord, TrialRecord
+from sweeper.spec.stored import spec_of
 from sweeper.states import TrialState
 
 if TYPE_CHECKING:
@@ -22,17 +23,6 @@ def direction_of(record: SweepRecord) -> Direction:
     """The direction of a sweep's objective."""
     direction: Direction = record.spec["objective"]["direction"]
     return direction
-
-
-def spec_of(record: SweepRecord) -> SweepSpec:
-    """The spec that a sweep was created with.
-
-    Raises:
-        SpecError: it cannot be read; it may come from another version of the program.
-    """
-    from sweeper.spec.parse import SweepSpec
-
-    return SweepSpec.from_json({key: value for key, value in record.spec.items() if key != "fingerprint"})
 
 
 def best_trials(ledger: LedgerReader, record: SweepRecord, k: int) -> list[TrialRecord]:

@@ -125,8 +125,9 @@ class There:
 
     def report(self, record: SweepRecord, out: Path | None) -> tuple[Path, str]:
         """See ``Place``: the server writes it, the page comes here."""
-        from sweeper.report.gather import FILE, spec_of
+        from sweeper.report.gather import FILE
         from sweeper.report.page import verdict_of, write_page
+        from sweeper.spec.stored import spec_of
 
         file = self.settings.home / "sweeps" / record.sweep / FILE if out is None else out
         with self.ledger.server.stream(f"{sweep_path(record.sweep)}/report", timeout=600.0) as response:

@@ -15,6 +15,7 @@ from sweeper.insight.winner_check import Check, check_winner, from_json, to_json
 from sweeper.ledger.protocol import LedgerReader
 from sweeper.records import EpochReport, SweepRecord, TrialRecord
 from sweeper.spec.parse import SweepSpec
+from sweeper.spec.stored import spec_of
 
 if TYPE_CHECKING:
     from sweeper.running.run import SweepRun
@@ -66,11 +67,6 @@ def report_at_end(run: SweepRun, ledger: LedgerReader, tracker: Tracker, folder:
         emit("report.failed", {"sweep": run.id, "kind": type(error).__name__, "reason": reason})
     else:
         emit("report.written", {"sweep": run.id, "file": str(file), "verdict": verdict})
-
-
-def spec_of(record: SweepRecord) -> SweepSpec:
-    """The sweep file of a record."""
-    return SweepSpec.from_json({key: value for key, value in record.spec.items() if key != "fingerprint"})
 
 
 def _keep_check(run: SweepRun, ledger: LedgerReader, folder: Path) -> None:

@@ -37,6 +37,7 @@ from sweeper.report.svg import Plot
 from sweeper.report.winner import winner_plots, winner_sentences
 from sweeper.spec.goals import values_of
 from sweeper.spec.parse import SweepSpec
+from sweeper.spec.stored import fingerprint_of, sweep_file_of
 from sweeper.states import TrialState
 
 Flows = Mapping[int, Sequence[FlowReport]]
@@ -151,7 +152,7 @@ def render_report(report: Report) -> str:
     environment.globals |= {"number": number, "from_to": from_to}
     template = environment.from_string(files("sweeper.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
     record, spec, winner = report.record, report.spec, report.head.winner
-    sweep_file = {key: value for key, value in record.spec.items() if key != "fingerprint"}
+    sweep_file = sweep_file_of(record.spec)
     return template.render(
         report=report,
         record=record,
@@ -169,7 +170,7 @@ def render_report(report: Report) -> str:
         front=[] if report.goals is None else _front(report.goals, spec),
         sweep_file=_yaml(sweep_file),
         winner_file="" if winner is None else _yaml(_winner_file(sweep_file, winner)),
-        fingerprint=record.spec.get("fingerprint", ""),
+        fingerprint=fingerprint_of(record) or "",
         versions={"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         written=_when(time.time()),
         began="" if record.started_at is None else _when(record.started_at),

@@ -20,6 +20,7 @@ from sweeper.running.run import Best, SweepRun
 from sweeper.scheduling.events import Suggestion, Verdict
 from sweeper.spec.goals import network_size
 from sweeper.spec.parse import SweepSpec
+from sweeper.spec.stored import stored_form
 from sweeper.states import SweepState, TrialState
 from sweeper.training.legs import Arrays, LegResult
 
@@ -128,7 +129,7 @@ def open_finals(ledger: Ledger, run: SweepRun) -> FinalsRun | None:
     fresh = tuple(range(start, start + spec.finals.seeds))
     own = final_spec(spec, len(chosen) * len(fresh))
     points = [dict(trial.params or {}) for _ in fresh for trial in chosen]
-    stored = {**own.to_json(), "fingerprint": run.dataset.fingerprint}
+    stored = stored_form(own, run.dataset.fingerprint)
     key = f"{KEY} of {record.sweep}: {[trial.number for trial in chosen]}"  # others after trials were run again
     child = ledger.create_sweep(
         own.name,

@@ -26,6 +26,7 @@ from sweeper.scheduling.events import PauseSweep
 from sweeper.search.warm_start import earlier_of, take_over
 from sweeper.settings import Settings
 from sweeper.spec.parse import SweepSpec
+from sweeper.spec.stored import spec_of, stored_form
 from sweeper.states import SweepState
 from sweeper.training.inline_pool import InlinePool
 from sweeper.training.pool import Pool, Post
@@ -121,7 +122,7 @@ def run_new(
         spec = take_over(spec, ledger, dataset.fingerprint)
         study = make_study(spec)
         requested = spec.search.trials if study.size is None else min(spec.search.trials, study.size)
-        record = ledger.create_sweep(spec.name, {**spec.to_json(), "fingerprint": dataset.fingerprint}, requested)
+        record = ledger.create_sweep(spec.name, stored_form(spec, dataset.fingerprint), requested)
         return _drive(start, settings, ledger, SweepRun(record, spec, dataset, study), progress)
 
 
@@ -140,7 +141,7 @@ def run_again(
     workers = parse_workers(workers)
     ledger = open_home_ledger(settings)
     record = ledger.sweep(ref)
-    spec = SweepSpec.from_json({k: v for k, v in record.spec.items() if k != "fingerprint"})
+    spec = spec_of(record)
     shown = record.summary.get(SHOWN) and not ledger.untracked(record.sweep)
     if record.state is SweepState.COMPLETE and shown and not finals_are_due(ledger, record, spec):
         return record

@@ -18,7 +18,7 @@ from sweeper.running.finals import are_halted, finals_are_due, finals_of
 from sweeper.running.local import SETTLE_SECONDS, finish, load, make_study
 from sweeper.running.run import SweepRun
 from sweeper.settings import Settings
-from sweeper.spec.parse import SweepSpec
+from sweeper.spec.stored import spec_of
 from sweeper.states import SweepState
 
 if TYPE_CHECKING:
@@ -90,15 +90,6 @@ def is_unfinished(ledger: Ledger, record: SweepRecord) -> bool:
         return finals_are_due(ledger, record, spec_of(record)) and not are_halted(finals_of(ledger, record))
     except SpecError:
         return False
-
-
-def spec_of(record: SweepRecord) -> SweepSpec:
-    """The sweep file of a record.
-
-    Raises:
-        SpecError: it was written by another version of the program.
-    """
-    return SweepSpec.from_json({k: v for k, v in record.spec.items() if k != "fingerprint"})
 
 
 def without_folder(record: SweepRecord, text: str) -> str:

@@ -15,6 +15,7 @@ from sweeper.search.ranking import Outcome, ranks
 from sweeper.search_spaces import SpaceError
 from sweeper.spec.goals import SECONDS, excesses_of, values_of
 from sweeper.spec.parse import SweepSpec
+from sweeper.spec.stored import fingerprint_of, spec_of
 from sweeper.spec.warm import WarmPoint, WarmStart
 from sweeper.states import TrialState
 
@@ -67,7 +68,7 @@ def earlier_of(spec: SweepSpec) -> list[tuple[Mapping[str, Any], Outcome]]:
 def _warm_start(
     spec: SweepSpec, record: SweepRecord, trials: Sequence[TrialRecord], fingerprint: str | None
 ) -> WarmStart:
-    old = SweepSpec.from_json({key: value for key, value in record.spec.items() if key != "fingerprint"})
+    old = spec_of(record)
     left_out: Counter[str] = Counter()
     points = []
     ended = [trial for trial in trials if trial.params is not None and _state(trial) is not None]
@@ -84,7 +85,7 @@ def _warm_start(
         sweep=record.sweep,
         name=record.name,
         trials=len(ended),
-        comparable=_comparable(old, spec, record.spec.get("fingerprint"), fingerprint),
+        comparable=_comparable(old, spec, fingerprint_of(record), fingerprint),
         left_out=dict(left_out.most_common()),
         points=tuple(kept),
     )

@@ -10,6 +10,7 @@ from typing import Any
 from sweeper.errors import SpecError, nearest
 from sweeper.search_spaces import ReadError, parse_json, parse_yaml, ready_made
 from sweeper.spec.parse import SweepSpec, load_spec
+from sweeper.spec.stored import sweep_file_of
 
 UPLOAD_NAME = re.compile(r"[0-9a-f]{64}\.(csv|parquet|npz)")
 
@@ -38,7 +39,7 @@ def read_submission(data: Any, uploads: Path) -> SweepSpec:
     """
     if not isinstance(data, Mapping):
         raise SpecError("a sweep file is a mapping", remedy="Start with dataset: {name: digits}")
-    spec = {key: value for key, value in data.items() if key != "fingerprint"}
+    spec = sweep_file_of(data)
     _check_space(spec.get("space", "mlp"))
     if isinstance(spec.get("dataset"), Mapping):
         spec["dataset"] = _dataset(spec["dataset"], uploads)
