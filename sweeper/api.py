@@ -100,7 +100,7 @@ class Result:
         """
         from sweeper.report.figures import picture
 
-        return picture(self, name)
+        return picture(name, self.sweep, self.spec, self.records(), self.reports())
 
     def _repr_html_(self) -> str:
         from sweeper.report.notebook import result_html
@@ -110,12 +110,10 @@ class Result:
     @property
     def summary(self) -> dict[str, Any]:
         """The same object as ``sweeper run --json`` prints."""
-        return run_summary(self._ledger, self.sweep, tracking_uri(self._settings))
+        from sweeper.tracking.store import resolve_uri
 
-
-def tracking_uri(settings: Settings) -> str:
-    """The MLflow store of these settings."""
-    return settings.mlflow_tracking_uri or f"sqlite:///{settings.home / 'mlflow.db'}"
+        uri = resolve_uri(self._settings.mlflow_tracking_uri, self._settings.home)
+        return run_summary(self._ledger, self.sweep, uri)
 
 
 def run(

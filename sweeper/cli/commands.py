@@ -274,7 +274,7 @@ def budget(ref: str, trials: int | None, priority: int | None, as_json: bool) ->
 
 def export(ref: str, csv: str | None, optuna: str | None, model: str | None, as_json: bool) -> None:
     """Write a sweep's trials or its winner for other programs."""
-    from sweeper.export.writing import export as write
+    from sweeper.cli.export import export as write
 
     write(find_place(), ref, csv, optuna, model, as_json)
 

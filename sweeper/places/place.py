@@ -217,9 +217,10 @@ class Here:
 
     def summary(self, sweep: str) -> dict[str, Any]:
         """See ``Place``."""
-        from sweeper.api import tracking_uri
+        from sweeper.tracking.store import resolve_uri
 
-        return run_summary(self.ledger, sweep, tracking_uri(self.settings))
+        uri = resolve_uri(self.settings.mlflow_tracking_uri, self.settings.home)
+        return run_summary(self.ledger, sweep, uri)
 
     def standing(self, record: SweepRecord) -> Standing:
         """See ``Place``."""

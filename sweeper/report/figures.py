@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -14,13 +15,14 @@ from matplotlib.text import Text
 
 from sweeper.errors import SweeperError
 from sweeper.insight.advice import ranked
-from sweeper.insight.factors import build_table
-from sweeper.insight.findings import study_trials
+from sweeper.insight.answers import Reports
+from sweeper.insight.factors import Table, build_table
+from sweeper.insight.findings import Insight, study_trials
 from sweeper.report import effects, plots
 from sweeper.report.svg import PAPER, STYLE, WIDTH, Plot
 
 if TYPE_CHECKING:
-    from sweeper.api import Result
+    from sweeper.records import TrialRecord
     from sweeper.spec.parse import SweepSpec
 
 INK_ON_WHITE, RULE, BACKGROUND = "#202020", "#d8d8d8", "#ffffff"
@@ -59,52 +61,70 @@ def figure_of(plot: Plot) -> Picture:
     return picture
 
 
-def history(result: Result, spec: SweepSpec) -> Plot | None:
+@dataclass(frozen=True)
+class Shown:
+    """What a picture is drawn of."""
+
+    spec: SweepSpec
+    trials: Sequence[TrialRecord]
+    reports: Reports
+
+    @property
+    def table(self) -> Table:
+        """The trials as a table of factors."""
+        return build_table(self.spec, self.trials)
+
+    @property
+    def findings(self) -> Insight:
+        """What the trials teach."""
+        return study_trials(self.spec, self.trials, self.reports)
+
+
+def history(shown: Shown) -> Plot | None:
     """Values by trial."""
-    trials = result.records()
-    best_first = ranked(spec, trials)
-    return plots.history(spec, trials, best_first) if best_first else None
+    best_first = ranked(shown.spec, shown.trials)
+    return plots.history(shown.spec, shown.trials, best_first) if best_first else None
 
 
-def curves(result: Result, spec: SweepSpec) -> Plot | None:
+def curves(shown: Shown) -> Plot | None:
     """The objective by epoch."""
-    best_first = ranked(spec, result.records())
-    return plots.learning_curves(spec, best_first, result.reports()) if best_first else None
+    best_first = ranked(shown.spec, shown.trials)
+    return plots.learning_curves(shown.spec, best_first, shown.reports) if best_first else None
 
 
-def parallel(result: Result, spec: SweepSpec) -> Plot | None:
+def parallel(shown: Shown) -> Plot | None:
     """Trials as lines."""
-    return plots.parallel_coordinates(spec, build_table(spec, result.records()))
+    return plots.parallel_coordinates(shown.spec, shown.table)
 
 
-def gradients(result: Result, spec: SweepSpec) -> Plot | None:
+def gradients(shown: Shown) -> Plot | None:
     """Gradient norms by epoch."""
-    return plots.gradient_norms(build_table(spec, result.records()), result.reports())
+    return plots.gradient_norms(shown.table, shown.reports)
 
 
-def slices(result: Result, spec: SweepSpec) -> Plot | None:
+def slices(shown: Shown) -> Plot | None:
     """One parameter at a time."""
-    return effects.slices(build_table(spec, result.records()))
+    return effects.slices(shown.table)
 
 
-def importance(result: Result, spec: SweepSpec) -> Plot | None:
+def importance(shown: Shown) -> Plot | None:
     """Which parameters matter."""
-    return effects.importance_bars(study_trials(spec, result.records(), {}).importance)
+    return effects.importance_bars(shown.findings.importance)
 
 
-def choices(result: Result, spec: SweepSpec) -> Plot | None:
+def choices(shown: Shown) -> Plot | None:
     """The effect of each choice."""
-    insight = study_trials(spec, result.records(), {})
-    return effects.choice_bars(insight.choices, insight.scale)
+    findings = shown.findings
+    return effects.choice_bars(findings.choices, findings.scale)
 
 
-def interactions(result: Result, spec: SweepSpec) -> Plot | None:
+def interactions(shown: Shown) -> Plot | None:
     """Where the better choice depends on another parameter."""
-    insight = study_trials(spec, result.records(), {})
-    return effects.interaction_panels(insight.interactions, insight.scale)
+    findings = shown.findings
+    return effects.interaction_panels(findings.interactions, findings.scale)
 
 
-PICTURES: dict[str, Callable[[Result, SweepSpec], Plot | None]] = {
+PICTURES: dict[str, Callable[[Shown], Plot | None]] = {
     "history": history,
     "curves": curves,
     "parallel": parallel,
@@ -116,13 +136,19 @@ PICTURES: dict[str, Callable[[Result, SweepSpec], Plot | None]] = {
 }
 
 
-def picture(result: Result, name: str) -> Picture:
+def picture(
+    name: str,
+    sweep: str,
+    spec: SweepSpec,
+    trials: Sequence[TrialRecord],
+    reports: Reports,
+) -> Picture:
     """One of ``PICTURES`` of a sweep.
 
     Raises:
         SweeperError: the sweep has not enough trials for it.
     """
-    plot = PICTURES[name](result, result.spec)
+    plot = PICTURES[name](Shown(spec, trials, reports))
     if plot is None:
-        raise SweeperError(f"sweep {result.sweep} has too few different complete trials for this picture. Run more")
+        raise SweeperError(f"sweep {sweep} has too few different complete trials for this picture. Run more")
     return figure_of(plot)

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from sweeper.tracking.database import RunRows
+from sweeper.tracking.database import RunRows, make_database
 from sweeper.tracking.entries import ATTEMPTS, NUMBER, PARENT, STATE, SWEEP_ID, Point, TrialEntry
-from sweeper.tracking.template import make_database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

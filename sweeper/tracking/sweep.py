@@ -16,6 +16,7 @@ from sweeper.records import SweepRecord, TrialRecord
 from sweeper.search_spaces.vocabulary import FloatRange, IntRange
 from sweeper.settings import Settings
 from sweeper.tracking.entries import (
+    FLOW_METRICS,
     PARETO,
     SWEEP_ID,
     SWEEP_STATUS,
@@ -26,7 +27,6 @@ from sweeper.tracking.entries import (
     summary_names,
     sweep_tags,
 )
-from sweeper.tracking.flow import FLOW_METRICS
 from sweeper.tracking.registry import Registration, create_version, find_version, promote, score_tags
 from sweeper.tracking.store import Child, Place, Store
 from sweeper.tracking.summary import best_of, description, final_points, finalists, sweep_points

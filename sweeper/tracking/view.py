@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from sweeper.tracking.flow import RATIO
+from sweeper.tracking.entries import RATIO
 
 TAG_PREFIX = "mlflow.sharedViewState."
 MAX_TAG_LENGTH = 8000

@@ -18,7 +18,7 @@ from sweeper.gradient_flags import first_to_last
 from sweeper.ledger.sql import open_ledger
 from sweeper.models import train_solo
 from sweeper.spec.models import DatasetSpec, SplitSpec
-from sweeper.tracking.flow import FLOW_METRICS, flow_metrics
+from sweeper.tracking.entries import FLOW_METRICS, flow_metrics
 
 SPEC: dict[str, Any] = {
     "name": "deep",

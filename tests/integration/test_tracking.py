@@ -20,10 +20,9 @@ from sweeper.records import Reopened, SweepChanged, SweepRecord
 from sweeper.settings import Settings
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import SweepState, TrialState
-from sweeper.tracking.database import RunRows
+from sweeper.tracking.database import RunRows, dump_schema, make_database
 from sweeper.tracking.entries import ATTEMPTS, NUMBER, PARENT, STATE, trial_entry
 from sweeper.tracking.store import Place, Store, resolve_uri
-from sweeper.tracking.template import dump_schema, make_database
 from sweeper.tracking.tracker import Tracker, delete_runs
 from sweeper.tracking.ui import UiServer, _free_port, serve_ui
 from tests.ended_sweeps import BEGAN, EPOCHS, REASONS, TableStub, end_trials, new_sweep, spec_of
@@ -421,10 +420,10 @@ def test_a_new_database_is_made_once_when_several_ask_for_it(tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_the_kept_schema_is_what_the_installed_mlflow_migrates_to(tmp_path: Path) -> None:
-    from sweeper.tracking.template import SCHEMA
+    from sweeper.tracking.database import SCHEMA
 
     Store(f"sqlite:///{tmp_path / 'migrated.db'}", tmp_path)
-    remedy = "MLflow has changed: run python -m sweeper.tracking.template on a database it has just made"
+    remedy = "MLflow has changed: run python -m sweeper.tracking.database on a database it has just made"
     kept, made = SCHEMA.read_text(encoding="utf-8"), dump_schema(tmp_path / "migrated.db")
     # the order of constraints and indexes differs from one migration to the next
     assert sorted(line.rstrip(", ") for line in kept.splitlines()) == sorted(

@@ -16,8 +16,16 @@ from sweeper.ledger.memory import MemoryLedger
 from sweeper.records import EpochReport, FlowReport, SweepRecord, TrialRecord
 from sweeper.search_spaces import ready_made
 from sweeper.states import TrialState
-from sweeper.tracking.entries import MAX_KEY, MAX_PARAM, Progress, clean_key, spec_params, text, trial_entry
-from sweeper.tracking.flow import FLOW_METRICS
+from sweeper.tracking.entries import (
+    FLOW_METRICS,
+    MAX_KEY,
+    MAX_PARAM,
+    Progress,
+    clean_key,
+    spec_params,
+    text,
+    trial_entry,
+)
 from sweeper.tracking.summary import description, final_points, finalists, sweep_points
 from sweeper.tracking.sweep import sweep_view
 from sweeper.tracking.view import MAX_TAG_LENGTH, runs_url, view_tag, view_url
