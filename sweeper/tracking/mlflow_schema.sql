@@ -1,4 +1,4 @@
--- mlflow 3.17.2 (what its migrations make of nothing, written by tracking_template)
+-- mlflow 3.17.2 (what its migrations make of nothing, written by tracking/database.py)
 BEGIN TRANSACTION;
 CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL, 
