@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sweeper.cli.progress import short
+from sweeper.insight.finals import FinalsOutcome
 from sweeper.insight.results import COUNTED, failures
 from sweeper.numbers import from_to, number
 from sweeper.records import TrialRecord
@@ -107,16 +109,16 @@ def _cell(value: Any) -> str:
     return escape(str(value))
 
 
-def _finals(finals: Mapping[str, Any]) -> list[str]:
+def _finals(finals: FinalsOutcome) -> list[str]:
     """The outcome of the finals: the sentence, and every finalist with its interval."""
-    lines = [f"finals on {len(finals['seeds'])} fresh seeds, test split: {finals['sentence']}"]
-    for place in finals["standings"]:
-        if place["mean"] is None:
-            lines.append(f"  trial {place['trial']:<5d} diverged on {place['diverged']} of them")
+    lines = [f"finals on {len(finals.seeds)} fresh seeds, test split: {finals.sentence}"]
+    for row in finals.standings:
+        if not math.isfinite(row.mean):
+            lines.append(f"  trial {row.trial:<5d} diverged on {row.diverged} of them")
             continue
-        bounds = "" if place["low"] is None else f"  95% {from_to(place['low'], place['high'])}"
-        chance = f"best with probability {place['probability_best']:.2f}"
-        lines.append(f"  trial {place['trial']:<5d} {finals['metric']} {number(place['mean'])}{bounds}  {chance}")
+        bounds = f"  95% {from_to(row.low, row.high)}" if math.isfinite(row.low) else ""
+        chance = f"best with probability {row.probability_best:.2f}"
+        lines.append(f"  trial {row.trial:<5d} {finals.metric} {number(row.mean)}{bounds}  {chance}")
     return lines
 
 
@@ -145,7 +147,7 @@ def closing(
         lines += [f"  {name:15s} {_plain(value)}" for name, value in best["params"].items()]
         lines += [f"  {short(metrics)}"]
     if (finals := summary.get("finals")) is not None:
-        lines += ["", *_finals(finals)]
+        lines += ["", *_finals(FinalsOutcome.from_json(finals))]
     failed = failures(list(found))
     if failed:
         lines += ["", "failed: " + ", ".join(f"{count} {kind}" for kind, count in failed.items())]

@@ -1,26 +1,42 @@
-"""The finals of a sweep as its summary keeps them, and what they say in words."""
+"""The outcome of a sweep's finals: the record that its summary keeps, and what it says in words."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
 
+from sweeper.insight.certainty import Comparison, Finalist, Standing, judge
 from sweeper.numbers import from_to, number
-from sweeper.records import SweepRecord
+from sweeper.records import SweepRecord, TrialRecord
+from sweeper.spec.goals import network_size
+from sweeper.states import TrialState
 
-SUMMARY = "finals"  # their key in a sweep's summary
+if TYPE_CHECKING:
+    from sweeper.data.dataset import Dataset
+    from sweeper.spec.parse import SweepSpec
+
+SUMMARY = "finals"  # the outcome's key in a sweep's summary
 LEADERS = 4  # that a sentence has room for
 MANY_SEEDS = 200  # beyond what anybody would train
 
 
 @dataclass(frozen=True)
-class Place:
+class Spread:
+    """A metric over the fresh seeds: its mean, and its sample deviation (NaN: one seed has none)."""
+
+    mean: float
+    deviation: float
+
+
+@dataclass(frozen=True)
+class FinalistRow:
     """A finalist. ``values`` has one number per fresh seed on the test split (NaN: it diverged).
 
     ``mean`` to ``high`` are NaN when it is out of the comparison. ``search_value`` is the objective that the search
-    saw, ``validation_mean`` the same metric over the fresh seeds; ``metrics`` are (mean, deviation) by name.
+    saw, ``validation_mean`` the same metric over the fresh seeds; ``metrics`` are the other metrics of the test split.
     """
 
     trial: int
@@ -34,11 +50,11 @@ class Place:
     diverged: int
     search_value: float
     validation_mean: float
-    metrics: Mapping[str, tuple[float, float]]
+    metrics: Mapping[str, Spread]
 
 
 @dataclass(frozen=True)
-class PairOfPlaces:
+class FinalistPair:
     """Two finalists on common seeds: the mean of first - second, its interval, and p corrected for all pairs."""
 
     first: int
@@ -46,23 +62,55 @@ class PairOfPlaces:
     difference: float
     low: float
     high: float
+    p: float
     adjusted: float
     different: bool
 
 
 @dataclass(frozen=True)
-class Finals:
-    """The finals' outcome, the best finalist first; see ``statistics.Verdict``."""
+class FinalsOutcome:
+    """What the finals came to, the best finalist first; ``sweep`` is the finals' own id. See ``certainty.Verdict``."""
 
+    sweep: str
     metric: str
-    minimize: bool
-    seeds: int
+    direction: str
+    seeds: tuple[int, ...]
     interval: str
     sentence: str
     leaders: tuple[int, ...]
     cheapest: int | None
-    standings: tuple[Place, ...]
-    comparisons: tuple[PairOfPlaces, ...]
+    standings: tuple[FinalistRow, ...]
+    comparisons: tuple[FinalistPair, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The outcome as JSON data: what is no finite number is None there."""
+        return dict(_plain(asdict(self)))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> FinalsOutcome:
+        """The outcome that ``to_json`` wrote."""
+        lists = {
+            "seeds": tuple(data["seeds"]),
+            "leaders": tuple(data["leaders"]),
+            "standings": tuple(map(_row, data["standings"])),
+            "comparisons": tuple(FinalistPair(**_numbers(pair)) for pair in data["comparisons"]),
+        }
+        return cls(**{**data, **lists})
+
+    @property
+    def minimize(self) -> bool:
+        """Whether smaller values are better."""
+        return self.direction == "minimize"
+
+    @property
+    def winner(self) -> FinalistRow | None:
+        """The first finalist; None: every one diverged on some seed."""
+        first = self.standings[0]
+        return first if math.isfinite(first.mean) else None
+
+    def row(self, trial: int) -> FinalistRow | None:
+        """A trial's place, if it was a finalist."""
+        return next((row for row in self.standings if row.trial == trial), None)
 
     @property
     def verdict(self) -> str:
@@ -76,7 +124,7 @@ class Finals:
     def certainty(self, searched_best: int) -> str:
         """What the outcome rests on; ``searched_best`` is the trial that the search alone would have named."""
         finalists = f"{len(self.standings)} finalists were" if len(self.standings) > 1 else "One finalist was"
-        seeds = "one fresh seed" if self.seeds == 1 else f"{self.seeds} fresh seeds each"
+        seeds = "one fresh seed" if len(self.seeds) == 1 else f"{len(self.seeds)} fresh seeds each"
         text = f"{finalists} trained again on {seeds} and judged on the test split, which the search never saw. "
         scored = [p for p in self.standings if p.trial in self.leaders]
         if len(scored) > 1:
@@ -114,51 +162,103 @@ class Finals:
             return ""
         half, gap = (first.high - first.low) / 2, abs(first.difference)
         names = f"{self.leaders[0]} and {self.leaders[1]}"
-        seeds = self.seeds * (half / gap) ** 2 if gap else math.inf
+        seeds = len(self.seeds) * (half / gap) ** 2 if gap else math.inf
         if seeds > MANY_SEEDS:
             return f"Trials {names} are so alike that more than {MANY_SEEDS} seeds would be needed to tell them apart."
-        wanted = max(self.seeds + 1, math.ceil(seeds))
+        wanted = max(len(self.seeds) + 1, math.ceil(seeds))
         return f"If the difference of {names} is what it seems, about {wanted} seeds show it."
 
-    def _score(self, place: Place) -> str:
-        seeds = "one seed" if self.seeds == 1 else f"mean of {self.seeds} seeds"
+    def _score(self, place: FinalistRow) -> str:
+        seeds = "one seed" if len(self.seeds) == 1 else f"mean of {len(self.seeds)} seeds"
         return f"{self.metric} {number(place.mean)}{_bounds(place)}, {seeds}"
 
 
-def read_finals(record: SweepRecord) -> Finals | None:
+def read_finals(record: SweepRecord) -> FinalsOutcome | None:
     """The finals in a sweep's summary, if it had any."""
     data = record.summary.get(SUMMARY)
-    if not data or not data.get("standings"):
-        return None
-    return Finals(
-        metric=data["metric"],
-        minimize=data.get("direction", "minimize") == "minimize",
-        seeds=len(data["seeds"]),
-        interval=data["interval"],
-        sentence=data["sentence"],
-        leaders=tuple(data["leaders"]),
-        cheapest=data.get("cheapest"),
-        standings=tuple(_place(place) for place in data["standings"]),
-        comparisons=tuple(_pair(pair) for pair in data.get("comparisons", ())),
+    return FinalsOutcome.from_json(data) if data else None
+
+
+def outcome_of(
+    finals: str, spec: SweepSpec, chosen: Sequence[TrialRecord], trained: Sequence[TrialRecord], dataset: Dataset
+) -> FinalsOutcome:
+    """Judge the finals with the id ``finals``; ``trained`` are their trials by number, K of them for every seed.
+
+    A value is the test split's twin of the objective: ``test_loss`` for ``val_loss``.
+    """
+    metric, goal = test_metric(spec.objective.metric), spec.objective
+    runs_of = {
+        trial.number: [run for run in trained if run.number % len(chosen) == i] for i, trial in enumerate(chosen)
+    }
+    entrants = []
+    for trial in chosen:
+        values = tuple(_number(run.metrics.get(metric)) for run in runs_of[trial.number])
+        config = spec.trial_config(trial.params or {})
+        cost = network_size(dataset.n_inputs, config.hidden_layers, dataset.n_outputs)
+        entrants.append(Finalist(trial.number, values, float(cost)))
+    verdict = judge(entrants, goal.direction, spec.search.seed)
+    searched = {trial.number: _number(trial.value) for trial in chosen}
+    values_of = {entrant.trial: entrant.values for entrant in entrants}
+    methods = [s.summary.mean_interval.method for s in verdict.standings if s.summary is not None]
+    return FinalsOutcome(
+        sweep=finals,
+        metric=metric,
+        direction=goal.direction,
+        seeds=tuple(sorted({trial.seed for trial in trained})),
+        interval=next(iter(methods), ""),
+        sentence=verdict.sentence,
+        leaders=verdict.leaders,
+        cheapest=verdict.cheapest,
+        standings=tuple(
+            standing_row(s, values_of[s.trial], searched[s.trial], runs_of[s.trial], metric) for s in verdict.standings
+        ),
+        comparisons=tuple(map(pair_row, verdict.comparisons)),
     )
 
 
-def _place(data: Mapping[str, Any]) -> Place:
-    numbers = ("mean", "deviation", "low", "high", "cost", "search_value", "validation_mean")
-    metrics = data.get("metrics") or {}
-    return Place(
-        trial=data["trial"],
-        values=tuple(map(_number, data["values"])),
-        probability_best=_number(data.get("probability_best")),
-        diverged=data.get("diverged", 0),
-        metrics={name: (_number(m.get("mean")), _number(m.get("deviation"))) for name, m in metrics.items()},
-        **{name: _number(data.get(name)) for name in numbers},
+def test_metric(objective: str) -> str:
+    """The test split's twin of an objective."""
+    return "test_" + (objective.removeprefix("val_") if objective.startswith("val_") else "loss")
+
+
+def standing_row(
+    standing: Standing, values: Sequence[float], searched: float, runs: Sequence[TrialRecord], metric: str
+) -> FinalistRow:
+    """A finalist's row from its place, its values by seed, what the search saw and the trials that trained it."""
+    summary = standing.summary
+    ended = [run for run in runs if run.state is TrialState.COMPLETE]
+    names = sorted({name for run in ended for name in run.metrics if name.startswith("test_") and name != metric})
+    columns = {name: [float(run.metrics[name]) for run in ended] for name in names}
+    return FinalistRow(
+        trial=standing.trial,
+        values=tuple(values),
+        mean=math.nan if summary is None else summary.mean,
+        deviation=math.nan if summary is None else summary.deviation,
+        low=math.nan if summary is None else summary.mean_interval.low,
+        high=math.nan if summary is None else summary.mean_interval.high,
+        probability_best=standing.probability_best,
+        cost=standing.cost,
+        diverged=standing.diverged,
+        search_value=searched,
+        validation_mean=_mean([run.value for run in ended if run.value is not None]),
+        metrics={name: Spread(_mean(column), _deviation(column)) for name, column in columns.items()},
     )
 
 
-def _pair(data: Mapping[str, Any]) -> PairOfPlaces:
-    numbers = {name: _number(data.get(name)) for name in ("difference", "low", "high", "adjusted")}
-    return PairOfPlaces(data["first"], data["second"], **numbers, different=bool(data["different"]))
+def pair_row(c: Comparison) -> FinalistPair:
+    """A comparison as the record keeps it."""
+    low, high = c.interval.low, c.interval.high
+    return FinalistPair(c.first, c.second, c.difference, low, high, c.p, c.adjusted, c.different)
+
+
+def _row(data: Mapping[str, Any]) -> FinalistRow:
+    metrics = {name: Spread(**_numbers(spread)) for name, spread in data["metrics"].items()}
+    values = tuple(map(_number, data["values"]))
+    return FinalistRow(**{**_numbers(data), "values": values, "metrics": metrics})
+
+
+def _numbers(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: math.nan if value is None else value for name, value in data.items()}
 
 
 def _number(value: float | None) -> float:
@@ -166,7 +266,23 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _bounds(place: Place) -> str:
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _mean(values: Sequence[float]) -> float:
+    return fmean(values) if values else math.nan
+
+
+def _deviation(values: Sequence[float]) -> float:
+    return stdev(values) if len(values) > 1 else math.nan
+
+
+def _bounds(place: FinalistRow) -> str:
     return f" ({from_to(place.low, place.high)})" if math.isfinite(place.low) else ""
 
 

@@ -39,8 +39,10 @@ def best_trials(ledger: LedgerReader, record: SweepRecord, k: int) -> list[Trial
 
 def finals_winner(record: SweepRecord) -> int | None:
     """The trial that leads in the finals: the one whose model is kept. None: there were no finals."""
-    standings = (record.summary.get("finals") or {}).get("standings") or [{}]
-    return int(standings[0]["trial"]) if standings[0].get("mean") is not None else None
+    from sweeper.insight.finals import read_finals
+
+    finals = read_finals(record)
+    return None if finals is None or finals.winner is None else finals.winner.trial
 
 
 def front_of(ledger: LedgerReader, record: SweepRecord) -> list[TrialRecord]:

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from sweeper.insight.finals import Finals, percent
+from sweeper.insight.finals import FinalsOutcome, percent
 from sweeper.numbers import from_to, number
 from sweeper.report.svg import BLUE, GREY, INK, ORANGE, Plot, draw
 
 SHOWN = 20  # finalists that a picture has room for
 
 
-def standings(finals: Finals) -> Plot | None:
+def standings(finals: FinalsOutcome) -> Plot | None:
     """Every finalist's mean on the test split with its interval, over the values of its seeds."""
     places = [p for p in finals.standings if math.isfinite(p.mean)][:SHOWN]
     if not places:
@@ -37,7 +37,9 @@ def standings(finals: Finals) -> Plot | None:
         axes.set_xlabel(finals.metric)
         axes.grid(visible=False, axis="y")
 
-    caption = f"Mean over {finals.seeds} fresh seeds on the test split with its 95% interval ({finals.interval}); grey "
+    caption = (
+        f"Mean over {len(finals.seeds)} fresh seeds on the test split with its 95% interval ({finals.interval}); grey "
+    )
     caption += "points are single seeds. Blue circles: the leaders, which cannot be told apart. In brackets: how often "
     caption += "each has the best mean when the seeds are drawn again; unlike the verdict, not corrected for the "
     caption += "number of comparisons. All share their seeds, so pairs are told apart more sharply than by intervals."
@@ -45,7 +47,7 @@ def standings(finals: Finals) -> Plot | None:
     return draw("finals", "Standings", caption, alt, 0.36 * len(places) + 0.9, paint)
 
 
-def selection_bias(finals: Finals, metric: str) -> Plot | None:
+def selection_bias(finals: FinalsOutcome, metric: str) -> Plot | None:
     """The objective that the search saw, and its mean over the fresh seeds, for every finalist."""
     known = [p for p in finals.standings if math.isfinite(p.search_value) and math.isfinite(p.validation_mean)][:SHOWN]
     if not known:

@@ -22,7 +22,7 @@ from sweeper.errors import SweeperError
 from sweeper.insight.advice import ranked
 from sweeper.insight.answers import Reports
 from sweeper.insight.factors import Table, build_table, label
-from sweeper.insight.finals import Finals, Place, percent, read_finals
+from sweeper.insight.finals import FinalistRow, FinalsOutcome, Spread, percent, read_finals
 from sweeper.insight.findings import Insight, study_trials
 from sweeper.insight.goals_view import Goals, goals_in_words, read_goals
 from sweeper.insight.headline import Headline, duration, headline
@@ -58,7 +58,7 @@ class Report:
     plots: Mapping[str, Plot]
     best: tuple[TrialRecord, ...]
     reasons: tuple[tuple[str, str, int], ...]
-    finals: Finals | None = None
+    finals: FinalsOutcome | None = None
     goals: Goals | None = None
     check: Check | str | None = None
     flow: Mapping[str, Any] | None = None
@@ -220,7 +220,7 @@ def _row(trial: TrialRecord, columns: Sequence[str]) -> dict[str, Any]:
     return {"number": trial.number, "value": _shown(trial.value), "cells": cells, "seconds": number(trial.seconds, 2)}
 
 
-def _finals(finals: Finals, spec: SweepSpec) -> dict[str, Any]:
+def _finals(finals: FinalsOutcome, spec: SweepSpec) -> dict[str, Any]:
     """The tables of the finals as texts, and what they say of the search."""
     pairs = [pair for pair in finals.comparisons if pair.first == finals.standings[0].trial]
     names = list(dict.fromkeys(name for place in finals.standings for name in place.metrics))
@@ -234,8 +234,8 @@ def _finals(finals: Finals, spec: SweepSpec) -> dict[str, Any]:
     }
 
 
-def _standing(place: Place, metrics: Sequence[str]) -> dict[str, Any]:
-    found = [place.metrics.get(name, (math.nan, math.nan)) for name in metrics]
+def _standing(place: FinalistRow, metrics: Sequence[str]) -> dict[str, Any]:
+    found = [place.metrics.get(name, Spread(math.nan, math.nan)) for name in metrics]
     return {
         "trial": place.trial,
         "mean": _spread(place.mean, place.deviation) if math.isfinite(place.mean) else "out",
@@ -245,7 +245,7 @@ def _standing(place: Place, metrics: Sequence[str]) -> dict[str, Any]:
         "diverged": place.diverged,
         "searched": _spread(place.search_value, math.nan),
         "validated": _spread(place.validation_mean, math.nan),
-        "metrics": [_spread(mean, deviation) for mean, deviation in found],
+        "metrics": [_spread(one.mean, one.deviation) for one in found],
     }
 
 

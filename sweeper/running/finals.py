@@ -6,26 +6,23 @@ never lost as all others are.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean, stdev
 from typing import Any
 
-from sweeper.insight.certainty import Comparison, Finalist, Standing, judge
+from sweeper.insight.finals import SUMMARY, FinalsOutcome, outcome_of, read_finals
 from sweeper.ledger.protocol import Ledger, LedgerReader
 from sweeper.records import EpochReport, Reported, SweepChanged, SweepRecord, TrialRecord
 from sweeper.running.batches import News
 from sweeper.running.run import Best, SweepRun
 from sweeper.scheduling.events import Suggestion, Verdict
-from sweeper.spec.goals import network_size
 from sweeper.spec.parse import SweepSpec
 from sweeper.spec.stored import stored_form
 from sweeper.states import SweepState, TrialState
 from sweeper.training.legs import Arrays, LegResult
 
 FRESH = 1000  # added to the sweep's seed; replicates use the 1000 seeds from it on
-KEY = "finals"  # of the sweep's summary
+KEY = "finals"  # their section in a sweep file
 
 
 class GivenPoints:
@@ -101,14 +98,14 @@ def finals_are_due(ledger: LedgerReader, record: SweepRecord, spec: SweepSpec) -
     """Whether a sweep has ended and its finals have not, or were about other trials."""
     if spec.finals is None or record.state is not SweepState.COMPLETE:
         return False
-    found = record.summary.get(KEY)
+    found = read_finals(record)
     wanted = {trial.number for trial in finalists(ledger, record, spec)}
-    return found is None or {standing["trial"] for standing in found["standings"]} != wanted
+    return found is None or {row.trial for row in found.standings} != wanted
 
 
 def finals_of(ledger: Ledger, record: SweepRecord) -> SweepRecord | None:
     """The finals of a complete sweep, as a sweep of their own, until they are concluded (None: there are none)."""
-    if record.state is not SweepState.COMPLETE or record.spec.get(KEY) is None or KEY in record.summary:
+    if record.state is not SweepState.COMPLETE or record.spec.get(KEY) is None or SUMMARY in record.summary:
         return None
     return next(iter(ledger.finals(parent=record.sweep)), None)
 
@@ -156,118 +153,21 @@ def final_spec(spec: SweepSpec, trials: int) -> SweepSpec:
     return spec.model_copy(update={"name": name, "training": training, "search": search, "finals": None})
 
 
-def conclude(ledger: Ledger, run: SweepRun, finals: FinalsRun) -> dict[str, Any]:
+def conclude(ledger: Ledger, run: SweepRun, finals: FinalsRun) -> FinalsOutcome:
     """Judge finals that have ended and write the outcome into the sweep's summary; it is returned.
 
     The sweep's reason may still say that a user had stopped them.
     """
     chosen = finalists(ledger, ledger.sweep(run.id), run.spec)
-    outcome = {"sweep": finals.id, **outcome_of(run.spec, chosen, ledger.trials(finals.id), run.dataset)}
-    summary = {**ledger.sweep(run.id).summary, KEY: outcome}
+    outcome = outcome_of(finals.id, run.spec, chosen, ledger.trials(finals.id), run.dataset)
+    summary = {**ledger.sweep(run.id).summary, SUMMARY: outcome.to_json()}
     ledger.commit(run.id, [SweepChanged(summary=summary, reason="every trial has ended")])
     return outcome
 
 
 def choose_finals_winner(record: SweepRecord, run: SweepRun) -> None:
     """Where a sweep had finals, its best trial is the one that leads there."""
-    standings = (record.summary.get(KEY) or {}).get("standings", [])
-    if (
-        standings
-        and standings[0]["mean"] is not None
-        and (run.best is None or run.best.number != standings[0]["trial"])
-    ):
-        run.best = Best(standings[0]["trial"], standings[0]["search_value"])
-
-
-def outcome_of(
-    spec: SweepSpec, chosen: Sequence[TrialRecord], trained: Sequence[TrialRecord], dataset: Any
-) -> dict[str, Any]:
-    """What ``summary["finals"]`` holds; ``trained`` are the finals' trials by number, K of them for every seed.
-
-    A value is the test split's twin of the objective: ``test_loss`` for ``val_loss``. None: that seed diverged.
-    """
-    metric, goal = test_metric(spec.objective.metric), spec.objective
-    by_finalist = [[trial for trial in trained if trial.number % len(chosen) == i] for i in range(len(chosen))]
-    entrants = []
-    for trial, runs in zip(chosen, by_finalist, strict=True):
-        values = tuple(_number(run.metrics.get(metric)) for run in runs)
-        config = spec.trial_config(trial.params or {})
-        cost = network_size(dataset.n_inputs, config.hidden_layers, dataset.n_outputs)
-        entrants.append(Finalist(trial.number, values, float(cost)))
-    judgement = judge(entrants, goal.direction, spec.search.seed)
-    searched = {trial.number: trial.value for trial in chosen}
-    runs_of = {trial.number: runs for trial, runs in zip(chosen, by_finalist, strict=True)}
-    values_of = {entrant.trial: entrant.values for entrant in entrants}
-    standings = [
-        _standing(s, values_of[s.trial], searched[s.trial], runs_of[s.trial], metric) for s in judgement.standings
-    ]
-    methods = [s.summary.mean_interval.method for s in judgement.standings if s.summary is not None]
-    return {
-        "metric": metric,
-        "direction": goal.direction,
-        "seeds": sorted({trial.seed for trial in trained}),
-        "interval": next(iter(methods), ""),
-        "sentence": judgement.sentence,
-        "leaders": list(judgement.leaders),
-        "cheapest": judgement.cheapest,
-        "standings": standings,
-        "comparisons": [_comparison(c) for c in judgement.comparisons],
-    }
-
-
-def test_metric(objective: str) -> str:
-    """The test split's twin of an objective."""
-    return "test_" + (objective.removeprefix("val_") if objective.startswith("val_") else "loss")
-
-
-def _standing(
-    standing: Standing, values: Sequence[float], searched: float | None, runs: Sequence[TrialRecord], metric: str
-) -> dict[str, Any]:
-    summary = standing.summary
-    ended = [run for run in runs if run.state is TrialState.COMPLETE]
-    names = sorted({name for run in ended for name in run.metrics if name.startswith("test_") and name != metric})
-    columns = {name: [float(run.metrics[name]) for run in ended] for name in names}
-    objective = [run.value for run in ended if run.value is not None]
-    return {
-        "trial": standing.trial,
-        "values": [value if math.isfinite(value) else None for value in values],
-        "mean": None if summary is None else summary.mean,
-        "deviation": None if summary is None else _plain(summary.deviation),
-        "low": None if summary is None else _plain(summary.mean_interval.low),
-        "high": None if summary is None else _plain(summary.mean_interval.high),
-        "probability_best": standing.probability_best,
-        "cost": standing.cost,
-        "diverged": standing.diverged,
-        "search_value": searched,
-        "validation_mean": _mean(objective),
-        "metrics": {name: {"mean": _mean(column), "deviation": _deviation(column)} for name, column in columns.items()},
-    }
-
-
-def _comparison(c: Comparison) -> dict[str, Any]:
-    return {
-        "first": c.first,
-        "second": c.second,
-        "difference": c.difference,
-        "low": _plain(c.interval.low),
-        "high": _plain(c.interval.high),
-        "p": c.p,
-        "adjusted": c.adjusted,
-        "different": c.different,
-    }
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _plain(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return fmean(values) if values else None
-
-
-def _deviation(values: Sequence[float]) -> float | None:
-    return stdev(values) if len(values) > 1 else None
+    finals = read_finals(record)
+    winner = None if finals is None else finals.winner
+    if winner is not None and (run.best is None or run.best.number != winner.trial):
+        run.best = Best(winner.trial, winner.search_value)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from sweeper.insight.finals import FinalistRow, read_finals
 from sweeper.insight.pareto import best_first
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.text import shown
@@ -16,17 +17,10 @@ if TYPE_CHECKING:
     from sweeper.spec.parse import SweepSpec
 
 
-def finals_of(sweep: SweepRecord) -> Mapping[str, Any]:
-    """The sweep's finals, empty when it has none (yet)."""
-    return sweep.summary.get("finals") or {}
-
-
 def finalists(sweep: SweepRecord) -> list[int]:
     """The trials that were trained again, those that lead first."""
-    finals = finals_of(sweep)
-    numbers = [int(standing["trial"]) for standing in finals.get("standings", ())]
-    leaders = [int(number) for number in finals.get("leaders", ())]
-    return list(dict.fromkeys([*leaders, *numbers]))
+    finals = read_finals(sweep)
+    return [] if finals is None else list(dict.fromkeys([*finals.leaders, *(row.trial for row in finals.standings)]))
 
 
 def best_of(trials: Iterable[TrialRecord], spec: SweepSpec) -> TrialRecord | None:
@@ -39,9 +33,9 @@ def best_of(trials: Iterable[TrialRecord], spec: SweepSpec) -> TrialRecord | Non
 
 def final_points(sweep: SweepRecord) -> Iterator[tuple[int, list[Point]]]:
     """What each finalist's run gets besides: mean and interval of the test metric over fresh seeds."""
-    for standing in finals_of(sweep).get("standings", ()):
-        values = {name: standing.get(name.removeprefix("final_")) for name in FINAL_METRICS}
-        yield int(standing["trial"]), _points(sweep, values)
+    finals = read_finals(sweep)
+    for row in () if finals is None else finals.standings:
+        yield row.trial, _points(sweep, _final_metrics(row))
 
 
 def sweep_points(sweep: SweepRecord, best: TrialRecord | None) -> list[Point]:
@@ -49,9 +43,9 @@ def sweep_points(sweep: SweepRecord, best: TrialRecord | None) -> list[Point]:
     values: dict[str, Any] = {"seconds": sweep.seconds}
     if best is not None:
         values |= {f"winner_{name}": value for name, value in best.metrics.items()}
-    for standing in finals_of(sweep).get("standings", ()):
-        if best is not None and int(standing["trial"]) == best.number:
-            values |= {name: standing.get(name.removeprefix("final_")) for name in FINAL_METRICS}
+    finals = read_finals(sweep)
+    if finals is not None and best is not None and (row := finals.row(best.number)) is not None:
+        values |= _final_metrics(row)
     return _points(sweep, values)
 
 
@@ -63,10 +57,14 @@ def description(sweep: SweepRecord, spec: SweepSpec, best: TrialRecord | None) -
         lines += ["", f"Best: trial {best.number}, {spec.objective.metric} = {best.value:.6g}", ""]
         lines += ["| parameter | value |", "|---|---|"]
         lines += [f"| {_cell(name)} | {_cell(value)} |" for name, value in (best.params or {}).items()]
-    if sentence := finals_of(sweep).get("sentence"):
-        lines += ["", f"Finals on fresh seeds: {_cell(sentence)}."]
+    if (finals := read_finals(sweep)) is not None:
+        lines += ["", f"Finals on fresh seeds: {_cell(finals.sentence)}."]
     lines += ["", f"The runs below it are its trials; the view *{sweep.name} ({sweep.sweep})* compares them."]
     return "\n".join(lines)
+
+
+def _final_metrics(row: FinalistRow) -> dict[str, float]:
+    return {name: getattr(row, name.removeprefix("final_")) for name in FINAL_METRICS}
 
 
 def _points(sweep: SweepRecord, values: Mapping[str, Any]) -> list[Point]:

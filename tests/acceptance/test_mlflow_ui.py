@@ -19,6 +19,7 @@ from sweeper.tracking.tracker import Tracker
 from sweeper.tracking.ui import UiServer, serve_ui, sweep_link
 from sweeper.tracking.view import runs_url
 from tests.ended_sweeps import BEGAN, TableStub, end_trials, new_sweep, spec_of
+from tests.finals_outcome import outcome
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 TRIALS = 300
@@ -47,10 +48,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     )
     end_trials(ledger, sweep, range(TRIALS), states)
     best = ledger.best(sweep, 5)
-    standings = [
-        {"trial": t.number, "mean": t.value + 0.03, "low": t.value + 0.02, "high": t.value + 0.05} for t in best
-    ]
-    finals = {"sentence": f"trial {best[0].number} wins", "leaders": [best[0].number], "standings": standings}
+    finals = outcome({t.number: [(t.value or 0.0) + noise for noise in (0.02, 0.03, 0.05)] for t in best})
     ledger.commit(sweep, [SweepChanged(state=SweepState.COMPLETE, at=BEGAN + 1000, summary={"finals": finals})])
     tracker = Tracker(Settings(home=home), ledger.sweep(sweep), spec, TableStub(), ledger)
     tracker.start()

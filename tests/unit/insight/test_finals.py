@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
 import pytest
 
-from sweeper.insight.finals import Finals, percent, read_finals
+from sweeper.insight.finals import FinalsOutcome, percent, read_finals
 from sweeper.ledger.memory import MemoryLedger
 from tests.ended_sweeps import new_sweep, spec_of
 from tests.finals_outcome import outcome
@@ -16,7 +17,7 @@ CLEAR = {7: [0.10, 0.11, 0.12, 0.10, 0.11], 4: [0.20, 0.22, 0.21, 0.20, 0.23], 9
 CLOSE = {7: [0.10, 0.14, 0.12, 0.11, 0.13], 4: [0.11, 0.12, 0.13, 0.13, 0.12], 9: [0.31, 0.30, 0.33, 0.30, 0.32]}
 
 
-def finals_of(data: dict[str, object]) -> Finals:
+def finals_of(data: dict[str, object]) -> FinalsOutcome:
     record = new_sweep(MemoryLedger(), spec_of())
     finals = read_finals(replace(record, summary={"finals": data}))
     assert finals is not None
@@ -25,6 +26,12 @@ def finals_of(data: dict[str, object]) -> Finals:
 
 def test_a_sweep_without_finals_has_none() -> None:
     assert read_finals(new_sweep(MemoryLedger(), spec_of())) is None
+
+
+def test_an_outcome_is_the_same_after_its_way_through_json() -> None:
+    finals = finals_of(outcome({**CLEAR, 2: [0.05, math.nan, 0.05, 0.05, 0.05]}))
+    again = FinalsOutcome.from_json(json.loads(json.dumps(finals.to_json(), allow_nan=False)))
+    assert repr(again) == repr(finals)  # NaN is not equal to itself
 
 
 def test_a_clear_winner_is_named_with_its_mean_and_interval() -> None:

@@ -30,6 +30,7 @@ from sweeper.tracking.summary import description, final_points, finalists, sweep
 from sweeper.tracking.sweep import sweep_view
 from sweeper.tracking.view import MAX_TAG_LENGTH, runs_url, view_tag, view_url
 from tests.ended_sweeps import BEGAN, end_trials, new_sweep, spec_of
+from tests.finals_outcome import outcome
 
 
 def ended(**sections: Any) -> tuple[SweepRecord, TrialRecord, list[EpochReport]]:
@@ -192,14 +193,7 @@ def test_finals_and_further_objectives_have_columns_and_charts_of_their_own() ->
     assert len(uuids) == len(set(uuids))
 
 
-FINALS = {
-    "sentence": "trial 1 wins",
-    "leaders": [1],
-    "standings": [
-        {"trial": 0, "mean": 0.5, "low": 0.4, "high": 0.6},
-        {"trial": 1, "mean": 0.3, "low": None, "high": math.inf},
-    ],
-}
+FINALS = outcome({0: [0.4, 0.5, 0.6], 1: [0.2, 0.3, 0.4]})
 
 
 def test_the_finals_give_their_trials_a_mean_and_an_interval_and_the_parent_the_leaders() -> None:
@@ -207,13 +201,18 @@ def test_the_finals_give_their_trials_a_mean_and_an_interval_and_the_parent_the_
     sweep = replace(sweep, summary={"finals": FINALS}, ended_at=BEGAN + 9)
     assert finalists(sweep) == [1, 0]
     points = {number: {p.key: p.value for p in points} for number, points in final_points(sweep)}
-    assert points == {0: {"final_mean": 0.5, "final_low": 0.4, "final_high": 0.6}, 1: {"final_mean": 0.3}}
+    assert points == {
+        row["trial"]: {f"final_{name}": row[name] for name in ("mean", "low", "high")} for row in FINALS["standings"]
+    }
+    one_seed = replace(sweep, summary={"finals": outcome({0: [0.5], 1: [0.3]})})
+    assert dict(final_points(one_seed))[1][0].value == 0.3
+    assert [len(points) for _, points in final_points(one_seed)] == [1, 1], "one value has no interval"
     parent = {p.key: p.value for p in sweep_points(sweep, trial)}
-    assert parent["final_mean"] == 0.3
+    assert parent["final_mean"] == pytest.approx(0.3)
     assert parent["winner_val_loss"] == trial.metrics["val_loss"]
     assert sweep_points(sweep, trial) == sweep_points(sweep, trial)  # written again, nothing is there twice
     words = description(sweep, spec_of(), replace(trial, params={"a|b": "x"}))
-    assert "trial 1 wins." in words
+    assert f"{FINALS['sentence']}." in words
     assert "| a\\|b | x |" in words
     assert "Best" not in description(sweep, spec_of(), None)
 
