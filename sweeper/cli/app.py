@@ -24,7 +24,7 @@ app = typer.Typer(
 INTERRUPTED = 130
 GARBAGE = 20_000  # allocations between two looks for garbage: at Python's 700 that is a third of the time of imports
 
-Sweep = Annotated[str, typer.Argument(metavar="SWEEP", help="Sweep id, its first letters, or the sweep's name.")]
+Sweep = Annotated[str, typer.Argument(metavar="SWEEP", help="Id of the sweep, its first letters, or the sweep's name.")]
 Priority = Annotated[
     int | None, typer.Option(min=-100, max=100, help="On a server, sweeps of higher priority run first.")
 ]
@@ -54,7 +54,7 @@ Server = Annotated[
         metavar="URL",
         callback=_use_server,
         expose_value=False,
-        help="Sweep server to work on; default: SWEEPER_SERVER, else this machine. Its token is SWEEPER_TOKEN.",
+        help="Address of a sweeper server. Default: SWEEPER_SERVER, else this machine. Token: SWEEPER_TOKEN.",
     ),
 ]
 
@@ -72,7 +72,9 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show what Ray and MLflow log, too.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Also show the log messages of Ray and MLflow.")
+    ] = False,
     server: Server = None,
 ) -> None:
     """Hyperparameter sweeps for MLPs on your own data. Start with: sweeper run --dataset digits --space mlp"""
@@ -131,7 +133,7 @@ def plan(
 
 @app.command()
 def resume(sweep: Sweep, workers: Workers = None, json: Json = False, server: Server = None) -> None:
-    """Go on with an interrupted sweep to its total."""
+    """Continue an interrupted sweep until all its trials have ended."""
     from sweeper.cli import commands
 
     _end(commands.resume(sweep, workers, json))
@@ -148,11 +150,11 @@ def list_(json: Json = False, server: Server = None) -> None:
 @app.command()
 def status(
     sweep: Sweep,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it again until the sweep ends.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat every 2 seconds until the sweep ends.")] = False,
     json: Json = False,
     server: Server = None,
 ) -> None:
-    """Show how far a sweep is, and why waiting trials wait."""
+    """Show the progress of a sweep, and why trials are waiting."""
     from sweeper.cli import commands
 
     commands.status(sweep, watch, json)
@@ -162,7 +164,9 @@ def status(
 def trials(
     sweep: Sweep,
     state: Annotated[str | None, typer.Option(help="Only trials in this state.")] = None,
-    sort: Annotated[str | None, typer.Option(help="Field, metric or value to sort by; -NAME for descending.")] = None,
+    sort: Annotated[
+        str | None, typer.Option(help="Column or metric to sort by, such as value; -NAME: descending.")
+    ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     json: Json = False,
     server: Server = None,
@@ -216,7 +220,7 @@ def report(
 
 @app.command()
 def stop(sweep: Sweep, json: Json = False, server: Server = None) -> None:
-    """End a sweep; what is not complete becomes stopped. It can be resumed."""
+    """Stop a sweep. Unfinished trials become `stopped`; `resume` continues them."""
     from sweeper.cli import commands
 
     commands.end(sweep, SweepState.STOPPED, json)
@@ -224,7 +228,7 @@ def stop(sweep: Sweep, json: Json = False, server: Server = None) -> None:
 
 @app.command()
 def pause(sweep: Sweep, json: Json = False, server: Server = None) -> None:
-    """Let the legs in flight finish and start nothing new until resume."""
+    """Pause a sweep: finish the epochs in training, start nothing new until `resume`."""
     from sweeper.cli import commands
 
     commands.end(sweep, SweepState.PAUSED, json)
@@ -242,19 +246,19 @@ def retry(
     from sweeper.cli import commands
 
     if not failed:
-        raise SpecError("nothing was chosen", key="retry", remedy="Add --failed to run the failed trials again")
+        raise SpecError("no option was given", key="retry", remedy="Add --failed to run the failed trials again")
     _end(commands.retry(sweep, workers, json))
 
 
 @app.command()
 def budget(
     sweep: Sweep,
-    trials: Annotated[int | None, typer.Option(min=1, help="Number of trials, more or fewer.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="New number of trials.")] = None,
     priority: Priority = None,
     json: Json = False,
     server: Server = None,
 ) -> None:
-    """Change how many trials a sweep has, or its priority, also while it runs."""
+    """Change a sweep's number of trials or its priority, also while it runs."""
     from sweeper.cli import commands
 
     commands.budget(sweep, trials, priority, json)
@@ -265,11 +269,13 @@ def export(
     sweep: Sweep,
     csv: Annotated[str | None, typer.Option("--csv", metavar="FILE", help="CSV file to write; - for stdout.")] = None,
     optuna: Annotated[str | None, typer.Option("--optuna", metavar="URL", help="Optuna database to write to.")] = None,
-    model: Annotated[str | None, typer.Option("--model", metavar="DIR", help="New folder for the winner.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="DIR", help="New folder for the winning model.")
+    ] = None,
     json: Json = False,
     server: Server = None,
 ) -> None:
-    """Write a sweep's trials as CSV or as a study that Optuna opens, or its winner with scripts that stand alone."""
+    """Export the trials as CSV or as an Optuna study, or the winning model with scripts that use it."""
     from sweeper.cli import commands
 
     commands.export(sweep, csv, optuna, model, json)
@@ -296,7 +302,7 @@ def ui(
     browser: Annotated[bool, typer.Option(help="Open the browser.")] = True,
     server: Server = None,
 ) -> None:
-    """Open the sweep's comparison view in the MLflow UI, which is started unless a server has it."""
+    """Open the sweep's comparison view in the MLflow UI. Starts the UI unless MLflow is on a server."""
     from sweeper.cli import commands
 
     commands.ui(sweep, host, port, browser)
@@ -304,7 +310,7 @@ def ui(
 
 @app.command()
 def doctor(json: Json = False, server: Server = None) -> None:
-    """Check this machine, Ray, the ledger and MLflow, and say what to do about what is wrong."""
+    """Check this machine, Ray, the ledger and MLflow, and say how to fix what is wrong."""
     from sweeper.cli.doctor import diagnose
 
     if not diagnose(json):

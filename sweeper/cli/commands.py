@@ -84,7 +84,7 @@ def read_spec(
             if value is not None:
                 key = option.removeprefix("--")
                 remedy = f"Write it into {spec}, or use --set {key}=... instead"
-                raise SpecError(f"{option} goes without a sweep file", key=option, remedy=remedy)
+                raise SpecError(f"{option} cannot be combined with a sweep file", key=option, remedy=remedy)
         parsed = load_spec(spec, sets, trials=trials, seed=seed, name=name, timeout=timeout)
     for warning in parsed.warnings:
         print(f"sweeper: warning: {warning}", file=sys.stderr)
@@ -181,7 +181,7 @@ def list_trials(ref: str, state: str | None, sort: str | None, csv: bool, as_jso
     ledger = find_place().ledger
     record = ledger.sweep(ref)
     if state is not None and state not in set(TrialState):
-        raise SpecError(f"{state!r} is no state", key="--state", remedy=nearest(state, TrialState))
+        raise SpecError(f"{state!r} is not a state", key="--state", remedy=nearest(state, TrialState))
     found = ledger.trials(record.sweep, state=TrialState(state) if state else None, sort=sort)
     if as_json:
         print(json.dumps({"sweep": record.sweep, "trials": [trial_row(trial) for trial in found]}))
@@ -228,7 +228,7 @@ def why(ref: str, number: int, as_json: bool) -> None:
         data["violates"] = unmet
     if trial.state is TrialState.WAITING:
         asked = trial.params is not None
-        usual = "waiting for a worker" if asked else "the sampler has not suggested it yet"
+        usual = "waiting for a worker" if asked else "the sampler has not suggested its parameters yet"
         data["reason"] = trial.reason or place.standing(record).waiting or usual
     show(data, as_json)
 
@@ -257,13 +257,13 @@ def end(ref: str, wanted: SweepState, as_json: bool) -> None:
     else:
         again = f"sweeper resume {record.sweep}{place.option}"
         about = f" ({record.reason})" if record.state is SweepState.COMPLETE else ""
-        print(f"sweep {record.sweep} is {answer['state']}{about}. Go on with: {again}")
+        print(f"sweep {record.sweep} is {answer['state']}{about}. Continue with: {again}")
 
 
 def budget(ref: str, trials: int | None, priority: int | None, as_json: bool) -> None:
     """Change a sweep's number of trials or its priority, and print where it stands."""
     if trials is None and priority is None:
-        raise SpecError("nothing was chosen", key="budget", remedy="Add --trials N or --priority P")
+        raise SpecError("no option was given", key="budget", remedy="Add --trials N or --priority P")
     place = find_place()
     record = place.change(place.ledger.sweep(ref), trials, priority)
     if as_json:

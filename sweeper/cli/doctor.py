@@ -41,8 +41,8 @@ class Check:
 
 
 def diagnose(as_json: bool) -> bool:
-    """Print what was checked; false when something has to be mended. Needs none of the libraries that it checks."""
-    print("sweeper: starting what a sweep needs, to see whether it works; this takes a while", file=sys.stderr)
+    """Print what was checked; false when something must be fixed. Needs none of the libraries that it checks."""
+    print("sweeper: checking everything that a sweep needs; this can take a minute", file=sys.stderr)
     rows = [asdict(check) for check in examine(Settings.from_env())]
     failures, warnings = (sum(row["state"] == state for row in rows) for state in ("failure", "warning"))
     if as_json:
@@ -73,7 +73,7 @@ def python(settings: Settings) -> Check:
     if SpecifierSet(wanted).contains(version, prereleases=True):
         return Check("python", "ok", version)
     return Check(
-        "python", "failure", f"{version}, and {wanted} is required", "Make the environment with a newer Python"
+        "python", "failure", f"{version}, but {wanted} is required", "Create the environment with a newer Python"
     )
 
 
@@ -93,11 +93,11 @@ def libraries(settings: Settings) -> Check:
             wrong.append(f"{wanted.name} is missing")
             continue
         if not wanted.specifier.contains(versions[wanted.name], prereleases=True):
-            wrong.append(f"{wanted.name} is {versions[wanted.name]}, and {wanted.specifier} is required")
+            wrong.append(f"{wanted.name} is {versions[wanted.name]}, but {wanted.specifier} is required")
     if wrong:
         return Check("libraries", "failure", "; ".join(wrong), _REINSTALL)
     shown = ", ".join(f"{name} {versions[name]}" for name in ("torch", "ray", "optuna", "mlflow", "sqlalchemy"))
-    return Check("libraries", "ok", f"{len(versions)} as required: {shown}")
+    return Check("libraries", "ok", f"{len(versions)} in the required versions: {shown}")
 
 
 def device(settings: Settings) -> Check:
@@ -107,7 +107,7 @@ def device(settings: Settings) -> Check:
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     ones = torch.ones(64, 64, device=kind)
     if (ones @ ones).sum().item() != 64.0**3:
-        return Check("device", "failure", f"torch multiplies wrongly on {kind}", _REINSTALL)
+        return Check("device", "failure", f"torch computes a wrong matrix product on {kind}", _REINSTALL)
     if kind == "cuda":
         names = {torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())}
         free = torch.cuda.mem_get_info()[0] / GIB
@@ -115,9 +115,9 @@ def device(settings: Settings) -> Check:
         return Check("device", "ok", found)
     found = f"CPU, {os.cpu_count()} cores"
     if shutil.which("nvidia-smi") or Path("/dev/nvidia0").exists():
-        found = f"{found}; there is an NVIDIA driver, and torch {torch.__version__} cannot use it"
+        found = f"{found}; there is an NVIDIA driver, but torch {torch.__version__} cannot use it"
         return Check("device", "warning", found, "Install a CUDA build of torch that the driver supports")
-    unused = f"; torch {torch.__version__} could use a GPU, and none is there" if torch.version.cuda else ""
+    unused = f"; torch {torch.__version__} can use a GPU, but there is none" if torch.version.cuda else ""
     return Check("device", "ok", found + unused)
 
 
@@ -128,7 +128,7 @@ def compiled(settings: Settings) -> Check:
     names = (os.environ.get("CXX", ""), "c++", "g++", "clang++")
     compiler = next((found for name in names if name and (found := shutil.which(name))), None)
     if built := list(variants()):
-        return Check("compiled", "ok", f"{built[0]}; compiler: {compiler or 'none, and none is needed'}")
+        return Check("compiled", "ok", f"{built[0]}; compiler: {compiler or 'none (not needed)'}")
     found = f"the compiled training path is not built; compiler: {compiler or 'none'}. Sweeps run, but slower on a CPU"
     fix = "Install again: pip install -c constraints.txt -e ."
     return Check("compiled", "warning", found, fix if compiler else f"Install a C++ compiler, such as g++. {fix}")
@@ -138,7 +138,7 @@ def shared_memory(settings: Settings) -> Check:
     """The size of /dev/shm, where Ray keeps the data of a sweep for the workers of a node."""
     folder = Path("/dev/shm")  # noqa: S108 - looked at, not written
     if not folder.is_dir():
-        return Check("shared memory", "ok", "this system has no /dev/shm, and Ray uses files")
+        return Check("shared memory", "ok", "this system has no /dev/shm: Ray uses files instead")
     size = shutil.disk_usage(folder)
     found = f"{folder} has {_gib(size.total)}, {_gib(size.free)} of it free"
     if size.free < SHARED_MEMORY:
@@ -150,14 +150,14 @@ def shared_memory(settings: Settings) -> Check:
 def token(settings: Settings) -> Check:
     """The token that opens Ray: whoever reads it can run code as us."""
     if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
-        found = f"RAY_AUTH_MODE={os.environ['RAY_AUTH_MODE']}: Ray takes orders from whoever reaches its ports"
+        found = f"RAY_AUTH_MODE={os.environ['RAY_AUTH_MODE']}: whoever reaches Ray's ports can run code"
         return Check("ray token", "warning", found, "Set RAY_AUTH_MODE=token on every node and here")
     if os.environ.get("RAY_AUTH_TOKEN"):
         return Check("ray token", "ok", "in RAY_AUTH_TOKEN")
     file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     if not file.exists():
         if settings.ray_address is None:
-            return Check("ray token", "ok", "none yet: Ray makes one for a cluster of its own")
+            return Check("ray token", "ok", "none yet: Ray creates one when it starts here")
         fix = "Set RAY_AUTH_MODE=token and the same RAY_AUTH_TOKEN on every node and here"
         return Check("ray token", "warning", f"none in RAY_AUTH_TOKEN and none in {file}", fix)
     mode = file.stat().st_mode & 0o777
@@ -175,9 +175,9 @@ def ray(settings: Settings) -> Check:
     where = f"reached at {settings.ray_address}" if settings.ray_address else "started here"
     found = f"{where}: {there.nodes} node{'' if there.nodes == 1 else 's'}, {there.gpus} GPUs, {there.cpus} cores"
     if not there.worker:
-        fix = "Wait for a free place, or add a node with cores or GPUs (`ray start --address=HEAD:6379`)"
+        fix = "Wait until a worker is free, or add a node with cores or GPUs (`ray start --address=HEAD:6379`)"
         return Check("ray", "warning" if there.cpus or there.gpus else "failure", f"{found}; {there.trouble}", fix)
-    return Check("ray", "ok", f"{found}; a {there.worker} worker came up, {time.monotonic() - began:.1f} s in all")
+    return Check("ray", "ok", f"{found}; a {there.worker} worker started, {time.monotonic() - began:.1f} s in total")
 
 
 def home(settings: Settings) -> Check:
@@ -203,7 +203,7 @@ def ledger(settings: Settings) -> Check:
     found += f"a write took {there.write_seconds * 1000:.1f} ms, a read {there.read_seconds * 1000:.1f} ms"
     if there.write_seconds > SLOW_WRITE:
         fix = "Put SWEEPER_HOME on a local disk, or use a PostgreSQL server nearer to this machine"
-        return Check("ledger", "warning", f"{found}, and every sweep waits for writes", fix)
+        return Check("ledger", "warning", f"{found}; sweeps wait for every write", fix)
     return Check("ledger", "ok", found)
 
 
@@ -214,12 +214,14 @@ def clock(settings: Settings) -> Check:
     try:
         skew = clock_skew(settings.database_url, settings.home)
     except SweeperError:
-        return Check("clock", "warning", "not compared: the ledger cannot be used", "Mend the ledger first")
+        return Check("clock", "warning", "not compared: the ledger cannot be used", "Fix the ledger first")
     if skew is None:
-        return Check("clock", "ok", "the ledger is a file: there is one clock")
+        return Check("clock", "ok", "the ledger is a file on this machine: there is only one clock")
     found = f"the ledger's server is {abs(skew):.2f} s {'ahead of' if skew > 0 else 'behind'} this machine"
     if abs(skew) > SKEW:
-        return Check("clock", "warning", found, "Let both machines follow a time server (chrony, systemd-timesyncd)")
+        return Check(
+            "clock", "warning", found, "Synchronise both clocks with a time server (chrony, systemd-timesyncd)"
+        )
     return Check("clock", "ok", found)
 
 
@@ -237,7 +239,7 @@ def mlflow(settings: Settings) -> Check:
         return Check("mlflow", "ok", f"{there.uri}, version {there.client}: {took}")
     found = f"{there.uri}, version {there.server}: {took}"
     if there.server.split(".")[:2] != there.client.split(".")[:2]:
-        fix = "Run the server in the version that is installed here, or try whether they get on"
+        fix = "Use the same version of MLflow on the server and here, or try whether the two work together"
         return Check("mlflow", "warning", f"{found}; here MLflow is {there.client}", fix)
     return Check("mlflow", "ok", found)
 
@@ -253,11 +255,11 @@ def server(settings: Settings) -> Check:
     took = f"answered in {(time.monotonic() - began) * 1000:.0f} ms"
     found = f"{there.url}, version {info['version']}, {took}: you are {info['user']} ({info['role']})"
     if info["version"] != __version__:
-        fix = "Install the server's version here, or try whether they get on"
+        fix = "Install the server's version here, or try whether the two work together"
         return Check("server", "warning", f"{found}; here it is version {__version__}", fix)
     if there.url.startswith("http://") and not there.url.startswith(tuple(f"http://{host}" for host in LOOPBACK)):
-        fix = "Use an https:// address, or a network that nobody else is in"
-        return Check("server", "warning", f"{found}; without https others on the way can read the token", fix)
+        fix = "Use an https:// address, or a private network"
+        return Check("server", "warning", f"{found}; without https the token can be read on the network", fix)
     return Check("server", "ok", found)
 
 
@@ -267,10 +269,10 @@ CHECKS: tuple[tuple[Callable[[Settings], Check], str], ...] = (
     (device, "Install a build of torch for this machine: see pytorch.org"),
     (compiled, _REINSTALL),
     (shared_memory, "Mount /dev/shm"),
-    (token, "Make the token's file readable by you alone, or set RAY_AUTH_TOKEN"),
+    (token, "Make the token file readable only by you, or set RAY_AUTH_TOKEN"),
     (
         ray,
-        "Check RAY_ADDRESS, the head and the token; without RAY_ADDRESS it starts here; --workers inline needs none",
+        "Check RAY_ADDRESS, the head node and the token; without RAY_ADDRESS Ray starts here. Or use --workers inline",
     ),
     (home, "Make SWEEPER_HOME a folder that can be written"),
     (disk, "Set SWEEPER_HOME to a folder that can be read"),

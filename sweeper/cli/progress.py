@@ -104,9 +104,11 @@ class LineProgress:
             case "worker.lost":
                 self._say(f"worker {fields['worker']} lost: {fields['reason']}; its trials go back to waiting")
             case "leg.failed":
-                self._say(f"a leg on worker {fields['worker']} failed ({fields['kind']}): {fields['detail']}")
+                self._say(f"training on worker {fields['worker']} failed ({fields['kind']}): {fields['detail']}")
             case "tracker.down":
-                self._say(f"MLflow cannot be reached ({fields['reason']}): training goes on, writing is retried")
+                self._say(
+                    f"MLflow cannot be reached ({fields['reason']}). Training continues; results are written later"
+                )
             case "tracker.registered":
                 self._say(registered(fields))
             case "sweep.changed":
@@ -115,17 +117,17 @@ class LineProgress:
                 self._say(f"finals: the best trials are trained again on fresh seeds ({fields['requested']} runs)")
             case "sweep.finishing" if self._tally.best is not None:
                 number, value, _ = self._tally.best
-                self._say(f"best: trial {number}, {value:.6g}. Writing its model, the report and what is left ...")
+                self._say(f"best: trial {number}, {value:.6g}. Writing the model, the report and the last results ...")
             case "report.written" if Path(fields["file"]).is_file():  # it may be on a server
                 self._say(f"report: {fields['file']}")
             case "report.failed":
                 self._say(NO_REPORT.format(**fields))
             case "sweep.given_up":
-                self._say(f"the service met a problem and tries again: {fields['reason']}")
+                self._say(f"the service had a problem and tries again: {fields['reason']}")
             case "sweep.waiting":
-                self._say(f"sweep {fields['sweep']} waits: {fields['reason']}")
+                self._say(f"sweep {fields['sweep']} is waiting: {fields['reason']}")
             case "server.lost":
-                self._say(f"{fields['reason']}. The sweep goes on there; trying again ...")
+                self._say(f"{fields['reason']}. The sweep continues there; reconnecting ...")
             case "server.back":
                 self._say("the server answers again")
         if action in ("leg.done", "trial.ended") and time.monotonic() >= self._next:
@@ -169,7 +171,7 @@ class LiveProgress:
             case "worker.lost":
                 self._note = f"worker {fields['worker']} lost: {fields['reason']}"
             case "tracker.down":
-                self._note = f"MLflow cannot be reached ({fields['reason']}): writing is retried"
+                self._note = f"MLflow cannot be reached ({fields['reason']}): results are written later"
             case "tracker.registered":
                 self._live.console.print(registered(fields), markup=False, highlight=False)
             case "finals.sweep.opened":
@@ -177,17 +179,17 @@ class LiveProgress:
             case "sweep.changed":
                 self._note = f"{fields['state']}: {fields['reason']}"
             case "sweep.finishing":
-                self._note = "writing the winner's model, the report and the rest to MLflow ..."
+                self._note = "writing the winner's model, the report and the last results to MLflow ..."
             case "report.written" if Path(fields["file"]).is_file():
                 self._live.console.print(f"report: {fields['file']}", markup=False, highlight=False, soft_wrap=True)
             case "report.failed":
                 self._live.console.print(NO_REPORT.format(**fields), markup=False, highlight=False)
             case "sweep.given_up":
-                self._note = f"the service met a problem and tries again: {fields['reason']}"
+                self._note = f"the service had a problem and tries again: {fields['reason']}"
             case "sweep.waiting":
                 self._note = f"waiting: {fields['reason']}"
             case "server.lost":
-                self._note = f"{fields['reason']}. The sweep goes on there; trying again ..."
+                self._note = f"{fields['reason']}. The sweep continues there; reconnecting ..."
             case "server.back":
                 self._note = "the server answers again"
 

@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 SWEEP_FILE = """\
 # A sweep: which data, which search space, how to train, what to optimise.
 dataset: {table}
-# task: classification or regression goes into dataset when it is not clear from the target
+# add task: classification or regression to dataset when the target column leaves it open
 split: {{validation: 0.2, test: 0.2, seed: 0}}
 normalize: standard              # standard | minmax | none
 space: mlp                       # `sweeper spaces` lists them; or your own YAML file, or my_space.py:function
 training:
   epochs: 20
   batch_size: 64                 # full = batch gradient descent, 1 = stochastic
-  clip_norm: 1.0                 # bound of the global gradient norm; null: none
+  clip_norm: 1.0                 # largest gradient norm; null: no clipping
   plateau: {{factor: 0.5, patience: 3, min_lr: 1.0e-6}}
 objective: {{metric: val_loss, direction: minimize}}
 # objectives: [{{metric: val_loss}}, {{metric: parameters}}]   # instead of objective: the trade-off between several
-# constraints: ["val_accuracy >= 0.9"]                     # the winner has to satisfy them
+# constraints: ["val_accuracy >= 0.9"]                     # the winner must satisfy them
 search: {{sampler: tpe, trials: 64, seed: 0}}
 # more of search: `from: SWEEP` learns from an earlier sweep; `enqueue: [{{learning_rate: 3.0e-4}}]` runs points first
 """
@@ -87,7 +87,7 @@ def front(found: Sequence[TrialRecord], spec: SweepSpec) -> None:
     goals = {goal.metric: goal.direction for goal in spec.objectives}
     others = [limit.metric for limit in spec.constraints if limit.metric not in goals]
     count = "one trial" if len(found) == 1 else f"{len(found)} trials"
-    print(f"Pareto front: {count} that no other beats in all of {', '.join(goals)}")
+    print(f"Pareto front: {count} that no other trial beats in all of {', '.join(goals)}")
     rows = []
     for t in found:
         metrics = {name: t.metrics.get(name) for name in (*goals, *dict.fromkeys(others))}
@@ -155,7 +155,7 @@ def closing(
     lines += ["", "next:"]
     hints = {
         **({f"sweeper ui {sweep}{option}": "compare all trials in the MLflow UI:", f"  {link}": ""} if link else {}),
-        f"sweeper report {sweep}{option}": "the whole answer as one HTML page",
+        f"sweeper report {sweep}{option}": "the full report as one HTML page",
         **({f"sweeper best {sweep}{option}": "the Pareto front of all objectives"} if len(spec.objectives) > 1 else {}),
         f"sweeper trials {sweep} --sort value{option}": "every trial, best first",
         "sweeper init sweep.yaml --dataset data.csv": "a sweep file for your own data",

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-tokens = typer.Typer(help="Make, list, rotate and revoke the tokens of the service.", no_args_is_help=True)
+tokens = typer.Typer(help="Create, list, rotate and revoke access tokens of the service.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -19,12 +19,12 @@ def register(app: typer.Typer) -> None:
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8700,
-    workers: Annotated[str, typer.Option(help="auto (all of the cluster), a number, or inline (no Ray).")] = "auto",
+    workers: Annotated[str, typer.Option(help="auto (the whole cluster), a number, or inline (no Ray).")] = "auto",
     user_limit: Annotated[
-        int | None, typer.Option(min=1, help="Trials that one user may run at once; default: no limit.")
+        int | None, typer.Option(min=1, help="Most trials one user may run at once; default: no limit.")
     ] = None,
 ) -> None:
-    """Run the sweeps of a team: an HTTP API and a live page, until Ctrl-C."""
+    """Run the service for a team: an HTTP API and a live page, until Ctrl-C."""
     from sweeper.service.processes import serve as run
     from sweeper.settings import Settings
 
@@ -34,11 +34,11 @@ def serve(
 
 @tokens.command()
 def create(
-    user: Annotated[str, typer.Argument(metavar="USER", help="Whose token it is; sweeps belong to users.")],
+    user: Annotated[str, typer.Argument(metavar="USER", help="Name of the user. Sweeps belong to users.")],
     role: Annotated[str, typer.Option(help="admin, user or viewer.")] = "user",
     json: Json = False,
 ) -> None:
-    """Make a token and print it, this once."""
+    """Create a token and print it. It is shown only once."""
     from sweeper.service.auth import create_token
 
     _print_new(*create_token(_ledger(), user, role), json)
@@ -46,7 +46,7 @@ def create(
 
 @tokens.command("list")
 def list_(json: Json = False) -> None:
-    """List the tokens; the secrets are known to nobody."""
+    """List the tokens. The secrets are not stored and cannot be shown."""
     from json import dumps
 
     from sweeper.cli import render
@@ -66,12 +66,12 @@ def list_(json: Json = False) -> None:
     elif rows:
         render.table(rows)
     else:
-        print("no tokens yet. Make one with: sweeper token create USER --role admin")
+        print("no tokens yet. Create one with: sweeper token create USER --role admin")
 
 
 @tokens.command()
 def revoke(token: Annotated[str, typer.Argument(metavar="ID", help="The token's id.")], json: Json = False) -> None:
-    """End a token for good."""
+    """Revoke a token for good."""
     from json import dumps
 
     from sweeper.service.auth import revoke_token

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sweeper.spec.parse import SweepSpec
 
 
-NONE_FEASIBLE = "no trial satisfies the constraints; the nearest to it comes first"
+NONE_FEASIBLE = "no trial satisfies all constraints; the closest one comes first"
 
 
 def feasible(trial: TrialRecord, spec: SweepSpec) -> bool:

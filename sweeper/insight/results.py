@@ -120,7 +120,7 @@ def why_none_succeeded(spec: SweepSpec, trials: list[TrialRecord]) -> str:
     """What a user can do about a sweep without one complete trial."""
     kinds = failures(trials)
     if not kinds:
-        return "no trial is complete. Go on with `sweeper resume`"
+        return "no trial is complete. Continue with `sweeper resume`"
     kind, count = next(iter(kinds.items()))
     if kind != "diverged":
         return (
@@ -129,10 +129,10 @@ def why_none_succeeded(spec: SweepSpec, trials: list[TrialRecord]) -> str:
     rates = [t.params["learning_rate"] for t in trials if t.params and "learning_rate" in t.params]
     advice = [f"try learning rates below {min(rates) / 10:.1g}" if rates else "lower the learning rate"]
     if spec.training.clip_norm is None:
-        advice.append("bound the gradients with training.clip_norm: 1.0")
+        advice.append("limit the gradients with training.clip_norm: 1.0")
     if spec.normalize == "none":
         advice.append("normalise the inputs with normalize: standard")
-    return f"no trial succeeded: {count} of {len(trials)} diverged. To mend it, {', '.join(advice)}"
+    return f"no trial succeeded: {count} of {len(trials)} diverged. To fix it, {', '.join(advice)}"
 
 
 def edge_warnings(spec: SweepSpec, params: Mapping[str, Any]) -> list[str]:
@@ -150,7 +150,7 @@ def edge_warnings(spec: SweepSpec, params: Mapping[str, Any]) -> list[str]:
 def constraint_warnings(spec: SweepSpec, metrics: Mapping[str, Any]) -> list[str]:
     """What the winner does not satisfy: then no trial satisfies all constraints, and it is the nearest to it."""
     unmet = [str(constraint) for constraint in spec.constraints if constraint.excess(metrics) > 0]
-    return [f"no trial satisfies all constraints; the winner is nearest, without {', '.join(unmet)}"] if unmet else []
+    return [f"no trial satisfies all constraints; the winner is closest, missing {', '.join(unmet)}"] if unmet else []
 
 
 def trial_frame(trials: Iterable[TrialRecord]) -> pd.DataFrame:

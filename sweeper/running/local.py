@@ -244,7 +244,7 @@ def _drive(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, pro
         tracker.close()
         log.close()
     if interrupted.is_set():
-        raise Interrupted(f"interrupted. Go on with: sweeper resume {sweep}")
+        raise Interrupted(f"interrupted. Continue with: sweeper resume {sweep}")
     return ledger.sweep(sweep)
 
 

@@ -71,7 +71,7 @@ def _bring_up(address: str | None) -> RayProbe:
     pool = RayPool(posts.put, address, workers=1)
     pool.connect()
     try:
-        worker, trouble = "", "no worker came up: every place is taken, or no node offers cores or GPUs"
+        worker, trouble = "", "no worker started: all are busy, or no node has cores or GPUs"
         if address is None or not pool.is_full():  # a Ray that was just started has not counted its cores yet
             pool.start()
             with contextlib.suppress(Empty):

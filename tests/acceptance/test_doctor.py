@@ -51,7 +51,7 @@ def test_a_healthy_home_passes_and_nothing_is_left_behind(site: Site) -> None:
         assert check["state"] in ("ok", "warning"), check
         assert check["found"]
         assert bool(check["fix"]) == (check["state"] == "warning"), check
-    assert "a cpu worker came up" in answer["checks"][NAMES.index("ray")]["found"] or "cuda" in json.dumps(answer)
+    assert "a cpu worker started" in answer["checks"][NAMES.index("ray")]["found"] or "cuda" in json.dumps(answer)
     assert site.answer("list") == {"sweeps": []}
     from mlflow import MlflowClient
 
