@@ -1,9 +1,8 @@
-"""The one error a wrong space raises, with the names near a misspelt one."""
+"""The one error a wrong space raises."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 
@@ -53,13 +52,6 @@ class SpaceError(ValueError):
 
 def _sentence(found: Problem) -> str:
     return f"{found.key + ': ' if found.key else ''}{found.problem}{'. ' + found.remedy if found.remedy else ''}"
-
-
-def nearest(name: object, valid: Iterable[str]) -> str:
-    """A remedy sentence: the closest valid name when one is near, else the list of valid names."""
-    names = list(valid)
-    close = difflib.get_close_matches(str(name)[:100], names, n=1, cutoff=0.6)
-    return f"Did you mean {close[0]!r}?" if close else f"Valid: {', '.join(names) or '(nothing)'}"
 
 
 def shown(value: Any) -> str:

@@ -14,7 +14,8 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
-from sweeper.search_spaces.errors import SpaceError, nearest, shown
+from sweeper.search_spaces.errors import SpaceError, shown
+from sweeper.search_spaces.names import nearest
 
 
 @dataclass(frozen=True)

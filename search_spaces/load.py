@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sweeper.search_spaces.errors import SpaceError, nearest, shown
+from sweeper.search_spaces.errors import SpaceError, shown
 from sweeper.search_spaces.function import FunctionSource
+from sweeper.search_spaces.names import nearest
 from sweeper.search_spaces.space import Space
 from sweeper.search_spaces.yaml_file import ReadError, is_text, read_file
 

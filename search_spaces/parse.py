@@ -7,7 +7,8 @@ from decimal import Decimal
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from sweeper.search_spaces.errors import Problem, SpaceError, nearest, shown
+from sweeper.search_spaces.errors import Problem, SpaceError, shown
+from sweeper.search_spaces.names import nearest
 from sweeper.search_spaces.vocabulary import (
     KNOWN,
     Choice,

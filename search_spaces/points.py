@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from sweeper.search_spaces.errors import Problem, SpaceError, nearest, shown
+from sweeper.search_spaces.errors import Problem, SpaceError, shown
+from sweeper.search_spaces.names import nearest
 from sweeper.search_spaces.vocabulary import FloatRange, IntRange, Parameter, check_value, listed, plain
 
 

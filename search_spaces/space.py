@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sweeper.search_spaces.errors import SpaceError, nearest, shown
+from sweeper.search_spaces.errors import SpaceError, shown
 from sweeper.search_spaces.function import FunctionSource
+from sweeper.search_spaces.names import nearest
 from sweeper.search_spaces.parse import parse_parameters
 from sweeper.search_spaces.points import check_points, contains
 from sweeper.search_spaces.vocabulary import (

@@ -10,7 +10,8 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Literal
 
-from sweeper.search_spaces.errors import SpaceError, nearest, shown
+from sweeper.search_spaces.errors import SpaceError, shown
+from sweeper.search_spaces.names import nearest
 
 # One hyperparameter's value. Layer widths are a tuple inside this package and a list in the parameters it hands out.
 Value = str | int | float | bool | tuple[int, ...]

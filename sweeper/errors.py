@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -56,8 +55,8 @@ class Interrupted(SweeperError):
     exit_code = 130
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """A remedy sentence: the closest valid name when one is near, else the list of valid names."""
-    names = [str(v) for v in valid]
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
-    return f"Did you mean {close[0]!r}?" if close else f"Valid: {', '.join(names)}"
+def nearest(name: object, valid: Iterable[object]) -> str:
+    """A remedy sentence: see ``sweeper.search_spaces.names``."""
+    from sweeper.search_spaces import names
+
+    return names.nearest(name, valid)
