@@ -40,7 +40,7 @@ class NativePath:
     ``threads`` defaults to torch's number of threads.
 
     Raises:
-        RuntimeError: the compiled code is not there; ``available`` tells.
+        RuntimeError: the compiled code is not there, see ``available``.
     """
 
     name = "native"

@@ -99,7 +99,7 @@ class Recipe:
             ValueError: the data comes from another version of the program.
         """
         if data.get("version") != 1:
-            raise ValueError(f"preprocessing of version {data.get('version')!r} cannot be read, 1 can")
+            raise ValueError(f"preprocessing of version {data.get('version')!r} cannot be read, only version 1")
         return cls(tuple(Feature(**feature) for feature in data["features"]))
 
 

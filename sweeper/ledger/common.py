@@ -39,7 +39,9 @@ def find_sweep(ref: str, newest_first: Sequence[tuple[str, str]]) -> str:
     if len(starting) == 1:
         return starting[0]
     if starting:
-        raise SweepNotFound(f"{len(starting)} sweeps start with {ref!r}: {', '.join(sorted(starting)[:5])}. Write more")
+        raise SweepNotFound(
+            f"{len(starting)} sweeps start with {ref!r}: {', '.join(sorted(starting)[:5])}. Write more of it"
+        )
     raise no_sweep(ref, newest_first)
 
 
@@ -66,7 +68,7 @@ def check_extension(refused: Sequence[Change], sweep: str, requested: int) -> No
     if refused:
         raise SpecError(
             f"sweep {sweep} cannot be changed to {requested} trials: "
-            "it is complete, or trials that would go have started",
+            "it is complete, or trials above that number have started",
             key="trials",
             remedy="Ask for at least as many trials as have started",
         )

@@ -70,7 +70,9 @@ def _write_and_remove(connection: Any) -> None:
     connection.execute(sweeps.insert().values(row))
     kept = connection.execute(sweeps.select().where(mine)).one()
     if kept.created_at != now:
-        raise LedgerError(f"the ledger gave back {kept.created_at!r} for {now!r}: restore a copy, or use another")
+        raise LedgerError(
+            f"the ledger gave back {kept.created_at!r} for {now!r}: restore a copy, or use another ledger"
+        )
     connection.execute(sweeps.delete().where(mine))
 
 

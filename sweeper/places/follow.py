@@ -75,7 +75,7 @@ def check_for_server(spec: SweepSpec) -> None:
         SpecError: the space is a Python function.
     """
     if spec.space.is_function:
-        problem = "a Python function cannot be sent to a server, which runs no code of its users"
+        problem = "a space that is a Python function cannot be sent to a server: it runs no code of its users"
         raise SpecError(problem, key="space", remedy="Write the space as YAML, or run the sweep here: --server ''")
 
 
@@ -109,8 +109,10 @@ def upload(server: Server, path: str, limit: int | None, say: Callable[[str], No
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if limit is not None and size > limit:
-                problem = f"it has {_size(size)}, and the server takes {_size(limit)}"
-                raise SpecError(problem, file=path, key="dataset.path", remedy="Ask its administrator for more")
+                problem = f"it has {_size(size)}, but the server accepts at most {_size(limit)}"
+                raise SpecError(
+                    problem, file=path, key="dataset.path", remedy="Ask the server's administrator for a higher limit"
+                )
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             name = f"{digest}{os.path.splitext(path)[1].lower()}"
             if server.exists(f"/datasets/{name}"):

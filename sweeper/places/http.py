@@ -27,7 +27,7 @@ TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 UNAVAILABLE = (502, 503, 504)  # what a proxy says while the server behind it restarts
 PROBLEM = "application/problem+json"
-TLS_REMEDY = "Set SSL_CERT_FILE to the certificate of its authority, or mend the certificate"
+TLS_REMEDY = "Set SSL_CERT_FILE to the certificate of its authority, or fix the certificate"
 _ERRORS = {2: SpecError, 3: NoTrialSucceeded, 4: SweepNotFound}
 
 
@@ -108,7 +108,7 @@ class Server:
             remedy = "Check the port, and whether the address begins with http:// or https://"
             return SweeperError(f"{self.url}: no encrypted connection can be made ({cause.reason}). {remedy}")
         if isinstance(error, httpx.ProxyError):
-            reason = f"the proxy says {reason}"
+            reason = f"the proxy answered {reason}"
         elif isinstance(error, httpx.ConnectTimeout):
             reason = "no connection within 10 seconds"
         elif isinstance(error, httpx.TimeoutException):
@@ -140,14 +140,16 @@ class Server:
             raise _error(response, problem)
         if response.is_redirect:
             target = response.headers.get("location", "elsewhere").partition("?")[0].removesuffix(response.url.path)
-            raise SweeperError(f"{self.url} sends elsewhere: use {target} as the address ({WHERE})")
+            raise SweeperError(f"{self.url} redirects to another address: use {target} instead ({WHERE})")
         raise SweeperError(f"{self.url} answered {_kind(response)}: {self._stranger()}")
 
     def _unauthorized(self) -> str:
         if not self.has_token:
-            return f"the server {self.url} wants a token. Set SWEEPER_TOKEN to yours; its administrator makes them"
+            return (
+                f"the server {self.url} requires a token. Set SWEEPER_TOKEN; the server's administrator creates tokens"
+            )
         return (
-            f"the server {self.url} refuses the token in SWEEPER_TOKEN: it is wrong or was revoked. "
+            f"the server {self.url} rejects the token in SWEEPER_TOKEN: it is wrong or was revoked. "
             "Ask its administrator for another (sweeper token create)"
         )
 
@@ -180,14 +182,14 @@ def checked_url(url: str) -> str:
         raise SpecError("this is not the address of a server", key=WHERE, remedy=example)
     if parts.username is not None or parts.query or parts.fragment:
         remedy = "Leave out user, password and query; the token goes into SWEEPER_TOKEN"
-        raise SpecError("the address holds more than an address", key=WHERE, remedy=remedy)
+        raise SpecError("it contains more than host, port and path", key=WHERE, remedy=remedy)
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix(PREFIX)}"
 
 
 def _checked_token(token: str) -> str:
     if not token.isascii() or not token.isprintable() or " " in token:
-        remedy = "Copy it again, without spaces and line ends"
-        raise SpecError("it holds characters that no token has", key="SWEEPER_TOKEN", remedy=remedy)
+        remedy = "Copy it again, without spaces and line breaks"
+        raise SpecError("it contains characters that a token cannot have", key="SWEEPER_TOKEN", remedy=remedy)
     return token
 
 
@@ -221,7 +223,7 @@ def _error(response: httpx.Response, problem: Mapping[str, Any]) -> SweeperError
         again = f"in {wait} seconds" if wait.isdecimal() else "later"
         return SweeperError(f"{detail.rstrip('.')}. Try again {again}")
     if status >= httpx.codes.INTERNAL_SERVER_ERROR:
-        return SweeperError(f"the server failed: {detail}. Its log has more")
+        return SweeperError(f"the server had an error: {detail}. See its log")
     if status == httpx.codes.CONFLICT:
         return SweepBusy(detail)
     error = _ERRORS.get(code, SweeperError)(detail) if isinstance(code, int) else SweeperError(detail)

@@ -39,7 +39,7 @@ class Standing:
 
 
 class Place(Protocol):
-    """What a verb can do where the sweeps are. ``option`` is what a command has to be given to go to the same place."""
+    """What a verb can do where the sweeps are. ``option`` is added to a command so that it goes there."""
 
     option: str
 
@@ -194,7 +194,7 @@ class Here:
         """See ``Place``: through the controller that runs the sweep, or right here when none does."""
         sweep = record.sweep
         if record.state.terminal:
-            raise SweepBusy(f"sweep {sweep} is {record.state}: what has ended cannot be changed")
+            raise SweepBusy(f"sweep {sweep} is {record.state}: a sweep that has ended cannot be changed")
         if holder(self.ledger, sweep) is not None:
             self.ledger.request(sweep, "budget", {"requested": requested, "priority": priority})
             _until(self.ledger, sweep, lambda now: requested in (None, now.requested) or now.state.terminal)
@@ -226,7 +226,7 @@ class Here:
         """See ``Place``."""
         owner = holder(self.ledger, record.sweep)
         if owner is None and record.state is SweepState.RUNNING:
-            return Standing(None, f"no controller runs it: go on with `sweeper resume {record.sweep}`")
+            return Standing(None, f"no process runs it: continue with `sweeper resume {record.sweep}`")
         return Standing(owner, wait_reason(record.reason))
 
     def check_idle(self, record: SweepRecord) -> None:
@@ -276,7 +276,7 @@ def _until(ledger: LedgerReader, sweep: str, done: Callable[[SweepRecord], bool]
         if done(ledger.sweep(sweep)):
             return
         time.sleep(0.2)
-    print("sweeper: the controller was asked and has not answered yet", file=sys.stderr)
+    print("sweeper: the request was sent, but the controller has not answered yet", file=sys.stderr)
 
 
 def refuse_priority(priority: int | None) -> None:
@@ -286,15 +286,19 @@ def refuse_priority(priority: int | None) -> None:
         SpecError: it was given.
     """
     if priority is not None:
-        raise SpecError("it ranks the sweeps of a server", key="--priority", remedy="Leave it out, or add --server URL")
+        raise SpecError(
+            "a priority only orders the sweeps of a server",
+            key="--priority",
+            remedy="Leave it out, or add --server URL",
+        )
 
 
 def refuse_workers(workers: str | None) -> None:
-    """``--workers`` says how to use this machine; a server has workers of its own.
+    """``--workers`` says how to use this machine; a server uses its own workers.
 
     Raises:
         SpecError: it was given.
     """
     if workers is not None:
         remedy = "Leave it out, or run the sweep here: --server ''"
-        raise SpecError("a server has workers of its own", key="--workers", remedy=remedy)
+        raise SpecError("a server uses its own workers", key="--workers", remedy=remedy)

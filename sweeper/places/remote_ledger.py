@@ -105,7 +105,7 @@ class RemoteLedger:
         return [_record(AttemptRecord, row, outcome=lambda outcome: outcome or "") for row in history]
 
     def summary(self, sweep: str) -> dict[str, Any]:
-        """The object of ``run --json``, as the server tells it."""
+        """The object of ``run --json``, as the server answers it."""
         found: dict[str, Any] = self.server.get(f"{sweep_path(sweep)}/summary")
         return found
 
@@ -203,7 +203,7 @@ def number(value: Any) -> float:
 
 
 def _record(kind: Any, row: Mapping[str, Any], **converted: Callable[[Any], Any]) -> Any:
-    """A record from the fields that it has, some of them converted; what else the server tells is left out.
+    """A record from the fields that it has, some of them converted; other fields of the answer are ignored.
 
     Raises:
         SweeperError: the server is of another version and leaves out what a record needs, or says it otherwise.
@@ -212,4 +212,4 @@ def _record(kind: Any, row: Mapping[str, Any], **converted: Callable[[Any], Any]
     try:
         return kind(**{name: converted[name](value) if name in converted else value for name, value in known.items()})
     except (TypeError, ValueError) as error:
-        raise SweeperError(f"the server is of another version than this program ({error})") from error
+        raise SweeperError(f"the server and this program have different versions ({error})") from error

@@ -80,7 +80,7 @@ class There:
         facts = self.ledger.facts[record.sweep]
         owner = facts.get("controller")
         if owner is None and record.state is SweepState.RUNNING:
-            return Standing(None, "the service is about to take it up again")
+            return Standing(None, "the service will start it shortly again")
         return Standing(owner, wait_reason(facts.get("waiting") or ""))
 
     def check_idle(self, record: SweepRecord) -> None:
@@ -102,7 +102,7 @@ class There:
         link = self.view(record) if record is not None else self.ledger.server.get("/info").get("mlflow")
         if not link:
             remedy = "Its administrator can set SWEEPER_MLFLOW_URL to the address that users reach MLflow at"
-            raise SweeperError(f"the server {self.ledger.server.url} names no MLflow to open. {remedy}")
+            raise SweeperError(f"the server {self.ledger.server.url} gives no address of MLflow. {remedy}")
         print(link, flush=True)
         if browser:
             import webbrowser
@@ -154,9 +154,9 @@ class There:
         try:
             Follower(self.ledger, record, sink, since).follow()
         except KeyboardInterrupt as error:
-            raise Interrupted(f"interrupted. The sweep goes on on the server. {self._hints(record)}") from error
+            raise Interrupted(f"interrupted. The sweep continues on the server. {self._hints(record)}") from error
         except ServerUnreachable as error:
-            raise ServerUnreachable(f"{error}. The sweep may go on there. {self._hints(record)}") from error
+            raise ServerUnreachable(f"{error}. The sweep may still be running there. {self._hints(record)}") from error
         finally:
             sink.close()
         return record.sweep

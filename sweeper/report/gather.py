@@ -102,7 +102,7 @@ def _find_check(
         return kept
     if not record.state.terminal:
         return "Its predictions are shown once the sweep has ended."
-    return _check_again(record, spec, winner) if train else "Its predictions have not been kept."
+    return _check_again(record, spec, winner) if train else "Its predictions were not stored."
 
 
 def _check_again(record: SweepRecord, spec: SweepSpec, winner: TrialRecord) -> Check | str:

@@ -82,7 +82,7 @@ def reliability(check: ClassCheck) -> Plot:
         panels[1].set_ylabel("rows")
         panels[1].set_xlabel("confidence in the predicted class")
 
-    caption = "Below the dotted line the network claims more than it keeps. Whiskers are 95% intervals (Wilson): bins "
+    caption = "Below the dotted line the network is too sure of itself. Whiskers are 95% intervals (Wilson): bins "
     caption += "with few rows say little."
     parts = (f"{b.confidence:.2f} said, {b.accuracy:.2f} right, {b.rows:,} rows" for b in check.bins)
     alt = f"Reliability diagram: {'; '.join(parts)}."

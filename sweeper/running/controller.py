@@ -268,7 +268,7 @@ class Controller:
         try:
             suggestions = tuple(run.suggested(number, params) for number, params in pairs)
         except SpecError as error:
-            self._handle(StopSweep(sweep, f"the space suggested what cannot be trained: {error}"))
+            self._handle(StopSweep(sweep, f"the space suggested parameters that cannot be trained: {error}"))
             return
         changes: list[Change] = [Suggested(n, params, run.seeds[n]) for n, params in pairs]
         self._handle(TrialsSuggested(sweep, suggestions), sweep, changes)

@@ -66,7 +66,7 @@ def parse_workers(workers: str | int) -> str | int:
         number = 0
     if number < 1:
         raise SpecError(
-            f"{workers!r} is no number of workers", key="--workers", remedy="Use auto, inline, or 1 or more"
+            f"{workers!r} is not a number of workers", key="--workers", remedy="Use auto, inline, or 1 or more"
         )
     return number
 

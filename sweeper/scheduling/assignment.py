@@ -83,7 +83,7 @@ def why_waiting(board: Board, me: Sweep) -> str:
     """What keeps the ready trials of a sweep from starting, in one phrase."""
     if board.allowed(me) <= 0:
         who = me.plan.owner or "this user"
-        return f"waiting: {who} runs {board.user_limit} trials, and nobody may run more at once"
+        return f"waiting: {who} already runs {board.user_limit} trials, the most that one user may run at once"
     free = sum(w.leg is None and not w.draining for w in board.workers.values())
     others = [s for s in board.sweeps.values() if s is not me and s.state is SweepState.RUNNING]
     ahead = [s for s in others if s.n_ready() + s.counts[TrialState.RUNNING] > 0]

@@ -200,7 +200,9 @@ class Scheduler:
             sweep.asked, sweep.exhausted = answered, True
             for number in range(answered, sweep.plan.requested):
                 trial = sweep.trials[number]
-                self._finish(sweep, trial, TrialState.STOPPED, "the space has no further point to try", None, actions)
+                self._finish(
+                    sweep, trial, TrialState.STOPPED, "the search space has no more points to try", None, actions
+                )
 
     def _first_unsuggested(self, sweep: Sweep) -> int:
         return next((n for n in range(sweep.asked) if sweep.trials[n].shape is None), sweep.asked)
@@ -368,7 +370,7 @@ class Scheduler:
         if worker.draining:
             self._give_back(worker, "the worker's node is leaving", False, actions)
         elif worker.yielding:
-            self._give_back(worker, "its worker was due to another sweep", False, actions)
+            self._give_back(worker, "its worker was given to another sweep", False, actions)
 
     def _decided(self, sweep: Sweep, outcomes: Iterable[Outcome], actions: list[Action]) -> None:
         for outcome in outcomes:
@@ -400,7 +402,7 @@ class Scheduler:
             self._give_back(worker, f"out of memory with {rows} rows: trying {rows // 2}", False, actions)
         elif event.kind == "oom":
             for number in worker.rows:
-                reason = f"out of memory even alone: {event.detail}"
+                reason = f"out of memory even when trained alone: {event.detail}"
                 self._finish(sweep, sweep.trials[number], TrialState.FAILED, reason, None, actions)
             worker.rows = set()
             self._give_back(worker, "", False, actions)

@@ -277,7 +277,7 @@ def _quota() -> int:
     text = os.environ.get(QUOTA_VARIABLE, str(QUOTA_BYTES))
     if not (text.isascii() and text.isdigit()):
         remedy = "Write a number of bytes, such as 10737418240"
-        raise SpecError(f"{text[:40]!r} is no number of bytes", key=QUOTA_VARIABLE, remedy=remedy)
+        raise SpecError(f"{text[:40]!r} is not a number of bytes", key=QUOTA_VARIABLE, remedy=remedy)
     return int(text)
 
 

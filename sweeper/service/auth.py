@@ -73,7 +73,9 @@ class Identity:
             Forbidden: the role is viewer.
         """
         if self.role is Role.VIEWER:
-            raise Forbidden(f"{self.user} is a viewer and may change nothing. Use a token of role user or admin")
+            raise Forbidden(
+                f"{self.user} is a viewer and cannot change anything. Use a token with the role user or admin"
+            )
 
 
 def create_token(ledger: Ledger, user: str, role: str, *, replaces: str | None = None) -> tuple[TokenRecord, str]:
@@ -168,7 +170,9 @@ class Authenticator:
         self.failures.check(address)
         scheme, _, token = (header or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
-            raise Unauthorized("this needs a token: set SWEEPER_TOKEN. An admin makes one with `sweeper token create`")
+            raise Unauthorized(
+                "this needs a token: set SWEEPER_TOKEN. An admin creates one with `sweeper token create`"
+            )
         key, now = _digest(token.strip()), time.monotonic()
         with self._lock:
             at, identity = self._known.get(key, (0.0, None))

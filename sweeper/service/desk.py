@@ -89,7 +89,7 @@ class Desk:
 
     def _waiting(self, record: SweepRecord) -> str:
         if record.state is SweepState.QUEUED:
-            return "waiting: the service is about to take it up"
+            return "waiting: the service will start it shortly"
         return record.reason if record.state is SweepState.RUNNING else ""
 
     def _view(self, record: SweepRecord) -> str | None:
@@ -133,7 +133,7 @@ class Desk:
             SpecError: trials that would go have started.
         """
         if record.state.terminal:
-            raise SweepBusy(f"sweep {record.sweep} is {record.state}: what has ended cannot be changed")
+            raise SweepBusy(f"sweep {record.sweep} is {record.state}: a sweep that has ended cannot be changed")
         if priority is not None:
             self.ledger.commit(record.sweep, [SweepChanged(priority=priority)])
         if record.state is SweepState.RUNNING and self.service.runs(record.sweep):
@@ -196,7 +196,7 @@ class Desk:
         return self.ledger.sweep(record.sweep)
 
     def _reopen(self, record: SweepRecord, reason: str, failed: bool = False) -> None:
-        """Let a sweep that nobody runs run again; what was asked of an earlier controller is void."""
+        """Let a sweep that nobody runs run again; requests made to an earlier controller are dropped."""
         self.ledger.take_requests(record.sweep)
         reopen_unheld(self.ledger, record, reason, failed=failed)
         self.service.wake()

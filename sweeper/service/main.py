@@ -22,7 +22,7 @@ def run(settings: Settings, end: socket.socket, workers: str, user_limit: int | 
     """Run the service until SIGTERM or Ctrl-C; ``end`` leads to the HTTP server.
 
     Raises:
-        SpecError: ``workers`` is no number of workers.
+        SpecError: ``workers`` is not a number of workers.
         LedgerError: the ledger cannot be opened.
     """
     log_to_stderr()

@@ -58,8 +58,8 @@ class Problem(BaseModel):
 
 _STATUS: tuple[tuple[type[SweeperError], int, str], ...] = (
     (TooLarge, 413, "The request is too large"),
-    (QuotaExceeded, 507, "Your uploads have no more room"),
-    (UploadNotFound, 404, "You have no such file"),
+    (QuotaExceeded, 507, "Your upload quota is used up"),
+    (UploadNotFound, 404, "There is no such file among your uploads"),
     (SpecError, 422, "The request cannot be carried out as it is"),
     (SweepNotFound, 404, "There is no such sweep"),
     (SweepBusy, 409, "The sweep is busy"),

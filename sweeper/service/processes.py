@@ -192,9 +192,9 @@ def check_address(ledger: Ledger, host: str) -> None:
 
     if any_token(ledger):
         return
-    make_one = "Make one first: sweeper token create USER --role admin"
+    make_one = "Create one first: sweeper token create USER --role admin"
     if not _is_loopback(host):
-        raise SpecError(f"there is no token, so {host} would be closed to everybody", key="--host", remedy=make_one)
+        raise SpecError(f"there is no token, so nobody could use the service at {host}", key="--host", remedy=make_one)
     print(f"sweeper: there is no token yet, so nobody can log in. {make_one}", file=sys.stderr)
 
 

@@ -61,13 +61,13 @@ def _check_space(space: Any) -> None:
         raise _no_code()
     if space not in ready_made():
         names = nearest(space, ready_made())
-        problem = f"{space[:60]!r} is no ready-made space, and files of the server cannot be named"
+        problem = f"{space[:60]!r} is not a ready-made space, and a sweep cannot use files of the server"
         raise SpecError(problem, key="space", remedy=f"{names}. Or write the parameters into the sweep file")
 
 
 def _no_code() -> SpecError:
     return SpecError(
-        "a space that is a function is code, and the server runs nobody's code",
+        "this space is a Python function, and the server runs no code of its users",
         key="space",
         remedy="Write the space as parameters, or run the sweep on your own machine without --server",
     )
@@ -77,7 +77,7 @@ def _dataset(dataset: Mapping[str, Any], uploads: Path) -> dict[str, Any]:
     table = {key: value for key, value in dataset.items() if value is not None}
     if "path" in table:
         raise SpecError(
-            "files of the server cannot be named",
+            "a sweep cannot use files of the server",
             key="dataset.path",
             remedy="Upload the file and name it as dataset.upload; `sweeper run --server` does both",
         )
@@ -104,4 +104,4 @@ def check_upload(file: Path) -> None:
 
 def _no_upload(name: str) -> SpecError:
     remedy = "Upload it first: POST /api/v1/datasets?filename=data.csv"
-    return SpecError(f"you have uploaded no file {name[:80]!r}", key="dataset.upload", remedy=remedy)
+    return SpecError(f"you have not uploaded a file {name[:80]!r}", key="dataset.upload", remedy=remedy)

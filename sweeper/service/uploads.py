@@ -45,7 +45,7 @@ def _check_room(folder: Path, size: int, quota: int) -> None:
         raise QuotaExceeded(
             f"your uploads have {used:,} bytes, with this file {used + size:,} or more; the quota is {quota:,} bytes",
             key="body",
-            remedy="Delete one that no sweep needs: GET /api/v1/datasets lists them, DELETE /api/v1/datasets/NAME",
+            remedy="Delete a file that no sweep needs: GET /api/v1/datasets lists them, DELETE /api/v1/datasets/NAME",
         )
 
 

@@ -124,7 +124,7 @@ def check_goals(objectives: Sequence[ObjectiveSpec], constraints: Sequence[Const
     names = [objective.metric for objective in objectives]
     if names[0] in COSTS:
         remedy = "Put a metric of the training first, such as val_loss"
-        refuse(f"{names[0]} alone says nothing of the training", "objective.metric", remedy)
+        refuse(f"{names[0]} alone says nothing about the training", "objective.metric", remedy)
     doubled = next((name for name in names if names.count(name) > 1), None)
     if doubled is not None:
         refuse(f"{doubled} is listed twice", "objectives", "Keep one of the two")
@@ -137,6 +137,6 @@ def check_goals(objectives: Sequence[ObjectiveSpec], constraints: Sequence[Const
             refuse(f"{search.sampler} searches for one objective only", "search.sampler", remedy)
         if search.pruner != "none":
             remedy = "Set search.pruner: none, or keep one objective and write the others as constraints"
-            refuse("pruners compare one objective only", "search.pruner", remedy)
+            refuse("pruners support one objective only", "search.pruner", remedy)
     if constraints and search.sampler == "cmaes":
-        refuse("cmaes knows no constraints", "search.sampler", "Use tpe or gp")
+        refuse("cmaes does not support constraints", "search.sampler", "Use tpe or gp")

@@ -288,7 +288,7 @@ def test_the_budget_of_a_sweep_that_nobody_runs_is_changed_here(call: Call, tmp_
     assert len(ledger.trials(sweep)) == 3
     assert call("stop", "waiting", SWEEPER_HOME=home).code == 0
     ended = call("budget", "waiting", "--trials", "4", SWEEPER_HOME=home)
-    assert (ended.code, "what has ended cannot be changed" in ended.err) == (1, True)
+    assert (ended.code, "that has ended cannot be changed" in ended.err) == (1, True)
     ledger.close()
 
 
@@ -296,10 +296,10 @@ class TestRefusals:
     def test_a_wrong_token_none_and_a_broken_one_are_told_apart(self, call: Call, served: Served) -> None:
         wrong = call("list", SWEEPER_SERVER=served.url, SWEEPER_TOKEN="swp_00000000_secret")
         assert wrong.code == 1
-        assert "refuses the token in SWEEPER_TOKEN" in wrong.err
+        assert "rejects the token in SWEEPER_TOKEN" in wrong.err
         assert "secret" not in wrong.err
         none = call("list", SWEEPER_SERVER=served.url)
-        assert "wants a token. Set SWEEPER_TOKEN" in none.err
+        assert "requires a token. Set SWEEPER_TOKEN" in none.err
         assert call("list", SWEEPER_SERVER=served.url, SWEEPER_TOKEN="two lines\n").code == 2
 
     def test_the_sweep_of_another_user_is_not_there(self, remote: Call, mixed: str) -> None:
@@ -341,7 +341,7 @@ class TestRefusals:
         large.write_text("x,y\n" + "".join(f"{i},{i % 2}\n" for i in range(5000)))
         refused = remote("run", "--dataset", str(large), "--set", "dataset.target=y")
         assert refused.code == 2
-        assert "the server takes 20 kB" in refused.err
+        assert "the server accepts at most 20 kB" in refused.err
 
     def test_workers_are_the_servers(self, remote: Call) -> None:
         refused = remote("run", "--dataset", "iris", *INLINE)

@@ -162,7 +162,7 @@ def test_a_token_that_is_revoked_meanwhile_ends_the_following(served: Served) ->
         ledger = RemoteLedger(Server(way.url, served.tokens["bob"]))
         record = ledger.sweep(sweep)
         way.accident = lambda request: request.say(401, "{}", **PROBLEM)
-        with pytest.raises(SweeperError, match="refuses the token"):
+        with pytest.raises(SweeperError, match="rejects the token"):
             Follower(ledger, record, Heard()).follow()
     served.wait(sweep, "complete")
 
@@ -193,14 +193,14 @@ ELSEWHERE = "https://sweeps.example/api/v1/sweeps/a"
         (data('{"sweep": "a"}'), SweeperError, "another version"),
         (lambda r: r.say(308, Location=ELSEWHERE), SweeperError, "use https://sweeps.example as the address"),
         (page(502), ServerUnreachable, "is not available (status 502)"),
-        (page(401), SweeperError, "refuses the token in SWEEPER_TOKEN"),
+        (page(401), SweeperError, "rejects the token in SWEEPER_TOKEN"),
         (lambda r: True, ServerUnreachable, "the connection was cut"),
         (problem(404, 4), SweepNotFound, "as the command line says it"),
         (problem(409), SweepBusy, "as the command line says it"),
         (problem(422, 2), SpecError, "as the command line says it"),
         (problem(413, 2), SpecError, "as the command line says it"),
         (problem(403), SweeperError, "as the command line says it"),
-        (problem(500), SweeperError, "the server failed: as the command line says it. Its log has more"),
+        (problem(500), SweeperError, "the server had an error: as the command line says it. See its log"),
         (problem(418), SweeperError, "as the command line says it"),
     ],
 )

@@ -140,7 +140,7 @@ def test_when_no_trial_is_within_the_constraints_the_nearest_is_shown_and_it_is_
     assert code == 0
     assert json.loads(out)["best"][0] == result.best
     assert json.loads(out)["front"] == []
-    assert "no trial satisfies the constraints" in err
+    assert "no trial satisfies all constraints" in err
     assert "it must be <= 1" in err
     code, out, _ = command(monkeypatch, capsys, "why", "hopeless", str(result.best["trial"]), "--json")
     assert code == 0

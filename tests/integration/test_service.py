@@ -71,12 +71,12 @@ class TestSubmitting:
     )
     def test_code_is_refused_with_the_reason(self, served: Served, space: Any) -> None:
         found = problem(served.client("bob").post("/sweeps", json=SMALL | {"space": space}), 422)
-        assert "runs nobody's code" in found["detail"]
+        assert "runs no code of its users" in found["detail"]
 
     @pytest.mark.parametrize("space", ["/etc/passwd", "../space.yaml", "other.yaml", "file.json"])
     def test_a_space_file_of_the_server_is_refused(self, served: Served, space: str) -> None:
         found = problem(served.client("bob").post("/sweeps", json=SMALL | {"space": space}), 422)
-        assert "files of the server cannot be named" in found["detail"]
+        assert "a sweep cannot use files of the server" in found["detail"]
 
     def test_a_dataset_path_is_refused_with_the_reason(self, served: Served) -> None:
         data = {"path": "/etc/passwd.csv", "target": "root"}

@@ -51,7 +51,7 @@ def test_without_a_kept_check_the_winner_is_trained_again(tmp_path: Path) -> Non
     text = text_of(ledger, tmp_path, sweep)
     assert "Trial 0 on the validation split" in text
     assert "Expected calibration error" in text
-    assert "have not been kept" in text_of(ledger, tmp_path, sweep, train=False)
+    assert "were not stored" in text_of(ledger, tmp_path, sweep, train=False)
 
 
 def test_a_report_of_data_that_has_changed_shows_no_predictions(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_at_the_end_the_check_is_kept_and_the_page_goes_to_mlflow(tmp_path: Path
     assert events["report.written"]["file"] == str(tmp_path / FILE)
     assert shown.pages == [(tmp_path / FILE).read_text(encoding="utf-8")]
     assert from_json((tmp_path / CHECK).read_text()) == winner.check(0)
-    assert "have not been kept" not in text_of(ledger, tmp_path, sweep, train=False)
+    assert "were not stored" not in text_of(ledger, tmp_path, sweep, train=False)
 
 
 def test_a_report_that_fails_is_an_event_and_no_failure(tmp_path: Path) -> None:

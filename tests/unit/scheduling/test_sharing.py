@@ -134,7 +134,9 @@ def test_a_user_at_the_limit_leaves_free_workers_to_others_and_is_told_why() -> 
     cluster = Cluster(3, user_limit=2)
     cluster.open("a", "ada")
     assert len(cluster.running["a"]) == 2
-    assert cluster.scheduler.explain("a") == "waiting: ada runs 2 trials, and nobody may run more at once"
+    assert (
+        cluster.scheduler.explain("a") == "waiting: ada already runs 2 trials, the most that one user may run at once"
+    )
     cluster.open("b", "bob")
     assert len(cluster.running["b"]) == 2
 
