@@ -76,7 +76,7 @@ def _keep_check(run: SweepRun, ledger: LedgerReader, folder: Path) -> None:
     winner = winner_of(ledger.sweep(run.id), ranked(run.spec, ledger.trials(run.id)))
     if winner is None:
         return
-    params = run.params[winner.number]
+    params = run.params(winner.number)
     if run.best is not None and run.best.number == winner.number and run.best.weights is not None:
         weights = run.best.weights
     else:  # the finals chose another trial than the search did

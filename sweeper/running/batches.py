@@ -7,10 +7,11 @@ cluster a batch trains in lockstep and hardly anything is trained in vain.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sweeper.records import EpochReport, Reported
+from sweeper.running.trial import TrialRun
 from sweeper.scheduling.events import Outcome, Verdict
 from sweeper.scheduling.window import batch_start
 from sweeper.search.pruning import Pruner
@@ -29,8 +30,8 @@ class _Held:
 
 
 @dataclass
-class News:
-    """What came out of a leg: verdicts for the scheduler, reports for the ledger, weights by trial."""
+class Settled:
+    """What is settled about trials: verdicts for the scheduler, reports for the ledger, weights by trial number."""
 
     outcomes: list[Outcome] = field(default_factory=list)
     reports: list[Reported] = field(default_factory=list)
@@ -38,14 +39,12 @@ class News:
 
 
 class BatchDecisions:
-    """The batches of one sweep. ``curves`` and ``ended`` belong to the sweep and are read here, but for what a pruned
-    trial did past its rung, which is cut off its curve."""
+    """The batches of one sweep. ``trials`` belong to the sweep and are read here, but for what a pruned trial did past
+    its rung, which is cut off its curve."""
 
-    def __init__(
-        self, pruner: Pruner, batch: int, epochs: int, curves: dict[int, list[float]], ended: set[int]
-    ) -> None:
+    def __init__(self, pruner: Pruner, batch: int, epochs: int, trials: Mapping[int, TrialRun]) -> None:
         self._pruner, self._batch, self._rungs = pruner, batch, pruner.legs(epochs)
-        self._curves, self._ended = curves, ended
+        self._trials = trials
         self._held: dict[int, _Held] = {}
 
     def forget(self, number: int) -> None:
@@ -57,7 +56,7 @@ class BatchDecisions:
         held = self._held.get(number)
         return held is not None and bool(held.legs)
 
-    def take(self, trials: Sequence[TrialLeg], ends: Sequence[Outcome], requested: int) -> News:
+    def take(self, trials: Sequence[TrialLeg], ends: Sequence[Outcome], requested: int) -> Settled:
         """One leg's trials, already on their curves, and how each would go on if no other trial mattered."""
         for trial, end in zip(trials, ends, strict=True):
             held = self._held.get(trial.number)
@@ -65,32 +64,33 @@ class BatchDecisions:
                 held = self._held[trial.number] = _Held(trial.attempt, trial.first_epoch)
             held.legs.append(trial)
             held.end = end if end.verdict is not Verdict.CONTINUE else None
-        news = self.settle(requested, {batch_start(trial.number, self._batch) for trial in trials})
-        answered = {outcome.number for outcome in news.outcomes}
-        news.outcomes += [
+        settled = self.settle(requested, {batch_start(trial.number, self._batch) for trial in trials})
+        answered = {outcome.number for outcome in settled.outcomes}
+        settled.outcomes += [
             Outcome(trial.number, trial.attempt, trial.epochs, Verdict.CONTINUE)
             for trial in trials
             if trial.number not in answered
         ]
-        return news
+        return settled
 
-    def settle(self, requested: int, batches: Iterable[int] | None = None) -> News:
+    def settle(self, requested: int, batches: Iterable[int] | None = None) -> Settled:
         """What follows from the curves for these batches (by their first numbers; None: all under way)."""
         if batches is None:
             batches = {batch_start(number, self._batch) for number in self._held}
-        news = News()
+        settled = Settled()
         for start in sorted(batches):
             pruned, undecided = self._decide(start, min(start + self._batch, requested))
             for number in range(start, start + self._batch):
                 if number in self._held:
-                    self._settle_trial(number, pruned.get(number), undecided, news)
-        return news
+                    self._settle_trial(number, pruned.get(number), undecided, settled)
+        return settled
 
     def _decide(self, start: int, stop: int) -> tuple[dict[int, tuple[int, str]], int | None]:
         """Number -> (rung, reason) of those that stop, and the first rung at which the batch is incomplete."""
         alive, pruned = list(range(start, stop)), dict[int, tuple[int, str]]()
         for rung in self._rungs:
-            there = {n: self._curves[n][rung - 1] for n in alive if len(self._curves.get(n, ())) >= rung}
+            curves = {n: self._trials[n].curve for n in alive if n in self._trials}
+            there = {n: curve[rung - 1] for n, curve in curves.items() if len(curve) >= rung}
             if not all(n in there or self._gone(n) for n in alive):
                 return pruned, rung
             decisions = self._pruner.decide_group(there, rung) if there else {}
@@ -99,31 +99,33 @@ class BatchDecisions:
         return pruned, None
 
     def _gone(self, number: int) -> bool:
-        held = self._held.get(number)
-        return number in self._ended or (held is not None and held.end is not None)
+        held, trial = self._held.get(number), self._trials.get(number)
+        return (trial is not None and trial.ended) or (held is not None and held.end is not None)
 
-    def _settle_trial(self, number: int, pruned: tuple[int, str] | None, undecided: int | None, news: News) -> None:
-        held, curve = self._held[number], self._curves[number]
+    def _settle_trial(
+        self, number: int, pruned: tuple[int, str] | None, undecided: int | None, settled: Settled
+    ) -> None:
+        held, curve = self._held[number], self._trials[number].curve
         if pruned is not None:
             rung, reason = pruned
-            self._release(number, held, rung, news)
+            self._release(number, held, rung, settled)
             value = curve[rung - 1]
             del curve[rung:]
-            news.outcomes.append(Outcome(number, held.attempt, rung, Verdict.PRUNED, reason, value))
+            settled.outcomes.append(Outcome(number, held.attempt, rung, Verdict.PRUNED, reason, value))
             self._held.pop(number)
             return
         # the epoch at the rung is the trial's last one if the decision says so: it is told together with it
-        self._release(number, held, None if undecided is None else undecided - 1, news)
+        self._release(number, held, None if undecided is None else undecided - 1, settled)
         if held.end is None:
             return
         if undecided is None or undecided > held.end.epochs:
-            news.outcomes.append(held.end)
+            settled.outcomes.append(held.end)
             self._held.pop(number)
         elif not held.told:
             held.told = True
-            news.outcomes.append(Outcome(number, held.attempt, held.end.epochs, Verdict.HELD))
+            settled.outcomes.append(Outcome(number, held.attempt, held.end.epochs, Verdict.HELD))
 
-    def _release(self, number: int, held: _Held, limit: int | None, news: News) -> None:
+    def _release(self, number: int, held: _Held, limit: int | None, settled: Settled) -> None:
         """Report the trial's first ``limit`` epochs; legs that are reported as a whole are let go."""
         rest: list[TrialLeg] = []
         for leg in held.legs:
@@ -131,10 +133,10 @@ class BatchDecisions:
             if upto > held.reported:
                 fresh = epoch_reports(leg)[max(0, held.reported - leg.first_epoch) : upto - leg.first_epoch]
                 seconds = leg.seconds if held.reported <= leg.first_epoch else 0.0
-                news.reports.append(Reported(number, held.attempt, fresh, seconds))
+                settled.reports.append(Reported(number, held.attempt, fresh, seconds))
                 held.reported = upto
             if leg.weights is not None:
-                news.weights[number] = leg.weights
+                settled.weights[number] = leg.weights
             if upto < leg.epochs:
                 rest.append(leg)
         held.legs = rest

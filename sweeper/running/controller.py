@@ -144,10 +144,9 @@ class Controller:
         now = time.time()
         self._ledger.commit(run.id, [*requeue, SweepChanged(state=SweepState.RUNNING, reason="", at=now)])
         self._states[run.id] = SweepState.RUNNING
-        shapes = {number: run.shape(number) for number in run.params}
         self._pool.load(run.id, run.dataset.arrays())
         self._emit("sweep.opened", {"sweep": run.id, "name": run.record.name, "requested": run.requested})
-        self._queue.put(SweepOpened(run.plan, tuple(trials), shapes, reopen=(TrialState.STOPPED,)))
+        self._queue.put(SweepOpened(run.plan, tuple(trials), run.suggested_shapes(), reopen=(TrialState.STOPPED,)))
 
     @property
     def idle_seconds(self) -> Mapping[str, float]:
@@ -171,7 +170,7 @@ class Controller:
                 item = None
             if item is not None:
                 failed: dict[str, Exception] = {}
-                with self._costs(self._about(item), failed):
+                with self._failing_alone(self._about(item), failed):
                     self._take(item)
                 self._abandon(failed)
             if time.monotonic() >= self._next_chores:
@@ -220,8 +219,8 @@ class Controller:
             if run is None:
                 return
             assert run.batches is not None
-            news = run.batches.settle(run.requested)
-            self._handle(TrialsDecided(run.id, tuple(news.outcomes)), run.id, list(news.reports), news.weights)
+            settled = run.batches.settle(run.requested)
+            self._handle(TrialsDecided(run.id, tuple(settled.outcomes)), run.id, list(settled.reports), settled.weights)
         else:
             if isinstance(item, WorkerJoined):
                 self._clock.joined(item.worker)
@@ -241,15 +240,15 @@ class Controller:
             self._handle(LegDone(item.worker, item.result.leg, ()))
             return
         result = replace(item.result, trials=tuple(t for t in item.result.trials if t.number in current))
-        news = run.outcomes(result)
+        settled = run.outcomes(result)
         self._emit("leg.done", {"sweep": run.id, "worker": item.worker, "trials": len(result.trials)})
         if any(trial.states is not None for trial in result.trials) and self._clock.take_yield_request(item.worker):
             self._handle(WorkerYields(item.worker))
         leaves = self._scheduler.gives_back(item.worker)
         if leaves:  # its trials wait again with this very event, from what is on disk by then
             self._checkpoint(run, result.trials)
-        event = LegDone(item.worker, item.result.leg, tuple(news.outcomes))
-        self._handle(event, run.id, list(news.reports), news.weights)
+        event = LegDone(item.worker, item.result.leg, tuple(settled.outcomes))
+        self._handle(event, run.id, list(settled.reports), settled.weights)
         if not leaves:  # the ledger first: a checkpoint is never ahead of it
             kept = self._scheduler.rows_of(item.worker)[1]
             self._checkpoint(run, tuple(trial for trial in result.trials if trial.number in kept))
@@ -270,7 +269,7 @@ class Controller:
         except SpecError as error:
             self._handle(StopSweep(sweep, f"the space suggested parameters that cannot be trained: {error}"))
             return
-        changes: list[Change] = [Suggested(n, params, run.seeds[n]) for n, params in pairs]
+        changes: list[Change] = [Suggested(n, params, run.trials[n].seed) for n, params in pairs]
         self._handle(TrialsSuggested(sweep, suggestions), sweep, changes)
 
     def _handle(
@@ -294,17 +293,17 @@ class Controller:
         failed: dict[str, Exception] = {}
         for name, batch in by_sweep.items():
             if batch:
-                with self._costs(name, failed):
+                with self._failing_alone(name, failed):
                     self._ledger.commit(name, batch)
         for action in actions:
             if action.sweep not in failed:
-                with self._costs(action.sweep, failed):
+                with self._failing_alone(action.sweep, failed):
                     self._act(action, weights or {})
         self._abandon(failed)
 
     @contextlib.contextmanager
-    def _costs(self, sweep: str, failed: dict[str, Exception]) -> Iterator[None]:
-        """What goes wrong in here costs this one sweep, when others may go on."""
+    def _failing_alone(self, sweep: str, failed: dict[str, Exception]) -> Iterator[None]:
+        """An error in here ends this one sweep, which is added to ``failed``, when others may go on."""
         try:
             yield
         except Exception as error:
@@ -328,7 +327,7 @@ class Controller:
                 self._start_leg(action)
             case Ask():
                 run = self._runs[action.sweep]
-                future = self._threads[action.sweep].submit(run.ask, run.news(), action.numbers)
+                future = self._threads[action.sweep].submit(run.ask, run.results_to_tell(), action.numbers)
                 asked = _Asked(run, action.numbers, future)
                 future.add_done_callback(lambda _: self._queue.put(asked))
             case EndTrial():
@@ -379,14 +378,12 @@ class Controller:
         value = action.value
         if run.checkpoints is not None:
             run.checkpoints.drop(action.number)
-        run.ended.add(action.number)
-        if action.number in run.params:
-            run.end(action.number, action.state, value, action.reason)
+        run.end(action.number, action.state, value, action.reason)
         if run.batches is not None and action.state in (TrialState.FAILED, TrialState.STOPPED):
             self._queue.put(_Unfinished(run.id))
         improved = action.state is TrialState.COMPLETE and run.consider(action.number, value, weights)
         about = {"sweep": action.sweep, "trial": action.number, "state": str(action.state), "value": value}
-        about["params"] = dict(run.params.get(action.number, {}))
+        about["params"] = dict(run.trials[action.number].params or {})
         self._emit("trial.ended", {**about, "reason": action.reason, "improved": improved})
         if action.attempt > 0:
             self._sinks[action.sweep].trial_ended(action.number)
@@ -411,7 +408,7 @@ class Controller:
         failed: dict[str, Exception] = {}
         for name in list(self._runs):
             if name in self._runs and self._states[name] in (SweepState.RUNNING, SweepState.PAUSED):
-                with self._costs(name, failed):
+                with self._failing_alone(name, failed):
                     self._look_after(self._runs[name], now)
         self._abandon(failed)
         for worker, sweep in self._clock.long_held():

@@ -7,19 +7,19 @@ never lost as all others are.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweeper.insight.finals import SUMMARY, FinalsOutcome, outcome_of, read_finals
 from sweeper.ledger.protocol import Ledger, LedgerReader
-from sweeper.records import EpochReport, Reported, SweepChanged, SweepRecord, TrialRecord
-from sweeper.running.batches import News
+from sweeper.records import SweepChanged, SweepRecord, TrialRecord
 from sweeper.running.run import Best, SweepRun
-from sweeper.scheduling.events import Suggestion, Verdict
 from sweeper.spec.parse import SweepSpec
 from sweeper.spec.stored import stored_form
 from sweeper.states import SweepState, TrialState
-from sweeper.training.legs import Arrays, LegResult
+from sweeper.training.legs import Arrays
+
+if TYPE_CHECKING:
+    from sweeper.data.dataset import Dataset
 
 FRESH = 1000  # added to the sweep's seed; replicates use the 1000 seeds from it on
 KEY = "finals"  # their section in a sweep file
@@ -40,43 +40,6 @@ class GivenPoints:
 
     def restore(self, trials: Any) -> None:
         """There is nothing to learn."""
-
-
-@dataclass
-class FinalsRun(SweepRun):
-    """The finals while they run. Trial i trains finalist ``i % K`` on seed ``fresh[i // K]``, for K finalists."""
-
-    fresh: tuple[int, ...] = ()
-
-    def suggested(self, number: int, params: Mapping[str, Any]) -> Suggestion:
-        """As ``SweepRun``, with a seed that the search has not seen."""
-        suggestion = super().suggested(number, params)
-        self.seeds[number] = self.fresh[number // (self.requested // len(self.fresh))]
-        return suggestion
-
-    def outcomes(self, result: LegResult) -> News:
-        """As ``SweepRun``; the last report of a complete trial holds its scores on the test split, too."""
-        news = super().outcomes(result)
-        done = {o.number for o in news.outcomes if o.verdict is Verdict.COMPLETE}
-        news.reports = [self._tested(r, news.weights[r.number]) if r.number in done else r for r in news.reports]
-        return news
-
-    def _tested(self, reported: Reported, weights: Arrays) -> Reported:
-        import torch
-
-        from sweeper.models import build_mlp
-        from sweeper.training.again import scores_on_test
-
-        config = self.spec.trial_config(self.params[reported.number])
-        network = build_mlp(config, self.dataset.n_inputs, self.dataset.n_outputs, seed=0)
-        network.load_state_dict({name: torch.tensor(values) for name, values in weights.items()})
-        *before, last = reported.reports
-        last = EpochReport(last.epoch, {**last.metrics, **scores_on_test(self.dataset, network)})
-        return replace(reported, reports=(*before, last))
-
-    def consider(self, number: int, value: float | None, weights: Arrays | None) -> bool:
-        """No trial of the finals is the best of a search: every one of them sends its weights."""
-        return False
 
 
 class NoSink:
@@ -115,8 +78,11 @@ def are_halted(finals: SweepRecord | None) -> bool:
     return finals is not None and finals.state in (SweepState.STOPPED, SweepState.PAUSED)
 
 
-def open_finals(ledger: Ledger, run: SweepRun) -> FinalsRun | None:
-    """The finals of a sweep that has ended, new or interrupted, ready for the controller (None: none are due)."""
+def open_finals(ledger: Ledger, run: SweepRun) -> SweepRun | None:
+    """The finals of a sweep that has ended, new or interrupted, ready for the controller (None: none are due).
+
+    Trial i trains finalist ``i % K`` on fresh seed ``i // K``, for K finalists.
+    """
     record, spec = ledger.sweep(run.id), run.spec
     if not finals_are_due(ledger, record, spec):
         return None
@@ -138,10 +104,30 @@ def open_finals(ledger: Ledger, run: SweepRun) -> FinalsRun | None:
         parent=record.sweep,
     )
     study: Any = GivenPoints(points)
-    finals = FinalsRun(child, own, run.dataset, study, fresh=fresh)
+    finals = SweepRun(
+        child,
+        own,
+        run.dataset,
+        study,
+        seed_of=lambda number: fresh[number // len(chosen)],
+        examine=lambda params, weights: _tested(own, run.dataset, params, weights),
+        keeps_best=False,
+    )
     trials = ledger.trials(child.sweep)
     finals.restore(trials, ledger.reports(child.sweep) if any(trial.params for trial in trials) else {})
     return finals
+
+
+def _tested(spec: SweepSpec, dataset: Dataset, params: Mapping[str, Any], weights: Arrays) -> dict[str, float]:
+    """The scores on the test split of a finalist's network."""
+    import torch
+
+    from sweeper.models import build_mlp
+    from sweeper.training.again import scores_on_test
+
+    network = build_mlp(spec.trial_config(params), dataset.n_inputs, dataset.n_outputs, seed=0)
+    network.load_state_dict({name: torch.tensor(values) for name, values in weights.items()})
+    return scores_on_test(dataset, network)
 
 
 def final_spec(spec: SweepSpec, trials: int) -> SweepSpec:
@@ -153,7 +139,7 @@ def final_spec(spec: SweepSpec, trials: int) -> SweepSpec:
     return spec.model_copy(update={"name": name, "training": training, "search": search, "finals": None})
 
 
-def conclude(ledger: Ledger, run: SweepRun, finals: FinalsRun) -> FinalsOutcome:
+def conclude(ledger: Ledger, run: SweepRun, finals: SweepRun) -> FinalsOutcome:
     """Judge finals that have ended and write the outcome into the sweep's summary; it is returned.
 
     The sweep's reason may still say that a user had stopped them.

@@ -20,7 +20,7 @@ from sweeper.records import SweepChanged, SweepRecord
 from sweeper.running.checkpoints import Checkpoints
 from sweeper.running.controller import Controller
 from sweeper.running.custody import own_name, wait_until_free
-from sweeper.running.finals import FinalsRun, NoSink, choose_finals_winner, conclude, finals_are_due, open_finals
+from sweeper.running.finals import NoSink, choose_finals_winner, conclude, finals_are_due, open_finals
 from sweeper.running.run import SweepRun, window_and_batch
 from sweeper.scheduling.events import PauseSweep
 from sweeper.search.warm_start import earlier_of, take_over
@@ -264,7 +264,7 @@ def _prepare_end() -> None:
     warm_up()
 
 
-def _run_finals(controller: Controller, settings: Settings, ledger: Ledger, run: SweepRun, finals: FinalsRun) -> bool:
+def _run_finals(controller: Controller, settings: Settings, ledger: Ledger, run: SweepRun, finals: SweepRun) -> bool:
     """Train the finalists and write the outcome. False: they were stopped or paused, and go on with the next resume."""
     finals.checkpoints = Checkpoints(settings.home / "sweeps" / run.id / "finals")
     wait_until_free(ledger, finals.id)  # of a controller that was killed
@@ -286,12 +286,12 @@ def finish(run: SweepRun, ledger: Ledger, tracker: Tracker, folder: Path, emit: 
     from sweeper.training.again import winner_weights
 
     choose_finals_winner(ledger.sweep(run.id), run)
-    run.let_search_go()
+    run.forget_search()
     tracker.trials_ended()
     report_at_end(run, ledger, tracker, folder, emit)  # before the model: beside each other both take twice as long
     if run.best is not None:
         trial = ledger.trial(run.id, run.best.number)
-        tracker.log_winner(trial, run.spec.trial_config(run.params[trial.number]), winner_weights(run))
+        tracker.log_winner(trial, run.spec.trial_config(run.params(trial.number)), winner_weights(run))
     tracker.sweep_ended()
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sweeper.flow import unpack_flow
 from sweeper.records import EpochReport, Noted, Reported, SweepRecord, TrialRecord
-from sweeper.running.batches import BatchDecisions, News, epoch_reports
+from sweeper.running.batches import BatchDecisions, Settled, epoch_reports
 from sweeper.running.checkpoints import Checkpoints, States, UnreadableCheckpoint
+from sweeper.running.trial import TrialRun
 from sweeper.scheduling.events import Outcome, RunLeg, Shape, Suggestion, SweepPlan, Verdict
 from sweeper.scheduling.window import told_before
 from sweeper.search.pruning import GradientFlow, Objective, Pruner, make_pruner
@@ -43,27 +44,38 @@ class Best:
     beyond: float = 0.0
 
 
+class Examine(Protocol):
+    """What finals want to know of a trial that has trained to its end, besides what its epochs have reported."""
+
+    def __call__(self, params: Mapping[str, Any], weights: Arrays) -> Mapping[str, float]:
+        """More metrics for the trial's last epoch."""
+        ...
+
+
 @dataclass
 class SweepRun:
-    """What the controller holds of one sweep besides the scheduler's view of it."""
+    """What the controller holds of one sweep besides the scheduler's view of it.
+
+    Finals are a sweep, too, with three differences: ``seed_of`` gives each trial a seed of its own (None: all have the
+    sweep's, so that they are compared on the same draws), ``examine`` judges each complete trial by its weights, and
+    no trial is the best (``keeps_best``), so that every one of them sends its weights.
+    """
 
     record: SweepRecord
     spec: SweepSpec
     dataset: Dataset
     study: Study
-    params: dict[int, Mapping[str, Any]] = field(default_factory=dict)
-    seeds: dict[int, int] = field(default_factory=dict)
-    curves: dict[int, list[float]] = field(default_factory=dict)
-    untold: dict[int, StudyOutcome] = field(default_factory=dict)
+    trials: dict[int, TrialRun] = field(default_factory=dict)
+    seed_of: Callable[[int], int] | None = None
+    examine: Examine | None = None
+    keeps_best: bool = True
     best: Best | None = None
     requested: int = 0
     checkpoints: Checkpoints | None = None
-    ended: set[int] = field(default_factory=set)
-    last: dict[int, Mapping[str, float]] = field(default_factory=dict)  # metrics of ended trials, where they are judged
-    spent: dict[int, float] = field(default_factory=dict)  # seconds of training so far
     pruner: Pruner = field(init=False)
     batches: BatchDecisions | None = field(init=False, default=None)  # of a pruner that decides batches
     notes: list[Noted] = field(default_factory=list)  # for the ledger
+    _untold: dict[int, StudyOutcome] = field(init=False, default_factory=dict)  # for the study
 
     def __post_init__(self) -> None:
         self.requested = self.record.requested
@@ -72,7 +84,7 @@ class SweepRun:
         self.pruner = make_pruner(self.spec.search.pruner, objective=compared)
         if self.pruner.group:
             epochs = self.spec.training.epochs
-            self.batches = BatchDecisions(self.pruner, self.plan.batch, epochs, self.curves, self.ended)
+            self.batches = BatchDecisions(self.pruner, self.plan.batch, epochs, self.trials)
 
     @property
     def id(self) -> str:
@@ -112,72 +124,86 @@ class SweepRun:
         for trial in trials:
             if trial.params is None:
                 break
-            self.params[trial.number], self.seeds[trial.number] = trial.params, trial.seed
-            self.spent[trial.number] = trial.seconds
-            self._judge(trial.number, trial.metrics)
+            mine = self.trials[trial.number] = TrialRun(trial.params, trial.seed, trial.seconds)
+            self._judge(mine, trial.metrics)
             outcome = None
             if trial.state.terminal and trial.state is not TrialState.STOPPED:
-                self.curves[trial.number] = [
-                    r.metrics.get(self.spec.objective.metric, math.nan) for r in reports.get(trial.number, [])
-                ]
+                metric = self.spec.objective.metric
+                mine.curve = [r.metrics.get(metric, math.nan) for r in reports.get(trial.number, [])]
                 outcome = self._study_outcome(trial.number, trial.state, trial.value, trial.reason)
                 if trial.state is TrialState.COMPLETE:
                     self.consider(trial.number, trial.value, None)
-                self.ended.add(trial.number)
+                mine.ended = True
             known.append((trial.params, outcome))
         self.study.restore(known)
 
+    def params(self, number: int) -> Mapping[str, Any]:
+        """The parameters of a suggested trial."""
+        params = self.trials[number].params
+        assert params is not None
+        return params
+
+    def suggested_shapes(self) -> dict[int, Shape]:
+        """The shape keys of all trials that were suggested, by number."""
+        return {number: self.shape(number) for number, trial in self.trials.items() if trial.params is not None}
+
     def shape(self, number: int) -> Shape:
         """The shape key of a suggested trial."""
-        config = self.spec.trial_config(self.params[number])
-        train = self.spec.train_config(self.dataset.task, self.params[number])
+        params = self.params(number)
+        config = self.spec.trial_config(params)
+        train = self.spec.train_config(self.dataset.task, params)
         return Shape(config.hidden_layers, config.batch_size or train.batch_size, train.epochs)
 
-    def news(self) -> list[tuple[int, StudyOutcome]]:
-        """The results that the study has not been told yet."""
-        fresh, self.untold = self.untold, {}
+    def results_to_tell(self) -> list[tuple[int, StudyOutcome]]:
+        """The results that the study has not been told yet; the caller tells it."""
+        fresh, self._untold = self._untold, {}
         return sorted(fresh.items())
 
-    def ask(self, news: list[tuple[int, StudyOutcome]], numbers: tuple[int, ...]) -> list[dict[str, Any]]:
+    def ask(self, results: list[tuple[int, StudyOutcome]], numbers: tuple[int, ...]) -> list[dict[str, Any]]:
         """Tell the study what has ended, then let it suggest. Runs in the sweep's suggestion thread."""
-        for number, outcome in news:
+        for number, outcome in results:
             self.study.tell(number, outcome)
         return self.study.ask(numbers)
 
     def end(self, number: int, state: TrialState, value: float | None, reason: str) -> None:
-        """Remember how a trial ended, for the study."""
-        self.untold[number] = self._study_outcome(number, state, value, reason)
+        """Remember how a trial ended, for the study and for its batch."""
+        trial = self.trials.setdefault(number, TrialRun())
+        trial.ended = True
+        if trial.params is None:
+            return
+        self._untold[number] = self._study_outcome(number, state, value, reason)
         if not self.pruner.legs(self.spec.training.epochs):  # nobody will compare another trial with it
-            self.curves.pop(number, None)
+            trial.curve = []
 
     def _study_outcome(self, number: int, state: TrialState, value: float | None, reason: str) -> StudyOutcome:
         from sweeper.search.study import Outcome as StudyOutcome
 
         diverged = state is TrialState.FAILED and reason.startswith("diverged")
-        finite = [(epoch, v) for epoch, v in enumerate(self.curves.get(number, ())) if math.isfinite(v)]
-        metrics, goals, limits = self.last.get(number, {}), self.spec.objectives, self.spec.constraints
-        values = values_of(metrics, goals) if len(goals) > 1 else ()
-        excesses = excesses_of(metrics, limits) if state is TrialState.COMPLETE else ()
+        trial, goals, limits = self.trials[number], self.spec.objectives, self.spec.constraints
+        finite = [(epoch, v) for epoch, v in enumerate(trial.curve) if math.isfinite(v)]
+        values = values_of(trial.metrics, goals) if len(goals) > 1 else ()
+        excesses = excesses_of(trial.metrics, limits) if state is TrialState.COMPLETE else ()
         return StudyOutcome(state, value, finite[-1] if finite else None, diverged, values, excesses)
 
-    def let_search_go(self) -> None:
+    def forget_search(self) -> None:
         """The search is over: free what only it needs, before the report wants memory."""
         del self.study
-        for table in (self.curves, self.untold, self.last, self.spent):
-            table.clear()
+        self._untold.clear()
+        for trial in self.trials.values():
+            trial.curve, trial.metrics = [], {}
 
     def wait_again(self, number: int) -> None:
         """A trial was put back: it trains from its checkpoint, or from the beginning."""
-        self.ended.discard(number)
-        self.untold.pop(number, None)
-        self.last.pop(number, None)
-        self.curves.pop(number, None)
+        self._untold.pop(number, None)
+        if number in self.trials:
+            self.trials[number].start_over()
         if self.batches is not None:
             self.batches.forget(number)
 
     def suggested(self, number: int, params: Mapping[str, Any]) -> Suggestion:
-        """Remember a suggestion; common random numbers: every trial trains on the sweep's seed."""
-        self.params[number], self.seeds[number] = params, self.spec.search.seed
+        """Remember a suggestion and the seed that the trial trains on."""
+        seed = self.spec.search.seed if self.seed_of is None else self.seed_of(number)
+        self.trials[number] = TrialRun(params, seed)
         return Suggestion(number, self.shape(number))
 
     def order(self, leg: RunLeg, export: bool = False) -> LegOrder:
@@ -187,8 +213,8 @@ class SweepRun:
             TrialStart(
                 number=a.number,
                 attempt=a.attempt,
-                config=self.spec.trial_config(self.params[a.number]),
-                seeds=tuple(self.seeds[a.number] + r for r in range(replicates)),
+                config=self.spec.trial_config(self.params(a.number)),
+                seeds=tuple(self.trials[a.number].seed + r for r in range(replicates)),
                 states=self._saved(a.number),
             )
             for a in leg.admit
@@ -228,7 +254,7 @@ class SweepRun:
     def _saved(self, number: int) -> States | None:
         """What the trial goes on from; its curve so far is taken from there, too."""
         states: States | None = None
-        self.curves.pop(number, None)
+        self.trials[number].curve = []
         if self.checkpoints is not None:
             try:
                 states = self.checkpoints.load(number)
@@ -237,50 +263,60 @@ class SweepRun:
         if states is not None:
             name = self.spec.objective.metric
             rows = zip(*(state[f"history.{name}"].tolist() for state in states), strict=True)
-            self.curves[number] = [self.units.get(name, 1.0) * sum(row) / len(row) for row in rows]
+            self.trials[number].curve = [self.units.get(name, 1.0) * sum(row) / len(row) for row in rows]
         return states
 
-    def outcomes(self, result: LegResult) -> News:
+    def outcomes(self, result: LegResult) -> Settled:
         """What a leg means for its trials, and where a batch decides together for others of theirs."""
         result = replace(result, trials=tuple(cut_at_explosion(trial) for trial in result.trials))
         for trial in result.trials:
-            self.curves.setdefault(trial.number, []).extend(trial.metrics.get(self.spec.objective.metric, []))
-            self.spent[trial.number] = self.spent.get(trial.number, 0.0) + trial.seconds
-        news = self._news(result)
-        ended = {o.number: o.epochs for o in news.outcomes if o.verdict in (Verdict.COMPLETE, Verdict.PRUNED)}
-        news.reports = [self._with_costs(report, ended.get(report.number)) for report in news.reports]
-        return news
+            mine = self.trials[trial.number]
+            mine.curve += trial.metrics.get(self.spec.objective.metric, [])
+            mine.seconds += trial.seconds
+        settled = self._settled(result)
+        ended = {o.number: o for o in settled.outcomes if o.verdict in (Verdict.COMPLETE, Verdict.PRUNED)}
+        settled.reports = [
+            self._concluded(reported, ended[reported.number], settled.weights) if reported.number in ended else reported
+            for reported in settled.reports
+        ]
+        return settled
 
-    def _news(self, result: LegResult) -> News:
+    def _settled(self, result: LegResult) -> Settled:
         if self.batches is not None:
             ends = [self._outcome(trial) for trial in result.trials]
             return self.batches.take(result.trials, ends, self.requested)
-        news = News(weights={trial.number: trial.weights for trial in result.trials if trial.weights is not None})
+        settled = Settled(weights={trial.number: trial.weights for trial in result.trials if trial.weights is not None})
         for trial in result.trials:
             outcome = self._pruned(trial) or self._outcome(trial)
-            news.outcomes.append(outcome)
+            settled.outcomes.append(outcome)
             kept = epoch_reports(trial)[: outcome.epochs - trial.first_epoch]
-            news.reports.append(Reported(trial.number, trial.attempt, kept, trial.seconds))
-        return news
+            settled.reports.append(Reported(trial.number, trial.attempt, kept, trial.seconds))
+        return settled
 
-    def _with_costs(self, reported: Reported, ended: int | None) -> Reported:
-        """The last report of a trial that has ended after so many epochs says what it cost as a whole, too."""
+    def _concluded(self, reported: Reported, outcome: Outcome, weights: Mapping[int, Arrays]) -> Reported:
+        """The last report of a trial that has ended says what it cost as a whole, too, and what ``examine`` finds."""
         number, reports = reported.number, reported.reports
-        if ended is None or not reports or reports[-1].epoch + 1 != ended:
+        if not reports or reports[-1].epoch + 1 != outcome.epochs:
             return reported
         *before, last = reports
-        layers = self.spec.trial_config(self.params[number]).hidden_layers
-        costs = {PARAMETERS: float(network_size(self.dataset.n_inputs, layers, self.dataset.n_outputs))}
-        if not self.spec.search.deterministic:
-            costs[SECONDS] = self.spent[number]
-        metrics = {**last.metrics, **costs}
-        self._judge(number, metrics)
+        metrics = {**last.metrics, **self._costs(number)}
+        if self.examine is not None and outcome.verdict is Verdict.COMPLETE:
+            metrics |= self.examine(self.params(number), weights[number])
+        self._judge(self.trials[number], metrics)
         return replace(reported, reports=(*before, replace(last, metrics=metrics)))
 
-    def _judge(self, number: int, metrics: Mapping[str, float]) -> None:
+    def _costs(self, number: int) -> dict[str, float]:
+        """What an ended trial cost: the size of its network, and its time in a sweep that may depend on time."""
+        layers = self.spec.trial_config(self.params(number)).hidden_layers
+        costs = {PARAMETERS: float(network_size(self.dataset.n_inputs, layers, self.dataset.n_outputs))}
+        if not self.spec.search.deterministic:
+            costs[SECONDS] = self.trials[number].seconds
+        return costs
+
+    def _judge(self, trial: TrialRun, metrics: Mapping[str, float]) -> None:
         """Keep what the objectives and constraints beyond the first objective are judged by."""
         if len(self.spec.objectives) > 1 or self.spec.constraints:
-            self.last[number] = metrics
+            trial.metrics = metrics
 
     def undecided(self, number: int) -> bool:
         """Whether a trial has trained past a decision that its batch has not taken yet."""
@@ -288,7 +324,8 @@ class SweepRun:
 
     def _pruned(self, trial: TrialLeg) -> Outcome | None:
         """The pruner's stop at the first epoch of this leg at which it says so, wherever the leg ended."""
-        curve, decided = self.curves[trial.number], self.plan.decision_epochs
+        mine, decided = self.trials[trial.number], self.plan.decision_epochs
+        curve = mine.curve
         if not decided:
             return None
         for epochs in range(trial.first_epoch + 1, len(curve) + 1):
@@ -297,11 +334,11 @@ class SweepRun:
             if isinstance(self.pruner, GradientFlow):
                 if (blob := trial.flow.get(epochs - 1)) is None:
                     continue
-                decision = self.pruner.decide_flow(unpack_flow(epochs - 1, blob), self.params[trial.number])
+                decision = self.pruner.decide_flow(unpack_flow(epochs - 1, blob), self.params(trial.number))
             else:
                 decision = self.pruner.decide(trial.number, curve[:epochs], self._peers(trial.number))
             if decision.stop:
-                self.curves[trial.number] = curve[:epochs]
+                mine.curve = curve[:epochs]
                 verdict = Verdict.PRUNED
                 return Outcome(trial.number, trial.attempt, epochs, verdict, decision.reason, curve[epochs - 1])
         return None
@@ -309,12 +346,12 @@ class SweepRun:
     def _peers(self, number: int) -> dict[int, list[float]]:
         """The curves that a decision may see: in a deterministic sweep those that the suggestion saw, too."""
         if not self.spec.search.deterministic:
-            return self.curves
+            return {n: trial.curve for n, trial in self.trials.items()}
         seen = told_before(number, self.plan.window, self.plan.batch)
-        return {n: curve for n, curve in self.curves.items() if n < seen}
+        return {n: trial.curve for n, trial in self.trials.items() if n < seen}
 
     def _outcome(self, trial: TrialLeg) -> Outcome:
-        curve = self.curves.get(trial.number, [])
+        curve = self.trials[trial.number].curve
         last = curve[-1] if curve else None
         if trial.diverged is not None:
             seen = f"; last finite {self.spec.objective.metric} {last:.6g}" if last is not None else ""
@@ -330,9 +367,9 @@ class SweepRun:
 
         Trials that satisfy the constraints come first, then those that are least beyond them.
         """
-        if value is None or not math.isfinite(value):
+        if value is None or not math.isfinite(value) or not self.keeps_best:
             return False
-        beyond = violation(excesses_of(self.last.get(number, {}), self.spec.constraints))
+        beyond = violation(excesses_of(self.trials[number].metrics, self.spec.constraints))
         sign = self.spec.objective.sign
         if self.best is not None:
             held = (self.best.beyond, sign * self.best.value, self.best.number)

@@ -17,9 +17,10 @@ from sweeper.records import SweepRecord
 from sweeper.running.controller import Controller
 from sweeper.running.custody import own_name
 from sweeper.running.ending import end_unheld
-from sweeper.running.finals import FinalsRun, NoSink, are_halted, conclude, open_finals
+from sweeper.running.finals import NoSink, are_halted, conclude, open_finals
 from sweeper.running.local import make_pool, parse_workers
 from sweeper.running.open_sweep import OpenSweep, prepare, without_folder
+from sweeper.running.run import SweepRun
 from sweeper.service.intake import SHOW_AGAIN_SECONDS, Intake
 from sweeper.service.link import Status
 from sweeper.settings import Settings
@@ -63,7 +64,7 @@ class Service:
             self._queue, ledger, self._pool, own_name(), self._emit, user_limit, give_up=self._given_up
         )
         self._open: dict[str, OpenSweep] = {}  # in the controller; changed by its thread only
-        self._finals: dict[str, tuple[OpenSweep, FinalsRun]] = {}  # by the finals' own id; the same
+        self._finals: dict[str, tuple[OpenSweep, SweepRun]] = {}  # by the finals' own id; the same
         self._busy: set[str] = set()  # being loaded or finished
         self._errors: dict[str, tuple[int, float]] = {}  # sweep: how often it failed, and when it may be tried again
         self._lock = threading.Lock()
@@ -302,7 +303,7 @@ class Service:
                 self.ledger.acquire_lease(opened.id, own_name(), LEASE_SECONDS)
             self._start_job(self._conclude, opened)
 
-    def _enter_finals(self, opened: OpenSweep, finals: FinalsRun) -> None:
+    def _enter_finals(self, opened: OpenSweep, finals: SweepRun) -> None:
         """The finals of a sweep that has ended begin to run."""
         try:
             if self._stopping.is_set():
@@ -315,7 +316,7 @@ class Service:
         except Exception as error:
             self._given_up(finals.id, error)
 
-    def _leave_finals(self, opened: OpenSweep, finals: FinalsRun, state: SweepState) -> None:
+    def _leave_finals(self, opened: OpenSweep, finals: SweepRun, state: SweepState) -> None:
         del self._finals[finals.id]
         with contextlib.suppress(SweeperError):
             self._controller.close(finals.id)
@@ -363,7 +364,7 @@ class Service:
         else:
             self._queue.put(lambda: self._enter_finals(opened, finals))
 
-    def _finish(self, opened: OpenSweep, finals: FinalsRun | None = None) -> None:
+    def _finish(self, opened: OpenSweep, finals: SweepRun | None = None) -> None:
         """Judge the finals, and show the winner and the end of the sweep in MLflow."""
         try:
             if finals is not None:

@@ -24,7 +24,7 @@ def winner_weights(run: SweepRun) -> Arrays:
     assert run.best is not None
     if run.best.weights is None:
         number = run.best.number
-        history = train_again(run.spec, run.dataset, run.params[number], run.seeds[number])
+        history = train_again(run.spec, run.dataset, run.params(number), run.trials[number].seed)
         run.best.weights = {name: tensor.numpy() for name, tensor in history.state_dict.items()}
     return run.best.weights
 

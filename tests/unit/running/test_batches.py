@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.running.batches import BatchDecisions
+from sweeper.running.trial import TrialRun
 from sweeper.scheduling.events import Outcome, Verdict
 from sweeper.search.pruning import Objective, SynchronousHalving
 from sweeper.training.legs import TrialLeg
@@ -33,9 +34,8 @@ class Batch:
 
     def __init__(self, curves: dict[int, list[float]], diverges: dict[int, int]) -> None:
         self.truth, self.diverges = curves, diverges
-        self.curves: dict[int, list[float]] = {}
-        self.ended: set[int] = set()
-        self.decisions = BatchDecisions(PRUNER, len(curves), EPOCHS, self.curves, self.ended)
+        self.trials = {n: TrialRun({}) for n in curves}
+        self.decisions = BatchDecisions(PRUNER, len(curves), EPOCHS, self.trials)
         self.outcomes: dict[int, Outcome] = {}
         self.reported: dict[int, list[int]] = {n: [] for n in curves}
         self.trained = dict.fromkeys(curves, 0)
@@ -48,7 +48,7 @@ class Batch:
             self.trained[n] = upto = min(first + epochs, last)
             diverged = n in self.diverges and upto == last
             values = self.truth[n][first:upto]
-            self.curves.setdefault(n, []).extend(values)
+            self.trials[n].curve += values
             finished = upto == EPOCHS and not diverged
             legs.append(TrialLeg(n, 1, first, {"val_loss": values}, finished, "nan" if diverged else None, 1.0))
             verdict = Verdict.FAILED if diverged else Verdict.COMPLETE if finished else Verdict.CONTINUE
@@ -57,14 +57,14 @@ class Batch:
                 self.left.add(n)
         self.take(self.decisions.take(legs, ends, len(self.truth)))
 
-    def take(self, news) -> None:
-        for report in news.reports:
+    def take(self, settled) -> None:
+        for report in settled.reports:
             self.reported[report.number] += [r.epoch for r in report.reports]
-        for outcome in news.outcomes:
+        for outcome in settled.outcomes:
             assert outcome.number not in self.outcomes, "a verdict on a trial that has one"
             if outcome.verdict in (Verdict.COMPLETE, Verdict.FAILED, Verdict.PRUNED):
                 self.outcomes[outcome.number] = outcome
-                self.ended.add(outcome.number)
+                self.trials[outcome.number].ended = True
 
     def on_the_way(self) -> list[int]:
         return [n for n in self.truth if n not in self.outcomes and n not in self.left]
@@ -83,7 +83,9 @@ def test_the_order_of_legs_changes_no_verdict_and_no_reported_epoch(seed: int) -
     wanted = expected(curves, diverges)
     assert {n: (o.verdict, o.epochs) for n, o in batch.outcomes.items()} == wanted
     assert batch.reported == {n: list(range(epochs)) for n, (_, epochs) in wanted.items()}
-    assert {n: len(curve) for n, curve in batch.curves.items()} == {n: epochs for n, (_, epochs) in wanted.items()}
+    assert {n: len(trial.curve) for n, trial in batch.trials.items()} == {
+        n: epochs for n, (_, epochs) in wanted.items()
+    }
 
 
 def test_a_finished_trial_is_held_until_its_batch_has_reached_the_first_rung() -> None:
@@ -99,7 +101,7 @@ def test_a_finished_trial_is_held_until_its_batch_has_reached_the_first_rung() -
 def test_a_trial_that_ended_elsewhere_no_longer_holds_its_batch_up() -> None:
     batch = Batch({0: [0.1] * EPOCHS, 1: [0.2] * EPOCHS}, {})
     batch.leg([0], EPOCHS)
-    batch.ended.add(1)  # lost with its workers
+    batch.trials[1].ended = True  # lost with its workers
     batch.take(batch.decisions.settle(2))
     assert batch.outcomes[0].verdict is Verdict.COMPLETE
 
@@ -108,7 +110,7 @@ def test_a_trial_that_waits_again_counts_from_its_new_beginning() -> None:
     batch = Batch({0: [0.1] * EPOCHS, 1: [0.2] * EPOCHS}, {})
     batch.leg([0], 3)
     batch.decisions.forget(0)
-    batch.curves.pop(0)
+    batch.trials[0].start_over()
     batch.trained[0] = 0
     batch.leg([1], 1)
     assert not batch.outcomes, "trial 0 has to reach the rung again"

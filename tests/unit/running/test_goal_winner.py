@@ -46,8 +46,8 @@ def leg_of(number, loss, accuracy, diverged=None, finished=True):
 
 def end(run, number, loss, accuracy, weights="w"):
     """A trial that trained two epochs in one leg; whether it is the best now, and its last report."""
-    news = run.outcomes(LegResult(0, (leg_of(number, loss, accuracy),), 1.0))
-    (outcome,), (reported,) = news.outcomes, news.reports
+    settled = run.outcomes(LegResult(0, (leg_of(number, loss, accuracy),), 1.0))
+    (outcome,), (reported,) = settled.outcomes, settled.reports
     assert outcome.verdict is Verdict.COMPLETE
     run.end(number, TrialState.COMPLETE, outcome.value, outcome.reason)
     return run.consider(number, outcome.value, weights), reported.reports[-1]
@@ -75,8 +75,8 @@ def test_the_first_within_the_constraints_replaces_a_better_value_beyond_them(da
 def test_the_last_report_of_an_ended_trial_tells_its_size_and_no_other(dataset):
     run = new_run(dataset, (4, 64, 4))
     going, ended = leg_of(0, 0.5, 0.9, finished=False), leg_of(1, 0.5, 0.9)
-    news = run.outcomes(LegResult(0, (going, ended, leg_of(2, 0.5, 0.9, "loss is nan")), 1.0))
-    reports = {reported.number: reported.reports for reported in news.reports}
+    settled = run.outcomes(LegResult(0, (going, ended, leg_of(2, 0.5, 0.9, "loss is nan")), 1.0))
+    reports = {reported.number: reported.reports for reported in settled.reports}
     assert [["parameters" in report.metrics for report in reports[n]] for n in (0, 1, 2)] == [
         [False, False],
         [False, True],
@@ -90,7 +90,7 @@ def test_the_study_is_told_of_all_objectives_and_constraints(dataset):
     run = new_run(dataset, (4, 64))
     end(run, 0, 0.5, 0.9)
     end(run, 1, 0.4, 0.4)
-    (_, small), (_, large) = run.news()
+    (_, small), (_, large) = run.results_to_tell()
     assert small == Outcome(TrialState.COMPLETE, 0.5, (1, 0.5), values=(0.5, SMALL), excesses=small.excesses)
     assert max(small.excesses) < 0
     assert large.values == (0.4, LARGE)
@@ -102,11 +102,11 @@ def test_after_a_restart_the_same_trial_is_the_best_and_the_study_knows_the_same
     records = []
     for number, (loss, accuracy) in enumerate([(0.1, 0.4), (0.9, 0.8), (0.05, 0.9)]):
         _, report = end(before, number, loss, accuracy)
-        params = before.params[number]
+        params = before.params(number)
         records.append(
             TrialRecord(number, TrialState.COMPLETE, "", params, value=loss, metrics=report.metrics, epochs=2)
         )
     after.restore(records, {})
     assert before.best.number == after.best.number == 1
     known = [trial.outcome for trial in after.study._trials]
-    assert [(o.values, o.excesses) for o in known] == [(o.values, o.excesses) for _, o in before.news()]
+    assert [(o.values, o.excesses) for o in known] == [(o.values, o.excesses) for _, o in before.results_to_tell()]

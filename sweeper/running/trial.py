@@ -1,0 +1,28 @@
+"""What a running sweep holds of one trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class TrialRun:
+    """One trial that was suggested, or ended before it was.
+
+    ``params`` are None until it is suggested. ``curve`` holds the objective of each finished epoch, as long as another
+    trial or the study may ask for it. ``metrics`` are those of its last epoch once it has ended, in a sweep whose other
+    objectives or constraints are judged by them.
+    """
+
+    params: Mapping[str, Any] | None = None
+    seed: int = 0
+    seconds: float = 0.0  # of training so far
+    curve: list[float] = field(default_factory=list)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    ended: bool = False
+
+    def start_over(self) -> None:
+        """It waits again: what it has done does not count, but for the time it took."""
+        self.curve, self.metrics, self.ended = [], {}, False
