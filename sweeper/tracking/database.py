@@ -17,6 +17,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 from sweeper.tracking.entries import Point, TrialEntry
 
@@ -34,6 +35,18 @@ _COLUMNS = {
 _PREFIX = "sqlite:///"
 
 
+def sqlite_uri(path: Path) -> str:
+    """The tracking URI of a database file, whatever its folder is called: SQLAlchemy, which reads it, decodes it."""
+    return _PREFIX + quote(str(path.absolute()))
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of a tracking URI; None: it is no plain SQLite file."""
+    if not uri.startswith(_PREFIX) or "?" in uri:
+        return None
+    return Path(unquote(uri.removeprefix(_PREFIX)))
+
+
 @dataclass(frozen=True)
 class RunRows:
     """MLflow's SQLite database at ``path``."""
@@ -43,9 +56,9 @@ class RunRows:
     @classmethod
     def open(cls, uri: str) -> RunRows | None:
         """The database of a tracking URI; None when it is no plain SQLite file or its tables are others than these."""
-        if not uri.startswith(_PREFIX) or "?" in uri:
+        path = sqlite_path(uri)
+        if path is None:
             return None
-        path = Path(uri.removeprefix(_PREFIX))
         with closing(sqlite3.connect(path, timeout=_WAIT)) as database:
             for table, known in _COLUMNS.items():
                 found = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sweeper.data.csv_files import MISSING
 from sweeper.data.recipe import NUMBER
 from sweeper.tracking import pyfunc
-from sweeper.tracking.store import Place, prepare_environment
+from sweeper.tracking.store import Location, prepare_environment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -142,7 +142,7 @@ def _save_network(network: nn.Module, folder: Path, columns: int) -> None:
 
 def log_model(
     client: MlflowClient,
-    place: Place,
+    place: Location,
     dataset: Dataset,
     config: TrialConfig,
     weights: Arrays,

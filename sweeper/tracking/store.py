@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from sweeper.tracking.database import RunRows, make_database
+from sweeper.tracking.database import RunRows, make_database, sqlite_uri
 from sweeper.tracking.entries import ATTEMPTS, NUMBER, PARENT, STATE, SWEEP_ID, Point, TrialEntry
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Child:
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """Where a sweep is found in MLflow. ``created`` is true when this process made the parent run."""
 
     experiment: str
@@ -80,7 +80,7 @@ class StoreProbe:
 
 def resolve_uri(uri: str | None, home: Path) -> str:
     """The tracking URI in force: the given one, else the database in the home folder."""
-    return uri or f"sqlite:///{(home / 'mlflow.db').absolute()}"
+    return uri or sqlite_uri(home / "mlflow.db")
 
 
 def is_server(uri: str) -> bool:
@@ -128,16 +128,41 @@ class Store:
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
 
-    def place(self, experiment: str, name: str, tags: Mapping[str, str], params: Mapping[str, str], at: int) -> Place:
+    def place(
+        self, experiment: str, name: str, tags: Mapping[str, str], params: Mapping[str, str], at: int
+    ) -> Location:
         """The sweep's place: its parent run is found by the tag ``sweep.id``, or made and started at ``at``."""
         where = f"tags.`{SWEEP_ID}` = '{tags[SWEEP_ID]}' and tags.`{_IS_PARENT}` = 'true'"
         found = self.client.search_runs([experiment], where, max_results=1, order_by=["attributes.start_time ASC"])
         run = found[0] if found else self.client.create_run(experiment, at, {_IS_PARENT: "true"} | dict(tags), name)
         missing = {key: value for key, value in params.items() if key not in run.data.params}
         self.log(run.info.run_id, params=missing, tags=tags if found else {})
-        return Place(experiment, run.info.run_id, created=not found)
+        return Location(experiment, run.info.run_id, created=not found)
 
-    def children(self, place: Place, number: int | None = None) -> dict[int, Child]:
+    def find(self, run: str) -> Location | None:
+        """The place of an earlier parent run, restored if a user has deleted it; None: it is gone for good."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            info = self.client.get_run(run).info
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+        experiment = self.client.get_experiment(info.experiment_id)
+        if experiment.lifecycle_stage != "active":
+            self.client.restore_experiment(info.experiment_id)
+        if info.lifecycle_stage != "active":
+            self.client.restore_run(run)
+        return Location(str(info.experiment_id), run, created=False)
+
+    def adopt(self, place: Location, sweep: str) -> None:
+        """Make the runs of a sweep's trials children of its new parent run, after the earlier one is gone for good."""
+        where = f"tags.`{SWEEP_ID}` = '{sweep}' and tags.`{PARENT}` != '{place.parent}'"
+        for run in list(self._search(place.experiment, where)):
+            self.client.set_tag(run.info.run_id, PARENT, place.parent)
+
+    def children(self, place: Location, number: int | None = None) -> dict[int, Child]:
         """The trials that MLflow has (only ``number``, if given). Of two runs of one trial the lesser is deleted."""
         where = f"tags.`{PARENT}` = '{place.parent}'"
         if number is not None:
@@ -155,7 +180,7 @@ class Store:
                 result[int(tags[NUMBER])] = kept
         return result
 
-    def write(self, place: Place, entry: TrialEntry, child: Child | None) -> Child:
+    def write(self, place: Location, entry: TrialEntry, child: Child | None) -> Child:
         """Show an ended trial in exactly one run, whatever an earlier call left of it."""
         if child is not None and child.shows(entry):
             return child
@@ -171,7 +196,7 @@ class Store:
         self.client.set_terminated(run, entry.status, entry.ended)
         return Child.showing(entry, run)
 
-    def write_new(self, place: Place, entries: Sequence[TrialEntry]) -> list[Child]:
+    def write_new(self, place: Location, entries: Sequence[TrialEntry]) -> list[Child]:
         """Show ended trials that MLflow has no run of, all at once where that is possible; else one after the other."""
         runs = None if self._rows is None else self._rows.write(place.experiment, entries, {PARENT: place.parent})
         if runs is None:

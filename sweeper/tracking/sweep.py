@@ -28,7 +28,7 @@ from sweeper.tracking.entries import (
     sweep_tags,
 )
 from sweeper.tracking.registry import Registration, create_version, find_version, promote, score_tags
-from sweeper.tracking.store import Child, Place, Store
+from sweeper.tracking.store import Child, Location, Store
 from sweeper.tracking.summary import best_of, description, final_points, finalists, sweep_points
 from sweeper.tracking.view import TAG_PREFIX, SweepView, view_tag
 
@@ -50,7 +50,7 @@ class SweepInMlflow:
     def __init__(self, settings: Settings, sweep: SweepRecord, spec: SweepSpec, dataset: Dataset) -> None:
         self._settings, self._sweep, self._spec, self._dataset = settings, sweep, spec, dataset
         self._store: Store | None = None
-        self._place: Place | None = None
+        self._place: Location | None = None
         self._children: dict[int, Child] = {}
         self._begun: set[int] = set()
 
@@ -64,21 +64,30 @@ class SweepInMlflow:
         """How many trials one call of ``write`` should take."""
         return self._store.together if self._store is not None else 1
 
-    def connect(self) -> Place:
+    def connect(self) -> Location:
         """Open MLflow; find or make the experiment, the parent run and the view."""
         self._store = store = self._store or Store(self._settings.mlflow_tracking_uri, self._settings.home)
-        experiment = store.experiment(self._spec.tracking.experiment or self._sweep.name)
-        tags = sweep_tags(self._sweep)
-        at = milliseconds(self._sweep.started_at or self._sweep.created_at)
-        place = store.place(experiment, self._sweep.name, tags, spec_params(self._sweep.spec), at)
+        earlier = self._sweep.mlflow_run_id
+        place = None if earlier is None else store.find(earlier)
+        if place is None:
+            experiment = store.experiment(self._spec.tracking.experiment or self._sweep.name)
+            tags = sweep_tags(self._sweep)
+            at = milliseconds(self._sweep.started_at or self._sweep.created_at)
+            place = store.place(experiment, self._sweep.name, tags, spec_params(self._sweep.spec), at)
         if place.created:
             store.client.log_text(place.parent, _yaml(self._spec.to_json()), "sweep.yaml")
-        else:
+        if place.created and earlier is not None:
+            store.adopt(place, self._sweep.sweep)
+        if earlier is not None or not place.created:
             self._children = store.children(place)
             store.client.update_run(place.parent, "RUNNING")
         self._place = place
         self._set_view(())
         return place
+
+    def shows(self, number: int) -> bool:
+        """Whether MLflow had a run of this trial when it was connected, or has been given one since."""
+        return number in self._children
 
     def write(self, entries: Sequence[TrialEntry]) -> list[str]:
         """The ids of the runs that show these ends of trials; they are written unless they are there already."""
@@ -93,7 +102,7 @@ class SweepInMlflow:
             self._write_again(store, place, entry)
         return [self._children[entry.number].run for entry in entries]
 
-    def _write_new(self, store: Store, place: Place, entries: Sequence[TrialEntry]) -> None:
+    def _write_new(self, store: Store, place: Location, entries: Sequence[TrialEntry]) -> None:
         numbers = [entry.number for entry in entries]
         self._begun.update(numbers)
         try:
@@ -103,7 +112,7 @@ class SweepInMlflow:
             raise
         self._ended(entries, children)
 
-    def _write_again(self, store: Store, place: Place, entry: TrialEntry) -> None:
+    def _write_again(self, store: Store, place: Location, entry: TrialEntry) -> None:
         """Show a trial that MLflow may have a run of."""
         if entry.number in self._begun:  # an earlier call failed: nobody knows how far it came
             self._children |= store.children(place, entry.number)
@@ -207,7 +216,7 @@ class SweepInMlflow:
         store.log(place.parent, tags=sweep_tags(sweep))
         store.client.update_run(place.parent, SWEEP_STATUS[sweep.state])
 
-    def _open(self) -> tuple[Store, Place]:
+    def _open(self) -> tuple[Store, Location]:
         if self._store is None or self._place is None:
             self.connect()
         assert self._store is not None
@@ -263,7 +272,7 @@ def delete_runs(settings: Settings, sweep: SweepRecord) -> None:
     """
     if sweep.mlflow_run_id is None or sweep.mlflow_experiment_id is None:
         return
-    place = Place(sweep.mlflow_experiment_id, sweep.mlflow_run_id, created=False)
+    place = Location(sweep.mlflow_experiment_id, sweep.mlflow_run_id, created=False)
     try:
         store = Store(settings.mlflow_tracking_uri, settings.home)
         for child in store.children(place).values():

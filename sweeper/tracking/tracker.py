@@ -64,10 +64,11 @@ class _Ended:
 class Tracker:
     """Shows one sweep in MLflow. Every method returns at once, except ``flush`` and ``close``, which wait.
 
-    The ledger is told which run shows a trial, and asked at ``start`` what earlier processes left unwritten, so
-    nothing is lost when MLflow is down or this process dies: the next tracker of the sweep writes it. ``emit`` is told
-    of ``tracker.down`` and ``tracker.up``, of ``tracker.refused`` when MLflow refuses something for good, and of
-    ``tracker.registered`` when the winner became a version of a registered model.
+    The ledger is told which run shows a trial, and asked at ``start`` what earlier processes left unwritten: what is
+    missing because MLflow was down, this process died or a user deleted runs is written by the sweep's next tracker.
+    ``emit`` is told of ``tracker.down`` and ``tracker.up``, of ``tracker.refused`` when MLflow refuses something for
+    good, of ``tracker.repaired`` when runs had been deleted, and of ``tracker.registered`` when the winner became a
+    version of a registered model.
     """
 
     def __init__(
@@ -166,18 +167,24 @@ class Tracker:
         place = self._target.connect()
         told = SweepChanged(mlflow_run_id=place.parent, mlflow_experiment_id=place.experiment)
         self._ledger.commit(self._sweep.sweep, [told])
-        if place.created:
+        if place.created and self._sweep.mlflow_run_id is None:
             return
         ended = [trial for trial in self._ledger.trials(self._sweep.sweep) if trial.state.terminal]
+        gone = []
         for trial in sorted(ended, key=_end_of):
             points = self._progress.add(trial)
-            if trial.tracked_state is not trial.state:
+            if trial.tracked_state is not trial.state or place.created:
                 self._points += points
-        self._catch_up()
+            elif not self._target.shows(trial.number):
+                gone.append(trial.number)
+        if gone or place.created:
+            repaired = {"sweep": self._sweep.sweep, "trials": len(gone), "parent": place.created}
+            self._emit("tracker.repaired", repaired)
+        self._catch_up(gone)
 
-    def _catch_up(self) -> None:
-        """Put the trials in front that MLflow should show and does not."""
-        missing = [trial.number for trial in self._ledger.untracked(self._sweep.sweep)]
+    def _catch_up(self, gone: Sequence[int] = ()) -> None:
+        """Put the trials in front that MLflow should show and does not; those ``gone`` were deleted there."""
+        missing = sorted({*gone, *(trial.number for trial in self._ledger.untracked(self._sweep.sweep))})
         with self._changed:
             known = self._waiting() | {change.number for change in self._told}
             current = self._jobs.popleft()

@@ -22,7 +22,7 @@ from sweeper.spec.parse import SweepSpec
 from sweeper.states import SweepState, TrialState
 from sweeper.tracking.database import RunRows, dump_schema, make_database
 from sweeper.tracking.entries import ATTEMPTS, NUMBER, PARENT, STATE, trial_entry
-from sweeper.tracking.store import Place, Store, resolve_uri
+from sweeper.tracking.store import Location, Store, resolve_uri
 from sweeper.tracking.tracker import Tracker, delete_runs
 from sweeper.tracking.ui import UiServer, _free_port, serve_ui
 from tests.ended_sweeps import BEGAN, EPOCHS, REASONS, TableStub, end_trials, new_sweep, spec_of
@@ -298,7 +298,7 @@ def test_runs_that_are_written_together_are_row_by_row_those_of_the_client(setti
     entries[0] = replace(entries[0], points=(*entries[0].points, entries[0].points[0]))  # a value that comes twice
     store = Store(None, settings.home)
     assert store.together > 1
-    places = [Place(store.experiment(name), "parent", created=True) for name in ("by the client", "together")]
+    places = [Location(store.experiment(name), "parent", created=True) for name in ("by the client", "together")]
     for entry in entries:
         store.write(places[0], entry, None)
     children = store.write_new(places[1], entries)
@@ -535,3 +535,55 @@ def test_three_hundred_trials_are_written_at_a_bounded_cost(settings: Settings) 
     print(json.dumps({"cpu_ms_per_trial": round(1000 * spent, 1)}))
     assert len(children(client_of(settings), ledger.sweep(sweep))) == trials
     assert spent < 0.05
+
+
+def test_a_home_with_the_signs_of_urls_in_its_name_holds_its_database(tmp_path: Path) -> None:
+    home = tmp_path / "feature%2Flogin ?x=1#b ü"
+    settings, ledger, spec = Settings(home=home), MemoryLedger(), spec_of(trials=1)
+    sweep = new_sweep(ledger, spec).sweep
+    end_trials(ledger, sweep, range(1))
+    assert track(settings, ledger, sweep, spec, end=True) == []
+    assert (home / "mlflow.db").is_file()
+    assert list(children(client_of(settings), ledger.sweep(sweep))) == [0]
+
+
+@pytest.mark.parametrize("experiment", ["kept", "renamed", "deleted"])
+def test_runs_that_a_user_has_deleted_are_made_whole_by_a_resume(settings: Settings, experiment: str) -> None:
+    ledger, spec, told = MemoryLedger(), spec_of(trials=6), Told()
+    sweep = new_sweep(ledger, spec).sweep
+    end_trials(ledger, sweep, range(3))
+    track(settings, ledger, sweep, spec)
+    before, client = ledger.sweep(sweep), client_of(settings)
+    client.delete_run(children(client, before)[1].info.run_id)
+    client.delete_run(before.mlflow_run_id)
+    if experiment == "renamed":
+        client.rename_experiment(before.mlflow_experiment_id, "another name")
+    elif experiment == "deleted":
+        client.delete_experiment(before.mlflow_experiment_id)
+    end_trials(ledger, sweep, range(3, 6))
+    assert track(settings, ledger, sweep, spec, told, end=True) == []
+    after = ledger.sweep(sweep)
+    assert (after.mlflow_run_id, after.mlflow_experiment_id) == (before.mlflow_run_id, before.mlflow_experiment_id)
+    assert sorted(children(client, after)) == list(range(6))
+    assert client.get_run(after.mlflow_run_id).info.lifecycle_stage == "active"
+    if experiment != "deleted":  # restored, it brings all of its runs back
+        assert ("tracker.repaired", {"sweep": sweep, "trials": 1, "parent": False}) in told
+
+
+def test_a_parent_run_that_is_gone_for_good_is_made_again_and_keeps_its_children(settings: Settings) -> None:
+    ledger, spec, told = MemoryLedger(), spec_of(trials=4), Told()
+    sweep = new_sweep(ledger, spec).sweep
+    end_trials(ledger, sweep, range(3))
+    track(settings, ledger, sweep, spec)
+    before, client = ledger.sweep(sweep), client_of(settings)
+    runs = {number: run.info.run_id for number, run in children(client, before).items()}
+    client.delete_run(before.mlflow_run_id)
+    client._tracking_client.store._hard_delete_run(before.mlflow_run_id)  # what `mlflow gc` does
+    end_trials(ledger, sweep, range(3, 4))
+    assert track(settings, ledger, sweep, spec, told, end=True) == []
+    after = ledger.sweep(sweep)
+    assert after.mlflow_run_id != before.mlflow_run_id
+    found = {number: run.info.run_id for number, run in children(client, after).items()}
+    assert found.items() >= runs.items()
+    assert sorted(found) == list(range(4))
+    assert "tracker.repaired" in told.actions
