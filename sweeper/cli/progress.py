@@ -12,6 +12,7 @@ from sweeper.numbers import number
 from sweeper.states import TrialState
 
 Fields = Mapping[str, Any]
+REFUSED = "MLflow refused {what}: {reason}. It is safe in the ledger"
 NO_REPORT = "the report could not be written ({kind}: {reason}); all results are safe"
 
 
@@ -109,6 +110,10 @@ class LineProgress:
                 self._say(
                     f"MLflow cannot be reached ({fields['reason']}). Training continues; results are written later"
                 )
+            case "tracker.refused":
+                self._say(REFUSED.format(**fields))
+            case "tracker.repaired":
+                self._say(repaired(fields))
             case "tracker.registered":
                 self._say(registered(fields))
             case "sweep.changed":
@@ -147,6 +152,13 @@ def registered(fields: Fields) -> str:
     return f"model {fields['model']} version {fields['version']} {state}: {fields['reason']}"
 
 
+def repaired(fields: Fields) -> str:
+    """What had been deleted in MLflow since the sweep was last shown there."""
+    lost = [f"{fields['trials']} runs of trials"] if fields["trials"] else []
+    lost += ["the sweep's own run"] if fields["parent"] else []
+    return f"MLflow no longer had {' and '.join(lost)}: written again from the ledger"
+
+
 class LiveProgress:
     """A panel that is redrawn in place: bar, counts, rate, best trial so far."""
 
@@ -172,6 +184,10 @@ class LiveProgress:
                 self._note = f"worker {fields['worker']} lost: {fields['reason']}"
             case "tracker.down":
                 self._note = f"MLflow cannot be reached ({fields['reason']}): results are written later"
+            case "tracker.refused":
+                self._live.console.print(REFUSED.format(**fields), markup=False, highlight=False)
+            case "tracker.repaired":
+                self._live.console.print(repaired(fields), markup=False, highlight=False)
             case "tracker.registered":
                 self._live.console.print(registered(fields), markup=False, highlight=False)
             case "finals.sweep.opened":
