@@ -33,10 +33,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 def sweep(pruner: str, seed: int, trials: int) -> dict[str, float]:
     """One sweep of R1 in this process, without MLflow: its best loss and the share of the epochs that it trained."""
     from sweeper.data.dataset import load_dataset
-    from sweeper.ledger.sql import open_ledger
+    from sweeper.ledger.opening import open_ledger
     from sweeper.running.controller import Controller
     from sweeper.running.finals import NoSink
-    from sweeper.running.local import make_study
+    from sweeper.running.parts import make_study
     from sweeper.running.run import SweepRun
     from sweeper.spec.parse import spec_from_options
     from sweeper.states import SweepState

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sweeper.insight.results import best_row, best_trials, front_of, run_summary, trial_frame
+from sweeper.ledger.opening import open_home_ledger
 from sweeper.ledger.protocol import Ledger
 from sweeper.records import SweepRecord
 from sweeper.running import local
@@ -145,7 +146,7 @@ def load(sweep_id: str) -> Result:
         SweepNotFound: there is no such sweep.
     """
     settings = Settings.from_env()
-    ledger = local.open_home_ledger(settings)
+    ledger = open_home_ledger(settings)
     record = ledger.sweep(sweep_id)
     return Result(record.sweep, record, ledger, settings)
 

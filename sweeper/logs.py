@@ -1,12 +1,16 @@
-"""One structured line per event in a log file per sweep."""
+"""What happens, written down: one structured line per event in a file per sweep, and messages to stderr."""
 
 from __future__ import annotations
 
 import json
+import logging
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+Emit = Callable[[str, Mapping[str, Any]], None]  # takes one event: what happened, and its fields
 
 
 class EventLog:
@@ -35,3 +39,10 @@ class EventLog:
             self._file.close()
         except OSError:
             return
+
+
+def log_to_stderr() -> None:
+    """Our own messages, and the warnings of everybody else: for a process that nobody looks at."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("sweeper").setLevel(logging.INFO)

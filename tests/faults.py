@@ -98,7 +98,7 @@ class Site:
 
     def done(self, sweep: str) -> int:
         """How many trials have ended, read from the ledger without a process."""
-        from sweeper.ledger.sql import open_ledger
+        from sweeper.ledger.opening import open_ledger
 
         ledger = open_ledger(self.env.get("SWEEPER_DATABASE_URL"), self.home)
         try:

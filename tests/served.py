@@ -14,11 +14,11 @@ from typing import Any
 import httpx
 import uvicorn
 
-from sweeper.ledger.sql import open_ledger
+from sweeper.ledger.opening import open_ledger
 from sweeper.service.app import create_app
 from sweeper.service.auth import create_token
 from sweeper.service.link import ServiceView, Teller, make_link
-from sweeper.service.runner import Service
+from sweeper.service.runner import Runner
 from sweeper.settings import Settings
 
 SMALL: dict[str, Any] = {
@@ -45,11 +45,11 @@ class Served:
     def start(self) -> None:
         """Begin to serve; after ``stop`` it is the next service on the same ledger."""
         limits = {k: v for k, v in self._options.items() if k == "dataset_bytes"}
-        self.service = Service(
+        self.service = Runner(
             self.settings, self.ledger, "inline", **{k: v for k, v in self._options.items() if k not in limits}
         )
         self._ends = make_link()
-        self._teller = Teller(self.service, self._ends[0])
+        self._teller = Teller(self.service.status, self.service.wake, self._ends[0])
         view = ServiceView(self._ends[1])
         self.app = create_app(self.settings, self.ledger, view, "http://mlflow.example", **limits)
         listening = socket.create_server(("127.0.0.1", 0))

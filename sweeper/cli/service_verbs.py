@@ -89,7 +89,7 @@ def rotate(token: Annotated[str, typer.Argument(metavar="ID", help="The token's 
 
 
 def _ledger():  # type: ignore[no-untyped-def]
-    from sweeper.running.local import open_home_ledger
+    from sweeper.ledger.opening import open_home_ledger
     from sweeper.settings import Settings
 
     return open_home_ledger(Settings.from_env())

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweeper.errors import SpecError
+from sweeper.spec.stored import fingerprint_of
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
@@ -18,7 +21,9 @@ if TYPE_CHECKING:
     from sweeper.data.targets import Label
     from sweeper.models import Data
     from sweeper.models.config import Task
+    from sweeper.records import SweepRecord
     from sweeper.spec.models import DatasetSpec, SplitSpec
+    from sweeper.spec.parse import SweepSpec
 
 SAMPLE_ROWS = 5
 
@@ -192,6 +197,31 @@ def preprocess_from_json(data: dict[str, Any]) -> Recipe:
     from sweeper.data.recipe import Recipe
 
     return Recipe.from_json(data)
+
+
+def load(spec: SweepSpec) -> Dataset:
+    """The data of a sweep file, checked against what the file wants of it.
+
+    Raises:
+        SpecError: the data cannot be used as it is.
+    """
+    dataset = load_dataset(spec.dataset, spec.split, spec.normalize)
+    spec.check_task(dataset.task)
+    return dataset
+
+
+def load_same(record: SweepRecord, spec: SweepSpec) -> Dataset:
+    """The data that a sweep began on.
+
+    Raises:
+        SpecError: it is gone, or has changed since.
+    """
+    dataset = load(spec)
+    if fingerprint_of(record) not in (None, dataset.fingerprint):
+        problem = "the data has changed since this sweep began"
+        remedy = "Restore the data, or start a new sweep"
+        raise SpecError(problem, file=spec.dataset.path, key="dataset", remedy=remedy)
+    return dataset
 
 
 def load_dataset(spec: DatasetSpec, split: SplitSpec, normalize: str) -> Dataset:

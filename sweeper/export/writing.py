@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any
 from sweeper.errors import NoTrialSucceeded, SpecError
 from sweeper.insight.results import best_trials, finals_winner, trial_frame
 from sweeper.ledger.protocol import LedgerReader
-from sweeper.records import SweepRecord
-from sweeper.spec.parse import SweepSpec
 from sweeper.spec.stored import spec_of
 
 if TYPE_CHECKING:
-    from sweeper.data.dataset import Dataset
+    pass
 
 
 def to_csv(ledger: LedgerReader, ref: str, file: str) -> None:
@@ -61,10 +59,11 @@ def to_model(ledger: LedgerReader, ref: str, out: str) -> dict[str, Any]:
     found = best_trials(ledger, record, 1) if leader is None else [ledger.trial(record.sweep, leader)]
     if not found:
         raise NoTrialSucceeded(f"sweep {record.sweep} has no complete trial, so there is no model to export")
+    from sweeper.data.dataset import load_same
     from sweeper.export.model_folder import differs, model_files, train_winner
 
     spec = spec_of(record)
-    dataset = _same_data(record, spec)
+    dataset = load_same(record, spec)
     winner = train_winner(spec, dataset, found[0])
     write_folder(folder, model_files(record, spec, dataset, winner))
     if differs(spec, winner):
@@ -72,16 +71,6 @@ def to_model(ledger: LedgerReader, ref: str, out: str) -> dict[str, Any]:
         print(f"sweeper: warning: {warning}", file=sys.stderr)
     metrics = {**winner.validation, **winner.test}
     return {"sweep": record.sweep, "trial": found[0].number, "model": str(folder), "metrics": metrics}
-
-
-def _same_data(record: SweepRecord, spec: SweepSpec) -> Dataset:
-    from sweeper.data.dataset import load_dataset
-
-    dataset = load_dataset(spec.dataset, spec.split, spec.normalize)
-    if record.spec.get("fingerprint") not in (None, dataset.fingerprint):
-        problem = "the data has changed since this sweep ran, so its winner cannot be trained again"
-        raise SpecError(problem, file=spec.dataset.path, key="dataset", remedy="Restore the file")
-    return dataset
 
 
 def check_empty(folder: Path) -> None:

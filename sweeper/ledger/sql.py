@@ -6,7 +6,6 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -15,28 +14,14 @@ from sqlalchemy.engine import Connection
 from sweeper.ledger import queries, tokens
 from sweeper.ledger.commit import add_trials, answered, insert_for, lock_sweep, remember, write_changes
 from sweeper.ledger.common import check_extension, new_sweep_id
-from sweeper.ledger.engine import PATIENCE, Database
-from sweeper.ledger.protocol import AttemptRecord, Direction, Lease, Ledger, Request
+from sweeper.ledger.engine import Database
+from sweeper.ledger.protocol import AttemptRecord, Direction, Lease, Request
 from sweeper.ledger.rules import clean
-from sweeper.ledger.schema import prepare
 from sweeper.ledger.tables import leases, requests, sweeps
 from sweeper.records import Change, EpochReport, FlowReport, SweepChanged, SweepRecord, TokenRecord, TrialRecord
 from sweeper.states import SweepState, TrialState
 
 T = TypeVar("T")
-
-
-def open_ledger(url: str | None, home: Path) -> Ledger:
-    """Open the ledger at a database URL (None: ``home/ledger.db``), created or brought up to date when needed.
-
-    Raises:
-        SpecError: the URL is not one of a supported database.
-        LedgerError: the database cannot be used, or is newer than this program.
-    """
-    database = Database(url, home)
-    prepare(database)
-    database.patience = PATIENCE
-    return SqlLedger(database)
 
 
 class SqlLedger:

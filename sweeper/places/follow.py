@@ -18,6 +18,7 @@ from httpx_sse import EventSource
 
 from sweeper.errors import ServerUnreachable, SpecError, SweeperError
 from sweeper.insight.results import direction_of
+from sweeper.logs import Emit
 from sweeper.places.http import Server
 from sweeper.places.place import WAITING, wait_reason
 from sweeper.places.remote_ledger import RemoteLedger, number, sweep_path
@@ -34,7 +35,6 @@ SILENCE_SECONDS = 60.0  # without any event or sign of life, the connection is t
 TAKE_UP_SECONDS = 60.0  # how long a resumed sweep may take to leave its old state
 
 FINAL = ("complete", "pruned", "failed")  # what resume does not run again
-Sink = Callable[[str, Mapping[str, Any]], None]
 T = TypeVar("T")
 
 
@@ -150,7 +150,7 @@ class Follower:
     and what never became an event is read from the records. ``since`` (Unix seconds) hides older events.
     """
 
-    def __init__(self, ledger: RemoteLedger, record: SweepRecord, sink: Sink, since: float = 0.0) -> None:
+    def __init__(self, ledger: RemoteLedger, record: SweepRecord, sink: Emit, since: float = 0.0) -> None:
         self._ledger, self._record, self._sweep, self._sink, self._since = ledger, record, record.sweep, sink, since
         self._minimize = direction_of(record) == "minimize"
         self._ended: set[int] = set()

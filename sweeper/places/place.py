@@ -15,8 +15,7 @@ from sweeper.errors import SpecError, SweepBusy, SweeperError
 from sweeper.insight.results import run_summary
 from sweeper.ledger.protocol import Ledger, LedgerReader
 from sweeper.records import SweepChanged, SweepRecord
-from sweeper.running.custody import holder
-from sweeper.running.ending import end_unheld, reopen_unheld
+from sweeper.running.custody import end_unheld, holder, reopen_unheld
 from sweeper.running.finals import finals_of
 from sweeper.settings import Settings
 from sweeper.spec.parse import SweepSpec
@@ -120,7 +119,7 @@ class Here:
     @cached_property
     def ledger(self) -> Ledger:
         """The ledger of this machine, opened when it is first asked for."""
-        from sweeper.running.local import open_home_ledger
+        from sweeper.ledger.opening import open_home_ledger
 
         return open_home_ledger(self.settings)
 

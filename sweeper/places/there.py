@@ -143,7 +143,7 @@ class There:
         refuse_workers(workers)
         check_for_server(spec)
         if spec.dataset.path is not None:
-            from sweeper.running.local import load
+            from sweeper.data.dataset import load
 
             load(spec)
         return submit(self.ledger, spec, _say, priority)

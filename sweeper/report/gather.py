@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sweeper.errors import SpecError
 from sweeper.insight.advice import ranked
 from sweeper.insight.headline import winner_of
-from sweeper.insight.winner_check import Check, check_winner, from_json, to_json
+from sweeper.insight.winner_check import Check, check_winner, from_json
 from sweeper.ledger.protocol import LedgerReader
 from sweeper.records import EpochReport, SweepRecord, TrialRecord
 from sweeper.spec.parse import SweepSpec
 from sweeper.spec.stored import spec_of
 
-if TYPE_CHECKING:
-    from sweeper.running.run import SweepRun
-    from sweeper.tracking.tracker import Tracker
-
-Emit = Callable[[str, Mapping[str, Any]], None]
 MAX_CURVES = 1000  # trials whose epochs are read: more make no curve clearer, and 10,000 would fill the memory
 ALWAYS = 50  # this many of the best are among them
 FILE = "report.html"  # in the sweep's folder, as the next one
@@ -33,7 +27,7 @@ def make_report(
 ) -> tuple[Path, str]:
     """Write the report of a sweep to ``out`` (default: into its ``folder``); return the file and its first sentence.
 
-    How the winner predicts is what ``report_at_end`` kept in the folder. Where that is gone, the winner is trained
+    How the winner predicts is what the end of the sweep kept in the folder. Where that is gone, the winner is trained
     again (if it may be: ``train``), and where its data is gone as well, the report says so.
 
     Raises:
@@ -51,40 +45,6 @@ def make_report(
     flows = ledger.flow(record.sweep, numbers=flow_numbers(trials))
     file = write_report(record, spec, trials, curves, folder / FILE if out is None else out, check=check, flows=flows)
     return file, verdict_of(record, spec, trials)
-
-
-def report_at_end(run: SweepRun, ledger: LedgerReader, tracker: Tracker, folder: Path, emit: Emit) -> None:
-    """Write the report of a sweep that has just ended, and show it in MLflow.
-
-    It never fails the sweep: ``emit`` is told of ``report.written`` with the file, or of ``report.failed``.
-    """
-    try:
-        _keep_check(run, ledger, folder)
-        file, verdict = make_report(ledger, folder, run.id)
-        tracker.log_report(file.read_text(encoding="utf-8"))
-    except Exception as error:  # drawing and statistics raise whatever they raise, and the results are safe already
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        emit("report.failed", {"sweep": run.id, "kind": type(error).__name__, "reason": reason})
-    else:
-        emit("report.written", {"sweep": run.id, "file": str(file), "verdict": verdict})
-
-
-def _keep_check(run: SweepRun, ledger: LedgerReader, folder: Path) -> None:
-    """Find how the winner predicts while its data is at hand, and keep it."""
-    from sweeper.training.again import train_again
-
-    winner = winner_of(ledger.sweep(run.id), ranked(run.spec, ledger.trials(run.id)))
-    if winner is None:
-        return
-    params = run.params(winner.number)
-    if run.best is not None and run.best.number == winner.number and run.best.weights is not None:
-        weights = run.best.weights
-    else:  # the finals chose another trial than the search did
-        history = train_again(run.spec, run.dataset, params, winner.seed)
-        weights = {name: tensor.numpy() for name, tensor in history.state_dict.items()}
-    check = check_winner(run.spec, run.dataset, winner.number, params, weights)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (folder / CHECK).write_text(to_json(check), encoding="utf-8")
 
 
 def _find_check(
@@ -107,15 +67,13 @@ def _find_check(
 
 def _check_again(record: SweepRecord, spec: SweepSpec, winner: TrialRecord) -> Check | str:
     """Train the winner again, on the data of the sweep and no other."""
-    from sweeper.data.dataset import load_dataset
+    from sweeper.data.dataset import load_same
     from sweeper.training.again import train_again
 
     try:
-        dataset = load_dataset(spec.dataset, spec.split, spec.normalize)
+        dataset = load_same(record, spec)
     except SpecError as error:
-        return f"Its predictions cannot be shown, since the data is gone: {error}."
-    if record.spec.get("fingerprint") not in (None, dataset.fingerprint):
-        return "Its predictions cannot be shown: the data has changed since the sweep."
+        return f"Its predictions cannot be shown: {error}."
     params = dict(winner.params or {})
     history = train_again(spec, dataset, params, winner.seed)
     if history.diverged:

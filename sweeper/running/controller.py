@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from sweeper.errors import SpecError, SweepBusy, SweeperError
 from sweeper.ledger.protocol import Ledger
+from sweeper.logs import Emit
 from sweeper.records import (
     Change,
     Requeued,
@@ -56,8 +57,6 @@ LEASE_SECONDS = 15.0
 HOUSEKEEPING_SECONDS = 0.5
 MAX_ROWS_CPU = 64  # more rows than this only make a CPU's legs longer
 WAIT_TOLD_SECONDS = 3.0  # between two times that the ledger is told why a sweep waits
-
-Emit = Callable[[str, Mapping[str, Any]], None]
 
 
 class TrialSink(Protocol):

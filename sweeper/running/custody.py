@@ -1,4 +1,4 @@
-"""Who runs a sweep: the owner's name in a lease, and what becomes of a lease whose owner is gone."""
+"""Who runs a sweep, and what a stop, pause, resume or retry does to one that nobody runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 from sweeper.errors import SweepBusy
 from sweeper.ledger.protocol import Ledger
+from sweeper.records import Change, Ended, Reopened, Requeued, SweepChanged, SweepRecord
+from sweeper.states import SweepState, TrialState
 
 POLL_SECONDS = 0.25
 
@@ -42,6 +44,28 @@ def wait_until_free(ledger: Ledger, sweep: str) -> None:
         if alive:
             raise SweepBusy(f"sweep {sweep} is run by {owner}. Wait for it, or stop it with `sweeper stop {sweep}`")
         time.sleep(POLL_SECONDS)
+
+
+def end_unheld(ledger: Ledger, record: SweepRecord, wanted: SweepState, reason: str) -> None:
+    """Stop, fail or pause the sweep: what its last controller left running is put back, or ends."""
+    now = time.time()
+    changes: list[Change] = []
+    for trial in ledger.trials(record.sweep):
+        if trial.state is TrialState.RUNNING:
+            changes.append(Requeued(trial.number, trial.attempt, "its controller ended", lost=False))
+        if wanted.terminal and not trial.state.terminal:
+            why = reason if trial.attempt else f"never started: {reason}"
+            changes.append(Ended(trial.number, trial.attempt, TrialState.STOPPED, why, None, now))
+    if record.state is SweepState.QUEUED and wanted is SweepState.PAUSED:
+        changes.append(SweepChanged(state=SweepState.RUNNING, at=now))
+    ledger.commit(record.sweep, [*changes, SweepChanged(state=wanted, reason=reason, at=now)])
+
+
+def reopen_unheld(ledger: Ledger, record: SweepRecord, reason: str, failed: bool = False) -> None:
+    """Let a paused or ended sweep run again; its stopped trials wait again, with ``failed`` its failed ones, too."""
+    states = {TrialState.STOPPED, TrialState.FAILED} if failed else {TrialState.STOPPED}
+    again = [Reopened(t.number, reason) for t in ledger.trials(record.sweep) if t.state in states]
+    ledger.commit(record.sweep, [SweepChanged(state=SweepState.RUNNING, reason=reason, at=time.time()), *again])
 
 
 def _is_here(owner: str) -> bool:

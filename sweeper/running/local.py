@@ -9,90 +9,32 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sweeper.errors import Interrupted, SpecError
+from sweeper.data.dataset import load, load_same
+from sweeper.errors import Interrupted
+from sweeper.ledger.opening import open_home_ledger
 from sweeper.ledger.protocol import Ledger
-from sweeper.logs import EventLog
+from sweeper.logs import Emit, EventLog
 from sweeper.records import SweepChanged, SweepRecord
 from sweeper.running.checkpoints import Checkpoints
 from sweeper.running.controller import Controller
 from sweeper.running.custody import own_name, wait_until_free
-from sweeper.running.finals import NoSink, choose_finals_winner, conclude, finals_are_due, open_finals
-from sweeper.running.run import SweepRun, window_and_batch
+from sweeper.running.finals import NoSink, conclude, finals_are_due, open_finals
+from sweeper.running.open_sweep import SETTLE_SECONDS, finish
+from sweeper.running.parts import ProgressSink, make_pool, make_study, parse_workers
+from sweeper.running.run import SweepRun
 from sweeper.scheduling.events import PauseSweep
-from sweeper.search.warm_start import earlier_of, take_over
+from sweeper.search.warm_start import take_over
 from sweeper.settings import Settings
 from sweeper.spec.parse import SweepSpec
 from sweeper.spec.stored import spec_of, stored_form
 from sweeper.states import SweepState
-from sweeper.training.inline_pool import InlinePool
-from sweeper.training.pool import Pool, Post
-from sweeper.training.ray_pool import RayPool
+from sweeper.training.pool import Pool
 
-if TYPE_CHECKING:
-    from sweeper.data.dataset import Dataset
-    from sweeper.tracking.tracker import Tracker
-
-Progress = Callable[[SweepRecord], "ProgressSink"]
-Emit = Callable[[str, Mapping[str, Any]], None]
-SETTLE_SECONDS = 600.0  # how long a finished sweep waits for an MLflow that answers to take the last trials
-INTERRUPT_SECONDS = 10.0  # the same after Ctrl-C
-
-
-class ProgressSink:
-    """What shows a running sweep; this one shows nothing."""
-
-    def __call__(self, action: str, fields: Mapping[str, Any]) -> None:
-        """Take one event."""
-
-    def close(self) -> None:
-        """The sweep is over."""
-
-
-def parse_workers(workers: str | int) -> str | int:
-    """``auto``, ``inline`` or a number of workers.
-
-    Raises:
-        SpecError: anything else.
-    """
-    if workers in ("auto", "inline"):
-        return workers
-    try:
-        number = int(workers)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise SpecError(
-            f"{workers!r} is not a number of workers", key="--workers", remedy="Use auto, inline, or 1 or more"
-        )
-    return number
-
-
-def make_pool(workers: str | int, address: str | None, post: Post) -> Pool:
-    """The pool that ``--workers`` names."""
-    if workers == "inline":
-        return InlinePool(post)
-    return RayPool(post, address, None if workers == "auto" else int(workers))
-
-
-def open_home_ledger(settings: Settings) -> Ledger:
-    """The ledger of these settings; the home folder is made when it is missing."""
-    from sweeper.ledger.sql import open_ledger
-
-    settings.ensure_home()
-    return open_ledger(settings.database_url, settings.home)
-
-
-def load(spec: SweepSpec) -> Dataset:
-    """The data of a spec, checked against what the spec wants of it."""
-    from sweeper.data.dataset import load_dataset
-
-    dataset = load_dataset(spec.dataset, spec.split, spec.normalize)
-    spec.check_task(dataset.task)
-    return dataset
+Progress = Callable[[SweepRecord], ProgressSink]
+INTERRUPT_SECONDS = 10.0  # how long an interrupted sweep waits for MLflow to take its last trials
 
 
 @dataclass
@@ -147,14 +89,7 @@ def run_again(
         return record
     wait_until_free(ledger, record.sweep)
     with _starting(workers, settings) as start:
-        dataset = load(spec)
-        if record.spec.get("fingerprint") not in (None, dataset.fingerprint):
-            raise SpecError(
-                "the data has changed since this sweep began, so its trials could not be compared",
-                file=spec.dataset.path,
-                key="dataset",
-                remedy="Restore the file, or start a new sweep",
-            )
+        dataset = load_same(record, spec)
         return _drive(start, settings, ledger, SweepRun(record, spec, dataset, make_study(spec)), progress)
 
 
@@ -171,24 +106,6 @@ def _starting(workers: str | int, settings: Settings) -> Iterator[_Start]:
             with contextlib.suppress(Exception):
                 start.started.result()
             pool.close()
-
-
-def make_study(spec: SweepSpec) -> Any:
-    """The Optuna study of a spec."""
-    from sweeper.search.study import Study
-
-    window, batch = window_and_batch(spec, spec.search.trials)
-    warm = spec.search.warm
-    return Study(
-        spec.space,
-        spec.search,
-        [objective.direction for objective in spec.objectives],
-        batch=batch,
-        window=window,
-        first=spec.enqueue,
-        earlier=earlier_of(spec),
-        comparable=warm is None or warm.comparable,
-    )
 
 
 def _drive(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, progress: Progress | None) -> SweepRecord:
@@ -278,21 +195,6 @@ def _run_finals(controller: Controller, settings: Settings, ledger: Ledger, run:
         return True
     finally:
         controller.close(finals.id)
-
-
-def finish(run: SweepRun, ledger: Ledger, tracker: Tracker, folder: Path, emit: Emit) -> None:
-    """Log the tables, the winner as a model, the report, which is kept in ``folder``, and the sweep's summary."""
-    from sweeper.report.gather import report_at_end
-    from sweeper.training.again import winner_weights
-
-    choose_finals_winner(ledger.sweep(run.id), run)
-    run.forget_search()
-    tracker.trials_ended()
-    report_at_end(run, ledger, tracker, folder, emit)  # before the model: beside each other both take twice as long
-    if run.best is not None:
-        trial = ledger.trial(run.id, run.best.number)
-        tracker.log_winner(trial, run.spec.trial_config(run.params(trial.number)), winner_weights(run))
-    tracker.sweep_ended()
 
 
 @contextlib.contextmanager

@@ -7,22 +7,26 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweeper.data.dataset import load_same
 from sweeper.errors import SpecError, SweeperError
-from sweeper.ledger.protocol import Ledger
-from sweeper.logs import EventLog
+from sweeper.ledger.protocol import Ledger, LedgerReader
+from sweeper.logs import Emit, EventLog
 from sweeper.records import SweepChanged, SweepRecord, TrialRecord
 from sweeper.running.checkpoints import Checkpoints
-from sweeper.running.finals import are_halted, finals_are_due, finals_of
-from sweeper.running.local import SETTLE_SECONDS, finish, load, make_study
-from sweeper.running.run import SweepRun
+from sweeper.running.finals import are_halted, choose_finals_winner, finals_are_due, finals_of
+from sweeper.running.parts import make_study
+from sweeper.running.run import SweepRun, winner_weights
 from sweeper.settings import Settings
 from sweeper.spec.stored import spec_of
 from sweeper.states import SweepState
 
 if TYPE_CHECKING:
     from sweeper.tracking.tracker import Tracker
+
+SETTLE_SECONDS = 600.0  # how long a finished sweep waits for an MLflow that answers to take the last trials
 
 
 @dataclass
@@ -107,13 +111,7 @@ def prepare(settings: Settings, ledger: Ledger, record: SweepRecord) -> OpenSwee
     from sweeper.tracking.tracker import Tracker
 
     spec = spec_of(record)
-    dataset = load(spec)
-    if record.spec.get("fingerprint") not in (None, dataset.fingerprint):
-        raise SpecError(
-            "the data has changed since this sweep began, so its trials could not be compared",
-            key="dataset",
-            remedy="Restore the file, or start a new sweep",
-        )
+    dataset = load_same(record, spec)
     run = SweepRun(record, spec, dataset, make_study(spec))
     run.checkpoints = Checkpoints(settings.home / "sweeps" / record.sweep / "checkpoints")
     log = EventLog(settings.home, record.sweep)
@@ -133,3 +131,55 @@ def prepare(settings: Settings, ledger: Ledger, record: SweepRecord) -> OpenSwee
         log.close()
         raise
     return OpenSweep(run, tracker, log, trials)
+
+
+def finish(run: SweepRun, ledger: Ledger, tracker: Tracker, folder: Path, emit: Emit) -> None:
+    """Log the tables, the winner as a model, the report, which is kept in ``folder``, and the sweep's summary."""
+    choose_finals_winner(ledger.sweep(run.id), run)
+    run.forget_search()
+    tracker.trials_ended()
+    report_at_end(run, ledger, tracker, folder, emit)  # before the model: beside each other both take twice as long
+    if run.best is not None:
+        trial = ledger.trial(run.id, run.best.number)
+        tracker.log_winner(trial, run.spec.trial_config(run.params(trial.number)), winner_weights(run))
+    tracker.sweep_ended()
+
+
+def report_at_end(run: SweepRun, ledger: LedgerReader, tracker: Tracker, folder: Path, emit: Emit) -> None:
+    """Write the report of a sweep that has just ended, and show it in MLflow.
+
+    It never fails the sweep: ``emit`` is told of ``report.written`` with the file, or of ``report.failed``.
+    """
+    try:
+        from sweeper.report.gather import make_report
+
+        _keep_check(run, ledger, folder)
+        file, verdict = make_report(ledger, folder, run.id)
+        tracker.log_report(file.read_text(encoding="utf-8"))
+    except Exception as error:  # drawing and statistics raise whatever they raise, and the results are safe already
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        emit("report.failed", {"sweep": run.id, "kind": type(error).__name__, "reason": reason})
+    else:
+        emit("report.written", {"sweep": run.id, "file": str(file), "verdict": verdict})
+
+
+def _keep_check(run: SweepRun, ledger: LedgerReader, folder: Path) -> None:
+    """Find how the winner predicts while its data is at hand, and keep it."""
+    from sweeper.insight.advice import ranked
+    from sweeper.insight.headline import winner_of
+    from sweeper.insight.winner_check import check_winner, to_json
+    from sweeper.report.gather import CHECK
+    from sweeper.training.again import train_again
+
+    winner = winner_of(ledger.sweep(run.id), ranked(run.spec, ledger.trials(run.id)))
+    if winner is None:
+        return
+    params = run.params(winner.number)
+    if run.best is not None and run.best.number == winner.number:
+        weights = winner_weights(run)
+    else:
+        history = train_again(run.spec, run.dataset, params, winner.seed)
+        weights = {name: tensor.numpy() for name, tensor in history.state_dict.items()}
+    check = check_winner(run.spec, run.dataset, winner.number, params, weights)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (folder / CHECK).write_text(to_json(check), encoding="utf-8")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sweeper.ledger.protocol import LedgerReader
-from sweeper.running.run import window_and_batch
+from sweeper.running.parts import window_and_batch
 from sweeper.spec.parse import SweepSpec
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
     Raises:
         SpecError: the data cannot be used, or there is no such earlier sweep.
     """
+    from sweeper.data.dataset import load
     from sweeper.models import rows_that_fit
-    from sweeper.running.local import load
     from sweeper.search.study import Study
     from sweeper.search.warm_start import take_over
     from sweeper.training.pool import local_device

@@ -11,6 +11,7 @@ from sweeper.flow import unpack_flow
 from sweeper.records import EpochReport, Noted, Reported, SweepRecord, TrialRecord
 from sweeper.running.batches import BatchDecisions, Settled, epoch_reports
 from sweeper.running.checkpoints import Checkpoints, States, UnreadableCheckpoint
+from sweeper.running.parts import window_and_batch
 from sweeper.running.trial import TrialRun
 from sweeper.scheduling.events import Outcome, RunLeg, Shape, Suggestion, SweepPlan, Verdict
 from sweeper.scheduling.window import told_before
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from sweeper.search.study import Outcome as StudyOutcome
     from sweeper.search.study import Study
 
-ADAPTIVE = ("tpe", "gp", "cmaes")  # samplers whose suggestions depend on results
 LEG_SECONDS = 1.0
 MEMORY_SHARE = 0.25  # of a device's free memory that one cohort may take
 
@@ -379,10 +379,16 @@ class SweepRun:
         return True
 
 
-def window_and_batch(spec: SweepSpec, requested: int) -> tuple[int, int]:
-    """The search's window and batch. A sampler that learns nothing from results need not wait for them."""
-    if spec.search.sampler in ADAPTIVE or spec.search.pruner != "none":
-        window = spec.default_window()
-        return window, max(1, min(spec.batch, window))
-    batch = max(1, min(64, requested))
-    return requested + batch, batch
+def winner_weights(run: SweepRun) -> Arrays:
+    """The best trial's weights by parameter name.
+
+    A worker sends weights with a trial that becomes the best. After a resume they are gone with the old process.
+    """
+    from sweeper.training.again import train_again
+
+    assert run.best is not None
+    if run.best.weights is None:
+        number = run.best.number
+        history = train_again(run.spec, run.dataset, run.params(number), run.trials[number].seed)
+        run.best.weights = {name: tensor.numpy() for name, tensor in history.state_dict.items()}
+    return run.best.weights

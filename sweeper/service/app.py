@@ -22,15 +22,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sweeper import __version__
 from sweeper.errors import SpecError, SweeperError
+from sweeper.ledger.opening import open_home_ledger
 from sweeper.ledger.protocol import Ledger
-from sweeper.running.local import open_home_ledger
+from sweeper.logs import log_to_stderr
 from sweeper.service.answers import Info, Upload, Uploads
 from sweeper.service.auth import Authenticator
 from sweeper.service.desk import Desk
 from sweeper.service.link import ServiceView
 from sweeper.service.metrics import CONTENT_TYPE, Metrics
 from sweeper.service.problems import TooLarge, install, responses
-from sweeper.service.processes import log_to_stderr
 from sweeper.service.routes import BODY_BYTES, AtDesk, Who, router
 from sweeper.service.submission import UPLOAD_NAME
 from sweeper.service.uploads import clear_scratch, folder_of, store, uploads_of

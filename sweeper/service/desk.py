@@ -13,8 +13,7 @@ from sweeper.errors import SpecError, SweepBusy, SweepNotFound
 from sweeper.insight.results import best_trials
 from sweeper.ledger.protocol import Ledger
 from sweeper.records import SweepChanged, SweepRecord, TrialRecord
-from sweeper.running.custody import holder
-from sweeper.running.ending import end_unheld, reopen_unheld
+from sweeper.running.custody import end_unheld, holder, reopen_unheld
 from sweeper.running.finals import KEY as FINALS
 from sweeper.running.finals import are_halted, finals_of
 from sweeper.search.warm_start import take_over, without_points

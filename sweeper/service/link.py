@@ -12,11 +12,9 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from sweeper.service.runner import Service
+from typing import Any
 
 LOOK_SECONDS = 0.1  # between two looks whether there is something new to tell
 REPEAT_SECONDS = 1.0  # between two messages when there is not
@@ -50,10 +48,10 @@ def make_link() -> tuple[socket.socket, socket.socket]:
 
 
 class Teller:
-    """The service's end: tells its status when that has changed, and hears that there are new sweeps."""
+    """The runner's end: tells its ``status`` when that has changed, and calls ``wake`` when there are new sweeps."""
 
-    def __init__(self, service: Service, end: socket.socket) -> None:
-        self._service, self._end = service, end
+    def __init__(self, status: Callable[[], Status], wake: Callable[[], None], end: socket.socket) -> None:
+        self._status, self._wake, self._end = status, wake, end
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._tell, name="sweeper-tell", daemon=True)
 
@@ -70,7 +68,7 @@ class Teller:
         told, at = None, 0.0
         while True:
             over = self._over.is_set()
-            status = self._service.status()
+            status = self._status()
             if status != told or time.monotonic() - at >= REPEAT_SECONDS:
                 with contextlib.suppress(OSError):  # nobody listens: the HTTP server is about to be started again
                     self._end.send(json.dumps(asdict(status)).encode(), socket.MSG_DONTWAIT)
@@ -80,7 +78,7 @@ class Teller:
             if select.select([self._end], [], [], LOOK_SECONDS)[0]:
                 with contextlib.suppress(OSError):
                     self._end.recv(_BYTES)
-                self._service.wake()
+                self._wake()
 
 
 class ServiceView:

@@ -1,4 +1,4 @@
-"""The process that keeps the service alive: it listens, and starts the service and its HTTP server again when they die.
+"""The processes of the service: a parent that listens, and starts the runner and the HTTP server again when they die.
 
 Ray ends the process of its driver when the cluster's head was restarted, and the kernel ends one that takes too much
 memory: neither can be caught inside. The socket stays open here, so that clients wait instead of being refused.
@@ -9,24 +9,27 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import ipaddress
-import logging
 import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sweeper.errors import SpecError, SweeperError
+from sweeper.ledger.opening import open_home_ledger
 from sweeper.ledger.protocol import Ledger
-from sweeper.service.link import make_link
+from sweeper.logs import log_to_stderr
+from sweeper.service.link import Teller, make_link
 from sweeper.settings import Settings
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds before another start
 HEALTHY_SECONDS = 60.0  # a child that lived for so long had nothing wrong with it
 USAGE = 2  # the exit code of a command line that has to be corrected
+NICE = 5  # training takes every core that it gets; answers to users need little and should not wait for it
 _PR_SET_PDEATHSIG = 1
 
 
@@ -37,10 +40,7 @@ def serve(settings: Settings, host: str, port: int, workers: str, user_limit: in
         SpecError: the address cannot be used, or there is no token.
         LedgerError: the ledger cannot be opened.
     """
-    from sweeper.ledger.sql import open_ledger
-
-    settings.ensure_home()
-    ledger = open_ledger(settings.database_url, settings.home)
+    ledger = open_home_ledger(settings)
     try:
         check_address(ledger, host)
     finally:
@@ -53,12 +53,7 @@ def serve(settings: Settings, host: str, port: int, workers: str, user_limit: in
 
         run(settings, listening, told)
 
-    def service() -> None:
-        from sweeper.service.main import run
-
-        run(settings, tells, workers, user_limit)
-
-    return keep_alive({"service": service, "HTTP server": http})
+    return keep_alive({"service": lambda: run_sweeps(settings, tells, workers, user_limit), "HTTP server": http})
 
 
 @dataclass
@@ -175,11 +170,37 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def log_to_stderr() -> None:
-    """Of a child: our own messages, and the warnings of everybody else."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger().setLevel(logging.WARNING)
-    logging.getLogger("sweeper").setLevel(logging.INFO)
+def run_sweeps(settings: Settings, end: socket.socket, workers: str, user_limit: int | None) -> None:
+    """The runner's process, until SIGTERM or Ctrl-C; ``end`` leads to the HTTP server.
+
+    Raises:
+        SpecError: ``workers`` is not a number of workers.
+        LedgerError: the ledger cannot be opened.
+    """
+    from sweeper.service.runner import Runner
+
+    log_to_stderr()
+    with contextlib.suppress(OSError):
+        os.nice(NICE)  # and with it the workers that are started on this machine
+    ledger = open_home_ledger(settings)
+    runner = Runner(settings, ledger, workers, user_limit)
+    over = threading.Event()
+
+    def stop(number: int, frame: Any) -> None:
+        runner.announce_stop()
+        over.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    teller = Teller(runner.status, runner.wake, end)
+    runner.start()
+    teller.start()
+    try:
+        over.wait()
+    finally:  # the HTTP server hears how the runner ends
+        runner.stop()
+        teller.stop()
+        ledger.close()
 
 
 def check_address(ledger: Ledger, host: str) -> None:

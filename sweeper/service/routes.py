@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
 from sweeper.insight.results import best_trials, run_summary
 from sweeper.running.open_sweep import without_folder
 from sweeper.service import sse
-from sweeper.service.access import caller
 from sweeper.service.answers import (
     SWEEP_EXAMPLE,
     Best,
@@ -34,7 +34,7 @@ from sweeper.service.answers import (
     reports_object,
     trial_object,
 )
-from sweeper.service.auth import Identity
+from sweeper.service.auth import Authenticator, Identity
 from sweeper.service.desk import Desk
 from sweeper.service.problems import TooLarge, responses
 from sweeper.service.submission import parse_body
@@ -42,6 +42,21 @@ from sweeper.states import SweepState, TrialState
 
 BODY_BYTES = 1 << 20  # of a sweep file
 PAGE = 1000  # rows of one answer at most
+_bearer = HTTPBearer(auto_error=False, description="A token of `sweeper token create`.")
+
+
+def caller(request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Identity:
+    """The identity of a request's token.
+
+    Raises:
+        Unauthorized: no token, or a wrong one.
+        TooManyFailures: too many wrong ones from this address.
+    """
+    authenticator: Authenticator = request.app.state.authenticator
+    address = request.client.host if request.client is not None else "unknown"
+    return authenticator.identify(request.headers.get("authorization"), address)
+
+
 Who = Annotated[Identity, Depends(caller)]
 Ref = Annotated[str, InPath(description="A sweep's id, the first letters of it, or its name.", max_length=200)]
 Limit = Annotated[int, Query(ge=1, le=PAGE)]

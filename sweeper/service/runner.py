@@ -15,11 +15,10 @@ from sweeper.errors import LedgerError, SpecError, SweepBusy, SweeperError, Swee
 from sweeper.ledger.protocol import Ledger
 from sweeper.records import SweepRecord
 from sweeper.running.controller import Controller
-from sweeper.running.custody import own_name
-from sweeper.running.ending import end_unheld
+from sweeper.running.custody import end_unheld, own_name
 from sweeper.running.finals import NoSink, are_halted, conclude, open_finals
-from sweeper.running.local import make_pool, parse_workers
 from sweeper.running.open_sweep import OpenSweep, prepare, without_folder
+from sweeper.running.parts import make_pool, parse_workers
 from sweeper.running.run import SweepRun
 from sweeper.service.intake import SHOW_AGAIN_SECONDS, Intake
 from sweeper.service.link import Status
@@ -39,7 +38,7 @@ POOL_RETRY_SECONDS = 3.0
 LEASE_SECONDS = 15.0
 
 
-class Service:
+class Runner:
     """Takes queued and interrupted sweeps up from the ledger and runs them until each is terminal or paused.
 
     Only sweeps that have an owner are taken up: those without one belong to a command line on this machine. Threads:

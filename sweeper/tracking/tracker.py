@@ -7,12 +7,13 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sweeper.errors import SweeperError
 from sweeper.ledger.protocol import Ledger
+from sweeper.logs import Emit
 from sweeper.records import SweepChanged, SweepRecord, Tracked, TrialRecord
 from sweeper.settings import Settings
 from sweeper.tracking.entries import Point, Progress, trial_entry
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Tracker", "delete_runs", "open_ui"]
 
-Emit = Callable[[str, Mapping[str, Any]], None]
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0  # seconds between two attempts while MLflow does not answer
 TRIES = 3  # of work that MLflow answers but refuses; and of a flush, while MLflow does not answer
 SETTLE_SECONDS = 1.0  # how often the ledger is told and the parent run's curves go on

@@ -1,12 +1,9 @@
-"""The winner's weights, those its worker sent or the same ones trained again, and how it does on the test rows."""
+"""A trial trained again, and how a network does on the test rows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-
-from sweeper.running.run import SweepRun
-from sweeper.training.legs import Arrays
 
 if TYPE_CHECKING:
     from torch import nn
@@ -14,19 +11,6 @@ if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset
     from sweeper.models import History
     from sweeper.spec.parse import SweepSpec
-
-
-def winner_weights(run: SweepRun) -> Arrays:
-    """The best trial's weights by parameter name.
-
-    A worker sends weights with a trial that becomes the best. After a resume they are gone with the old process.
-    """
-    assert run.best is not None
-    if run.best.weights is None:
-        number = run.best.number
-        history = train_again(run.spec, run.dataset, run.params(number), run.trials[number].seed)
-        run.best.weights = {name: tensor.numpy() for name, tensor in history.state_dict.items()}
-    return run.best.weights
 
 
 def train_again(spec: SweepSpec, dataset: Dataset, params: Mapping[str, Any], seed: int) -> History:

@@ -11,8 +11,8 @@ import pytest
 
 from sweeper.cli import doctor
 from sweeper.cli.doctor import Check
+from sweeper.ledger.opening import open_ledger
 from sweeper.ledger.probe import clock_skew, probe_ledger
-from sweeper.ledger.sql import open_ledger
 from sweeper.settings import Settings
 from tests.faults import Site
 from tests.postgres import PostgresServer

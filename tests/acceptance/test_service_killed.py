@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
+from sweeper.ledger.opening import open_ledger
 from sweeper.ledger.protocol import Ledger
-from sweeper.ledger.sql import open_ledger
 from sweeper.tracking.tracker import SHOWN
 from sweeper.tracking.ui import _free_port
 from tests.faults import INLINE, SWEEP, TRIALS, Site, check_promise, wait_until

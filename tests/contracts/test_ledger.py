@@ -13,8 +13,8 @@ import pytest
 from sweeper.errors import SpecError, SweepNotFound
 from sweeper.flow import pack_flow
 from sweeper.ledger.memory import MemoryLedger
+from sweeper.ledger.opening import open_ledger
 from sweeper.ledger.protocol import Ledger
-from sweeper.ledger.sql import open_ledger
 from sweeper.records import (
     Change,
     Ended,

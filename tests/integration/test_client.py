@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from sweeper.cli import app
-from sweeper.ledger.sql import open_ledger
+from sweeper.ledger.opening import open_ledger
 from sweeper.spec.parse import load_spec
 from tests.faults import CLEARED, INLINE, Site, check_promise, outcomes, wait_until
 from tests.served import LONG, SMALL, Served, serving

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import sweeper
-from sweeper.ledger.sql import open_ledger
+from sweeper.ledger.opening import open_ledger
 from sweeper.running.finals import FRESH
 from sweeper.spec.parse import SweepSpec
 from tests.faults import CLEARED, INLINE, Site, outcomes, wait_until

@@ -15,7 +15,7 @@ from sweeper.cli import app
 from sweeper.data.dataset import load_dataset
 from sweeper.flow import STATISTICS
 from sweeper.gradient_flags import first_to_last
-from sweeper.ledger.sql import open_ledger
+from sweeper.ledger.opening import open_ledger
 from sweeper.models import train_solo
 from sweeper.spec.models import DatasetSpec, SplitSpec
 from sweeper.tracking.entries import FLOW_METRICS, flow_metrics

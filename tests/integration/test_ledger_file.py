@@ -20,8 +20,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from sweeper.errors import LedgerError, SpecError
+from sweeper.ledger.opening import open_ledger
 from sweeper.ledger.schema import MIGRATIONS
-from sweeper.ledger.sql import open_ledger
 from sweeper.ledger.tables import SCHEMA_VERSION, VERSION_TABLE, metadata
 from sweeper.records import Noted
 
@@ -54,7 +54,7 @@ def test_a_url_puts_the_file_elsewhere(tmp_path: Path) -> None:
 def test_an_up_to_date_ledger_opens_without_alembic(tmp_path: Path) -> None:
     open_ledger(None, tmp_path).close()
     code = (
-        "import sys; from pathlib import Path; from sweeper.ledger.sql import open_ledger;"
+        "import sys; from pathlib import Path; from sweeper.ledger.opening import open_ledger;"
         "open_ledger(None, Path(sys.argv[1])).sweeps(); print('alembic' in sys.modules)"
     )
     done = python(code, str(tmp_path))
@@ -63,7 +63,7 @@ def test_an_up_to_date_ledger_opens_without_alembic(tmp_path: Path) -> None:
 
 def test_processes_that_open_a_new_ledger_at_once_all_succeed(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from sweeper.ledger.sql import open_ledger; sys.stdin.read();"
+        "import sys; from pathlib import Path; from sweeper.ledger.opening import open_ledger; sys.stdin.read();"
         "open_ledger(None, Path(sys.argv[1])).create_sweep('digits', {}, 3)"
     )
     processes = [
@@ -89,7 +89,7 @@ def test_a_process_with_two_ledgers_keeps_its_log_when_another_process_leaves(tm
     first = open_ledger(None, tmp_path)
     first.create_sweep("first", {}, 2)
     second = open_ledger(None, tmp_path)
-    program = "import sys, pathlib; from sweeper.ledger.sql import open_ledger\n"
+    program = "import sys, pathlib; from sweeper.ledger.opening import open_ledger\n"
     program += "ledger = open_ledger(None, pathlib.Path(sys.argv[1])); ledger.sweeps(); ledger.close()"
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
     assert (tmp_path / "ledger.db-wal").exists()
@@ -216,7 +216,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from typing import Any
-from sweeper.ledger.sql import open_ledger
+from sweeper.ledger.opening import open_ledger
 from sweeper.records import Noted
 ledger = open_ledger(None, Path(sys.argv[1]))
 for i in range(10_000):

@@ -15,8 +15,8 @@ import pytest
 
 from sweeper.errors import LedgerError
 from sweeper.ledger import engine
+from sweeper.ledger.opening import open_ledger
 from sweeper.ledger.protocol import Ledger
-from sweeper.ledger.sql import open_ledger
 from sweeper.ledger.tables import SCHEMA_VERSION, VERSION_TABLE
 from sweeper.records import Noted, Started, Suggested
 from tests.postgres import PostgresServer
@@ -142,7 +142,7 @@ def test_a_database_that_does_not_exist_is_an_error_at_once(url: str, tmp_path: 
 def test_processes_that_open_a_new_database_at_once_all_succeed(postgres: PostgresServer, tmp_path: Path) -> None:
     url = postgres.create("crowd")
     code = (
-        "import sys; from pathlib import Path; from sweeper.ledger.sql import open_ledger; sys.stdin.read();"
+        "import sys; from pathlib import Path; from sweeper.ledger.opening import open_ledger; sys.stdin.read();"
         "open_ledger(sys.argv[1], Path('unused')).create_sweep('digits', {}, 3)"
     )
     processes = [

@@ -103,8 +103,8 @@ def test_the_report_is_written_at_the_end_and_mlflow_shows_it(
 
 
 def test_a_trial_equals_the_plain_pytorch_run(result: sweeper.Result) -> None:
+    from sweeper.data.dataset import load
     from sweeper.models import train_solo
-    from sweeper.running.local import load
     from sweeper.spec.parse import load_spec
 
     spec = load_spec(SPEC)

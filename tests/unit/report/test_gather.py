@@ -13,8 +13,9 @@ from sweeper.insight.winner_check import from_json
 from sweeper.ledger.memory import MemoryLedger
 from sweeper.records import Ended, EpochReport, Reported, Started, Suggested, SweepChanged
 from sweeper.report import gather
-from sweeper.report.gather import CHECK, FILE, MAX_CURVES, make_report, report_at_end
-from sweeper.running.local import make_study
+from sweeper.report.gather import CHECK, FILE, MAX_CURVES, make_report
+from sweeper.running.open_sweep import report_at_end
+from sweeper.running.parts import make_study
 from sweeper.running.run import SweepRun
 from sweeper.states import SweepState, TrialState
 from tests.ended_sweeps import BEGAN, end_trials, new_sweep, spec_of
@@ -56,7 +57,7 @@ def test_without_a_kept_check_the_winner_is_trained_again(tmp_path: Path) -> Non
 
 def test_a_report_of_data_that_has_changed_shows_no_predictions(tmp_path: Path) -> None:
     ledger, sweep = sweep_with_winner(trained("iris"), fingerprint="another")
-    assert "the data has changed since the sweep" in text_of(ledger, tmp_path, sweep)
+    assert "the data has changed since this sweep" in text_of(ledger, tmp_path, sweep)
 
 
 def test_a_report_of_data_that_is_gone_says_so(tmp_path: Path) -> None:
@@ -64,7 +65,8 @@ def test_a_report_of_data_that_is_gone_says_so(tmp_path: Path) -> None:
     gone = winner.spec.dataset.model_copy(update={"path": str(tmp_path / "gone.csv"), "name": None, "target": "y"})
     ledger, sweep = sweep_with_winner(replace(winner, spec=winner.spec.model_copy(update={"dataset": gone})))
     text = text_of(ledger, tmp_path, sweep)
-    assert "since the data is gone" in text
+    assert "Its predictions cannot be shown" in text
+    assert "gone.csv" in text
     assert "is the best of 1 complete trial" in text
 
 

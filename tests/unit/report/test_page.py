@@ -16,9 +16,9 @@ from sweeper.errors import SweeperError
 from sweeper.insight.advice import ranked
 from sweeper.insight.pareto import pareto_front
 from sweeper.ledger.memory import MemoryLedger
+from sweeper.ledger.opening import open_home_ledger
 from sweeper.records import EpochReport, SweepChanged, SweepRecord, TrialRecord
 from sweeper.report.page import verdict_of, write_report
-from sweeper.running.local import open_home_ledger
 from sweeper.settings import Settings
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import SweepState, TrialState

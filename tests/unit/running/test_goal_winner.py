@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from sweeper.data.dataset import load
 from sweeper.ledger.memory import MemoryLedger
 from sweeper.records import TrialRecord
-from sweeper.running.local import load, make_study
+from sweeper.running.parts import make_study
 from sweeper.running.run import SweepRun
 from sweeper.scheduling.events import Admit, RunLeg, Shape, Verdict
 from sweeper.search.study import Outcome

@@ -11,7 +11,7 @@ import pytest
 from sweeper.errors import SpecError
 from sweeper.ledger.memory import MemoryLedger
 from sweeper.records import Ended, EpochReport, Reported, Started, Suggested, SweepChanged
-from sweeper.running.local import make_study
+from sweeper.running.parts import make_study
 from sweeper.search.study import Outcome
 from sweeper.search.warm_start import BEST, LIMIT, earlier_of, take_over, translate, without_points
 from sweeper.search_spaces import SpaceError

@@ -1,0 +1,81 @@
+"""The parts that a sweep is put together from: the pool of workers, the study, and what shows its progress."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from sweeper.errors import SpecError
+from sweeper.search.warm_start import earlier_of
+from sweeper.spec.parse import SweepSpec
+from sweeper.training.inline_pool import InlinePool
+from sweeper.training.pool import Pool, Post
+from sweeper.training.ray_pool import RayPool
+
+if TYPE_CHECKING:
+    from sweeper.search.study import Study
+
+ADAPTIVE = ("tpe", "gp", "cmaes")  # samplers whose suggestions depend on results
+
+
+class ProgressSink:
+    """What shows a running sweep; this one shows nothing."""
+
+    def __call__(self, action: str, fields: Mapping[str, Any]) -> None:
+        """Take one event."""
+
+    def close(self) -> None:
+        """The sweep is over."""
+
+
+def parse_workers(workers: str | int) -> str | int:
+    """``auto``, ``inline`` or a number of workers.
+
+    Raises:
+        SpecError: anything else.
+    """
+    if workers in ("auto", "inline"):
+        return workers
+    try:
+        number = int(workers)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise SpecError(
+            f"{workers!r} is not a number of workers", key="--workers", remedy="Use auto, inline, or 1 or more"
+        )
+    return number
+
+
+def make_pool(workers: str | int, address: str | None, post: Post) -> Pool:
+    """The pool that ``--workers`` names."""
+    if workers == "inline":
+        return InlinePool(post)
+    return RayPool(post, address, None if workers == "auto" else int(workers))
+
+
+def make_study(spec: SweepSpec) -> Study:
+    """The Optuna study of a spec."""
+    from sweeper.search.study import Study
+
+    window, batch = window_and_batch(spec, spec.search.trials)
+    warm = spec.search.warm
+    return Study(
+        spec.space,
+        spec.search,
+        [objective.direction for objective in spec.objectives],
+        batch=batch,
+        window=window,
+        first=spec.enqueue,
+        earlier=earlier_of(spec),
+        comparable=warm is None or warm.comparable,
+    )
+
+
+def window_and_batch(spec: SweepSpec, requested: int) -> tuple[int, int]:
+    """The search's window and batch. A sampler that learns nothing from results need not wait for them."""
+    if spec.search.sampler in ADAPTIVE or spec.search.pruner != "none":
+        window = spec.default_window()
+        return window, max(1, min(spec.batch, window))
+    batch = max(1, min(64, requested))
+    return requested + batch, batch
