@@ -14,7 +14,7 @@ from sweeper.records import EpochReport, Reported
 from sweeper.running.trial import TrialRun
 from sweeper.scheduling.events import Outcome, Verdict
 from sweeper.scheduling.window import batch_start
-from sweeper.search.pruning import Pruner
+from sweeper.search.pruning import BatchPruner
 from sweeper.training.legs import Arrays, TrialLeg
 
 
@@ -42,7 +42,7 @@ class BatchDecisions:
     """The batches of one sweep. ``trials`` belong to the sweep and are read here, but for what a pruned trial did past
     its rung, which is cut off its curve."""
 
-    def __init__(self, pruner: Pruner, batch: int, epochs: int, trials: Mapping[int, TrialRun]) -> None:
+    def __init__(self, pruner: BatchPruner, batch: int, epochs: int, trials: Mapping[int, TrialRun]) -> None:
         self._pruner, self._batch, self._rungs = pruner, batch, pruner.legs(epochs)
         self._trials = trials
         self._held: dict[int, _Held] = {}
@@ -93,7 +93,7 @@ class BatchDecisions:
             there = {n: curve[rung - 1] for n, curve in curves.items() if len(curve) >= rung}
             if not all(n in there or self._gone(n) for n in alive):
                 return pruned, rung
-            decisions = self._pruner.decide_group(there, rung) if there else {}
+            decisions = self._pruner.decide_batch(there, rung) if there else {}
             pruned |= {n: (rung, decision.reason) for n, decision in decisions.items() if decision.stop}
             alive = [n for n in there if n not in pruned]
         return pruned, None

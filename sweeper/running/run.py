@@ -12,10 +12,10 @@ from sweeper.records import EpochReport, Noted, Reported, SweepRecord, TrialReco
 from sweeper.running.batches import BatchDecisions, Settled, epoch_reports
 from sweeper.running.checkpoints import Checkpoints, States, UnreadableCheckpoint
 from sweeper.running.parts import window_and_batch
-from sweeper.running.trial import TrialRun
+from sweeper.running.trial import CurvesBefore, TrialRun
 from sweeper.scheduling.events import Outcome, RunLeg, Shape, Suggestion, SweepPlan, Verdict
 from sweeper.scheduling.window import told_before
-from sweeper.search.pruning import GradientFlow, Objective, Pruner, make_pruner
+from sweeper.search.pruning import BatchPruner, Judged, Objective, Pruner, make_pruner
 from sweeper.spec.goals import PARAMETERS, SECONDS, excesses_of, network_size, values_of, violation
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import TrialState
@@ -72,19 +72,22 @@ class SweepRun:
     best: Best | None = None
     requested: int = 0
     checkpoints: Checkpoints | None = None
-    pruner: Pruner = field(init=False)
-    batches: BatchDecisions | None = field(init=False, default=None)  # of a pruner that decides batches
+    pruner: Pruner | None = field(init=False, default=None)  # None: there is one that decides batches
+    batches: BatchDecisions | None = field(init=False, default=None)
+    decision_epochs: tuple[int, ...] = field(init=False)
     notes: list[Noted] = field(default_factory=list)  # for the ledger
     _untold: dict[int, StudyOutcome] = field(init=False, default_factory=dict)  # for the study
 
     def __post_init__(self) -> None:
         self.requested = self.record.requested
         goal = self.spec.objective
-        compared = Objective(goal.metric, goal.direction, self.spec.training.epochs)
-        self.pruner = make_pruner(self.spec.search.pruner, objective=compared)
-        if self.pruner.group:
-            epochs = self.spec.training.epochs
-            self.batches = BatchDecisions(self.pruner, self.plan.batch, epochs, self.trials)
+        epochs = self.spec.training.epochs
+        pruner = make_pruner(self.spec.search.pruner, objective=Objective(goal.metric, goal.direction, epochs))
+        self.decision_epochs = tuple(pruner.legs(epochs))
+        if isinstance(pruner, BatchPruner):
+            self.batches = BatchDecisions(pruner, self.plan.batch, epochs, self.trials)
+        else:
+            self.pruner = pruner
 
     @property
     def id(self) -> str:
@@ -107,7 +110,7 @@ class SweepRun:
             window=window,
             batch=batch,
             deterministic=search.deterministic,
-            decision_epochs=tuple(self.pruner.legs(self.spec.training.epochs)),
+            decision_epochs=self.decision_epochs,
             rows_per_trial=self.spec.training.replicates,
             priority=self.record.priority,
             owner=self.record.owner,
@@ -172,7 +175,7 @@ class SweepRun:
         if trial.params is None:
             return
         self._untold[number] = self._study_outcome(number, state, value, reason)
-        if not self.pruner.legs(self.spec.training.epochs):  # nobody will compare another trial with it
+        if not self.decision_epochs:  # nobody will compare another trial with it
             trial.curve = []
 
     def _study_outcome(self, number: int, state: TrialState, value: float | None, reason: str) -> StudyOutcome:
@@ -324,31 +327,25 @@ class SweepRun:
 
     def _pruned(self, trial: TrialLeg) -> Outcome | None:
         """The pruner's stop at the first epoch of this leg at which it says so, wherever the leg ended."""
-        mine, decided = self.trials[trial.number], self.plan.decision_epochs
-        curve = mine.curve
-        if not decided:
+        mine = self.trials[trial.number]
+        if self.pruner is None:
             return None
-        for epochs in range(trial.first_epoch + 1, len(curve) + 1):
-            if epochs not in decided:
+        for epochs in self.decision_epochs:
+            if not trial.first_epoch < epochs <= len(mine.curve):
                 continue
-            if isinstance(self.pruner, GradientFlow):
-                if (blob := trial.flow.get(epochs - 1)) is None:
-                    continue
-                decision = self.pruner.decide_flow(unpack_flow(epochs - 1, blob), self.params(trial.number))
-            else:
-                decision = self.pruner.decide(trial.number, curve[:epochs], self._peers(trial.number))
+            curve, blob = mine.curve[:epochs], trial.flow.get(epochs - 1)
+            flow = None if blob is None else unpack_flow(epochs - 1, blob)
+            peers = self._peers(trial.number)
+            decision = self.pruner.decide(Judged(trial.number, curve, peers, flow, self.params(trial.number)))
             if decision.stop:
-                mine.curve = curve[:epochs]
-                verdict = Verdict.PRUNED
-                return Outcome(trial.number, trial.attempt, epochs, verdict, decision.reason, curve[epochs - 1])
+                mine.curve = curve
+                return Outcome(trial.number, trial.attempt, epochs, Verdict.PRUNED, decision.reason, curve[-1])
         return None
 
-    def _peers(self, number: int) -> dict[int, list[float]]:
+    def _peers(self, number: int) -> CurvesBefore:
         """The curves that a decision may see: in a deterministic sweep those that the suggestion saw, too."""
-        if not self.spec.search.deterministic:
-            return {n: trial.curve for n, trial in self.trials.items()}
-        seen = told_before(number, self.plan.window, self.plan.batch)
-        return {n: trial.curve for n, trial in self.trials.items() if n < seen}
+        plan = self.plan
+        return CurvesBefore(self.trials, told_before(number, plan.window, plan.batch) if plan.deterministic else None)
 
     def _outcome(self, trial: TrialLeg) -> Outcome:
         curve = self.trials[trial.number].curve

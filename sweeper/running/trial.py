@@ -1,8 +1,8 @@
-"""What a running sweep holds of one trial."""
+"""What a running sweep holds of one trial, and what one trial's decision may see of the others."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,3 +26,21 @@ class TrialRun:
     def start_over(self) -> None:
         """It waits again: what it has done does not count, but for the time it took."""
         self.curve, self.metrics, self.ended = [], {}, False
+
+
+class CurvesBefore(Mapping[int, list[float]]):
+    """The curves of the trials before number ``end`` (None: of all), read in place: most decisions never look."""
+
+    def __init__(self, trials: Mapping[int, TrialRun], end: int | None) -> None:
+        self._trials, self._end = trials, end
+
+    def __getitem__(self, number: int) -> list[float]:
+        if self._end is not None and number >= self._end:
+            raise KeyError(number)
+        return self._trials[number].curve
+
+    def __iter__(self) -> Iterator[int]:
+        return (number for number in self._trials if self._end is None or number < self._end)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

@@ -3,15 +3,16 @@
 A *curve* is the list of a trial's objective values, one per finished epoch; it is compared with the curves of *peers*
 at the same number of epochs. Which peers a decision may see is the caller's choice: in a deterministic sweep those
 before the trial's window (``scheduling/window.py``). Non-finite values count as the worst. The rules are Optuna's for
-pruners of the same names; ``halving`` compares the trials of one batch with each other, which is always deterministic.
+pruners of the same names. A ``Pruner`` decides trial by trial; a ``BatchPruner`` (``halving``) compares the trials of
+one batch with each other, which is always deterministic.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -65,39 +66,48 @@ class Objective:
         return f"{self.at(cost, epochs)} is place {place} of {among}, of which the best {kept} go on"
 
 
-class Pruner(Protocol):
-    """A policy. ``group`` says that the trials of a batch are decided together, by ``decide_group``."""
+@dataclass(frozen=True)
+class Judged:
+    """A trial when it is decided on, after ``len(curve)`` epochs.
 
-    @property
-    def group(self) -> bool:
-        """Whether a batch waits at the same epoch for ``decide_group``, instead of ``decide`` trial by trial."""
-        ...
+    ``peers`` may hold the trial itself. ``flow`` is its gradient flow in the last of these epochs (None: it was not
+    measured there).
+    """
+
+    number: int
+    curve: Curve
+    peers: Peers = field(default_factory=dict)
+    flow: FlowReport | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Pruner(Protocol):
+    """A policy that decides trial by trial."""
 
     def legs(self, epochs: int) -> list[int]:
         """The numbers of finished epochs after which trials are decided, in order; the end is not among them."""
         ...
 
-    def decide(self, number: int, curve: Curve, peers: Peers) -> Decision:
-        """Whether trial ``number`` stops after ``len(curve)`` epochs. ``peers`` may hold the trial itself."""
-        ...
-
-    def decide_group(self, values: Mapping[int, float], epochs: int) -> dict[int, Decision]:
-        """Decisions for trials that are all at the same number of epochs, given their values there."""
+    def decide(self, judged: Judged) -> Decision:
+        """Whether the trial stops where it is."""
         ...
 
 
-class _Alone:
-    """What pruners share that decide trial by trial."""
+@runtime_checkable
+class BatchPruner(Protocol):
+    """A policy for the trials of a batch together, which are compared with each other at the same epochs."""
 
-    group = False
+    def legs(self, epochs: int) -> list[int]:
+        """As ``Pruner``."""
+        ...
 
-    def decide_group(self, values: Mapping[int, float], epochs: int) -> dict[int, Decision]:
-        """As ``Pruner``; not used."""
-        raise RuntimeError("this pruner decides trial by trial")
+    def decide_batch(self, values: Mapping[int, float], epochs: int) -> dict[int, Decision]:
+        """Decisions for trials that all have trained ``epochs`` epochs, given their values there by number."""
+        ...
 
 
 @dataclass(frozen=True)
-class Percentile(_Alone):
+class Percentile:
     """Stop a trial whose best value so far is worse than the given percentile of complete trials at that epoch.
 
     ``startup`` complete trials are needed first; ``warmup`` epochs are never judged; then every ``interval`` epochs.
@@ -113,15 +123,15 @@ class Percentile(_Alone):
         """As ``Pruner``."""
         return list(range(self.warmup + 1, epochs, self.interval))
 
-    def decide(self, number: int, curve: Curve, peers: Peers) -> Decision:
+    def decide(self, judged: Judged) -> Decision:
         """As ``Pruner``."""
-        epochs, goal = len(curve), self.objective
-        complete = {n: c for n, c in peers.items() if n != number and len(c) >= goal.epochs}
+        epochs, goal = len(judged.curve), self.objective
+        complete = {n: c for n, c in judged.peers.items() if n != judged.number and len(c) >= goal.epochs}
         known = goal.costs(complete, epochs)
         known = known[np.isfinite(known)]
         if epochs <= self.warmup or len(complete) < self.startup or not len(known):
             return KEEP
-        best = min(goal.cost(value) for value in curve)
+        best = min(goal.cost(value) for value in judged.curve)
         bar = float(np.percentile(known, self.percentile))
         if best <= bar:
             return KEEP
@@ -131,7 +141,7 @@ class Percentile(_Alone):
 
 
 @dataclass(frozen=True)
-class SuccessiveHalving(_Alone):
+class SuccessiveHalving:
     """Asynchronous successive halving (Li et al. 2020, arXiv:1810.05934): at rungs ``first * eta^i`` the best 1/eta of
     all that reached the rung so far go on; while they are fewer than eta, only the best does."""
 
@@ -143,13 +153,13 @@ class SuccessiveHalving(_Alone):
         """As ``Pruner``."""
         return rungs(self.first, self.eta, epochs)
 
-    def decide(self, number: int, curve: Curve, peers: Peers) -> Decision:
+    def decide(self, judged: Judged) -> Decision:
         """As ``Pruner``."""
-        epochs, goal = len(curve), self.objective
+        epochs, goal = len(judged.curve), self.objective
         if epochs not in self.legs(goal.epochs):
             return KEEP
-        others = {n: c for n, c in peers.items() if n != number}
-        own = goal.cost(curve[-1])
+        others = {n: c for n, c in judged.peers.items() if n != judged.number}
+        own = goal.cost(judged.curve[-1])
         costs = np.sort(np.append(goal.costs(others, epochs), own))
         kept = max(1, len(costs) // self.eta)
         if math.isfinite(own) and own <= costs[kept - 1]:
@@ -168,20 +178,13 @@ class SynchronousHalving:
     objective: Objective
     eta: int = 2
     first: int = 1
-    group = True
 
     def legs(self, epochs: int) -> list[int]:
         """As ``Pruner``."""
         return rungs(self.first, self.eta, epochs)
 
-    def decide(self, number: int, curve: Curve, peers: Peers) -> Decision:
-        """As ``Pruner``: ``peers`` must hold the whole batch at this rung."""
-        epochs = len(curve)
-        at_rung = {n: c[epochs - 1] for n, c in peers.items() if len(c) >= epochs}
-        return self.decide_group({**at_rung, number: curve[-1]}, epochs)[number]
-
-    def decide_group(self, values: Mapping[int, float], epochs: int) -> dict[int, Decision]:
-        """As ``Pruner``; equal values go on by their numbers."""
+    def decide_batch(self, values: Mapping[int, float], epochs: int) -> dict[int, Decision]:
+        """As ``BatchPruner``; equal values go on by their numbers."""
         goal = self.objective
         ordered = sorted(values, key=lambda n: (goal.cost(values[n]), n))
         kept = max(1, len(ordered) // self.eta)
@@ -195,7 +198,7 @@ class SynchronousHalving:
 
 
 @dataclass(frozen=True)
-class Hyperband(_Alone):
+class Hyperband:
     """Several brackets of asynchronous halving that begin at different rungs (Li et al. 2018, arXiv:1603.06560).
 
     Trials are dealt to brackets by their numbers, in proportion to the trials that each bracket has for an equal share
@@ -224,15 +227,16 @@ class Hyperband(_Alone):
         """As ``Pruner``."""
         return rungs(self.first, self.eta, epochs)
 
-    def decide(self, number: int, curve: Curve, peers: Peers) -> Decision:
+    def decide(self, judged: Judged) -> Decision:
         """As ``Pruner``."""
-        own = self.bracket(number)
-        decision = self._brackets[own].decide(number, curve, {n: c for n, c in peers.items() if self.bracket(n) == own})
+        own = self.bracket(judged.number)
+        same = {n: c for n, c in judged.peers.items() if self.bracket(n) == own}
+        decision = self._brackets[own].decide(replace(judged, peers=same))
         return Decision(True, f"{decision.reason} (bracket {own})") if decision.stop else decision
 
 
 @dataclass(frozen=True)
-class Plateau(_Alone):
+class Plateau:
     """Stop a trial that has not improved by more than ``min_delta`` for ``patience`` epochs; no peers are needed."""
 
     objective: Objective
@@ -243,20 +247,20 @@ class Plateau(_Alone):
         """As ``Pruner``."""
         return list(range(self.patience + 1, epochs))
 
-    def decide(self, number: int, curve: Curve, peers: Peers) -> Decision:
+    def decide(self, judged: Judged) -> Decision:
         """As ``Pruner``."""
-        goal, best, since = self.objective, math.inf, 0
-        for epoch, value in enumerate(curve, start=1):
+        goal, best, since, epochs = self.objective, math.inf, 0, len(judged.curve)
+        for epoch, value in enumerate(judged.curve, start=1):
             if goal.cost(value) < best - self.min_delta:
                 best, since = goal.cost(value), epoch
-        if len(curve) - since < self.patience:
+        if epochs - since < self.patience:
             return KEEP
-        waited = f"{len(curve) - since} epochs"
+        waited = f"{epochs - since} epochs"
         return Decision(True, f"{goal.metric} has not improved for {waited}: best {goal.shown(best)} at epoch {since}")
 
 
 @dataclass(frozen=True)
-class GradientFlow(_Alone):
+class GradientFlow:
     """Stop a trial whose layers do not learn together: its gradient vanishes, explodes, or is the same for all units.
 
     Judged after each measured epoch but the first ``warmup``: a network may leave the plateau that it begins on.
@@ -269,14 +273,12 @@ class GradientFlow(_Alone):
         """As ``Pruner``."""
         return list(range(self.warmup + 1, epochs))
 
-    def decide(self, number: int, curve: Curve, peers: Peers) -> Decision:
-        """As ``Pruner``: a curve says nothing here, ``decide_flow`` does."""
-        return KEEP
-
-    def decide_flow(self, flow: FlowReport, params: Mapping[str, Any]) -> Decision:
-        """Whether a trial with these parameters stops after the epoch that was measured."""
-        fatal = [flag.sentence for flag in find_flags([flow], params) if flag.kind in FATAL]
-        return Decision(True, f"{fatal[0]}, after epoch {flow.epoch}") if fatal else KEEP
+    def decide(self, judged: Judged) -> Decision:
+        """As ``Pruner``; an epoch that was not measured says nothing."""
+        if judged.flow is None:
+            return KEEP
+        fatal = [flag.sentence for flag in find_flags([judged.flow], judged.params) if flag.kind in FATAL]
+        return Decision(True, f"{fatal[0]}, after epoch {judged.flow.epoch}") if fatal else KEEP
 
 
 @dataclass(frozen=True)
@@ -286,14 +288,14 @@ class Median(Percentile):
     percentile: float = 50.0
 
 
-class Never(_Alone):
+class Never:
     """Every trial runs to its end."""
 
     def legs(self, epochs: int) -> list[int]:
         """As ``Pruner``."""
         return []
 
-    def decide(self, number: int, curve: Curve, peers: Peers) -> Decision:
+    def decide(self, judged: Judged) -> Decision:
         """As ``Pruner``."""
         return KEEP
 
@@ -310,7 +312,7 @@ _KINDS: dict[str, type[Any]] = {
 _LOWEST = {"eta": 2, "warmup": 0, "min_delta": 0, "percentile": 0}  # of an option; 1 for all others
 
 
-def make_pruner(name: str, options: Mapping[str, float] | None = None, *, objective: Objective) -> Pruner:
+def make_pruner(name: str, options: Mapping[str, float] | None = None, *, objective: Objective) -> Pruner | BatchPruner:
     """The pruner of that name for one sweep. ``options`` are the fields of its class.
 
     Raises:
@@ -333,7 +335,7 @@ def make_pruner(name: str, options: Mapping[str, float] | None = None, *, object
             raise SpecError(f"{value!r} is not valid", key=key, remedy="It is a whole number")
         if option == "percentile" and value > 100:
             raise SpecError(f"{value!r} is not valid", key=key, remedy="It is a number from 0 to 100")
-    pruner: Pruner = kind(objective, **(options or {}))
+    pruner: Pruner | BatchPruner = kind(objective, **(options or {}))
     return pruner
 
 

@@ -23,7 +23,7 @@ def expected(curves: dict[int, list[float]], diverges: dict[int, int]) -> dict[i
     for rung in PRUNER.legs(EPOCHS):
         there = {n: curves[n][rung - 1] for n in alive if diverges.get(n, EPOCHS) >= rung}
         ends |= {n: (Verdict.FAILED, diverges[n]) for n in alive - set(there)}
-        stopped = {n for n, d in PRUNER.decide_group(there, rung).items() if d.stop} if there else set()
+        stopped = {n for n, d in PRUNER.decide_batch(there, rung).items() if d.stop} if there else set()
         ends |= dict.fromkeys(stopped, (Verdict.PRUNED, rung))
         alive = set(there) - stopped
     return ends | {n: (Verdict.FAILED, diverges[n]) if n in diverges else (Verdict.COMPLETE, EPOCHS) for n in alive}

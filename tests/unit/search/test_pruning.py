@@ -11,7 +11,7 @@ from optuna.trial import TrialState as OptunaState
 
 from sweeper.errors import SpecError
 from sweeper.records import FlowReport
-from sweeper.search.pruning import Objective, make_pruner
+from sweeper.search.pruning import Judged, Objective, make_pruner
 
 EPOCHS = 20
 LOSS = Objective("val_loss", "minimize", EPOCHS)
@@ -52,7 +52,7 @@ def test_median_and_percentile_decide_as_optuna(name, direction):
         finished = curves(rng, count, sign)
         for curve in curves(rng, 5, sign):
             for epochs in (1, 3, 4, 10):
-                decision = pruner.decide(99, curve[:epochs], dict(enumerate(finished)))
+                decision = pruner.decide(Judged(99, curve[:epochs], dict(enumerate(finished))))
                 assert decision.stop == optuna_decides(peer, direction, finished, curve[:epochs])
                 stopped += decision.stop
     assert stopped > 5
@@ -72,7 +72,7 @@ def test_asynchronous_halving_decides_as_optuna_while_trials_arrive_one_by_one(d
         for epochs in range(1, EPOCHS):
             trial.report(curve[epochs - 1], epochs)  # Optuna counts resources from 1
             known[number] = curve[:epochs]
-            decision = pruner.decide(number, curve[:epochs], known)
+            decision = pruner.decide(Judged(number, curve[:epochs], known))
             assert decision.stop == trial.should_prune(), f"trial {number} after {epochs} epochs"
             if decision.stop:
                 stops += 1
@@ -83,27 +83,32 @@ def test_asynchronous_halving_decides_as_optuna_while_trials_arrive_one_by_one(d
 
 def test_a_reason_names_the_values_the_epoch_and_how_many_were_compared():
     peers = {n: [1.0, 0.5, 0.41] + [0.4] * 17 for n in range(6)}
-    decision = make_pruner("median", objective=LOSS).decide(9, [2.5, 1.95, 1.92], peers)
+    decision = make_pruner("median", objective=LOSS).decide(Judged(9, [2.5, 1.95, 1.92], peers))
     assert decision.reason == "val_loss 1.92 at epoch 3 is worse than the median 0.41 of 6 earlier trials"
-    decision = make_pruner("asha", objective=LOSS).decide(9, [2.5, 1.9, 1.92], {**peers, 9: [2.5, 1.9, 1.92]})
+    decision = make_pruner("asha", objective=LOSS).decide(Judged(9, [2.5, 1.9, 1.92], {**peers, 9: [2.5, 1.9, 1.92]}))
     assert decision.reason == "val_loss 1.92 at epoch 3 is place 7 of 7 trials there, of which the best 2 go on"
 
 
 def test_accuracy_is_shown_as_it_is_not_negated():
     pruner = make_pruner("median", objective=Objective("val_accuracy", "maximize", 2))
-    decision = pruner.decide(9, [0.31], {n: [0.9, 0.95] for n in range(5)})
+    decision = pruner.decide(Judged(9, [0.31], {n: [0.9, 0.95] for n in range(5)}))
     assert decision.reason == "val_accuracy 0.31 at epoch 1 is worse than the median 0.9 of 5 earlier trials"
 
 
-@pytest.mark.parametrize("name", ["median", "percentile", "asha", "hyperband", "halving"])
+@pytest.mark.parametrize("name", ["median", "percentile", "asha", "hyperband"])
 def test_nothing_is_stopped_without_peers(name):
     pruner = make_pruner(name, objective=LOSS)
-    assert not any(pruner.decide(0, [1.0] * epochs, {}).stop for epochs in pruner.legs(EPOCHS))
+    assert not any(pruner.decide(Judged(0, [1.0] * epochs)).stop for epochs in pruner.legs(EPOCHS))
+
+
+def test_synchronous_halving_stops_nothing_in_a_batch_of_one():
+    pruner = make_pruner("halving", objective=LOSS)
+    assert not any(pruner.decide_batch({0: 1.0}, epochs)[0].stop for epochs in pruner.legs(EPOCHS))
 
 
 def test_median_does_not_compare_with_trials_that_were_themselves_stopped_or_still_run():
     short = {n: [0.1, 0.1] for n in range(10)}
-    assert not make_pruner("median", objective=LOSS).decide(99, [5.0, 5.0], short).stop
+    assert not make_pruner("median", objective=LOSS).decide(Judged(99, [5.0, 5.0], short)).stop
 
 
 def test_legs_end_where_something_is_decided():
@@ -117,18 +122,16 @@ def test_legs_end_where_something_is_decided():
 def test_synchronous_halving_keeps_the_best_half_of_a_batch_whatever_the_order_of_arrival():
     pruner = make_pruner("halving", objective=LOSS)
     values = {10: 0.5, 11: 0.1, 12: 0.9, 13: 0.2, 14: math.nan, 15: 0.3, 16: 0.1}
-    decisions = pruner.decide_group(values, 2)
+    decisions = pruner.decide_batch(values, 2)
     assert {n for n, d in decisions.items() if not d.stop} == {11, 13, 16}
-    assert pruner.decide_group(dict(reversed(values.items())), 2) == decisions
+    assert pruner.decide_batch(dict(reversed(values.items())), 2) == decisions
     assert decisions[12].reason == "val_loss 0.9 at epoch 2 is place 6 of 7 in its batch, of which the best 3 go on"
-    one_by_one = {n: pruner.decide(n, [1, v], {m: [1, w] for m, w in values.items()}) for n, v in values.items()}
-    assert one_by_one == decisions
 
 
 def test_synchronous_halving_stops_a_diverged_batch_but_breaks_ties_by_number():
     pruner = make_pruner("halving", objective=LOSS)
-    assert all(d.stop for d in pruner.decide_group({0: math.nan, 1: math.inf}, 1).values())
-    assert [n for n, d in pruner.decide_group({4: 1.0, 3: 1.0, 5: 1.0}, 1).items() if not d.stop] == [3]
+    assert all(d.stop for d in pruner.decide_batch({0: math.nan, 1: math.inf}, 1).values())
+    assert [n for n, d in pruner.decide_batch({4: 1.0, 3: 1.0, 5: 1.0}, 1).items() if not d.stop] == [3]
 
 
 def test_hyperband_deals_trials_to_brackets_and_compares_within_them_only():
@@ -139,28 +142,28 @@ def test_hyperband_deals_trials_to_brackets_and_compares_within_them_only():
     assert counts[0] > counts[1] > counts[2]
     last = [n for n in range(170) if brackets[n] == 2]
     peers = {n: [0.1] * EPOCHS for n in range(170) if n != last[-1]}
-    assert not pruner.decide(last[-1], [9.0], peers).stop, "bracket 2 begins at epoch 9"
-    assert pruner.decide(last[-1], [9.0] * 9, peers).stop
-    assert not pruner.decide(last[-1], [9.0] * 9, {n: c for n, c in peers.items() if n not in last}).stop
+    assert not pruner.decide(Judged(last[-1], [9.0], peers)).stop, "bracket 2 begins at epoch 9"
+    assert pruner.decide(Judged(last[-1], [9.0] * 9, peers)).stop
+    assert not pruner.decide(Judged(last[-1], [9.0] * 9, {n: c for n, c in peers.items() if n not in last})).stop
 
 
 def test_plateau_stops_after_patience_epochs_without_improvement():
     pruner = make_pruner("plateau", {"patience": 3}, objective=LOSS)
     falling = [1.0, 0.9, 0.8, 0.7, 0.6]
-    assert not pruner.decide(0, falling, {}).stop
-    assert not pruner.decide(0, [*falling, 0.6, 0.61], {}).stop
-    decision = pruner.decide(0, [*falling, 0.6, 0.61, 0.6], {})
+    assert not pruner.decide(Judged(0, falling, {})).stop
+    assert not pruner.decide(Judged(0, [*falling, 0.6, 0.61], {})).stop
+    decision = pruner.decide(Judged(0, [*falling, 0.6, 0.61, 0.6], {}))
     assert decision.stop
     assert decision.reason == "val_loss has not improved for 3 epochs: best 0.6 at epoch 5"
 
 
-@pytest.mark.parametrize("name", ["median", "asha", "halving", "hyperband", "plateau"])
+@pytest.mark.parametrize("name", ["median", "asha", "hyperband", "plateau"])
 def test_values_that_are_not_finite_are_the_worst_and_crash_nothing(name):
     pruner = make_pruner(name, objective=LOSS)
     peers = {n: [math.nan, math.inf, 0.5] + [0.5] * 17 for n in range(8)} | {8: [math.nan] * 20}
     for curve in ([math.nan], [0.3], [math.inf, math.nan, 0.2], [0.4, 0.4, math.nan], [math.nan] * 9):
-        assert isinstance(pruner.decide(20, curve, peers).stop, bool)
-    assert make_pruner("asha", objective=LOSS).decide(20, [1.0, 1.0, math.nan], peers).stop
+        assert isinstance(pruner.decide(Judged(20, curve, peers)).stop, bool)
+    assert make_pruner("asha", objective=LOSS).decide(Judged(20, [1.0, 1.0, math.nan], peers)).stop
 
 
 @pytest.mark.parametrize(
@@ -193,7 +196,7 @@ def test_halving_finds_the_best_configuration_for_a_fraction_of_the_epochs():
         for previous, rung in zip([0, *pruner.legs(EPOCHS)], [*pruner.legs(EPOCHS), EPOCHS], strict=True):
             spent += (rung - previous) * len(alive)
             if rung < EPOCHS:
-                decisions = pruner.decide_group({n: everything[n][rung - 1] for n in alive}, rung)
+                decisions = pruner.decide_batch({n: everything[n][rung - 1] for n in alive}, rung)
                 alive = [n for n in alive if not decisions[n].stop]
         survivors += alive
     best = min(curve[-1] for curve in everything.values())
@@ -204,11 +207,12 @@ def test_halving_finds_the_best_configuration_for_a_fraction_of_the_epochs():
 def test_gradient_flow_stops_a_trial_whose_first_layer_gets_no_gradient_and_no_other():
     pruner = make_pruner("gradient_flow", {"warmup": 2}, objective=LOSS)
     assert pruner.legs(6) == [3, 4, 5]
-    assert not pruner.decide(0, [9.0] * 5, {}).stop
+    assert not pruner.decide(Judged(0, [9.0] * 5, {})).stop
     layer = {"weight_norm": 1.0, "update_ratio": 1e-3, "activation_mean": 0.0, "activation_std": 1.0, "dead": 0.75}
 
     def decided(first, **params):
-        return pruner.decide_flow(FlowReport(4, ({**layer, "grad_norm": first}, {**layer, "grad_norm": 1.0})), params)
+        flow = FlowReport(4, ({**layer, "grad_norm": first}, {**layer, "grad_norm": 1.0}))
+        return pruner.decide(Judged(0, [9.0] * 5, flow=flow, params=params))
 
     assert decided(1e-5).reason.startswith("vanishing: the first of 2 layers gets 1e-05 times")
     assert decided(1e-5).reason.endswith("after epoch 4")
