@@ -305,11 +305,12 @@ def init(path: str, dataset: str | None, target: str | None) -> None:
     if file.exists():
         raise SpecError("the file exists already", file=path, remedy="Choose another name")
     if dataset is not None and dataset not in DATASETS:
-        table = f"{{path: {dataset}, target: {target or 'label'}}}"
+        folder = os.path.dirname(os.path.abspath(path))  # a sweep file's relative paths start at its own folder
+        table = {"path": os.path.relpath(os.path.expanduser(dataset), folder), "target": target or "label"}
     else:
-        table = f"{{name: {dataset or 'digits'}}}"
+        table = {"name": dataset or "digits"}
     try:
-        file.write_text(render.SWEEP_FILE.format(table=table), encoding="utf-8")
+        file.write_text(render.sweep_file(table), encoding="utf-8")
     except OSError as error:
         raise SpecError(f"it cannot be written ({error.strerror})", file=path) from error
     print(f"wrote {path}. Run it with: sweeper run {path}")

@@ -39,6 +39,14 @@ search: {{sampler: tpe, trials: 64, seed: 0}}
 """
 
 
+def sweep_file(dataset: Mapping[str, str]) -> str:
+    """A sweep file to start from, with comments. Names and paths may hold any sign: YAML's own writer quotes them."""
+    import yaml
+
+    table = yaml.safe_dump(dict(dataset), default_flow_style=True, allow_unicode=True, sort_keys=False, width=10_000)
+    return SWEEP_FILE.format(table=table.strip())
+
+
 def _console(stream: Any = None) -> Console:
     from rich.console import Console
 

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -162,9 +162,25 @@ def _parse_override(text: str) -> tuple[str, Any]:
         remedy = "Write for example training.epochs=5"
         raise SpecError(f"{str(text)[:100]!r} is not key=value", key="--set", remedy=remedy)
     try:
-        return key, parse_yaml(value)
+        parsed = parse_yaml(value)
     except ReadError as error:
+        if _is_text(key):
+            return key, value.strip()
         raise SpecError(f"{value[:60]!r}: {error.problem}", key=key, remedy=error.remedy) from error
+    if _is_text(key) and not isinstance(parsed, str) and value.strip() not in ("", "null", "~"):
+        return key, value.strip()
+    return key, parsed
+
+
+def _is_text(key: str) -> bool:
+    """Whether the key takes text only, a column's name say: ``[y]`` is no list then, and ``1.5`` no number."""
+    *sections, last = key.split(".")
+    model = _section(sections)
+    field = model.model_fields.get(last)
+    if field is None:
+        return False
+    kinds = {get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in get_args(field.annotation)}
+    return (kinds or {field.annotation}) <= {str, type(None)}
 
 
 def _assign(data: dict[str, Any], key: str, value: Any) -> None:
@@ -302,8 +318,8 @@ def _plain_words(found: Mapping[str, Any]) -> tuple[str, str | None]:
     return f"{shown(value)} is not valid: {message}", "null turns it off" if nullable else None
 
 
-def _keys(location: Sequence[str]) -> list[str]:
-    """The keys that the section at a location has."""
+def _section(location: Sequence[str]) -> type[BaseModel]:
+    """The model of the section at a location, or of the last one on the way there."""
     model: type[BaseModel] = SweepSpec
     for part in location:
         field = model.model_fields.get(part)
@@ -312,6 +328,12 @@ def _keys(location: Sequence[str]) -> list[str]:
         if not inner:
             break
         model = inner[0]
+    return model
+
+
+def _keys(location: Sequence[str]) -> list[str]:
+    """The keys that the section at a location has."""
+    model = _section(location)
     return [field.alias or name for name, field in model.model_fields.items()]
 
 

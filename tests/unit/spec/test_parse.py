@@ -475,3 +475,46 @@ def test_reading_a_spec_writes_nothing(folder):
     load_spec("below/sweep.yaml")
     refused("below/sweep.yaml", overrides=["search.trials=0"])
     assert sorted(os.walk(folder)) == before
+
+
+# Names as people have them
+
+NAMES = [
+    "#class",
+    "[y]",
+    "class: y/n",
+    "quality [0-10]",
+    " income",
+    "1.5",
+    "null",
+    "{a}",
+    "a,b",
+    'say "hi"',
+    "it's",
+    "-",
+    "*x",
+]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "yes", "2020-01-01", "日本", "a=b", "x.y", "t\tb"])
+def test_the_file_that_init_writes_names_any_column(name, tmp_path, monkeypatch):
+    from sweeper.cli.commands import init
+
+    table = tmp_path / "my data"
+    table.mkdir()
+    monkeypatch.chdir(table)
+    (table / "d.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "elsewhere").mkdir()
+    init("../elsewhere/sweep.yaml", "d.csv", name)
+    monkeypatch.chdir(tmp_path)
+    spec = load_spec("elsewhere/sweep.yaml")
+    assert (spec.dataset.target, spec.dataset.path) == (name, str(table / "d.csv"))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.strip() == name and name != "null"])
+def test_an_override_of_a_text_is_taken_as_it_stands(name, tmp_path):
+    (tmp_path / "d.csv").write_text("a,b\n1,2\n")
+    source = {"dataset": {"path": str(tmp_path / "d.csv"), "target": "a"}}
+    quoted = f"dataset.target={name}"
+    assert load_spec(source, [quoted]).dataset.target == name
+    assert load_spec(source, ['dataset.target="null"']).dataset.target == "null"
