@@ -1,4 +1,4 @@
 """Runs sweeps to their end.
 
-Doors, the modules that other rooms may import: local, open_sweep, controller, custody, finals, planning, parts.
+Doors, the modules that other rooms may import: local, open_sweep, controller, custody, finals, planning, run, parts.
 """
