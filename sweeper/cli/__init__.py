@@ -1,5 +1,4 @@
 """The command line: each verb parses, calls one function, prints.
 
-Doors, the modules that other rooms may import: none; only ``sweeper/__main__.py`` and the installed program
-``sweeper`` come in, through ``app.main``.
+Doors: app (the installed program comes in through ``app.main``; no other room does).
 """

@@ -1,4 +1,4 @@
 """Makes a table ready to train on.
 
-Doors, the modules that other rooms may import: dataset, recipe, csv_files (``MISSING``).
+Doors, the modules that other rooms may import: dataset, recipe, csv_files (``MISSING``), memory.
 """

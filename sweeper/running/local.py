@@ -31,6 +31,7 @@ from sweeper.settings import Settings
 from sweeper.spec.parse import SweepSpec
 from sweeper.spec.stored import spec_of, stored_form
 from sweeper.states import SweepState
+from sweeper.tracking.check import check_tracking
 from sweeper.training.pool import Pool
 
 Progress = Callable[[SweepRecord], ProgressSink]
@@ -53,11 +54,12 @@ def run_new(
     """Create a sweep and run it to its end.
 
     Raises:
-        SpecError: the spec or its data cannot be used; nothing was written then.
+        SpecError: the spec, its data or MLflow's store cannot be used; nothing was written then.
         Interrupted: the user stopped it; it can be resumed.
     """
     workers = parse_workers(workers)
     settings.ensure_home()
+    check_tracking(settings.mlflow_tracking_uri, settings.home)
     with _starting(workers, settings) as start:
         dataset = load(spec)
         ledger = open_home_ledger(settings)
@@ -75,7 +77,7 @@ def run_again(
 
     Raises:
         SweepNotFound: there is no such sweep.
-        SpecError: its data is gone or has changed.
+        SpecError: its data is gone or has changed, or MLflow's store cannot be used.
         SweepBusy: another controller runs it.
     """
     from sweeper.tracking.tracker import SHOWN
@@ -87,6 +89,7 @@ def run_again(
     shown = record.summary.get(SHOWN) and not ledger.untracked(record.sweep)
     if record.state is SweepState.COMPLETE and shown and not finals_are_due(ledger, record, spec):
         return record
+    check_tracking(settings.mlflow_tracking_uri, settings.home)
     wait_until_free(ledger, record.sweep)
     with _starting(workers, settings) as start:
         dataset = load_same(record, spec)

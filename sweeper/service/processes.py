@@ -25,6 +25,7 @@ from sweeper.ledger.protocol import Ledger
 from sweeper.logs import log_to_stderr
 from sweeper.service.link import Teller, make_link
 from sweeper.settings import Settings
+from sweeper.tracking.check import check_tracking
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds before another start
 HEALTHY_SECONDS = 60.0  # a child that lived for so long had nothing wrong with it
@@ -37,10 +38,11 @@ def serve(settings: Settings, host: str, port: int, workers: str, user_limit: in
     """Run the service until SIGTERM or Ctrl-C; the exit code.
 
     Raises:
-        SpecError: the address cannot be used, or there is no token.
+        SpecError: the address or MLflow's store cannot be used, or there is no token.
         LedgerError: the ledger cannot be opened.
     """
     ledger = open_home_ledger(settings)
+    check_tracking(settings.mlflow_tracking_uri, settings.home)
     try:
         check_address(ledger, host)
     finally:

@@ -1,4 +1,4 @@
 """Shows sweeps in MLflow.
 
-Doors, the modules that other rooms may import: tracker, store, ui, model (``warm_up``), sweep (``delete_runs``).
+Doors, the modules that other rooms may import: tracker, store, check, ui, model (``warm_up``), sweep (``delete_runs``).
 """
