@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sweeper.data.checks import check_names, pick_target
+from sweeper.data.checks import check_names, check_same_columns, pick_target
 from sweeper.data.csv_files import read_csv, read_head
+from sweeper.data.files import FileTable, Kind, Roles
 from sweeper.errors import SpecError
 from sweeper.numbers import counted
 from sweeper.text import is_number, listed, shown
@@ -21,8 +21,6 @@ from sweeper.text import is_number, listed, shown
 FEW_TEXTS = 20  # so many different texts are always categories, however short the table
 MANY_TEXTS = 1000  # a column with more different texts is left out: each would be an input of the network
 LONG_TEXT = 1000  # characters; a longer text is a document, not a category
-
-Kind = Literal["number", "bool", "text", "time", "empty", "other"]
 
 _IDENTIFIER = "nearly every row has its own text (an identifier?)"
 _NO_VALUES = "without any value"
@@ -42,29 +40,39 @@ def arrow_size(path: Path) -> tuple[int, int, int]:
     return metadata.num_rows, metadata.num_columns, path.stat().st_size
 
 
-def read_arrow(path: Path, target: str | None) -> tuple[pd.DataFrame, pd.Series, str, list[str]]:
-    """The features ``(n, columns)``, the target ``(n,)``, its name, and warnings about columns left out.
+def read_arrow(path: Path, target: str | None, roles: Roles, first: FileTable | None = None) -> FileTable:
+    """The features, the target and the columns with another use. ``first`` is the table that this one goes on.
+
+    A table that goes on another has the same columns, and each is what it is in the first.
 
     Raises:
         SpecError: the file or one of its columns cannot be used; with line or data row.
     """
-    table, name, warnings = _read(path, target)
+    table, name, warnings = _read(path, target, roles, first)
+    names = tuple(name or f"column {position}" for position, name in enumerate(table.column_names, start=1))
+    unnamed = {title for title, written in zip(names, table.column_names, strict=True) if not written}
+    table = table.rename_columns(list(names))
     if table.num_rows == 0:
         raise SpecError("it has column names but no rows", file=str(path), remedy="Add data rows")
     _check_kind(name, table.schema.field(name).type, str(path))
+    aside = pd.DataFrame({key: table.column(column).to_pandas() for key, column in roles.present(names).items()})
     left_out: dict[str, list[str]] = {}
     kept: dict[str, pa.ChunkedArray] = {}
-    for position, (column_name, column) in enumerate(zip(table.column_names, table.columns, strict=True), start=1):
-        if column_name == name:
+    kinds: dict[str, Kind] = {}
+    for title, column in zip(names, table.columns, strict=True):
+        if title == name or title in roles.no_inputs:
             continue
-        title = column_name or f"column {position}"
-        reason = _row_numbers(column) if not column_name else None
+        if first is not None:
+            if title in first.kinds:
+                kept[title] = _like_first(title, column, first, str(path))
+            continue
+        reason = _row_numbers(column) if title in unnamed else None
         if reason is None:
             usable = _usable(title, column, str(path))
             if isinstance(usable, str):
                 reason = usable
             else:
-                kept[title] = usable
+                kept[title], kinds[title] = usable, _kind(column.type)
         if reason is not None:
             left_out.setdefault(reason, []).append(title)
     wanted = _target(table.column(name))
@@ -76,25 +84,26 @@ def read_arrow(path: Path, target: str | None) -> tuple[pd.DataFrame, pd.Series,
         features = pa.table(kept)
         kept.clear()  # nothing else holds the columns: each is freed as soon as pandas has it
         frame = features.to_pandas(split_blocks=features.num_columns <= 100, self_destruct=True, ignore_metadata=True)
-        return frame, wanted.to_pandas(), name, warnings
+        return FileTable(str(path), frame, wanted.to_pandas(), name, aside, names, kinds, tuple(warnings))
     except (pa.ArrowException, ValueError) as error:
         raise SpecError(f"its values cannot be converted ({shown(error, 200)})", file=str(path)) from error
 
 
-def _read(path: Path, target: str | None) -> tuple[pa.Table, str, list[str]]:
+def _read(path: Path, target: str | None, roles: Roles, first: FileTable | None) -> tuple[pa.Table, str, list[str]]:
     """The whole file, read once names, target and (Parquet) types are known to be usable."""
     if path.suffix.lower() == ".csv":
         head = read_head(path)
-        name, warnings = _checked(path, head.names, target)
-        return read_csv(path, head), name, warnings
+        name, warnings = _checked(path, head.names, target, roles, first)
+        texts = () if first is None else first.texts()
+        return read_csv(path, head, texts), name, warnings
     file = _open_parquet(path)
     try:
         schema = file.schema_arrow
         index = [n for n in (schema.pandas_metadata or {}).get("index_columns", []) if isinstance(n, str)]
-        names = [n for n in schema.names if n == target or n not in index]
-        name, warnings = _checked(path, names, target)
+        names = [n for n in schema.names if n == target or n in roles.uses.values() or n not in index]
+        name, warnings = _checked(path, names, target, roles, first)
         for field in schema:
-            if field.name in names:
+            if field.name in names and field.name not in roles.no_inputs:
                 _check_kind(field.name, field.type, str(path))
         texts = [field.name for field in schema if _kind(field.type) == "text"]
         return pq.ParquetFile(path, read_dictionary=texts).read(columns=names), name, warnings
@@ -104,13 +113,39 @@ def _read(path: Path, target: str | None) -> tuple[pa.Table, str, list[str]]:
         raise _broken(path, error) from error
 
 
-def _checked(path: Path, names: Sequence[str], target: str | None) -> tuple[str, list[str]]:
-    check_names([name or f"column {i}" for i, name in enumerate(names, start=1)], str(path))
+def _checked(
+    path: Path, names: Sequence[str], target: str | None, roles: Roles, first: FileTable | None
+) -> tuple[str, list[str]]:
+    titles = [name or f"column {position}" for position, name in enumerate(names, start=1)]
+    check_names(titles, str(path))
+    if first is not None:
+        check_same_columns(titles, [title for title in titles if title not in names], first, roles, str(path))
+        return first.target_name, []
     name, warnings = pick_target(names, target, str(path))
     if len(names) == 1:
         remedy = "Check the separator between columns: comma, semicolon, tab and | are known"
         raise SpecError("the target is its only column", file=str(path), remedy=remedy)
+    roles.check(titles, name, str(path))
     return name, warnings
+
+
+def _like_first(title: str, column: pa.ChunkedArray, first: FileTable, file: str) -> pa.ChunkedArray:
+    """A column as what it is in the first table: a number, a boolean or a text."""
+    _check_kind(title, column.type, file)
+    kind, wanted = _kind(column.type), first.kinds[title]
+    if kind == "empty" or column.null_count == len(column):
+        return pa.chunked_array([pa.nulls(len(column), pa.string() if wanted == "text" else pa.float64())])
+    if kind != wanted:
+        plural = {"number": "numbers", "bool": "booleans", "text": "texts"}
+        example = column.drop_null()[0].as_py()
+        problem = (
+            f"it holds {plural[kind]} such as '{shown(example)}', and {plural[wanted]} in {shown(first.file, 200)}"
+        )
+        remedy = "Write it in the same way in both files, or name it in dataset.drop"
+        raise SpecError(problem, file=file, key=f"column '{shown(title)}'", remedy=remedy)
+    if kind == "bool":
+        return column.cast(pa.int8()).cast(pa.float64()) if column.null_count else column
+    return _number(column) if kind == "number" else _encoded(column)
 
 
 def _open_parquet(path: Path) -> pq.ParquetFile:
@@ -143,7 +178,7 @@ def _kind(kind: pa.DataType) -> Kind:
 
 def _check_kind(name: str, kind: pa.DataType, file: str) -> None:
     found, key = _kind(kind), f"column '{shown(name)}'"
-    leave_out = "or leave the column out of the file"
+    leave_out = "or name the column in dataset.drop"
     if found == "time":
         remedy = f"Turn them into numbers (such as year, month, or days since a date) {leave_out}"
         raise SpecError(f"it holds dates or times ({kind})", file=file, key=key, remedy=remedy)

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from sweeper.data.files import FileTable, Part, Roles
 from sweeper.errors import SpecError
 from sweeper.text import is_number, listed, nearest_column, shown
 
 CATEGORY = pd.CategoricalDtype
+MAX_WEIGHT = 1e18  # sums of more would not fit into float32
 TARGET_NAMES = ("target", "label", "y", "class")
 
 
@@ -45,6 +47,26 @@ def check_names(names: Sequence[str], file: str) -> None:
         counts = pd.Series(list(names)).value_counts(sort=False)
         problem = f"more than one column is called {listed(counts.index[counts > 1], 5)}"
         raise SpecError(problem, file=file, remedy="Give every column its own name")
+
+
+def check_same_columns(names: Sequence[str], unnamed: Sequence[str], first: FileTable, roles: Roles, file: str) -> None:
+    """Refuse a file that has not the columns of the first one; dropped and additional unnamed ones do not count.
+
+    Raises:
+        SpecError: with the columns that are missing or too many.
+    """
+    whole = shown(first.file, 200)
+    needed = [*first.frame, first.target_name, *(name for use, name in roles.uses.items() if use == "weight")]
+    missing = [name for name in needed if name not in names]
+    if missing:
+        has = nearest_column(missing[0], names)
+        remedy = f"{has}. Both files need the same columns; those that are no inputs go into dataset.drop"
+        raise SpecError(f"it has no {listed(missing, 5)}, which {whole} has", file=file, remedy=remedy)
+    known = (*first.names, *roles.no_inputs, *unnamed)
+    extra = [name for name in names if name not in known]
+    if extra:
+        remedy = "Both files need the same columns; remove these"
+        raise SpecError(f"it has {listed(extra, 5)}, which {whole} has not", file=file, remedy=remedy)
 
 
 def check_texts(frame: pd.DataFrame, target: pd.Series, name: str, file: str) -> None:
@@ -90,3 +112,41 @@ def check_finite(frame: pd.DataFrame, file: str) -> None:
                 problem = f"{infinite.sum():,} values are infinite, the first in data row {row:,}"
                 remedy = "Correct them, or leave them empty: missing numbers are filled with the median"
                 raise SpecError(problem, file=file, key=f"column '{shown(name)}'", remedy=remedy)
+
+
+def check_aside(aside: pd.DataFrame, roles: Roles, file: str) -> None:
+    """Refuse rows without a value in a column that says where they belong or how much they count.
+
+    Raises:
+        SpecError: with their number and the first data row (from 1).
+    """
+    for use, column in aside.items():
+        missing = column.isna().to_numpy()
+        if missing.any():
+            row = int(missing.argmax()) + 1
+            name, key = shown(roles.uses[str(use)]), roles.key(str(use))
+            problem = f"{missing.sum():,} rows have no value in '{name}', the first is data row {row:,}"
+            raise SpecError(problem, file=file, key=key, remedy="Fill or remove these rows")
+
+
+def check_weights(aside: pd.DataFrame, parts: Sequence[Part], roles: Roles) -> None:
+    """Refuse weights that are no finite numbers of 0 or more.
+
+    Raises:
+        SpecError: with the first data row (from 1) of its file.
+    """
+    if "weight" not in aside:
+        return
+    weights, key = aside["weight"], roles.key("weight")
+    name = shown(roles.uses["weight"])
+    if weights.dtype.kind not in "iufb":
+        problem = f"'{name}' holds texts such as '{shown(weights.iloc[0])}', and weights are numbers"
+        raise SpecError(problem, file=parts[0].file, key=key, remedy="Name a column of numbers")
+    values = weights.to_numpy(dtype=np.float64)
+    wrong = ~(np.isfinite(values) & (values >= 0) & (values <= MAX_WEIGHT))
+    if wrong.any():
+        row = int(wrong.argmax())
+        part = next(part for part in parts if row < part.stop)
+        problem = f"'{name}' is {values[row]:g} in data row {row - part.start + 1:,}"
+        remedy = f"A weight is a finite number from 0 to {MAX_WEIGHT:g}"
+        raise SpecError(problem, file=part.file, key=key, remedy=remedy)

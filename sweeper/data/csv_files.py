@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -68,8 +68,8 @@ def read_head(path: Path) -> CsvHead:
     )
 
 
-def read_csv(path: Path, head: CsvHead) -> pa.Table:
-    """Read all records with the types that Arrow infers from the whole of every column.
+def read_csv(path: Path, head: CsvHead, texts: Collection[str] = ()) -> pa.Table:
+    """Read all records with the types that Arrow infers from the whole of every column; ``texts`` are read as texts.
 
     Raises:
         SpecError: ragged records, text that is not UTF-8, an open quote; with the line.
@@ -77,7 +77,11 @@ def read_csv(path: Path, head: CsvHead) -> pa.Table:
     read = arrow_csv.ReadOptions(block_size=BLOCK_BYTES)
     parse = arrow_csv.ParseOptions(delimiter=head.separator, newlines_in_values=True)
     convert = arrow_csv.ConvertOptions(
-        null_values=list(MISSING), strings_can_be_null=True, decimal_point=head.decimal, check_utf8=True
+        null_values=list(MISSING),
+        strings_can_be_null=True,
+        decimal_point=head.decimal,
+        check_utf8=True,
+        column_types=dict.fromkeys(texts, pa.string()),
     )
     try:
         with path.open("rb") as file:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweeper.data.rows import Rows, as_tensor
 from sweeper.errors import SpecError
 from sweeper.spec.stored import fingerprint_of
 
@@ -15,14 +16,12 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     import torch
-    from sklearn.compose import ColumnTransformer
 
     from sweeper.data.recipe import Recipe
     from sweeper.data.targets import Label
-    from sweeper.models import Data
     from sweeper.models.config import Task
     from sweeper.records import SweepRecord
-    from sweeper.spec.models import DatasetSpec, SplitSpec
+    from sweeper.spec.dataset import DatasetSpec, SplitSpec
     from sweeper.spec.parse import SweepSpec
 
 SAMPLE_ROWS = 5
@@ -67,17 +66,25 @@ class RawColumn:
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class Dataset(Rows):
     """One table, split and preprocessed. D inputs; n, v, t rows for training, validation and test.
 
-    x_train ``(n, D)``, x_val ``(v, D)``, x_test ``(t, D)`` are float32. y_train, y_val, y_test are int64 indices into
-    ``class_labels``, or float32 numbers ``(value - target_mean) / target_std``, with the training rows' mean and
-    deviation, so that learning rates mean the same on any data. No array can be written to. ``preprocess`` turns raw
-    columns into inputs (cast its result to float32), ``recipe`` is the same as plain data. ``raw_train`` and
-    ``raw_test`` are the first rows of two splits as read. ``fingerprint`` changes with the data, the target, the
-    split and the normalisation, and with nothing else; ``rows_fingerprint`` does not change with the normalisation.
+    x_test ``(t, D)`` is float32; y_test are int64 indices into ``class_labels``, or float32 numbers
+    ``(value - target_mean) / target_std``, with the training rows' mean and deviation, so that learning rates mean
+    the same on any data. No array can be written to. ``preprocess`` turns raw columns into inputs (cast its result to
+    float32), ``recipe`` is the same as plain data. ``raw_train`` and ``raw_test`` are the first rows of two splits as
+    read. ``fingerprint`` changes with the data, the target, the columns, the split and the normalisation, and with
+    nothing else; ``rows_fingerprint`` does not change with the normalisation and the columns.
+
+    With ``split.folds`` there are ``folds``: the k pairs of training and validation rows. Then the training rows of
+    the dataset itself are all that are not for the test, and it has no validation rows (v = 0): what trains on it is
+    the winner, after the search. All folds have the same D inputs: which columns are used, and the categories of
+    texts, follow from all rows of the folds; imputation, means and scales are fitted on each fold's training rows.
+    The target's mean and deviation are those of all rows of the folds: a unit that the folds share, so that their
+    losses can be averaged.
     """
 
+    _: KW_ONLY
     name: str
     task: Task
     fingerprint: str
@@ -86,21 +93,15 @@ class Dataset:
     feature_names: tuple[str, ...]
     target_name: str
     class_labels: tuple[Label, ...] | None
-    x_train: np.ndarray
-    y_train: np.ndarray
-    x_val: np.ndarray
-    y_val: np.ndarray
     x_test: np.ndarray
     y_test: np.ndarray
-    train_rows: np.ndarray
-    val_rows: np.ndarray
     test_rows: np.ndarray
     target_mean: float
     target_std: float
-    preprocess: ColumnTransformer
-    recipe: Recipe
     raw_train: pd.DataFrame
     raw_test: pd.DataFrame
+    w_test: np.ndarray | None = None
+    folds: tuple[Rows, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -130,19 +131,9 @@ class Dataset:
 
         return None if self.class_labels is None else tuple(shown(label) for label in self.class_labels)
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """What a worker trains on, by the names of ``sweeper.models.Data``."""
-        return {"x_train": self.x_train, "y_train": self.y_train, "x_val": self.x_val, "y_val": self.y_val}
-
-    def tensors(self, dtype: torch.dtype | None = None) -> Data:
-        """Training and validation rows as tensors of ``dtype`` (default float32)."""
-        from sweeper.models import Data
-
-        return Data(*(self._tensor(array, dtype) for array in self.arrays().values()))
-
     def test_tensors(self, dtype: torch.dtype | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """x_test ``(t, D)`` and y_test ``(t,)`` as tensors of ``dtype`` (default float32)."""
-        return self._tensor(self.x_test, dtype), self._tensor(self.y_test, dtype)
+        return as_tensor(self.x_test, dtype), as_tensor(self.y_test, dtype)
 
     def in_target_units(self, rmse: float) -> float:
         """A regression's error, measured on the standardised target, in the target's own unit."""
@@ -157,15 +148,11 @@ class Dataset:
         from sweeper.text import shown
 
         rows = f"{self.n_train:,} training, {len(self.y_val):,} validation and {len(self.y_test):,} test rows"
+        if self.folds:
+            rows = f"{self.n_train:,} rows in {len(self.folds)} folds and {len(self.y_test):,} test rows"
         columns = f"{self.n_features_raw:,} columns as {self.n_inputs:,} inputs"
         aim = f"'{shown(self.target_name)}'" if self.class_labels is None else f"{self.n_outputs} classes"
         return f"{self.name}: {self.task} of {aim}, {rows}, {columns}"
-
-    @staticmethod
-    def _tensor(array: np.ndarray, dtype: torch.dtype | None) -> torch.Tensor:
-        import torch
-
-        return torch.tensor(array, dtype=(dtype or torch.float32) if array.dtype.kind == "f" else None)
 
 
 def built_in() -> list[BuiltIn]:
@@ -230,52 +217,42 @@ def load_dataset(spec: DatasetSpec, split: SplitSpec, normalize: str) -> Dataset
     Raises:
         SpecError: the data cannot be used as it is; with file, column, row and what to do.
     """
-    import numpy as np
-
-    from sweeper.data.preprocess import fit_preprocessing
+    from sweeper.data.making import Making
+    from sweeper.data.preprocess import choose_columns
     from sweeper.data.splits import split_rows
     from sweeper.data.tables import read_table
-    from sweeper.data.targets import encode_target
+    from sweeper.data.targets import encode_target, scaled
 
-    table = read_table(spec)
+    table = read_table(spec, split)
     target = encode_target(table, spec.task)
-    splits = split_rows(target, split, table.file)
-    fitted = fit_preprocessing(table, splits.train, normalize)
-    parts = (splits.train, splits.validation, splits.test)
-    x = [fitted.transform(table, rows) for rows in parts]
-    y = [target.y[rows] for rows in parts]
-    mean, std = 0.0, 1.0
-    if target.labels is None:
-        mean, std = float(y[0].mean()), float(y[0].std())
-        y = [((values - mean) / std).astype(np.float32) for values in y]
-    for array in (*x, *y, *parts):
-        array.setflags(write=False)
-    used = {feature.column for feature in fitted.recipe.features}
-    warnings = (*table.warnings, *target.warnings, *splits.warnings, *fitted.warnings)
+    splits = split_rows(table, target, split)
+    target, mean, std = scaled(table, target, splits)
+    columns = choose_columns(table, splits.train)
+    making = Making(table, target, normalize, columns)
+    whole, fitted = making.rows(splits.train, splits.validation)
+    x_test, y_test, w_test = making.arrays(fitted, splits.test)
+    used = {feature.column for feature in whole.recipe.features}
+    warnings = (*table.warnings, *target.warnings, *splits.warnings, *columns.warnings)
+    about = [table.content, table.target_name, target.task, split.model_dump()]
     return Dataset(
+        **{field.name: getattr(whole, field.name) for field in fields(Rows)},
         name=table.name,
         task=target.task,
-        fingerprint=_fingerprint(table.content, table.target_name, target.task, split, normalize),
-        rows_fingerprint=_fingerprint(table.content, table.target_name, target.task, split, ""),
+        fingerprint=_fingerprint([*about, sorted(spec.drop), spec.weight, normalize]),
+        rows_fingerprint=_fingerprint(about),
         raw_columns=tuple(RawColumn(str(n), str(kind), n in used) for n, kind in table.frame.dtypes.items()),
         feature_names=fitted.names,
         target_name=table.target_name,
         class_labels=target.labels,
-        x_train=x[0],
-        y_train=y[0],
-        x_val=x[1],
-        y_val=y[1],
-        x_test=x[2],
-        y_test=y[2],
-        train_rows=splits.train,
-        val_rows=splits.validation,
+        x_test=x_test,
+        y_test=y_test,
+        w_test=w_test,
         test_rows=splits.test,
         target_mean=mean,
         target_std=std,
-        preprocess=fitted.pipeline,
-        recipe=fitted.recipe,
         raw_train=_sample(table.frame, splits.train),
         raw_test=_sample(table.frame, splits.test),
+        folds=tuple(making.rows(*fold)[0] for fold in splits.folds),
         warnings=warnings if table.file is not None else (),
     )
 
@@ -286,6 +263,5 @@ def _sample(frame: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
     return sample.astype({name: object for name, kind in sample.dtypes.items() if kind == "category"})
 
 
-def _fingerprint(content: str, target: str, task: str, split: SplitSpec, normalize: str) -> str:
-    shares = [split.validation, split.test, split.seed]
-    return hashlib.sha256(json.dumps([1, content, target, task, shares, normalize]).encode()).hexdigest()
+def _fingerprint(about: list[Any]) -> str:
+    return hashlib.sha256(json.dumps([2, *about]).encode()).hexdigest()

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sweeper.data.checks import check_same_columns
+from sweeper.data.files import FileTable, Kind, Roles
 from sweeper.errors import SpecError
 from sweeper.text import listed, nearest_column, shown
 
@@ -47,29 +49,58 @@ def npz_size(path: Path, target: str | None) -> tuple[int, int, int]:
     return rows, columns + 1, rows * (columns * kind.itemsize + target_kind.itemsize)
 
 
-def read_npz(path: Path, target: str | None) -> tuple[pd.DataFrame, pd.Series, str]:
-    """The features ``(n, columns)`` named x0, x1, ..., the target ``(n,)`` and its array's name.
+def read_npz(path: Path, target: str | None, roles: Roles, first: FileTable | None = None) -> FileTable:
+    """The features, named x0, x1, ..., and the target; ``roles`` name such columns or more arrays of shape ``(n,)``.
+
+    ``first`` is the archive that this one goes on.
 
     Raises:
-        SpecError: as ``npz_size``, or the stored bytes do not fit their headers.
+        SpecError: as ``npz_size``, or the stored bytes do not fit their headers, or other columns than the first.
     """
-    x_name, y_name = _choose(path, _headers(path), target)
+    headers = _headers(path)
+    x_name, y_name = _choose(path, headers, target)
+    rows = headers[x_name][0][0]
+    more = [
+        name
+        for name, (shape, kind) in headers.items()
+        if name not in (x_name, y_name) and shape in ((rows,), (rows, 1)) and kind.kind in "biufUSM"
+    ]
     try:
         with np.load(path, allow_pickle=False) as archive:
             x, y = archive[x_name], archive[y_name].reshape(-1)
+            arrays = {name: archive[name].reshape(-1) for name in more if name in roles.uses.values()}
     except _BROKEN as error:
         raise _broken(path, error) from error
+    x = x.astype(np.float64 if x.dtype.itemsize not in (1, 4, 8) else x.dtype.newbyteorder("="), copy=False)
+    frame = pd.DataFrame(x, columns=[f"x{i}" for i in range(x.shape[1])])
+    names = (*frame, y_name, *more)
+    if first is None:
+        roles.check(names, y_name, str(path))
+    else:
+        check_same_columns([*frame, y_name, *arrays], (), first, roles, str(path))
+    aside = {
+        use: _series(arrays[name], name, path) if name in arrays else frame[name]
+        for use, name in roles.present((*frame, *arrays)).items()
+    }
+    inputs = frame.drop(columns=[name for name in frame if name in roles.no_inputs])
+    if not inputs.shape[1]:
+        raise SpecError("it has no column to learn from", file=str(path))
+    target_column = _series(y, y_name, path)
+    kinds: dict[str, Kind] = {
+        str(name): "bool" if kind.kind == "b" else "number" for name, kind in inputs.dtypes.items()
+    }
+    return FileTable(str(path), inputs, target_column, y_name, pd.DataFrame(aside), names, kinds)
+
+
+def _series(y: np.ndarray, name: str, path: Path) -> pd.Series:
+    """An array ``(n,)`` as a column of numbers or texts."""
     if y.dtype.kind == "S":
         try:
             y = np.char.decode(y, "utf-8")
         except UnicodeDecodeError as error:
-            raise SpecError("its texts are not UTF-8", file=str(path), key=f"array '{shown(y_name)}'") from error
-    x = x.astype(np.float64 if x.dtype.itemsize not in (1, 4, 8) else x.dtype.newbyteorder("="), copy=False)
+            raise SpecError("its texts are not UTF-8", file=str(path), key=f"array '{shown(name)}'") from error
     y = y.astype(object if y.dtype.kind == "U" else y.dtype.newbyteorder("="), copy=False)
-    if y.dtype.kind == "f" and y.dtype.itemsize != 8:
-        y = y.astype(np.float64)
-    frame = pd.DataFrame(x, columns=[f"x{i}" for i in range(x.shape[1])])
-    return frame, pd.Series(y), y_name
+    return pd.Series(y.astype(np.float64) if y.dtype.kind == "f" and y.dtype.itemsize != 8 else y)
 
 
 def _headers(path: Path) -> dict[str, Header]:

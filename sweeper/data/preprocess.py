@@ -31,7 +31,6 @@ class Preprocessing:
 
     pipeline: ColumnTransformer
     recipe: Recipe
-    warnings: tuple[str, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -55,27 +54,36 @@ class Preprocessing:
                 made[start : start + step] = self.pipeline.transform(table.frame.iloc[chunk])
             if not np.isfinite(made[start : start + step]).all():
                 row, column = np.argwhere(~np.isfinite(made[start : start + step]))[0]
-                raise _too_large(self.recipe.features[column].column, table, f" in data row {chunk[row] + 1:,}")
+                file, number = table.place(chunk[row])
+                raise _too_large(self.recipe.features[column].column, table, f" in data row {number:,}", file)
         return made
 
 
-def fit_preprocessing(table: Table, train: np.ndarray, normalize: str) -> Preprocessing:
-    """Fit on the rows ``train`` alone. ``normalize`` is standard, minmax or none.
+@dataclass(frozen=True)
+class Columns:
+    """The columns that become inputs, and the categories of the texts among them."""
 
-    Numbers: missing ones take the median, then they are scaled (in float64, so that large offsets cost no digits).
-    Booleans are the numbers 0 and 1. Texts: one input per text seen in training, all 0 for an unseen one.
+    numbers: tuple[str, ...]
+    flags: tuple[str, ...]
+    texts: tuple[str, ...]
+    categories: dict[str, list[str]]
+    warnings: tuple[str, ...] = ()
+
+
+def choose_columns(table: Table, train: np.ndarray) -> Columns:
+    """The columns that vary in the rows ``train``, with the texts that occur there.
 
     Raises:
-        SpecError: no column varies, or values are too large to be scaled.
+        SpecError: no column varies, or the inputs would not fit into memory.
     """
     rows = table.frame.iloc[train]
     empty, constant = _useless(rows)
     numbers, flags, texts = _by_kind(rows.drop(columns=[*empty, *constant]))
-    warnings = [
+    warnings = tuple(
         f"{counted(len(names), 'column')} left out, {why} in the training rows: {listed(names, 5)}."
         for names, why in ((empty, "without any value"), (constant, "constant"))
         if names
-    ]
+    )
     if not (numbers or flags or texts):
         remedy = "Add a column that varies"
         raise SpecError(f"no column can be learned from. {' '.join(warnings)}", file=table.file, remedy=remedy)
@@ -83,18 +91,31 @@ def fit_preprocessing(table: Table, train: np.ndarray, normalize: str) -> Prepro
     width = len(numbers) + len(flags) + sum(map(len, categories.values()))
     what = f"the table of {len(table.frame):,} rows and {width:,} inputs"
     check_fits(len(table.frame) * width * INPUT_BYTES, what, "Leave out columns with many different texts", table.file)
-    pipeline = _pipeline(numbers, flags, texts, categories, normalize)
+    return Columns(tuple(numbers), tuple(flags), tuple(texts), categories, warnings)
+
+
+def fit_preprocessing(table: Table, train: np.ndarray, normalize: str, columns: Columns) -> Preprocessing:
+    """Fit on the rows ``train`` alone. ``normalize`` is standard, minmax or none.
+
+    Numbers: missing ones take the median, then they are scaled (in float64, so that large offsets cost no digits).
+    Booleans are the numbers 0 and 1. Texts: one input per known category, all 0 for another.
+
+    Raises:
+        SpecError: values are too large to be scaled.
+    """
+    rows = table.frame.iloc[train]
+    pipeline = _pipeline(columns, normalize)
     with np.errstate(over="ignore", invalid="ignore"):
-        for name in numbers:  # a mean of two values near the largest float64 is infinite, which scalers refuse
-            if not np.isfinite(2.0 * rows[name].abs().max()):
+        for name in columns.numbers:  # a mean of two values near the largest float64 is infinite: scalers refuse it
+            if np.isinf(2.0 * rows[name].abs().max()):
                 raise _too_large(name, table, "")
         pipeline.fit(rows)
-    features = [*_scaled(pipeline, "numbers", numbers), *_scaled(pipeline, "flags", flags)]
+    features = [*_scaled(pipeline, "numbers", columns.numbers), *_scaled(pipeline, "flags", columns.flags)]
     for feature in features:
         if not np.isfinite([feature.fill, feature.offset, feature.scale]).all():
             raise _too_large(feature.column, table, "")
-    features += [Feature(name, category=text) for name in texts for text in categories[name]]
-    return Preprocessing(pipeline, Recipe(tuple(features)), tuple(warnings))
+    features += [Feature(name, category=text) for name in columns.texts for text in columns.categories[name]]
+    return Preprocessing(pipeline, Recipe(tuple(features)))
 
 
 def _useless(rows: pd.DataFrame) -> tuple[list[str], list[str]]:
@@ -127,26 +148,24 @@ def _categories(texts: pd.Series) -> list[str]:
     return [*([MISSING_TEXT] if used[0] < 0 else []), *sorted(texts.cat.categories[used[used >= 0]])]
 
 
-def _pipeline(
-    numbers: list[str], flags: list[str], texts: list[str], categories: dict[str, list[str]], normalize: str
-) -> ColumnTransformer:
+def _pipeline(columns: Columns, normalize: str) -> ColumnTransformer:
     """Standard scikit-learn parts only, so that a stored pipeline loads where this program is not installed."""
     parts: list[tuple[str, Any, list[str]]] = []
-    for kind, names in (("numbers", numbers), ("flags", flags)):
+    for kind, names in (("numbers", columns.numbers), ("flags", columns.flags)):
         if names:
             scaler = {"standard": StandardScaler, "minmax": MinMaxScaler}.get(normalize)
-            steps = [("fill", SimpleImputer(strategy="median")), *([("scale", scaler())] if scaler else [])]
-            parts.append((kind, Pipeline(steps), names))
-    if texts:
-        known = [np.array(categories[name], dtype=object) for name in texts]
+            fill = SimpleImputer(strategy="median", keep_empty_features=True)
+            parts.append((kind, Pipeline([("fill", fill), *([("scale", scaler())] if scaler else [])]), list(names)))
+    if columns.texts:
+        known = [np.array(columns.categories[name], dtype=object) for name in columns.texts]
         fill = SimpleImputer(missing_values=pd.NA, strategy="constant", fill_value=MISSING_TEXT)
         encode = OneHotEncoder(categories=known, handle_unknown="ignore", sparse_output=False, dtype=np.float32)
-        parts.append(("texts", Pipeline([("fill", fill), ("encode", encode)]), texts))
+        parts.append(("texts", Pipeline([("fill", fill), ("encode", encode)]), list(columns.texts)))
     return ColumnTransformer(parts, sparse_threshold=0.0, verbose_feature_names_out=False)
 
 
-def _scaled(pipeline: ColumnTransformer, kind: str, names: list[str]) -> list[Feature]:
-    """What the fitted imputer and scaler of one kind do, column by column."""
+def _scaled(pipeline: ColumnTransformer, kind: str, names: tuple[str, ...]) -> list[Feature]:
+    """What the fitted imputer and scaler of one kind do, column by column; a column without any value counts as 0."""
     if not names:
         return []
     steps = pipeline.named_transformers_[kind].named_steps
@@ -156,14 +175,14 @@ def _scaled(pipeline: ColumnTransformer, kind: str, names: list[str]) -> list[Fe
         offset, scale = scaler.mean_, scaler.scale_
     elif isinstance(scaler, MinMaxScaler):
         offset, scale = scaler.data_min_, 1.0 / scaler.scale_
-    fills = steps["fill"].statistics_
+    fills = np.nan_to_num(steps["fill"].statistics_, nan=0.0)
     return [
         Feature(name, fill=float(fill), offset=float(shift), scale=float(by))
         for name, fill, shift, by in zip(names, fills, offset, scale, strict=True)
     ]
 
 
-def _too_large(column: str, table: Table, where: str) -> SpecError:
+def _too_large(column: str, table: Table, where: str, file: str | None = None) -> SpecError:
     problem = f"its values are too large for float32{where}"
-    remedy = "Use a smaller unit or the logarithm, or leave the column out of the file"
-    return SpecError(problem, file=table.file, key=f"column '{shown(column)}'", remedy=remedy)
+    remedy = "Use a smaller unit or the logarithm, or name the column in dataset.drop"
+    return SpecError(problem, file=file or table.file, key=f"column '{shown(column)}'", remedy=remedy)

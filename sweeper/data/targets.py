@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -12,11 +12,13 @@ from sweeper.errors import SpecError
 from sweeper.text import is_number, listed, shown
 
 if TYPE_CHECKING:
+    from sweeper.data.splits import Splits
     from sweeper.data.tables import Table
     from sweeper.models.config import Task
 
 FEW_VALUES = 20
 ROWS_PER_VALUE = 5
+MOST_DEVIATIONS = 1e15  # from the mean: the square of more is near the end of float32
 
 Label = str | int | float | bool
 
@@ -55,6 +57,33 @@ def encode_target(table: Table, task: Task | None) -> Target:
         return Target(task, _numbers(table))
     codes, labels = _classes(table)
     return Target(task, codes, labels, tuple(warnings))
+
+
+def scaled(table: Table, target: Target, splits: Splits) -> tuple[Target, float, float]:
+    """The target of a regression as float32 numbers of mean 0 and deviation 1 in the training rows, with both.
+
+    Classes stay as they are, with 0 and 1.
+
+    Raises:
+        SpecError: the target does not vary in the training rows of the sweep or of a fold, or varies beyond float32.
+    """
+    if target.labels is not None:
+        return target, 0.0, 1.0
+    trained = {"training": splits.train} | {f"fold {i}'s training": fold[0] for i, fold in enumerate(splits.folds)}
+    for name, rows in trained.items():
+        y = target.y[rows]
+        if y.min() == y.max():
+            remedy = "Choose a target that varies there, or another split (split.seed, larger shares)"
+            _refuse(table, f"it is {y[0]:g} in all {len(y):,} rows of the {name} split", remedy)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, std = float(target.y[splits.train].mean()), float(target.y[splits.train].std())
+        y = (target.y - mean) / std if np.isfinite(std) and std > 0 else np.full(len(target.y), np.nan)
+    for name, rows in (("training", splits.train), ("validation", splits.validation), ("test", splits.test)):
+        if not (np.abs(y[rows]) < MOST_DEVIATIONS).all():  # NaN is not
+            low, high = target.y[rows].min(), target.y[rows].max()
+            problem = f"its spread in the {name} split is beyond float32: it runs from {low:g} to {high:g}"
+            _refuse(table, problem, "Correct these values, or use a smaller unit or the logarithm")
+    return replace(target, y=y.astype(np.float32)), mean, std
 
 
 def _looks_like_classes(target: pd.Series) -> bool:

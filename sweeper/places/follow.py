@@ -11,6 +11,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import httpx
@@ -23,6 +24,7 @@ from sweeper.places.http import Server
 from sweeper.places.place import WAITING, wait_reason
 from sweeper.places.remote_ledger import RemoteLedger, number, sweep_path
 from sweeper.records import SweepRecord, TrialRecord
+from sweeper.spec.dataset import FILES, upload_key
 from sweeper.spec.goals import excesses_of, parse_constraint, violation
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import SweepState, TrialState
@@ -89,17 +91,21 @@ def submit(
         ServerUnreachable: at the first request, or for ``SUBMIT_SECONDS`` later on.
     """
     limits = ledger.server.get("/info").get("limits") or {}
-    body, path = spec.to_json(), spec.dataset.path
-    if path is not None:
-        uploaded = patiently(lambda: upload(ledger.server, path, limits.get("dataset_bytes"), say))
-        table = {key: value for key, value in body["dataset"].items() if key != "path" and value is not None}
-        body["dataset"] = {**table, "upload": uploaded}
+    body, files = spec.to_json(), spec.dataset.files()
+    if files:
+        table = {key: value for key, value in body["dataset"].items() if key not in FILES and value is not None}
+        for key, path in files.items():
+            send = partial(upload, ledger.server, path, limits.get("dataset_bytes"), say, f"dataset.{key}")
+            table[upload_key(key)] = patiently(send)
+        body["dataset"] = table
     key = secrets.token_hex(16)
     return patiently(lambda: ledger.create_sweep(body, key, priority))
 
 
-def upload(server: Server, path: str, limit: int | None, say: Callable[[str], None]) -> str:
+def upload(server: Server, path: str, limit: int | None, say: Callable[[str], None], key: str = "dataset.path") -> str:
     """Send a data file unless the server has the same bytes already; returns the name that the server knows it by.
+
+    ``key`` is where the sweep file names it.
 
     Raises:
         SpecError: the file cannot be read, is too large, or changed while it was sent.
@@ -110,9 +116,8 @@ def upload(server: Server, path: str, limit: int | None, say: Callable[[str], No
             size = os.fstat(file.fileno()).st_size
             if limit is not None and size > limit:
                 problem = f"it has {_size(size)}, but the server accepts at most {_size(limit)}"
-                raise SpecError(
-                    problem, file=path, key="dataset.path", remedy="Ask the server's administrator for a higher limit"
-                )
+                remedy = "Ask the server's administrator for a higher limit"
+                raise SpecError(problem, file=path, key=key, remedy=remedy)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             name = f"{digest}{os.path.splitext(path)[1].lower()}"
             if server.exists(f"/datasets/{name}"):
@@ -123,9 +128,9 @@ def upload(server: Server, path: str, limit: int | None, say: Callable[[str], No
             headers = {"Content-Type": "application/octet-stream"}
             answer = server.send("POST", "/datasets", params={"filename": title}, content=file, headers=headers)
     except OSError as error:
-        raise SpecError(f"it cannot be read ({error.strerror})", file=path, key="dataset.path") from error
+        raise SpecError(f"it cannot be read ({error.strerror})", file=path, key=key) from error
     if answer["sha256"] != digest:
-        raise SpecError("it changed while it was uploaded", file=path, key="dataset.path", remedy="Run it again")
+        raise SpecError("it changed while it was uploaded", file=path, key=key, remedy="Run it again")
     return str(answer["upload"])
 
 

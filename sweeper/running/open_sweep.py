@@ -20,6 +20,7 @@ from sweeper.running.finals import are_halted, choose_finals_winner, finals_are_
 from sweeper.running.parts import make_study
 from sweeper.running.run import SweepRun, winner_weights
 from sweeper.settings import Settings
+from sweeper.spec.dataset import data_files
 from sweeper.spec.stored import spec_of
 from sweeper.states import SweepState
 
@@ -97,9 +98,10 @@ def is_unfinished(ledger: Ledger, record: SweepRecord) -> bool:
 
 
 def without_folder(record: SweepRecord, text: str) -> str:
-    """A text without the folder in which this server keeps the sweep's data file."""
-    path = (record.spec.get("dataset") or {}).get("path")
-    return text.replace(path, os.path.basename(path)) if isinstance(path, str) else text
+    """A text without the folder in which this server keeps the sweep's data files."""
+    for path in data_files(record.spec.get("dataset") or {}).values():
+        text = text.replace(path, os.path.basename(path))
+    return text
 
 
 def prepare(settings: Settings, ledger: Ledger, record: SweepRecord) -> OpenSweep:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sweeper.insight.results import sweep_row, trial_row
 from sweeper.ledger.protocol import AttemptRecord
 from sweeper.records import EpochReport, FlowReport, SweepRecord, TrialRecord
+from sweeper.spec.dataset import data_files
 from sweeper.spec.stored import sweep_file_of
 
 Number = Annotated[
@@ -274,9 +275,8 @@ def shown_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
     """A stored spec without the folders of this server: of a data file only its name is told."""
     shown = sweep_file_of(spec)
     dataset = dict(shown.get("dataset") or {})
-    if isinstance(dataset.get("path"), str):
-        dataset["path"] = dataset["path"].rpartition("/")[2]
-        shown["dataset"] = dataset
+    if dataset:
+        shown["dataset"] = dataset | {key: file.rpartition("/")[2] for key, file in data_files(dataset).items()}
     return dict(exact(shown))
 
 

@@ -25,6 +25,7 @@ from sweeper.service.problems import UploadNotFound
 from sweeper.service.submission import UPLOAD_NAME, check_upload, read_submission
 from sweeper.service.uploads import folder_of
 from sweeper.settings import Settings
+from sweeper.spec.dataset import data_files, upload_key
 from sweeper.states import SweepState
 
 WAIT_SECONDS = 5.0  # how long a stop or pause waits for the controller, so that the answer shows it done
@@ -111,8 +112,8 @@ class Desk:
             check_can_run(spec, room)
         began, wanted = time.time(), spec.to_json()
         with self._uploads:
-            if spec.dataset.path is not None:
-                check_upload(Path(spec.dataset.path))
+            for name, file in spec.dataset.files().items():
+                check_upload(Path(file), upload_key(name))
             record = self.ledger.create_sweep(
                 spec.name, wanted, spec.search.trials, owner=who.user, priority=priority, key=key
             )
@@ -250,7 +251,7 @@ class Desk:
         sweeps = [r for state in open_states for r in self.ledger.sweeps(state=state)]
         finals = [r for state in open_states for r in self.ledger.finals(state=state)]
         for record in (*sweeps, *finals):
-            if (record.spec.get("dataset") or {}).get("path") == str(file):
+            if str(file) in data_files(record.spec.get("dataset") or {}).values():
                 sweep = record.parent or record.sweep
                 raise SweepBusy(f"sweep {sweep} is not over and uses this file. Stop it first: sweeper stop {sweep}")
 

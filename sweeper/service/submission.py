@@ -9,6 +9,7 @@ from typing import Any
 
 from sweeper.errors import SpecError, nearest
 from sweeper.search_spaces import ReadError, parse_json, parse_yaml, ready_made
+from sweeper.spec.dataset import FILES, upload_key
 from sweeper.spec.parse import SweepSpec, load_spec
 from sweeper.spec.stored import sweep_file_of
 
@@ -75,33 +76,33 @@ def _no_code() -> SpecError:
 
 def _dataset(dataset: Mapping[str, Any], uploads: Path) -> dict[str, Any]:
     table = {key: value for key, value in dataset.items() if value is not None}
-    if "path" in table:
-        raise SpecError(
-            "a sweep cannot use files of the server",
-            key="dataset.path",
-            remedy="Upload the file and name it as dataset.upload; `sweeper run --server` does both",
-        )
-    if "upload" not in table:
-        return table
-    name = table.pop("upload")
-    if "name" in table:
+    for key in FILES:
+        if key in table:
+            remedy = f"Upload the file and name it as dataset.{upload_key(key)}; `sweeper run --server` does both"
+            raise SpecError("a sweep cannot use files of the server", key=f"dataset.{key}", remedy=remedy)
+    if "name" in table and "upload" in table:
         raise SpecError("it has both name and upload", key="dataset", remedy="Keep one of the two")
-    if not isinstance(name, str) or not UPLOAD_NAME.fullmatch(name):
-        raise _no_upload(str(name))
-    check_upload(uploads / name)
-    return {**table, "path": str(uploads / name)}
+    for key in FILES:
+        name = table.pop(upload_key(key), None)
+        if name is None:
+            continue
+        if not isinstance(name, str) or not UPLOAD_NAME.fullmatch(name):
+            raise _no_upload(str(name), upload_key(key))
+        check_upload(uploads / name, upload_key(key))
+        table[key] = str(uploads / name)
+    return table
 
 
-def check_upload(file: Path) -> None:
+def check_upload(file: Path, key: str = "upload") -> None:
     """See that an upload is there.
 
     Raises:
         SpecError: it is not, or not any more.
     """
     if not file.is_file():
-        raise _no_upload(file.name)
+        raise _no_upload(file.name, key)
 
 
-def _no_upload(name: str) -> SpecError:
+def _no_upload(name: str, key: str) -> SpecError:
     remedy = "Upload it first: POST /api/v1/datasets?filename=data.csv"
-    return SpecError(f"you have not uploaded a file {name[:80]!r}", key="dataset.upload", remedy=remedy)
+    return SpecError(f"you have not uploaded a file {name[:80]!r}", key=f"dataset.{key}", remedy=remedy)

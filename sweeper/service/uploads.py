@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from sweeper.errors import SpecError
 from sweeper.service.problems import QuotaExceeded, TooLarge
 from sweeper.service.submission import UPLOAD_NAME
-from sweeper.spec.models import DATA_SUFFIXES
+from sweeper.spec.dataset import DATA_SUFFIXES
 
 _SCRATCH = ".upload-"
 _arriving = threading.Lock()

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, InstanceOf, ValidationError, model_validator
 
-from sweeper.errors import SpecError, nearest
+from sweeper.errors import SpecError
 from sweeper.search_spaces import Space, SpaceError
-from sweeper.search_spaces.yaml_file import is_text
+from sweeper.spec.dataset import MAX_SEED, DatasetSpec, SplitSpec, check_split
 from sweeper.spec.goals import COSTS, METRICS, Limits, Objectives, ObjectiveSpec, Task, check_goals, natural_direction
 from sweeper.spec.section import Section as _Section
-from sweeper.spec.section import refuse
+from sweeper.spec.section import column, refuse, text
 from sweeper.spec.warm import WarmStart, as_tuple
 
 if TYPE_CHECKING:
     from sweeper.models.config import TrainConfig, TrialConfig
 
-DATASETS: dict[str, Task] = {
-    "digits": "classification",
-    "iris": "classification",
-    "wine": "classification",
-    "breast_cancer": "classification",
-    "diabetes": "regression",
-}
-DATA_SUFFIXES = (".csv", ".parquet", ".npz")
 MAX_TRIALS = 1_000_000
-MAX_SEED = 2**31 - 1
 MAX_SECONDS = 10 * 365 * 86_400
 TYPICAL_ROWS = 16  # rows that a cohort of a small MLP wants, when its shape is not known yet
 
@@ -55,25 +44,12 @@ def _batch(value: Any) -> Any:
 
 
 def _name(value: Any) -> Any:
-    value = _column(value)
+    value = column(value)
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9._ -]{1,100}", value):
         remedy = "Use 1 to 100 letters, digits, dots, underscores, dashes and spaces"
         refuse(f"{str(value)[:40]!r} is not a name", remedy=remedy)
     if value != value.strip() or value.startswith((".", "-")):
         refuse(f"{value[:40]!r} is not a name", remedy="Start it with a letter or digit and end it without a space")
-    return value
-
-
-def _column(value: Any) -> Any:
-    """A column's name; a header that is a number reads as one in YAML."""
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18:
-        return str(value)
-    return _text(value)
-
-
-def _text(value: Any) -> Any:
-    if isinstance(value, str) and not is_text(value):
-        refuse(f"{value[-40:]!r} holds a character that is not text", remedy="Use ordinary characters")
     return value
 
 
@@ -83,72 +59,8 @@ def _title(value: Any) -> Any:
     return value
 
 
-Reference = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=200)]
+Reference = Annotated[str, BeforeValidator(text), Field(min_length=1, max_length=200)]
 Title = Annotated[str, BeforeValidator(_title), Field(max_length=250)]
-
-
-class DatasetSpec(_Section):
-    """Which table: a built-in one by ``name``, or a file by absolute ``path`` with its ``target`` column.
-
-    ``target`` may be left out for an npz file only. ``task`` of None is inferred from the target.
-    """
-
-    name: str | None = None
-    path: Annotated[str, BeforeValidator(_text)] | None = None
-    target: Annotated[str, BeforeValidator(_column), Field(min_length=1, max_length=1000)] | None = None
-    task: Task | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> DatasetSpec:
-        if (self.name is None) == (self.path is None):
-            problem = "it has both name and path" if self.name is not None else "it has neither name nor path"
-            refuse(problem, remedy=f"Name a built-in dataset ({', '.join(DATASETS)}) or give the path of a file")
-        if self.name is not None:
-            if self.name not in DATASETS:
-                refuse(f"there is no built-in dataset {self.name[:60]!r}", "name", nearest(self.name, DATASETS))
-            if self.target is not None:
-                refuse(f"the target of {self.name} cannot be chosen", "target", "Remove it")
-            if self.task not in (None, DATASETS[self.name]):
-                refuse(f"{self.name} is a {DATASETS[self.name]} dataset", "task", "Remove it")
-        elif not self.path_suffix:
-            refuse(f"{self._file!r} is not a data file", "path", f"Its name must end in {', '.join(DATA_SUFFIXES)}")
-        elif self.target is None and self.path_suffix != ".npz":
-            refuse("it is missing", "target", "Name the column to predict, for example target: label")
-        return self
-
-    @property
-    def path_suffix(self) -> str:
-        """The kind of file: one of DATA_SUFFIXES, or empty."""
-        return next((suffix for suffix in DATA_SUFFIXES if self._file.lower().endswith(suffix)), "")
-
-    @property
-    def label(self) -> str:
-        """A short name: the built-in name, or the file's name without its suffix."""
-        return self.name or Path(self._file).stem
-
-    @property
-    def known_task(self) -> Task | None:
-        """The task as far as it is known before the data is loaded."""
-        return self.task or (DATASETS[self.name] if self.name else None)
-
-    @property
-    def _file(self) -> str:
-        return os.path.basename(self.path or "")[-100:]
-
-
-class SplitSpec(_Section):
-    """The shares of the rows held out for validation and test, and the seed that chooses them."""
-
-    validation: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    test: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
-
-    @model_validator(mode="after")
-    def _rows_left(self) -> SplitSpec:
-        if self.validation + self.test >= 1:
-            problem = f"validation and test together take {self.validation + self.test:g} of the rows"
-            refuse(problem, remedy="Their sum must be below 1")
-        return self
 
 
 class PlateauSpec(_Section):
@@ -263,6 +175,7 @@ class SweepSpec(_Section):
         if self.objectives[0] != self.objective:
             refuse("it has both objective and objectives", "objectives", "Keep one of the two")
         check_goals(self.objectives, self.constraints, self.search)
+        check_split(self.dataset, self.split)
         if self.search.pruner == "gradient_flow" and self.training.gradient_flow is None:
             refuse("the pruner gradient_flow needs it", "training.gradient_flow", "Measure every epoch: 1")
         return self

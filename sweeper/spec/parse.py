@@ -13,15 +13,12 @@ from pydantic import BaseModel, ValidationError
 from sweeper.errors import SpecError, nearest
 from sweeper.search_spaces import Problem, ReadError, Space, SpaceError, load_space, parse_yaml, read_file
 from sweeper.search_spaces.errors import shown
+from sweeper.spec.dataset import DATA_SUFFIXES, DATASETS, FILES, DatasetSpec, SplitSpec
 from sweeper.spec.goals import METRICS, ObjectiveSpec, Task
 from sweeper.spec.models import (
-    DATA_SUFFIXES,
-    DATASETS,
-    DatasetSpec,
     FinalsSpec,
     PlateauSpec,
     SearchSpec,
-    SplitSpec,
     SweepSpec,
     TrackingSpec,
     TrainingSpec,
@@ -45,6 +42,7 @@ __all__ = [
 ]
 
 _SPACE_FILE = re.compile(r"\.(ya?ml|json|py(:[^:]*)?)$", re.IGNORECASE)
+_NULLABLE = ("clip_norm", "plateau", "gradient_flow", "timeout", "finals", "folds")
 _SECTIONS = ("split", "training", "objective", "search", "tracking")  # written but empty means: all defaults
 
 
@@ -142,10 +140,12 @@ def _copied(value: Any) -> Any:
 
 
 def _absolute_paths(data: dict[str, Any], base: Path) -> None:
-    """Make the data file and the space's file absolute, so that the spec means the same everywhere."""
+    """Make the data files and the space's file absolute, so that the spec means the same everywhere."""
     table = data.get("dataset")
-    if isinstance(table, dict) and isinstance(table.get("path"), str | os.PathLike) and str(table["path"]):
-        table["path"] = _absolute(table["path"], base)
+    if isinstance(table, dict):
+        for key in FILES:
+            if isinstance(table.get(key), str | os.PathLike) and str(table[key]):
+                table[key] = _absolute(table[key], base)
     space = data.get("space")
     if isinstance(space, os.PathLike) or (isinstance(space, str) and _SPACE_FILE.search(space)):
         data["space"] = _absolute(space, base)
@@ -252,9 +252,9 @@ def _grid_trials(data: Mapping[str, Any], space: Space | None, problems: list[Pr
 
 def _beyond_types(spec: SweepSpec) -> Iterator[Problem]:
     """What only the file system and the sections together can tell."""
-    path = spec.dataset.path
-    if path is not None and not os.path.isfile(path):
-        yield Problem("dataset.path", f"there is no file {path!r}", _beside(path, DATA_SUFFIXES))
+    for key, path in spec.dataset.files().items():
+        if not os.path.isfile(path):
+            yield Problem(f"dataset.{key}", f"there is no file {path!r}", _beside(path, DATA_SUFFIXES))
     try:
         spec.space.points(spec.search.enqueue or (), "search.enqueue")
     except SpaceError as error:
@@ -314,7 +314,14 @@ def _plain_words(found: Mapping[str, Any]) -> tuple[str, str | None]:
         example = "dataset: {name: digits}" if found["loc"][-1:] == ("dataset",) else None
         return f"{shown(value)} is not a section", f"Write {example}" if example else "Write keys and values below it"
     message = found["msg"].removeprefix("Input ").replace("should be", "it must be", 1).replace("tuple", "list")
-    nullable = found["loc"][-1:] and found["loc"][-1] in ("clip_norm", "plateau", "gradient_flow", "timeout", "finals")
+    nullable = found["loc"][-1:] and found["loc"][-1] in (
+        "clip_norm",
+        "plateau",
+        "gradient_flow",
+        "timeout",
+        "finals",
+        "folds",
+    )
     return f"{shown(value)} is not valid: {message}", "null turns it off" if nullable else None
 
 

@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
 
+from sweeper.search_spaces.yaml_file import is_text
+
 
 class Section(BaseModel):
     """A section of the sweep file: unknown keys are refused, types are not guessed, values never change."""
@@ -18,3 +20,17 @@ def refuse(problem: str, key: str = "", remedy: str | None = None) -> NoReturn:
     """Raise a validation error for the dotted ``key`` below the section being validated."""
     context: dict[str, Any] = {"problem": problem, "key": key, "remedy": remedy}
     raise PydanticCustomError("refused", "{problem}", context)
+
+
+def column(value: Any) -> Any:
+    """A column's name; a header that is a number reads as one in YAML."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18:
+        return str(value)
+    return text(value)
+
+
+def text(value: Any) -> Any:
+    """A text of ordinary characters; what is no text is left to the field's type."""
+    if isinstance(value, str) and not is_text(value):
+        refuse(f"{value[-40:]!r} holds a character that is not text", remedy="Use ordinary characters")
+    return value

@@ -5,12 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from sweeper.places.follow import submit
+from sweeper.places.http import Server
+from sweeper.places.remote_ledger import RemoteLedger
 from sweeper.service import desk
+from sweeper.spec.parse import load_spec
 from tests.served import LONG, SMALL, Served, problem, serving, table, upload
 
 pytestmark = pytest.mark.slow
@@ -41,6 +46,31 @@ def test_a_sweep_on_an_upload_runs_and_shows_no_folder_of_the_server(served: Ser
         assert str(served.settings.home) not in served.client("bob").get(f"/sweeps/{sweep}{path}").text
     with served.client("bob").stream("GET", f"/sweeps/{sweep}/events") as stream:
         assert str(served.settings.home) not in stream.read().decode()
+
+
+def test_the_files_of_test_and_validation_rows_are_sent_as_well(served: Served, tmp_path: Path) -> None:
+    files = {}
+    for seed, key in enumerate(("path", "validation", "test"), start=20):
+        files[key] = tmp_path / f"{key}.csv"
+        files[key].write_bytes(table(seed))
+    spec = load_spec(
+        SMALL | {"name": "parts", "dataset": {key: str(file) for key, file in files.items()} | {"target": "y"}}
+    )
+    ledger = RemoteLedger(Server(served.url, served.tokens["bob"]))
+    said: list[str] = []
+    record = submit(ledger, spec, said.append)
+    found = served.wait(record.sweep, "complete")
+    assert [text.split()[1] for text in said] == ["path.csv", "validation.csv", "test.csv"]
+    names = [found["spec"]["dataset"][key] for key in files]
+    assert len(set(names)) == 3
+    for name in names:
+        assert served.client("bob").head(f"/datasets/{name}").status_code == 200
+    dataset = {"upload": names[0], "test": "/etc/passwd", "target": "y"}
+    refused = problem(served.client("bob").post("/sweeps", json=SMALL | {"dataset": dataset}), 422)
+    assert refused["key"] == "dataset.test"
+    dataset = {"upload": names[0], "test_upload": "x.csv", "target": "y"}
+    refused = problem(served.client("bob").post("/sweeps", json=SMALL | {"dataset": dataset}), 422)
+    assert refused["key"] == "dataset.test_upload"
 
 
 @pytest.mark.parametrize("name", ["../../ledger.db", "x.csv", "a" * 64 + ".csv", "%2e%2e%2fledger.db", ".."])

@@ -57,8 +57,25 @@ def test_the_defaults_are_those_of_the_design():
     spec = load_spec(MINIMAL)
     assert spec.to_json() == {
         "name": "digits-mlp",
-        "dataset": {"name": "digits", "path": None, "target": None, "task": None},
-        "split": {"validation": 0.2, "test": 0.2, "seed": 0},
+        "dataset": {
+            "name": "digits",
+            "path": None,
+            "target": None,
+            "task": None,
+            "validation": None,
+            "test": None,
+            "drop": [],
+            "weight": None,
+        },
+        "split": {
+            "validation": 0.2,
+            "test": 0.2,
+            "seed": 0,
+            "folds": None,
+            "group": None,
+            "time": None,
+            "column": None,
+        },
         "normalize": "standard",
         "training": {
             "epochs": 20,
@@ -518,3 +535,45 @@ def test_an_override_of_a_text_is_taken_as_it_stands(name, tmp_path):
     quoted = f"dataset.target={name}"
     assert load_spec(source, [quoted]).dataset.target == name
     assert load_spec(source, ['dataset.target="null"']).dataset.target == "null"
+
+
+def test_files_of_one_sweep_are_absolute_and_of_one_kind(folder):
+    for name in ("test.csv", "test.parquet"):
+        (folder / "below" / name).write_text("a,label\n1,x\n")
+    table = {"path": "below/data.csv", "target": "label"}
+    spec = load_spec({"dataset": {**table, "test": "below/test.csv", "drop": "a"}})
+    assert spec.dataset.files() == {key: str(folder / "below" / f"{key}.csv") for key in ("path", "test")} | {
+        "path": str(folder / "below" / "data.csv")
+    }
+    assert spec.dataset.drop == ("a",)
+    assert SweepSpec.from_json(spec.to_json()) == spec
+    refused({"dataset": {**table, "test": "below/tset.csv"}}, "dataset.test: there is no file", "'test.csv'")
+    refused({"dataset": {**table, "test": "below/test.parquet"}}, "dataset.test", "another kind of file", ".csv")
+    refused({"dataset": {**table, "test": "below/data.csv"}}, "dataset.test", "named twice")
+    refused({"dataset": {"name": "iris", "test": "below/test.csv"}}, "dataset.test", "built-in iris")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "split", "needles"),
+    [
+        ({"drop": ["label"]}, {}, ["dataset.drop", "'label' is the target"]),
+        ({"weight": "label"}, {}, ["dataset.weight", "'label' is the target"]),
+        ({}, {"group": "label"}, ["split.group", "'label' is the target"]),
+        ({"weight": "a"}, {"time": "a"}, ["dataset.weight", "another use"]),
+        ({}, {"group": "a", "column": "a"}, ["split", "both group and column", "Keep one"]),
+        ({}, {"groups": "a"}, ["split.groups", "unknown key", "'group'"]),
+        ({"wieght": "a"}, {}, ["dataset.wieght", "unknown key", "'weight'"]),
+        ({}, {"validation": 0.6, "test": 0.5}, ["split", "validation and test together take 1.1"]),
+        ({}, {"folds": 1}, ["split.folds", "greater than or equal to 2"]),
+        ({}, {"folds": "five"}, ["split.folds", "'five'"]),
+    ],
+)
+def test_columns_and_splits_that_contradict_each_other_are_refused(folder, dataset, split, needles):
+    table = {"path": "below/data.csv", "target": "label"}
+    refused({"dataset": {**table, **dataset}, "split": split}, *needles)
+
+
+def test_a_share_that_does_not_apply_is_not_counted(folder):
+    (folder / "below" / "test.csv").write_text("a,label\n1,x\n")
+    table = {"path": "below/data.csv", "target": "label", "test": "below/test.csv"}
+    assert load_spec({"dataset": table, "split": {"validation": 0.9}}).split.validation == 0.9
