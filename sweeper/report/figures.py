@@ -150,5 +150,5 @@ def picture(
     """
     plot = PICTURES[name](Shown(spec, trials, reports))
     if plot is None:
-        raise SweeperError(f"sweep {sweep} has too few different complete trials for this picture. Run more")
+        raise SweeperError(f"sweep {sweep} has too few trials for this picture, or they show no effect. Run more trials")
     return figure_of(plot)
