@@ -13,6 +13,7 @@ from sweeper.states import TrialState
 
 Fields = Mapping[str, Any]
 REFUSED = "MLflow refused {what}: {reason}. It is safe in the ledger"
+NO_BASELINES = "the winner could not be compared with simple models ({kind}: {reason}); all results are safe"
 NO_REPORT = "the report could not be written ({kind}: {reason}); all results are safe"
 
 
@@ -127,6 +128,8 @@ class LineProgress:
                 self._say(f"report: {fields['file']}")
             case "report.failed":
                 self._say(NO_REPORT.format(**fields))
+            case "baselines.failed":
+                self._say(NO_BASELINES.format(**fields))
             case "sweep.given_up":
                 self._say(f"the service had a problem and tries again: {fields['reason']}")
             case "sweep.waiting":
@@ -200,6 +203,8 @@ class LiveProgress:
                 self._live.console.print(f"report: {fields['file']}", markup=False, highlight=False, soft_wrap=True)
             case "report.failed":
                 self._live.console.print(NO_REPORT.format(**fields), markup=False, highlight=False)
+            case "baselines.failed":
+                self._live.console.print(NO_BASELINES.format(**fields), markup=False, highlight=False)
             case "sweep.given_up":
                 self._note = f"the service had a problem and tries again: {fields['reason']}"
             case "sweep.waiting":

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sweeper.cli.progress import short
+from sweeper.insight.baselines import CALLED, BaselineOutcome, scores_in_words
 from sweeper.insight.finals import FinalsOutcome
 from sweeper.insight.results import COUNTED, failures
 from sweeper.numbers import from_to, number
@@ -130,6 +131,15 @@ def _finals(finals: FinalsOutcome) -> list[str]:
     return lines
 
 
+def _baselines(outcome: BaselineOutcome) -> list[str]:
+    """The winner's score on the test rows beside those of simple models, and what that means."""
+    lines = [f"on the test rows: trial {outcome.trial:<14d} {scores_in_words(outcome, outcome.test)}"]
+    for row in outcome.rows:
+        what = f"failed: {row.problem}" if row.problem else f"{scores_in_words(outcome, row.test)}, {row.seconds:.1f} s"
+        lines.append(f"  {CALLED[row.method]:36s} {what}")
+    return [*lines, f"  {outcome.sentence}"]
+
+
 def closing(
     summary: Mapping[str, Any],
     spec: SweepSpec,
@@ -156,6 +166,8 @@ def closing(
         lines += [f"  {short(metrics)}"]
     if (finals := summary.get("finals")) is not None:
         lines += ["", *_finals(FinalsOutcome.from_json(finals))]
+    if (baselines := summary.get("baselines")) is not None:
+        lines += ["", *_baselines(BaselineOutcome.from_json(baselines))]
     failed = failures(list(found))
     if failed:
         lines += ["", "failed: " + ", ".join(f"{count} {kind}" for kind, count in failed.items())]

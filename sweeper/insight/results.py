@@ -96,11 +96,12 @@ def run_summary(ledger: LedgerReader, sweep: str, tracking_uri: str) -> dict[str
     record = ledger.sweep(sweep)
     best = best_trials(ledger, record, 1)
     experiment = record.spec.get("tracking", {}).get("experiment") or record.name
-    finals = record.summary.get("finals")
+    finals, baselines = record.summary.get("finals"), record.summary.get("baselines")
     return {
         **sweep_row(record),
         "seconds": round(record.seconds, 3),
         "best": best_row(best[0]) if best else None,
+        **({"test": baselines["test"], "baselines": baselines} if baselines else {}),
         **({"finals": finals} if finals else {}),
         "mlflow": {"tracking_uri": tracking_uri, "experiment": experiment, "run_id": record.mlflow_run_id},
     }

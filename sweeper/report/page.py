@@ -21,6 +21,7 @@ from markupsafe import Markup
 from sweeper.errors import SweeperError
 from sweeper.insight.advice import ranked
 from sweeper.insight.answers import Reports
+from sweeper.insight.baselines import CALLED, BaselineOutcome, read_baselines
 from sweeper.insight.factors import Table, build_table, label
 from sweeper.insight.finals import FinalistRow, FinalsOutcome, Spread, percent, read_finals
 from sweeper.insight.findings import Insight, study_trials
@@ -44,6 +45,7 @@ Flows = Mapping[int, Sequence[FlowReport]]
 BEST_ROWS = 10
 MAX_REASONS = 20
 MAX_PAIRS = 15  # of finalists in a table; of more, those with the first
+BETTER = {"winner": "the winner", "baseline": "the simple model", "neither": "cannot be told apart"}
 PACKAGES = ("sweeper", "torch", "optuna", "ray", "mlflow", "sqlalchemy", "numpy", "scipy", "scikit-learn", "matplotlib")
 
 
@@ -62,6 +64,7 @@ class Report:
     goals: Goals | None = None
     check: Check | str | None = None
     flow: Mapping[str, Any] | None = None
+    baselines: BaselineOutcome | None = None
 
 
 def write_report(
@@ -143,6 +146,7 @@ def build_report(
         goals,
         check,
         flow,
+        read_baselines(record),
     )
 
 
@@ -165,6 +169,7 @@ def render_report(report: Report) -> str:
         columns=_columns(report.best),
         rows=[_row(trial, _columns(report.best)) for trial in report.best],
         finals=None if report.finals is None else _finals(report.finals, spec),
+        baselines=None if report.baselines is None else _baselines(report.baselines),
         check=_check(report.check),
         aim=goals_in_words(spec),
         front=[] if report.goals is None else _front(report.goals, spec),
@@ -232,6 +237,31 @@ def _finals(finals: FinalsOutcome, spec: SweepSpec) -> dict[str, Any]:
         "pairs": finals.comparisons if len(finals.comparisons) <= MAX_PAIRS else pairs,
         "all_pairs": len(finals.comparisons),
     }
+
+
+def _baselines(outcome: BaselineOutcome) -> dict[str, Any]:
+    """The table of the winner beside simple models as texts."""
+    shown = [name for name in dict.fromkeys((outcome.metric, "accuracy", "rmse", "r2")) if name in outcome.test]
+    pairs = {pair.method: pair for pair in outcome.pairs}
+
+    def cells(validation: Mapping[str, float], test: Mapping[str, float]) -> list[str]:
+        return [number(scores[name]) if name in scores else "–" for name in shown for scores in (validation, test)]
+
+    rows = [{"name": f"trial {outcome.trial}, the winner", "cells": cells(outcome.validation, outcome.test)}]
+    rows[0] |= dict.fromkeys(("seconds", "difference", "interval", "better"), "")
+    for row in outcome.rows:
+        pair = pairs.get(row.method)
+        known = pair is not None and math.isfinite(pair.low)
+        about = {
+            "name": CALLED[row.method],
+            "cells": cells(row.validation, row.test),
+            "seconds": number(row.seconds, 2),
+        }
+        about["difference"] = "–" if pair is None else number(pair.difference, 3)
+        about["interval"] = from_to(pair.low, pair.high, 3) if pair is not None and known else "–"
+        about["better"] = row.problem or ("–" if pair is None else BETTER[pair.better])
+        rows.append(about)
+    return {"names": shown, "rows": rows}
 
 
 def _standing(place: FinalistRow, metrics: Sequence[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -18,6 +19,7 @@ from sweeper.ledger.opening import open_home_ledger
 from sweeper.ledger.protocol import Ledger
 from sweeper.logs import Emit, EventLog
 from sweeper.records import SweepChanged, SweepRecord
+from sweeper.running.baselines import begin_baselines
 from sweeper.running.checkpoints import Checkpoints
 from sweeper.running.controller import Controller
 from sweeper.running.custody import own_name, wait_until_free
@@ -142,7 +144,7 @@ def _drive(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, pro
         with _signals(start.queue, [sweep]) as (interrupted, running):
             controller.run(until=lambda: training.is_set() or controller.state(sweep) is not SweepState.RUNNING)
             tracker.start()  # MLflow, and what the end needs, are imported while trials train
-            start.threads.submit(_prepare_end)
+            start.threads.submit(_prepare_end, run, log.folder)
             controller.run(until=lambda: controller.state(sweep) is not SweepState.RUNNING)
             done = controller.state(sweep).terminal
             if (finals := open_finals(ledger, run)) is not None:
@@ -176,8 +178,9 @@ def _tell_of_beginning(run: SweepRun, emit: Emit) -> None:
         emit("search.warm_start", {"sweep": run.id, "text": warm.sentence, "used": len(warm.points), "of": warm.trials})
 
 
-def _prepare_end() -> None:
-    """Load what the report and the winner's model need."""
+def _prepare_end(run: SweepRun, folder: Path) -> None:
+    """Train the baselines, and load what the report and the winner's model need."""
+    begin_baselines(run, folder)
     import sweeper.report.page  # noqa: F401
     from sweeper.tracking.model import warm_up
 

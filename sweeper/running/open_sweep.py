@@ -15,6 +15,7 @@ from sweeper.errors import SpecError, SweeperError
 from sweeper.ledger.protocol import Ledger, LedgerReader
 from sweeper.logs import Emit, EventLog
 from sweeper.records import SweepChanged, SweepRecord, TrialRecord
+from sweeper.running.baselines import begin_baselines, conclude_baselines
 from sweeper.running.checkpoints import Checkpoints
 from sweeper.running.finals import are_halted, choose_finals_winner, finals_are_due, finals_of
 from sweeper.running.parts import make_study
@@ -129,6 +130,7 @@ def prepare(settings: Settings, ledger: Ledger, record: SweepRecord) -> OpenSwee
         import torch  # noqa: F401 - takes a second or two, which must not pass in the controller's thread
 
         tracker.start()
+        begin_baselines(run, log.folder)
     except BaseException:
         log.close()
         raise
@@ -140,6 +142,7 @@ def finish(run: SweepRun, ledger: Ledger, tracker: Tracker, folder: Path, emit: 
     choose_finals_winner(ledger.sweep(run.id), run)
     run.forget_search()
     tracker.trials_ended()
+    conclude_baselines(run, ledger, folder, emit)
     report_at_end(run, ledger, tracker, folder, emit)  # before the model: beside each other both take twice as long
     if run.best is not None:
         trial = ledger.trial(run.id, run.best.number)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset
     from sweeper.search.study import Outcome as StudyOutcome
     from sweeper.search.study import Study
+    from sweeper.training.baselines import BaselineWork
 
 LEG_SECONDS = 1.0
 MEMORY_SHARE = 0.25  # of a device's free memory that one cohort may take
@@ -70,6 +71,7 @@ class SweepRun:
     examine: Examine | None = None
     keeps_best: bool = True
     best: Best | None = None
+    baselines: BaselineWork | None = None
     requested: int = 0
     checkpoints: Checkpoints | None = None
     pruner: Pruner | None = field(init=False, default=None)  # None: there is one that decides batches

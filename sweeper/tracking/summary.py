@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from sweeper.insight.baselines import read_baselines
 from sweeper.insight.finals import FinalistRow, read_finals
 from sweeper.insight.pareto import best_first
+from sweeper.models.metric_names import TRAINED
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.text import shown
 from sweeper.tracking.entries import Point, clean_key, milliseconds
@@ -46,6 +48,11 @@ def sweep_points(sweep: SweepRecord, best: TrialRecord | None) -> list[Point]:
     finals = read_finals(sweep)
     if finals is not None and best is not None and (row := finals.row(best.number)) is not None:
         values |= _final_metrics(row)
+    if (baselines := read_baselines(sweep)) is not None:
+        values |= {f"winner_test_{name}": value for name, value in baselines.test.items() if name not in TRAINED}
+        shown = {baselines.metric, *TRAINED}
+        for simple in baselines.rows:
+            values |= {f"baseline_{simple.method}_{name}": simple.test[name] for name in shown if name in simple.test}
     return _points(sweep, values)
 
 
@@ -59,6 +66,8 @@ def description(sweep: SweepRecord, spec: SweepSpec, best: TrialRecord | None) -
         lines += [f"| {_cell(name)} | {_cell(value)} |" for name, value in (best.params or {}).items()]
     if (finals := read_finals(sweep)) is not None:
         lines += ["", f"Finals on fresh seeds: {_cell(finals.sentence)}."]
+    if (baselines := read_baselines(sweep)) is not None:
+        lines += ["", _cell(baselines.sentence) + "."]
     lines += ["", f"The runs below it are its trials; the view *{sweep.name} ({sweep.sweep})* compares them."]
     return "\n".join(lines)
 

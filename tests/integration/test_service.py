@@ -379,6 +379,7 @@ def test_finals_run_in_the_service_and_are_in_the_summary(tmp_path: Path) -> Non
         summary = served.wait(sweep, "complete")["summary"]
         assert {standing["trial"] for standing in summary["finals"]["standings"]} <= set(range(6))
         assert len(summary["finals"]["seeds"]) == 3
+        assert summary["baselines"]["trial"] == summary["finals"]["standings"][0]["trial"]
         assert served.client("bob").get("/sweeps").json()["total"] == 1, "the finals are no sweep of their own"
         with served.client("bob").stream("GET", f"/sweeps/{sweep}/events") as stream:
             kinds = [kind for _, kind, _ in events_of(stream)]

@@ -102,6 +102,27 @@ def test_the_report_is_written_at_the_end_and_mlflow_shows_it(
     assert [event["action"] for event in events if event["action"].startswith("report.")] == ["report.written"]
 
 
+def test_the_winner_is_shown_beside_simple_models_everywhere(result: sweeper.Result, home: Path) -> None:
+    import mlflow
+
+    assert result.best is not None
+    outcome, test = result.summary["baselines"], result.summary["test"]
+    assert outcome["trial"] == result.best["trial"]
+    assert outcome["validation"]["loss"] == pytest.approx(result.best["value"], rel=1e-5)
+    assert [(row["method"], row["problem"]) for row in outcome["rows"]] == [
+        ("constant", ""),
+        ("linear", ""),
+        ("tree", ""),
+    ]
+    assert {"loss", "accuracy", "roc_auc", "mcc"} <= set(test)
+    assert outcome["sentence"] in (home / "sweeps" / result.sweep / "report.html").read_text(encoding="utf-8")
+    client = mlflow.MlflowClient(result.summary["mlflow"]["tracking_uri"])
+    parent = client.get_run(result.summary["mlflow"]["run_id"]).data
+    assert parent.metrics["baseline_tree_loss"] == pytest.approx(outcome["rows"][2]["test"]["loss"])
+    assert parent.metrics["winner_test_loss"] == pytest.approx(test["loss"], rel=1e-5)
+    assert outcome["sentence"].rstrip(".") in parent.tags["mlflow.note.content"]
+
+
 def test_a_trial_equals_the_plain_pytorch_run(result: sweeper.Result) -> None:
     from sweeper.data.dataset import load
     from sweeper.models import train_solo

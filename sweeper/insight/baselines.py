@@ -1,0 +1,255 @@
+"""The winner beside simple models on the same rows: the record that a sweep's summary keeps, and what it says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from sweeper.insight.certainty import Interval
+from sweeper.models.metric_names import larger_is_better, plain
+from sweeper.numbers import number
+from sweeper.records import SweepRecord
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from sweeper.data.dataset import Dataset
+    from sweeper.training.baselines import Baseline
+
+SUMMARY = "baselines"  # the record's key in a sweep's summary
+GROUPS = 40  # of test rows that are left out in turn
+LEVEL = 0.95  # of all comparisons together
+CALLED = {"constant": "a constant prediction", "linear": "a linear model", "tree": "an untuned tree model"}
+
+
+@dataclass(frozen=True)
+class BaselineRow:
+    """A simple model: scores by plain metric name, seconds of training, or the ``problem`` that it met."""
+
+    method: str
+    validation: Mapping[str, float]
+    test: Mapping[str, float]
+    seconds: float
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class BaselinePair:
+    """The winner against a simple model on the test rows: winner - model in ``metric``, with its interval.
+
+    ``better`` is only said where it holds on new rows.
+    """
+
+    method: str
+    difference: float
+    low: float
+    high: float
+    better: Literal["winner", "baseline", "neither"]
+
+
+@dataclass(frozen=True)
+class BaselineOutcome:
+    """Trial ``trial``, the winner, beside simple models; ``metric`` is the plain name of the sweep's objective.
+
+    ``validation`` and ``test`` are the winner's scores by plain metric name.
+    """
+
+    trial: int
+    metric: str
+    validation: Mapping[str, float]
+    test: Mapping[str, float]
+    rows: tuple[BaselineRow, ...]
+    pairs: tuple[BaselinePair, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON data, with the sentence for those who read it there."""
+        pairs = [{**asdict(pair), **_plain_bounds(pair)} for pair in self.pairs]
+        return {**asdict(self), "rows": [asdict(row) for row in self.rows], "pairs": pairs, "sentence": self.sentence}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> BaselineOutcome:
+        """The record that ``to_json`` wrote."""
+        known = {key: value for key, value in data.items() if key != "sentence"}
+        pairs = [
+            {**pair, **{key: _number(pair[key]) for key in ("difference", "low", "high")}} for pair in data["pairs"]
+        ]
+        lists = {"rows": tuple(BaselineRow(**row) for row in data["rows"])}
+        return cls(**{**known, **lists, "pairs": tuple(BaselinePair(**pair) for pair in pairs)})
+
+    @property
+    def sentence(self) -> str:
+        """What it means for whoever wants to use the winner."""
+        compared = {pair.method: pair for pair in self.pairs}
+        if not compared:
+            return "No baseline could be trained."
+        ahead = [method for method, pair in compared.items() if pair.better == "baseline"]
+        if ahead:
+            best = self.row(min(ahead, key=lambda method: self._badness(self.row(method))))
+            reached = f"{CALLED[best.method]} reaches a test {self.metric} of {number(best.test[self.metric])}"
+            advice = "use it, or search further with more trials, more epochs or `space: wide`"
+            return f"{_capital(reached)} in {_seconds(best)}, the winner {self._own}: {advice}."
+        beaten = [CALLED[method] for method, pair in compared.items() if pair.better == "winner"]
+        equal = [method for method, pair in compared.items() if pair.better == "neither"]
+        parts = [f"beats {_listed(beaten)}"] if beaten else []
+        if equal:
+            parts.append(f"cannot be told apart from {_listed([self._score(method) for method in equal])}")
+        return f"On new rows the winner (test {self.metric} {self._own}) {', and '.join(parts)}."
+
+    def row(self, method: str) -> BaselineRow:
+        """A simple model's scores."""
+        return next(row for row in self.rows if row.method == method)
+
+    def _badness(self, row: BaselineRow) -> float:
+        return -row.test[self.metric] if larger_is_better(self.metric) else row.test[self.metric]
+
+    @property
+    def _own(self) -> str:
+        return number(self.test[self.metric])
+
+    def _score(self, method: str) -> str:
+        row = self.row(method)
+        return f"{CALLED[method]} ({number(row.test[self.metric])} in {_seconds(row)})"
+
+
+def scores_in_words(outcome: BaselineOutcome, scores: Mapping[str, float]) -> str:
+    """The metric of the comparison, and another that people know."""
+    names = dict.fromkeys(name for name in (outcome.metric, "accuracy", "rmse", "r2") if name in scores)
+    return ", ".join(f"{name} {number(scores[name])}" for name in list(names)[:2])
+
+
+def read_baselines(record: SweepRecord) -> BaselineOutcome | None:
+    """The baselines in a sweep's summary, if they are there yet."""
+    data = record.summary.get(SUMMARY)
+    return None if data is None else BaselineOutcome.from_json(data)
+
+
+def compare_with_baselines(
+    dataset: Dataset,
+    trial: int,
+    objective: str,
+    winner: Mapping[Literal["validation", "test"], torch.Tensor],
+    baselines: Sequence[Baseline],
+) -> BaselineOutcome:
+    """Score the winner's outputs ``(v, C)``, ``(t, C)`` and those of the baselines, and compare them on the test rows.
+
+    An objective without a twin on the test rows, such as ``train_loss``, is compared as ``loss``.
+    """
+    import torch
+
+    from sweeper.training.scores import finite, names_for, score
+
+    names = names_for(dataset)
+    metric = plain(objective) if plain(objective) in names else "loss"
+    trained = [one for one in baselines if not one.problem]
+    found = {}
+    for rows in ("validation", "test"):
+        outputs = [winner[rows], *(torch.from_numpy(getattr(one, rows)) for one in trained)]
+        found[rows] = score(dataset, outputs, rows, names)
+    places = {one.method: i for i, one in enumerate(trained, start=1)}
+    outputs = [winner["test"], *(torch.from_numpy(one.test) for one in trained)]
+    return BaselineOutcome(
+        trial=trial,
+        metric=metric,
+        validation=finite(found["validation"], 0),
+        test=finite(found["test"], 0),
+        rows=tuple(
+            BaselineRow(
+                method=one.method,
+                validation=finite(found["validation"], places[one.method]) if not one.problem else {},
+                test=finite(found["test"], places[one.method]) if not one.problem else {},
+                seconds=round(one.seconds, 3),
+                problem=one.problem,
+            )
+            for one in baselines
+        ),
+        pairs=_pairs(dataset, metric, outputs, [one.method for one in trained]),
+    )
+
+
+def _pairs(
+    dataset: Dataset, metric: str, outputs: Sequence[torch.Tensor], methods: Sequence[str]
+) -> tuple[BaselinePair, ...]:
+    """The first model against each of the others."""
+    import numpy as np
+
+    whole, without = leave_groups_out(dataset, metric, outputs)
+    pairs = []
+    for i, method in enumerate(methods, start=1):
+        difference, left = whole[0] - whole[i], without[:, 0] - without[:, i]
+        if not math.isfinite(difference):
+            continue
+        bounds = jackknife_interval(difference, left, 1 - (1 - LEVEL) / len(methods))
+        apart = bounds.low > 0 or bounds.high < 0
+        if apart and metric == "accuracy":
+            right = [(one.numpy().argmax(axis=1) == dataset.y_test) for one in (outputs[0], outputs[i])]
+            apart = _mcnemar(np.sum(right[0] & ~right[1]), np.sum(right[1] & ~right[0])) < (1 - LEVEL) / len(methods)
+        ahead = (difference > 0) == larger_is_better(metric)
+        better: Literal["winner", "baseline", "neither"] = "neither" if not apart else "winner" if ahead else "baseline"
+        pairs.append(BaselinePair(method, difference, bounds.low, bounds.high, better))
+    return tuple(pairs)
+
+
+def leave_groups_out(dataset: Dataset, metric: str, outputs: Sequence[torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    """A metric of A models on the test rows ``(A,)``, and without each of G random groups of rows ``(G, A)``."""
+    import numpy as np
+    import torch
+
+    from sweeper.models.metrics import make_scorers
+
+    [scorer] = make_scorers([metric], dataset.task, dataset.target_mean, dataset.target_std).values()
+    y, stacked = torch.tensor(dataset.y_test), torch.stack(list(outputs))
+    order = np.random.default_rng(0).permutation(len(y))
+    without = []
+    for group in np.array_split(order, min(GROUPS, len(y))):
+        weights = torch.ones(len(y), dtype=torch.float64)
+        weights[torch.from_numpy(group)] = 0.0
+        without.append(scorer(stacked, y, weights).numpy())
+    return scorer(stacked, y, None).numpy(), np.stack(without)
+
+
+def jackknife_interval(value: float, without: np.ndarray, level: float) -> Interval:
+    """A t interval from the values without each of G groups ``(G,)``: var = (G - 1) / G sum (value_g - mean)^2.
+
+    The delete-a-group jackknife (Kott 2001), which holds for means and for smooth functions of them such as areas
+    under curves. Groups for which the metric is not defined make the interval endless.
+    """
+    import numpy as np
+    from scipy import stats
+
+    groups = len(without)
+    if groups < 2 or not np.isfinite(without).all():
+        return Interval(-math.inf, math.inf, "jackknife")
+    deviation = math.sqrt((groups - 1) / groups * float(np.square(without - without.mean()).sum()))
+    half = float(stats.t.ppf((1 + level) / 2, groups - 1)) * deviation
+    return Interval(value - half, value + half, "jackknife")
+
+
+def _mcnemar(first: int, second: int) -> float:
+    """The exact p of so many rows that only the first or only the second model has right."""
+    from scipy import stats
+
+    return float(stats.binomtest(int(first), int(first + second)).pvalue) if first + second else 1.0
+
+
+def _seconds(row: BaselineRow) -> str:
+    return f"{row.seconds:.1f} s" if row.seconds < 10 else f"{row.seconds:.0f} s"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _plain_bounds(pair: BaselinePair) -> dict[str, float | None]:
+    """JSON has no infinity."""
+    return {key: value if math.isfinite(value) else None for key, value in (("low", pair.low), ("high", pair.high))}
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

@@ -1,0 +1,71 @@
+"""The baselines of a sweep, begun while its trials train and compared with its winner at its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweeper.insight.baselines import SUMMARY, BaselineOutcome, compare_with_baselines, read_baselines
+from sweeper.ledger.protocol import Ledger
+from sweeper.logs import Emit
+from sweeper.records import SweepChanged
+from sweeper.running.run import SweepRun, winner_weights
+from sweeper.training.baselines import BaselineWork
+from sweeper.training.scores import outputs_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PATIENCE = 60.0  # seconds that the end of a sweep waits for a baseline
+
+
+def begin_baselines(run: SweepRun, folder: Path) -> None:
+    """Train them beside the trials. Those that the sweep's ``folder`` keeps are not trained again."""
+    if run.baselines is None:
+        run.baselines = BaselineWork(run.dataset, folder)
+    run.baselines.start()
+
+
+def conclude_baselines(run: SweepRun, ledger: Ledger, folder: Path, emit: Emit) -> BaselineOutcome | None:
+    """Write into the sweep's summary how its winner does beside them; None: there is no winner.
+
+    It never fails the sweep: ``emit`` is told of ``baselines.failed``.
+    """
+    if run.best is None:
+        return None
+    known = read_baselines(ledger.sweep(run.id))
+    if known is not None and known.trial == run.best.number:
+        return known
+    try:
+        begin_baselines(run, folder)
+        assert run.baselines is not None
+        baselines = run.baselines.result(PATIENCE)
+        network = _winner(run)
+        outcome = compare_with_baselines(
+            run.dataset,
+            run.best.number,
+            run.spec.objective.metric,
+            {
+                "validation": outputs_of(run.dataset, network, "validation"),
+                "test": outputs_of(run.dataset, network, "test"),
+            },
+            baselines,
+        )
+        ledger.commit(run.id, [SweepChanged(summary={**ledger.sweep(run.id).summary, SUMMARY: outcome.to_json()})])
+    except Exception as error:  # scikit-learn and statistics raise whatever they raise, and the results are safe
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        emit("baselines.failed", {"sweep": run.id, "kind": type(error).__name__, "reason": reason})
+        return None
+    return outcome
+
+
+def _winner(run: SweepRun) -> nn.Module:
+    import torch
+
+    from sweeper.models import build_mlp
+
+    assert run.best is not None
+    config = run.spec.trial_config(run.params(run.best.number))
+    network = build_mlp(config, run.dataset.n_inputs, run.dataset.n_outputs, seed=0)
+    network.load_state_dict({name: torch.tensor(values) for name, values in winner_weights(run).items()})
+    return network

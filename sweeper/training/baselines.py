@@ -1,0 +1,207 @@
+"""What every sweep is compared with: a constant, a linear model and untuned boosted trees on the same rows.
+
+They are trained once, in a thread beside the trials, each on one core, and kept in the sweep's folder.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from sweeper.data.dataset import Dataset
+
+FILE = "baselines.npz"  # in the sweep's folder
+METHODS = ("constant", "linear", "tree")
+SEED = 0
+MAX_CATEGORIES = 255  # that scikit-learn's histograms of a category can hold
+TINY = 1e-15  # the smallest probability that has a logarithm here
+LINEAR_STEPS = 300
+
+_ONE_AT_A_TIME = threading.Lock()  # of several sweeps in one process
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """One simple model. ``validation (v, C)`` and ``test (t, C)`` are float32 logits or standardised values.
+
+    Both are empty where ``problem`` says why it could not be trained.
+    """
+
+    method: str
+    seconds: float
+    validation: np.ndarray
+    test: np.ndarray
+    problem: str = ""
+
+
+class BaselineWork:
+    """The baselines of one sweep while they are trained. Nothing here ever raises."""
+
+    def __init__(self, dataset: Dataset, folder: Path) -> None:
+        self._dataset, self._file = dataset, folder / FILE
+        self._thread: threading.Thread | None = None
+        self._found: tuple[Baseline, ...] = ()
+
+    def start(self) -> None:
+        """Train in the background, unless that is done or going on."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="sweeper-baselines", daemon=True)
+            self._thread.start()
+
+    def result(self, patience: float) -> tuple[Baseline, ...]:
+        """The baselines, those that are trained within ``patience`` seconds."""
+        self.start()
+        assert self._thread is not None
+        self._thread.join(patience)
+        found = self._found
+        late = (_failed(method, f"not trained within {patience:g} s of the sweep's end") for method in METHODS)
+        return (*found, *(one for one in list(late)[len(found) :]))
+
+    def _work(self) -> None:
+        kept = read(self._file, self._dataset.fingerprint)
+        if kept is not None:
+            self._found = kept
+            return
+        with _ONE_AT_A_TIME:
+            for method in METHODS:
+                self._found = (*self._found, train(method, self._dataset))
+        write(self._file, self._dataset.fingerprint, self._found)
+
+
+def train(method: str, dataset: Dataset) -> Baseline:
+    """Fit one of METHODS on the training rows and predict the validation and test rows, on one core."""
+    from threadpoolctl import threadpool_limits
+
+    began = time.perf_counter()
+    try:
+        with threadpool_limits(limits=1):
+            validation, test = _PREDICTED[method](dataset)
+    except Exception as error:  # whatever scikit-learn raises: a baseline is no reason to lose a sweep
+        return _failed(method, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+    return Baseline(method, time.perf_counter() - began, validation, test)
+
+
+def write(file: Path, fingerprint: str, baselines: tuple[Baseline, ...]) -> None:
+    """Keep the baselines for a controller that takes the sweep up again; where that fails they are trained again."""
+    arrays: dict[str, Any] = {"fingerprint": np.array(fingerprint)}
+    for one in baselines:
+        arrays |= {f"{one.method}.validation": one.validation, f"{one.method}.test": one.test}
+        arrays |= {f"{one.method}.seconds": np.array(one.seconds), f"{one.method}.problem": np.array(one.problem)}
+    part = file.with_name(f".{file.name}.{threading.get_native_id()}.npz")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        np.savez(part, **arrays)
+        part.replace(file)
+    except OSError:
+        part.unlink(missing_ok=True)
+
+
+def read(file: Path, fingerprint: str) -> tuple[Baseline, ...] | None:
+    """What ``write`` kept of the same data; None: nothing."""
+    try:
+        with np.load(file) as arrays:
+            if str(arrays["fingerprint"]) != fingerprint:
+                return None
+            return tuple(
+                Baseline(
+                    method,
+                    float(arrays[f"{method}.seconds"]),
+                    arrays[f"{method}.validation"],
+                    arrays[f"{method}.test"],
+                    str(arrays[f"{method}.problem"]),
+                )
+                for method in METHODS
+            )
+    except Exception:  # gone, cut short, or not ours: they are trained again
+        return None
+
+
+def _failed(method: str, problem: str) -> Baseline:
+    empty = np.empty((0, 0), dtype=np.float32)
+    return Baseline(method, 0.0, empty, empty, problem)
+
+
+def _constant(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.dummy import DummyClassifier, DummyRegressor
+
+    x = (dataset.x_train, dataset.x_val, dataset.x_test)
+    return _fitted(dataset, DummyClassifier() if _classes(dataset) else DummyRegressor(), *x)
+
+
+def _linear(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    # not converged, it is a baseline all the same; for good, since filters cannot be put back in a thread
+    warnings.filterwarnings("ignore", category=ConvergenceWarning)
+    x = (dataset.x_train, dataset.x_val, dataset.x_test)
+    return _fitted(dataset, LogisticRegression(max_iter=LINEAR_STEPS) if _classes(dataset) else Ridge(), *x)
+
+
+def _tree(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    kind = HistGradientBoostingClassifier if _classes(dataset) else HistGradientBoostingRegressor
+    parts = [raw_inputs(dataset, x) for x in (dataset.x_train, dataset.x_val, dataset.x_test)]
+    model = kind(categorical_features=parts[0][1], random_state=SEED)
+    return _fitted(dataset, model, *(columns for columns, _ in parts))
+
+
+_PREDICTED: dict[str, Callable[[Dataset], tuple[np.ndarray, np.ndarray]]] = {
+    "constant": _constant,
+    "linear": _linear,
+    "tree": _tree,
+}
+
+
+def raw_inputs(dataset: Dataset, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The table's columns behind inputs ``x (n, D)``: ``(n, columns)`` float32, and which of them hold categories.
+
+    A text column is one column of codes again, NaN for a text that training has not seen. Numbers stay scaled and
+    filled, which says the same to a tree.
+    """
+    inputs: dict[str, list[int]] = {}
+    texts = set()
+    for position, feature in enumerate(dataset.recipe.features):
+        inputs.setdefault(feature.column, []).append(position)
+        if feature.category is not None:
+            texts.add(feature.column)
+    columns = []
+    for name, positions in inputs.items():
+        if name in texts:
+            block = x[:, positions]
+            columns.append(np.where(block.any(axis=1), block.argmax(axis=1), np.nan))
+        else:
+            columns += [x[:, position] for position in positions]
+    kinds = []
+    for name, positions in inputs.items():
+        kinds += [len(positions) <= MAX_CATEGORIES] if name in texts else [False] * len(positions)
+    return np.stack(columns, axis=1).astype(np.float32), np.array(kinds)
+
+
+def _classes(dataset: Dataset) -> bool:
+    return dataset.task == "classification"
+
+
+def _fitted(
+    dataset: Dataset, model: Any, x_train: np.ndarray, x_val: np.ndarray, x_test: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Outputs of a scikit-learn model on validation and test rows: log-probabilities of all classes, or values."""
+    model.fit(x_train, dataset.y_train)
+    if not _classes(dataset):
+        validation, test = (model.predict(x).reshape(-1, 1).astype(np.float32) for x in (x_val, x_test))
+        return validation, test
+    found = []
+    for x in (x_val, x_test):
+        p = np.full((len(x), dataset.n_outputs), TINY)
+        p[:, model.classes_] = np.clip(model.predict_proba(x), TINY, None)
+        found.append(np.log(p).astype(np.float32))
+    return found[0], found[1]
