@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeper.scheduling.window import askable
+from sweeper.scheduling.window import batch_start, told_before
 from sweeper.search.study import Study
 from sweeper.search_spaces import load_space
 
@@ -24,6 +24,16 @@ def new_study(space, sampler="tpe", seed=0, direction="minimize", batch=BATCH, w
     """A study of a space (or of the mapping that describes one)."""
     space = load_space(space) if isinstance(space, dict) else space
     return Study(space, Search(sampler, seed), direction, batch, window, **given)
+
+
+def askable(asked, told, window, batch, total):
+    """The numbers that may be asked next, at most to the end of a batch (None: wait, or nothing is left to ask).
+
+    The trials before ``asked`` have parameters, those before ``told`` have ended.
+    """
+    if asked >= total or told < told_before(asked, window, batch):
+        return None
+    return range(asked, min(batch_start(asked, batch) + batch, total))
 
 
 def drive(study, total, outcome, known=(), batch=BATCH, window=WINDOW):

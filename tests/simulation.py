@@ -16,7 +16,7 @@ from typing import Any
 from sweeper.ledger.memory import MemoryLedger
 from sweeper.records import Change, EpochReport, Reported, Requeued, Suggested, SweepChanged, SweepRecord, Tracked
 from sweeper.scheduling import events as ev
-from sweeper.scheduling.changes import changes_of
+from sweeper.scheduling.events import changes_of
 from sweeper.scheduling.scheduler import MAX_LOST, Scheduler
 from sweeper.states import SweepState, TrialState
 
@@ -236,9 +236,13 @@ class World:
             elif fate < self.faults * 0.6:
                 self._later(duration * 0.9, lambda: self.take(ev.WorkerDraining(worker.name)))
 
+    def _expects(self, worker: SimWorker, order: ev.RunLeg) -> bool:
+        """Whether this leg of this worker is still in flight."""
+        return self.workers.get(worker.name) is worker and self.scheduler.board.workers[worker.name].leg == order.leg
+
     def _hold(self, worker: SimWorker, order: ev.RunLeg, outcome: ev.Outcome) -> ev.Outcome:
         """A verdict that comes later than the leg: of a trial that has ended, or of one that trains on meanwhile."""
-        live = self.workers.get(worker.name) is worker and self.scheduler.expects(worker.name, order.leg)
+        live = self._expects(worker, order)
         later = outcome
         if outcome.verdict is ev.Verdict.CONTINUE:
             later = replace(outcome, verdict=ev.Verdict.PRUNED, reason="worse than its batch", value=0.5)
@@ -287,7 +291,7 @@ class World:
                 outcome = self._hold(worker, order, outcome)
             outcomes.append(outcome)
         event = ev.LegDone(worker.name, order.leg, tuple(outcomes))
-        live = self.workers.get(worker.name) is worker and self.scheduler.expects(worker.name, order.leg)
+        live = self._expects(worker, order)
         self.take(event, {order.sweep: list(reports)} if live else None)
         if self.rng.random() < self.faults * 0.5:
             before = self._snapshot()
@@ -360,8 +364,9 @@ class World:
         """Everything that must hold after every event."""
         held: dict[tuple[str, int], str] = {}
         for name in self.workers:
-            sweep, rows = self.scheduler.rows_of(name)
-            for number in rows:
+            worker = self.scheduler.board.workers[name]
+            sweep = worker.sweep
+            for number in worker.rows:
                 if sweep is None or held.setdefault((sweep, number), name) != name:
                     raise Violation(f"trial {number} of {sweep} runs on two workers")
         for sweep in self.sweeps:
@@ -387,10 +392,11 @@ class World:
 
     def _check_starvation(self) -> None:
         """No suggested trial waits while a worker idles, unless its owner's limit is reached."""
-        idle = [w for w in self.scheduler.idle_workers() if w in self.workers]
-        for sweep in self.sweeps:
-            if idle and self.limit is None and self.scheduler.ready(sweep):
-                raise Violation(f"{idle} idle while {self.scheduler.ready(sweep)} trials of {sweep} wait")
+        workers, board = [self.scheduler.board.workers[name] for name in self.workers], self.scheduler.board
+        idle = [worker.name for worker in workers if worker.leg is None and not worker.draining]
+        for sweep in board.candidates():
+            if idle and self.limit is None:
+                raise Violation(f"{idle} idle while {sweep.n_ready()} trials of {sweep.plan.sweep} wait")
 
     # Running
 

@@ -13,7 +13,7 @@ from typing import Any
 from sweeper.cli import render
 from sweeper.cli.progress import LineProgress, LiveProgress, Tally, short
 from sweeper.errors import SpecError, nearest
-from sweeper.gradient_flags import flags
+from sweeper.flow import flags
 from sweeper.insight.pareto import NONE_FEASIBLE, feasible, violations
 from sweeper.insight.results import (
     best_row,

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from sweeper.numbers import number
 from sweeper.states import TrialState
+from sweeper.text import number
 
 Fields = Mapping[str, Any]
 REFUSED = "MLflow refused {what}: {reason}. It is safe in the ledger"

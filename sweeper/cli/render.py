@@ -12,8 +12,8 @@ from sweeper.cli.progress import short
 from sweeper.insight.baselines import CALLED, BaselineOutcome, scores_in_words
 from sweeper.insight.finals import FinalsOutcome
 from sweeper.insight.results import COUNTED, failures
-from sweeper.numbers import from_to, number
 from sweeper.records import TrialRecord
+from sweeper.text import from_to, number
 
 if TYPE_CHECKING:
     from rich.console import Console

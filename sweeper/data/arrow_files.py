@@ -15,8 +15,7 @@ from sweeper.data.checks import check_names, check_same_columns, pick_target
 from sweeper.data.csv_files import read_csv, read_head
 from sweeper.data.files import FileTable, Kind, Roles
 from sweeper.errors import SpecError
-from sweeper.numbers import counted
-from sweeper.text import is_number, listed, shown
+from sweeper.text import counted, is_number, listed, shown
 
 FEW_TEXTS = 20  # so many different texts are always categories, however short the table
 MANY_TEXTS = 1000  # a column with more different texts is left out: each would be an input of the network

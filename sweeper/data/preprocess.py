@@ -15,8 +15,7 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 from sweeper.data.memory import check_fits
 from sweeper.data.recipe import MISSING_TEXT, Feature, Recipe
 from sweeper.errors import SpecError
-from sweeper.numbers import counted
-from sweeper.text import listed, shown
+from sweeper.text import counted, listed, shown
 
 if TYPE_CHECKING:
     from sweeper.data.tables import Table

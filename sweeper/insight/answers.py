@@ -11,9 +11,9 @@ import numpy as np
 from sweeper.insight.contrasts import ChoiceEffects, choice_effects, conditions_of, listed
 from sweeper.insight.effects import Model, fit
 from sweeper.insight.factors import Factor, Scale, Table
-from sweeper.numbers import from_to, number
 from sweeper.records import EpochReport, TrialRecord
 from sweeper.spec.parse import SweepSpec
+from sweeper.text import from_to, number
 
 Reports = Mapping[int, Sequence[EpochReport]]
 MANY_TRIALS = 100  # of each choice: what they do not show, more of them will not

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sweeper.insight.certainty import LEVEL, Interval, holm
 from sweeper.insight.effects import Model, Term
 from sweeper.insight.factors import FEW, Array, Factor
-from sweeper.numbers import from_to, number
+from sweeper.text import from_to, number
 
 POINTS = 41
 NEARBY = 0.1  # the share of a range within which trials support a statement about a point

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.insight.certainty import Interval
-from sweeper.numbers import from_to, number
 from sweeper.records import TrialRecord
 from sweeper.search_spaces.vocabulary import Choice, FloatRange, IntRange
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import TrialState
+from sweeper.text import from_to, number
 
 Array = NDArray[np.float64]
 MAX_ROWS = 2000  # more trials than this are sampled: the intervals are then narrow enough, and the time is bounded

@@ -9,10 +9,10 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from sweeper.insight.certainty import Comparison, Finalist, Standing, judge
-from sweeper.numbers import from_to, number
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.spec.goals import network_size
 from sweeper.states import TrialState
+from sweeper.text import from_to, number
 
 if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from sweeper.insight.pareto import best_first, feasible, pareto_front
-from sweeper.numbers import number
 from sweeper.records import TrialRecord
 from sweeper.spec.goals import values_of
 from sweeper.spec.parse import SweepSpec
+from sweeper.text import number
 
 ROWS = 20  # of the front's table
 

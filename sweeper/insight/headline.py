@@ -15,10 +15,10 @@ from sweeper.insight.factors import Table
 from sweeper.insight.finals import read_finals
 from sweeper.insight.goals_view import read_goals
 from sweeper.insight.pareto import feasible, violations
-from sweeper.numbers import from_to, number
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import TrialState
+from sweeper.text import from_to, number
 
 NEAR = 0.05  # the share of the winner's value within which other trials count as near
 AGREED = 0.8  # the share of the best trials that makes a choice common to them

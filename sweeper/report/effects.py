@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from sweeper.insight.contrasts import ChoiceEffects, Interaction
 from sweeper.insight.factors import Array, Factor, Scale, Table
 from sweeper.insight.importance import Importance
-from sweeper.numbers import number
 from sweeper.report.plots import MAX_POINTS, chosen, value_axis
 from sweeper.report.svg import BLUE, COLOURS, DASHES, INK, ORANGE, Plot, draw, plain_log
+from sweeper.text import number
 
 COLUMNS = 3
 BINS = 8

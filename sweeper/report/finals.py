@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sweeper.insight.finals import FinalsOutcome, percent
-from sweeper.numbers import from_to, number
 from sweeper.report.svg import BLUE, GREY, INK, ORANGE, Plot, draw
+from sweeper.text import from_to, number
 
 SHOWN = 20  # finalists that a picture has room for
 

@@ -1,6 +1,6 @@
 """The report's section on gradient flow: how much of the gradient reaches the first layer, and which units are lost.
 
-A trial's ratio is that of ``gradient_flags.first_to_last``: the first layer's gradient over the last layer's, each
+A trial's ratio is that of ``flow.first_to_last``: the first layer's gradient over the last layer's, each
 relative to its weights. Trials are grouped by activation and initialization, and compared at equal depth.
 """
 
@@ -17,11 +17,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sweeper.gradient_flags import VANISHING, find_flags, first_to_last
-from sweeper.numbers import counted, number
+from sweeper.flow import VANISHING, find_flags, first_to_last
 from sweeper.records import FlowReport, SweepRecord, TrialRecord
 from sweeper.report.svg import BLUE, COLOURS, DASHES, INK, ORANGE, Plot, draw, plain_log
 from sweeper.spec.parse import SweepSpec
+from sweeper.text import counted, number
 
 Group = tuple[str, str]  # activation, initialization
 MAX_TRIALS = 500  # whose flow is read: 500 of 20 epochs are 15 MB

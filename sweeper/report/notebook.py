@@ -10,8 +10,8 @@ from markupsafe import Markup
 from sweeper.insight.factors import build_table, label
 from sweeper.insight.headline import headline
 from sweeper.insight.pareto import best_first
-from sweeper.numbers import number
 from sweeper.records import SweepRecord, TrialRecord
+from sweeper.text import number
 
 if TYPE_CHECKING:
     from sweeper.spec.parse import SweepSpec

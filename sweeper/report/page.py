@@ -28,7 +28,6 @@ from sweeper.insight.findings import Insight, study_trials
 from sweeper.insight.goals_view import Goals, goals_in_words, read_goals
 from sweeper.insight.headline import Headline, duration, headline
 from sweeper.insight.winner_check import Check
-from sweeper.numbers import from_to, number
 from sweeper.records import FlowReport, SweepRecord, TrialRecord
 from sweeper.report import effects, pareto
 from sweeper.report import finals as final_plots
@@ -40,6 +39,7 @@ from sweeper.spec.goals import values_of
 from sweeper.spec.parse import SweepSpec
 from sweeper.spec.stored import fingerprint_of, sweep_file_of
 from sweeper.states import TrialState
+from sweeper.text import from_to, number
 
 Flows = Mapping[int, Sequence[FlowReport]]
 BEST_ROWS = 10

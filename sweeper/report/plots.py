@@ -17,11 +17,11 @@ from sweeper.insight.advice import TOP
 from sweeper.insight.answers import Reports
 from sweeper.insight.factors import Array, Factor, Table
 from sweeper.insight.pareto import feasible
-from sweeper.numbers import number
 from sweeper.records import TrialRecord
 from sweeper.report.svg import BLUE, COLOURS, DASHES, GREY, INK, ORANGE, PAPER, RED, Plot, draw, plain_log
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import TrialState
+from sweeper.text import number
 
 MAX_POINTS = 1000  # of a scatter; more are sampled, the best always shown
 MAX_LINES = 250  # of parallel coordinates

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sweeper.insight.winner_check import OTHERS, Check, ClassCheck, ValueCheck
-from sweeper.numbers import from_to, number
 from sweeper.report.svg import BLUE, INK, ORANGE, Plot, draw
+from sweeper.text import from_to, number
 
 MISTAKES = 3  # that are told in words
 SURE = 0.05

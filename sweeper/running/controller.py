@@ -22,7 +22,6 @@ from sweeper.records import (
 )
 from sweeper.running.clock import WorkerClock
 from sweeper.running.run import MEMORY_SHARE, SweepRun
-from sweeper.scheduling.changes import changes_of
 from sweeper.scheduling.events import (
     Action,
     Ask,
@@ -47,6 +46,7 @@ from sweeper.scheduling.events import (
     WorkerJoined,
     WorkerLost,
     WorkerYields,
+    changes_of,
 )
 from sweeper.scheduling.scheduler import Scheduler
 from sweeper.states import SweepState, TrialState

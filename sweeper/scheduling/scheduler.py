@@ -51,11 +51,11 @@ class Scheduler:
     """Decides which trials are asked, where they run and how they end.
 
     ``width_of(worker, sweep, shape)`` is the number of the sweep's rows that fit the worker's device. ``user_limit``
-    bounds the running trials of one owner (None: no bound).
+    bounds the running trials of one owner (None: no bound). ``board`` is what it knows, to be read only.
     """
 
     def __init__(self, width_of: Callable[[str, str, Shape], int], user_limit: int | None = None) -> None:
-        self._board = board = Board(width_of, user_limit)
+        self.board = board = Board(width_of, user_limit)
         self._sweeps, self._workers = board.sweeps, board.workers
         self._next_leg = 0
 
@@ -107,8 +107,8 @@ class Scheduler:
             if worker.sweep == sweep:
                 worker.rows, worker.drop, worker.sweep, worker.shape = set(), set(), None, None
                 worker.leg = worker.leg if worker.name in in_flight else None
-        for key in [key for key in self._board.widths if key[1] == sweep]:
-            del self._board.widths[key]
+        for key in [key for key in self.board.widths if key[1] == sweep]:
+            del self.board.widths[key]
 
     # Queries
 
@@ -116,25 +116,6 @@ class Scheduler:
         """Whether a stop or a pause waits for the sweep's legs in flight."""
         found = self._sweeps.get(sweep)
         return found is not None and found.ending is not None
-
-    def active(self, sweep: str) -> bool:
-        """Whether the sweep still has something in flight or to start."""
-        found = self._sweeps.get(sweep)
-        return found is not None and found.state is SweepState.RUNNING
-
-    def idle_workers(self) -> list[str]:
-        """Workers that could be given a leg now."""
-        return [w.name for w in self._workers.values() if w.leg is None and not w.draining]
-
-    def expects(self, worker: str, leg: int) -> bool:
-        """Whether this leg of this worker is still in flight."""
-        return worker in self._workers and self._workers[worker].leg == leg
-
-    def ready(self, sweep: str) -> int:
-        """Suggested trials of a running sweep that wait for a worker."""
-        found = self._sweeps.get(sweep)
-        running = found is not None and found.state is SweepState.RUNNING and found.ending is None
-        return found.n_ready() if found is not None and running else 0
 
     def gives_back(self, worker: str) -> bool:
         """Whether the worker's trials wait again when its leg is done."""
@@ -151,7 +132,7 @@ class Scheduler:
         found = self._workers.get(worker)
         if found is None or found.sweep is None or not found.rows:
             return False
-        return not may_refill(self._board, found)
+        return not may_refill(self.board, found)
 
     def explain(self, sweep: str) -> str:
         """Why the sweep's waiting trials wait, in one phrase (empty: nothing waits)."""
@@ -166,7 +147,7 @@ class Scheduler:
             if me.asked < me.plan.requested and not me.exhausted:
                 return f"waiting: the next suggestion needs the result of trial {self._needs(me) - 1}"
             return ""
-        return why_waiting(self._board, me)
+        return why_waiting(self.board, me)
 
     # Sweeps
 
@@ -398,7 +379,7 @@ class Scheduler:
         sweep, rows = self._sweeps[worker.sweep], len(worker.rows)
         key = (worker.name, worker.sweep, worker.shape)
         if event.kind == "oom" and rows > 1:
-            self._board.widths[key] = max(1, rows // 2)
+            self.board.widths[key] = max(1, rows // 2)
             self._give_back(worker, f"out of memory with {rows} rows: trying {rows // 2}", False, actions)
         elif event.kind == "oom":
             for number in worker.rows:
@@ -418,14 +399,14 @@ class Scheduler:
             if worker.sweep is not None and not worker.rows:
                 worker.sweep = worker.shape = None
             if worker.sweep is None:
-                choose(self._board, worker)
+                choose(self.board, worker)
             if worker.sweep is not None and worker.shape is not None:
                 self._start_leg(worker, self._sweeps[worker.sweep], worker.shape, actions)
 
     def _start_leg(self, worker: Worker, sweep: Sweep, shape: Shape, actions: list[Action]) -> None:
         admit: list[Admit] = []
-        if sweep.ending is None and (not worker.rows or may_refill(self._board, worker)):
-            admit = [self._admit(worker, sweep, shape) for _ in range(free_slots(self._board, worker, sweep, shape))]
+        if sweep.ending is None and (not worker.rows or may_refill(self.board, worker)):
+            admit = [self._admit(worker, sweep, shape) for _ in range(free_slots(self.board, worker, sweep, shape))]
         if not worker.rows:
             return
         decisions = sweep.plan.decision_epochs

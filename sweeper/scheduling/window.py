@@ -21,25 +21,6 @@ def told_before(number: int, window: int, batch: int) -> int:
     Raises:
         ValueError: ``batch`` is below 1 or above ``window``.
     """
-    _check(window, batch)
-    return max(0, batch_start(number, batch) + batch - window)
-
-
-def askable(asked: int, told_prefix: int, window: int, batch: int, requested: int) -> range | None:
-    """The numbers that may be asked now, at most up to the end of one batch; None: wait, or nothing is left to ask.
-
-    ``asked`` trials have parameters already (0..asked-1), every trial below ``told_prefix`` is terminal, and
-    ``requested`` is the sweep's total, which may cut a batch short. Call again after asking: the next batch may be
-    free too.
-
-    Raises:
-        ValueError: ``batch`` is below 1 or above ``window``.
-    """
-    if asked >= requested or told_prefix < told_before(asked, window, batch):
-        return None
-    return range(asked, min(batch_start(asked, batch) + batch, requested))
-
-
-def _check(window: int, batch: int) -> None:
     if not 1 <= batch <= window:
         raise ValueError(f"batch is {batch}: it must be at least 1 and at most the window of {window}")
+    return max(0, batch_start(number, batch) + batch - window)

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from sweeper.errors import SpecError, nearest
-from sweeper.gradient_flags import FATAL, find_flags
+from sweeper.flow import FATAL, find_flags
 from sweeper.records import FlowReport
 
 Curve = Sequence[float]

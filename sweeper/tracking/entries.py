@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sweeper.gradient_flags import first_to_last
+from sweeper.flow import first_to_last
 from sweeper.records import EpochReport, FlowReport, SweepRecord, TrialRecord
 from sweeper.spec.goals import COSTS, Constraint
 from sweeper.states import SweepState, TrialState

@@ -62,22 +62,6 @@ def view_url(base: str, experiment: str, key: str) -> str:
     return f"{_runs_page(base, experiment)}?{urlencode({'viewStateShareKey': key, 'compareRunsMode': 'CHART'})}"
 
 
-def runs_url(base: str, experiment: str, parent: str, metric: str, maximize: bool) -> str:
-    """The link to a sweep's trials as a flat list, best first, that needs no stored view."""
-    query = {
-        "searchFilter": _filter(parent),
-        "orderByKey": f"metrics.`{metric}`",
-        "orderByAsc": "false" if maximize else "true",
-        "compareRunsMode": "CHART",
-    }
-    return f"{_runs_page(base, experiment)}?{urlencode(query, quote_via=quote)}"
-
-
-def run_url(base: str, experiment: str, run: str) -> str:
-    """The link to one run's page."""
-    return f"{base.rstrip('/')}/#/experiments/{quote(experiment)}/runs/{quote(run)}"
-
-
 def _runs_page(base: str, experiment: str) -> str:
     return f"{base.rstrip('/')}/#/experiments/{quote(experiment)}/runs"
 

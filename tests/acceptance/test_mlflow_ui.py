@@ -17,7 +17,6 @@ from sweeper.settings import Settings
 from sweeper.states import SweepState, TrialState
 from sweeper.tracking.tracker import Tracker
 from sweeper.tracking.ui import UiServer, serve_ui, sweep_link
-from sweeper.tracking.view import runs_url
 from tests.ended_sweeps import BEGAN, TableStub, end_trials, new_sweep, spec_of
 from tests.finals_outcome import outcome
 
@@ -127,17 +126,3 @@ def test_the_parent_run_shows_the_answer_and_the_report(shown: Shown, page: Any)
     page.goto(runs_page(shown, run, "/artifacts/report.html"))
     page.frame_locator("iframe").get_by_text("The report of the sweep").wait_for()
     keep(page, "parent-report")
-
-
-def test_the_filtered_link_lists_the_sweeps_trials_without_any_view(shown: Shown, page: Any) -> None:
-    sweep = shown.sweep
-    assert sweep.mlflow_experiment_id is not None
-    assert sweep.mlflow_run_id is not None
-    link = runs_url(shown.server.url, sweep.mlflow_experiment_id, sweep.mlflow_run_id, "objective", maximize=False)
-    page.goto("about:blank")
-    page.goto(link)
-    page.get_by_text(shown.best).first.wait_for()
-    names = page.locator("text=/^trial-\\d{4}$/").all_inner_texts()
-    assert re.fullmatch(r"trial-\d{4}", names[0])
-    assert names[0] == shown.best
-    keep(page, "filtered")

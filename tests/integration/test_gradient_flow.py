@@ -13,8 +13,7 @@ import torch
 import sweeper
 from sweeper.cli import app
 from sweeper.data.dataset import load_dataset
-from sweeper.flow import STATISTICS
-from sweeper.gradient_flags import first_to_last
+from sweeper.flow import STATISTICS, first_to_last
 from sweeper.ledger.opening import open_ledger
 from sweeper.models import train_solo
 from sweeper.spec.models import DatasetSpec, SplitSpec

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from sweeper import flow
-from sweeper.flow import pack_flow, unpack_flow
-from sweeper.gradient_flags import find_flags, first_to_last, flags
+from sweeper.flow import find_flags, first_to_last, flags, pack_flow, unpack_flow
 from sweeper.models import Data, TrainConfig, TrialConfig, train_cohort
 from sweeper.models.gradient_flow import STATISTICS
 from sweeper.records import FlowReport

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from sweeper.cli.progress import short
-from sweeper.numbers import counted, from_to, number
+from sweeper.text import counted, from_to, number
 
 
 @pytest.mark.parametrize(

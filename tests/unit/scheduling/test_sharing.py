@@ -56,7 +56,7 @@ class Cluster:
     def turn(self) -> None:
         """The oldest leg ends with all of its trials complete."""
         leg = self.legs.pop(0)
-        _, rows = self.scheduler.rows_of(leg.worker)
+        rows = self.scheduler.board.workers[leg.worker].rows
         done = tuple(
             ev.Outcome(n, self.attempts[leg.sweep, n], 3, ev.Verdict.COMPLETE, "trained", 0.5) for n in sorted(rows)
         )
@@ -155,7 +155,7 @@ def test_every_trial_of_every_sweep_ends_once() -> None:
     while cluster.legs:
         cluster.turn()
     for number in range(4):
-        assert not cluster.scheduler.active(f"s{number}")
+        assert cluster.scheduler.board.sweeps[f"s{number}"].state is SweepState.COMPLETE
         assert cluster.running[f"s{number}"] == set()
     assert set(cluster.attempts.values()) == {1}
 
@@ -231,15 +231,15 @@ def test_a_stop_of_one_sweep_leaves_the_other_running() -> None:
     while cluster.legs:
         cluster.turn()
     assert not cluster.scheduler.ending("a")
-    states = {name: sweep.state for name, sweep in cluster.scheduler._sweeps.items()}
+    states = {name: sweep.state for name, sweep in cluster.scheduler.board.sweeps.items()}
     assert states == {"a": SweepState.STOPPED, "b": SweepState.COMPLETE}
-    assert {t.state for t in cluster.scheduler._sweeps["b"].trials.values()} == {TrialState.COMPLETE}
+    assert {t.state for t in cluster.scheduler.board.sweeps["b"].trials.values()} == {TrialState.COMPLETE}
 
 
 def going(cluster: Cluster, leg: ev.RunLeg) -> None:
     """One leg ends with every trial still on its way."""
     cluster.legs.remove(leg)
-    _, rows = cluster.scheduler.rows_of(leg.worker)
+    rows = cluster.scheduler.board.workers[leg.worker].rows
     on_its_way = tuple(ev.Outcome(n, cluster.attempts[leg.sweep, n], 1, ev.Verdict.CONTINUE) for n in sorted(rows))
     cluster.handle(ev.LegDone(leg.worker, leg.leg, on_its_way))
 

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from sweeper.scheduling.events import LegDone, WorkerLost
+from sweeper.scheduling.events import LegDone, RequeueTrial
 from sweeper.scheduling.scheduler import Scheduler
 from tests.simulation import Violation, simulate
 
@@ -77,13 +77,11 @@ def test_attempts_without_a_limit_are_noticed(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_worker_left_idle_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Scheduler._worker_lost
+    right = Scheduler._dispatch
 
-    def wrong(self: Scheduler, event: WorkerLost, actions: list) -> None:
-        right(self, event, actions)
-        for worker in self._workers.values():
-            worker.draining = True
+    def wrong(self: Scheduler, actions: list) -> None:
+        if not any(isinstance(action, RequeueTrial) for action in actions):
+            right(self, actions)
 
-    monkeypatch.setattr(Scheduler, "_worker_lost", wrong)
-    monkeypatch.setattr(Scheduler, "idle_workers", lambda self: [w.name for w in self._workers.values() if not w.leg])
+    monkeypatch.setattr(Scheduler, "_dispatch", wrong)
     assert caught_within(60) is not None

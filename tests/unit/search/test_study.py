@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from sweeper.errors import SpecError
-from sweeper.scheduling.window import askable
 from sweeper.search.study import Outcome, Study
 from sweeper.search_spaces import load_space
 from sweeper.states import TrialState
+from tests.searches import askable
 
 COMPLETE, PRUNED, FAILED = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED
 MIXED = {
