@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sweeper.errors import SpecError
-from sweeper.numbers import counted
-from sweeper.text import shown
+from sweeper.text import counted, shown
 
 if TYPE_CHECKING:
     from sweeper.data.tables import Table
