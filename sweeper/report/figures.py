@@ -150,5 +150,6 @@ def picture(
     """
     plot = PICTURES[name](Shown(spec, trials, reports))
     if plot is None:
-        raise SweeperError(f"sweep {sweep} has too few trials for this picture, or they show no effect. Run more trials")
+        why = "has too few trials for this picture, or they show no effect"
+        raise SweeperError(f"sweep {sweep} {why}. Run more trials")
     return figure_of(plot)
