@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sweeper.insight.certainty import Interval
 from sweeper.models.metric_names import larger_is_better, plain
-from sweeper.numbers import number
 from sweeper.records import SweepRecord
+from sweeper.text import number
 
 if TYPE_CHECKING:
     import numpy as np
