@@ -3,7 +3,7 @@
 A suggestion depends on the seed, its number, the space and the results that its window lets it see (``window.py``)
 and on nothing else: not on timing, on how a batch was divided, nor on whether the process was restarted in between.
 Random, Sobol, grid and TPE suggestions are ours (``sweeper.search.points``); Gaussian processes and CMA-ES are Optuna's
-(``sweeper.search.optuna_samplers``). Parameters are plain JSON data (see ``search_spaces.Space``).
+(``sweeper.search.optuna_samplers``). Parameters are plain JSON data (see ``sweeper.search_spaces.Space``).
 """
 
 from __future__ import annotations
