@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,14 @@ def test_every_setting_of_the_compose_file_is_in_the_example() -> None:
     used = set(re.findall(r"\$\{(\w+)", text))
     known = set(re.findall(r"^#?(\w+)=", (DEPLOY / "env.example").read_text(), re.M))
     assert used == known
+
+
+def test_the_modules_that_a_ray_node_loads_at_its_start_exist(services: dict[str, Any]) -> None:
+    composed = services["ray-worker"]["environment"]["RAY_preload_python_modules"]
+    manifest = (DEPLOY / "kubernetes" / "base" / "ray.yaml").read_text()
+    assert f'value: "{composed}"' in manifest
+    for module in composed.split(","):
+        assert find_spec(module) is not None, module
 
 
 def test_every_service_is_hardened_limited_and_watched(services: dict[str, Any]) -> None:
