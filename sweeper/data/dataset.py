@@ -220,6 +220,7 @@ def load_dataset(spec: DatasetSpec, split: SplitSpec, normalize: str) -> Dataset
     from sweeper.data.making import Making
     from sweeper.data.preprocess import choose_columns
     from sweeper.data.splits import split_rows
+    from sweeper.data.suspects import suspicions
     from sweeper.data.tables import read_table
     from sweeper.data.targets import encode_target, scaled
 
@@ -233,6 +234,7 @@ def load_dataset(spec: DatasetSpec, split: SplitSpec, normalize: str) -> Dataset
     x_test, y_test, w_test = making.arrays(fitted, splits.test)
     used = {feature.column for feature in whole.recipe.features}
     warnings = (*table.warnings, *target.warnings, *splits.warnings, *columns.warnings)
+    warnings += suspicions(table, target, splits) if table.file is not None else ()
     about = [table.content, table.target_name, target.task, split.model_dump()]
     return Dataset(
         **{field.name: getattr(whole, field.name) for field in fields(Rows)},

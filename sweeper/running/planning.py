@@ -56,6 +56,7 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
     return {
         "name": spec.name,
         "dataset": dataset.describe(),
+        **({"warnings": list(dataset.warnings)} if dataset.warnings else {}),
         "trials": requested,
         "epochs": spec.training.epochs,
         "shapes": [f"{list(s[0])} batch {s[1]} ({n / SAMPLES:.0%})" for s, n in shapes.most_common(8)],
