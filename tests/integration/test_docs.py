@@ -59,14 +59,22 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in (*CLEARED, "SWEEPER_HOME"):
         monkeypatch.delenv(name, raising=False)
-    draw = random.Random(0)
-    lines = ["age,income,city,visits,label"]
-    for row in range(240):
-        income = draw.gauss(30 + 10 * (row % 2), 5)
-        label = "yes" if row % 2 else "no"
-        lines.append(f"{draw.randint(18, 80)},{income:.1f},{draw.choice('NSEW')},{draw.randint(0, 400)},{label}")
-    (tmp_path / "data.csv").write_text("\n".join(lines) + "\n")
+    write_table(tmp_path / "data.csv", 240)
+    write_table(tmp_path / "visits.csv", 240, visits=True)
+    write_table(tmp_path / "later.csv", 60, visits=True)
     return tmp_path
+
+
+def write_table(file: Path, rows: int, visits: bool = False) -> None:
+    """Rows of two classes that their income tells apart; ``visits`` of customers have dates, parts and weights, too."""
+    draw, parts = random.Random(0), ("train", "train", "train", "validation", "test")
+    lines = ["age,income,city,visits,label" + visits * ",customer,day,part,importance"]
+    for row in range(rows):
+        income, label = draw.gauss(30 + 10 * (row % 2), 5), "yes" if row % 2 else "no"
+        line = f"{draw.randint(18, 80)},{income:.1f},{draw.choice('NSEW')},{draw.randint(0, 400)},{label}"
+        more = f",c{row % 40},2026-{1 + row // 20:02d}-{1 + row % 20:02d},{parts[row % 5]},{draw.randint(1, 3)}"
+        lines.append(line + visits * more)
+    file.write_text("\n".join(lines) + "\n")
 
 
 def carry_out(command: str) -> None:
