@@ -169,3 +169,8 @@ class TestReadme:
         rooms = {path.parent.name for path in (ROOT / "sweeper").glob("*/__init__.py")}
         assert shown == rooms
         assert {"models", "search_spaces"} <= rooms
+
+
+def test_the_list_of_modules_of_the_engine_is_complete() -> None:
+    listed = re.findall(r"^(\w+\.py) ", (ROOT / "models" / "README.md").read_text(encoding="utf-8"), re.M)
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "models").glob("*.py") if path.name != "__init__.py")
