@@ -1,4 +1,4 @@
-"""Errors a user can act on, named by what they have to do, each with its exit code."""
+"""Errors a user can act on, named by what must be done, each with its exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens, written down: one structured line per event in a file per sweep, and messages to stderr."""
+"""The log of events: one structured line per event in a file per sweep, and messages to stderr."""
 
 from __future__ import annotations
 

@@ -363,7 +363,7 @@ def main() -> None:
     gc.set_threshold(GARBAGE, 10, 10)
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
-        if code == INTERRUPTED:  # how typer tells of Ctrl-C
+        if code == INTERRUPTED:  # typer's exit code for Ctrl-C
             raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except TyperException as error:

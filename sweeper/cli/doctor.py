@@ -283,7 +283,7 @@ CHECKS: tuple[tuple[Callable[[Settings], Check], str], ...] = (
 
 
 def _bounded(look: Callable[[Settings], Check], fix: str, settings: Settings) -> Check:
-    """One check in a thread of its own, which is given up when it does not end."""
+    """One check in a thread of its own, which is abandoned when it does not end."""
     name, limit = look.__name__.replace("_", " "), RAY_DEADLINE if look is ray else DEADLINE
     done: list[Check] = []
 

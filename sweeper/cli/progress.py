@@ -215,7 +215,7 @@ class LiveProgress:
                 self._note = "the server answers again"
 
     def close(self) -> None:
-        """Draw the last state and let go of the terminal."""
+        """Draw the last state and release the terminal."""
         self._live.stop()
 
     def _panel(self) -> Any:

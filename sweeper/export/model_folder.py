@@ -1,4 +1,4 @@
-"""The winner as a folder that needs nothing of ours: weights, preprocessing, a model card and two plain scripts."""
+"""The winner as a folder that does not need this project: weights, preprocessing, a model card and two scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to change in the next sweep: ranges to widen, parameters to fix, trials that brought nothing."""
+"""What to change in the next sweep: ranges to widen, parameters to fix, trials that were of no use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sweep came to, as the plain data that the CLI prints and the Python API returns."""
+"""The outcome of a sweep, as the plain data that the CLI prints and the Python API returns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP to a sweep server: one request at a time, and what each way it can fail means to a user."""
+"""HTTP to a sweep server: one request at a time, and what each kind of failure means to a user."""
 
 from __future__ import annotations
 

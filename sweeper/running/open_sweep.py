@@ -59,7 +59,7 @@ class OpenSweep:
         self.began = time.monotonic()
         fresh = ledger.sweep(self.id)
         if fresh.state not in (SweepState.QUEUED, SweepState.RUNNING):
-            raise SweeperError(f"sweep {self.id} is {fresh.state} by now")
+            raise SweeperError(f"sweep {self.id} is already {fresh.state}")
 
     def take_seconds(self, ledger: Ledger) -> None:
         """Write how long the sweep has run."""

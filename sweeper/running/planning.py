@@ -1,4 +1,4 @@
-"""What a sweep would cost, told before anything starts."""
+"""What a sweep would cost, estimated before anything starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the scheduler is told (events), what it asks for (actions), and what an action writes to the ledger."""
+"""The scheduler's input (events), its output (actions), and what an action writes to the ledger."""
 
 from __future__ import annotations
 

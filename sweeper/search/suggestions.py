@@ -1,4 +1,4 @@
-"""What a sampler is told of a sweep's trials, and what it answers: the words shared by the study and its samplers."""
+"""What a sampler knows about a sweep's trials, and what it answers: the words shared by the study and its samplers."""
 
 from __future__ import annotations
 

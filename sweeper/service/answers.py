@@ -272,7 +272,7 @@ def sweep_object(
 
 
 def shown_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored spec without the folders of this server: of a data file only its name is told."""
+    """A stored spec without the folders of this server: of a data file only its name is shown."""
     shown = sweep_file_of(spec)
     dataset = dict(shown.get("dataset") or {})
     if dataset:

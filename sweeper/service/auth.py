@@ -1,4 +1,4 @@
-"""Access tokens of the service: who may talk to it, what as, and how often a wrong token may be tried.
+"""Access tokens of the service: who may use it, in which role, and how often a wrong token may be tried.
 
 A token is ``swp_ID_SECRET``. The secret has 256 random bits, so nobody can try them all: a plain SHA-256 of it is safe
 to store, and a slow password hash, which makes guessable secrets expensive to guess, would only slow every request.

@@ -1,4 +1,4 @@
-"""Which sweeps a service has to take up: queued, interrupted, and ended ones that MLflow does not show."""
+"""Which sweeps a service must run: queued, interrupted, and ended ones that MLflow does not show."""
 
 from __future__ import annotations
 

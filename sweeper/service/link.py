@@ -1,4 +1,4 @@
-"""What the HTTP server knows of the service, which runs in a process of its own: it is told through a socket.
+"""The state of the runner, as the HTTP server receives it from the runner's process through a socket.
 
 Reading the ledger must not wait for Python code that trains, draws and writes to MLflow in the same process. The two
 ends live as long as the parent of both processes, so that either may end and start again.

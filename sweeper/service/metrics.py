@@ -1,4 +1,4 @@
-"""What Prometheus is told: requests, sweeps and trials by state, workers."""
+"""The metrics for Prometheus: requests, sweeps and trials by state, workers."""
 
 from __future__ import annotations
 

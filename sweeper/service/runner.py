@@ -1,4 +1,4 @@
-"""The composition root of the service: one pool and one controller thread for the sweeps of everybody."""
+"""The composition root of the service: one pool and one controller thread for the sweeps of all users."""
 
 from __future__ import annotations
 

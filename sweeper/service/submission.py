@@ -1,4 +1,4 @@
-"""A sweep file from somebody else, read without trusting it: no code, no files of this server, no endless wishes."""
+"""A sweep file of a remote user, read without trusting it: no code, no files of this server, no endless demands."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def read_submission(data: Any, uploads: Path) -> SweepSpec:
         spec["dataset"] = _dataset(spec["dataset"], uploads)
     try:
         return load_spec(spec)
-    except SpecError as error:  # a path of this server is nobody's business
+    except SpecError as error:  # users must not learn paths of the server
         text = error.problem.replace(f"{uploads}/", "")
         raise SpecError(text, key=error.key, remedy=(error.remedy or "").replace(f"{uploads}/", "") or None) from error
 

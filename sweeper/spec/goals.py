@@ -1,4 +1,4 @@
-"""What a sweep optimises and what its trials have to satisfy: objectives and constraints on a trial's metrics."""
+"""What a sweep optimises and what its trials must satisfy: objectives and constraints on a trial's metrics."""
 
 from __future__ import annotations
 

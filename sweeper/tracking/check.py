@@ -1,4 +1,4 @@
-"""Whether a tracking store will refuse us for good: asked before a sweep trains, without importing MLflow."""
+"""Whether a tracking store will refuse every write: checked before a sweep trains, without importing MLflow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an MLflow model of a winner runs at prediction. A copy lies in the model: it imports nothing of ours."""
+"""What an MLflow model of a winner runs at prediction. A copy lies in the model: it does not import this project."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only a whole sweep tells, as metrics and words of MLflow runs: its winner, its finals, its front."""
+"""What is known only of a whole sweep, as metrics and words of MLflow runs: its winner, its finals, its front."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The MLflow UI on a sweep's store: a server process of our own, or the links of one that runs already."""
+"""The MLflow UI on a sweep's store: a server process started here, or the links of one that runs already."""
 
 from __future__ import annotations
 

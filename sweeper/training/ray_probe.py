@@ -1,4 +1,4 @@
-"""Whether Ray can be used: one worker brought up as a sweep does, in a process that can be given up."""
+"""Whether Ray can be used: one worker is started as a sweep does, in a process that can be killed."""
 
 from __future__ import annotations
 
