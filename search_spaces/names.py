@@ -117,6 +117,11 @@ def meant_by(name: str, names: Sequence[str]) -> str | None:
                 return candidate
     if word in _SOMETHING_ELSE or word in _SYNONYMS:
         return None
+    alike = [candidate for candidate in names if rows and candidate.startswith(rows)]
+    return _near_in_letters(word, alike) or _near_in_letters(word, names)
+
+
+def _near_in_letters(word: str, names: Sequence[str]) -> str | None:
     lower = {_parted(candidate.lower())[1]: candidate for candidate in reversed(names)}
     slips = [candidate for candidate in lower if sorted(candidate) == sorted(word)]  # letters that changed places
     close = slips or difflib.get_close_matches(word, lower, n=1, cutoff=NEAR)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweeper.states import SweepState, TrialState
+from sweeper.states import Cause, SweepState, TrialState
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,16 @@ class FlowReport:
 class TrialRecord:
     """One trial as the ledger knows it. All N rows of a sweep exist from its creation; ``params`` is None until asked.
 
-    ``attempt`` counts assignments from 1 (0: never started); ``lost`` counts the attempts that a lost worker cost.
-    ``value`` is the objective at the end (None when there is none), ``metrics`` the last epoch's metrics, ``epochs``
-    the finished epochs, ``seconds`` the training wall time. Times are Unix seconds.
+    ``cause`` says why a trial failed or was stopped (None: it did not). ``attempt`` counts assignments from 1 (0: never
+    started); ``lost`` counts the attempts that a lost worker cost. ``value`` is the objective at the end (None when
+    there is none), ``metrics`` the last epoch's metrics, ``epochs`` the finished epochs, ``seconds`` the training wall
+    time. Times are Unix seconds.
     """
 
     number: int
     state: TrialState = TrialState.WAITING
     reason: str = ""
+    cause: Cause | None = None
     params: Mapping[str, Any] | None = None
     seed: int = 0
     attempt: int = 0
@@ -148,7 +150,7 @@ class Requeued:
 
 @dataclass(frozen=True)
 class Ended:
-    """-> a terminal state, with its reason and objective value."""
+    """-> a terminal state, with its reason and objective value; ``cause`` where it failed or was stopped."""
 
     number: int
     attempt: int
@@ -156,6 +158,7 @@ class Ended:
     reason: str
     value: float | None
     at: float
+    cause: Cause | None = None
 
 
 @dataclass(frozen=True)

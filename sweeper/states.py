@@ -1,4 +1,4 @@
-"""The states of trials and sweeps, with every transition that is allowed, written down once."""
+"""The states of trials and sweeps with every transition that is allowed, and why trials end, written down once."""
 
 from __future__ import annotations
 
@@ -19,6 +19,16 @@ class TrialState(StrEnum):
     def terminal(self) -> bool:
         """No worker's report can change the trial any more."""
         return not TRIAL_TRANSITIONS[self]
+
+
+class Cause(StrEnum):
+    """Why a trial failed or was stopped, for programs to compare; its reason says it in words, with the details."""
+
+    DIVERGED = "diverged"  # a loss or gradient became non-finite or far too large
+    LOST = "lost"  # too many workers went down with it
+    OUT_OF_MEMORY = "out of memory"  # even alone on its worker
+    EXHAUSTED = "exhausted"  # the space has no point for it
+    STOPPED = "stopped"  # the sweep was stopped
 
 
 class SweepState(StrEnum):

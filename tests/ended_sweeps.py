@@ -11,7 +11,7 @@ from typing import Any
 from sweeper.ledger.protocol import Ledger
 from sweeper.records import Change, Ended, EpochReport, Reported, Started, Suggested, SweepChanged, SweepRecord
 from sweeper.spec.parse import SweepSpec, load_spec
-from sweeper.states import SweepState, TrialState
+from sweeper.states import Cause, SweepState, TrialState
 
 BEGAN = 1_700_000_000.0
 EPOCHS = 20
@@ -21,6 +21,7 @@ REASONS = {
     TrialState.FAILED: "diverged: val_loss is not finite",
     TrialState.STOPPED: "stopped by the user",
 }
+CAUSES = {TrialState.FAILED: Cause.DIVERGED, TrialState.STOPPED: Cause.STOPPED}
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def end_trials(
         changes += [
             Started(number, attempt, "worker-0", began),
             Reported(number, attempt, tuple(reports), seconds=1.5),
-            Ended(number, attempt, state, REASONS[state], value, began + 1.5),
+            Ended(number, attempt, state, REASONS[state], value, began + 1.5, CAUSES.get(state)),
         ]
     assert not ledger.commit(sweep, changes)
 

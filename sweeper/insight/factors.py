@@ -18,7 +18,7 @@ from sweeper.insight.certainty import Interval
 from sweeper.records import TrialRecord
 from sweeper.search_spaces.vocabulary import Choice, FloatRange, IntRange
 from sweeper.spec.parse import SweepSpec
-from sweeper.states import TrialState
+from sweeper.states import Cause, TrialState
 from sweeper.text import from_to, number
 
 Array = NDArray[np.float64]
@@ -129,9 +129,7 @@ def final_value(trial: TrialRecord, metric: str) -> float | None:
     if trial.state is TrialState.PRUNED:
         last = trial.value if trial.value is not None else trial.metrics.get(metric)
         return last if last is not None and math.isfinite(last) else None
-    if trial.state is TrialState.FAILED and trial.reason.startswith("diverged"):
-        return math.inf
-    return None
+    return math.inf if trial.cause is Cause.DIVERGED else None
 
 
 def build_table(spec: SweepSpec, trials: Sequence[TrialRecord]) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -108,13 +109,9 @@ def run_summary(ledger: LedgerReader, sweep: str, tracking_uri: str) -> dict[str
 
 
 def failures(trials: list[TrialRecord]) -> dict[str, int]:
-    """Failed trials by the kind of reason, most frequent first."""
-    kinds: dict[str, int] = {}
-    for trial in trials:
-        if trial.state == "failed":
-            kind = trial.reason.split(":")[0] or "unknown"
-            kinds[kind] = kinds.get(kind, 0) + 1
-    return dict(sorted(kinds.items(), key=lambda item: -item[1]))
+    """Failed trials by their cause, most frequent first."""
+    failed = (trial for trial in trials if trial.state is TrialState.FAILED)
+    return dict(Counter(str(trial.cause or "unknown") for trial in failed).most_common())
 
 
 def why_none_succeeded(spec: SweepSpec, trials: list[TrialRecord]) -> str:

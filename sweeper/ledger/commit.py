@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from sweeper.ledger.common import no_sweep
 from sweeper.ledger.queries import encode, require, trial_rows
-from sweeper.ledger.rules import TERMINAL, Batch, SweepRow, TrialRow, touched
+from sweeper.ledger.rules import TERMINAL, Commit, SweepRow, TrialRow, touched
 from sweeper.ledger.tables import attempts, commits, reports, sweeps, trials
 from sweeper.records import Change
 from sweeper.states import SweepState, TrialState
@@ -58,7 +58,7 @@ def write_changes(connection: Connection, sweep: str, row: SweepRow, changes: Se
     """Apply the changes to the locked sweep; return the positions of those that were refused."""
     rows = trial_rows(connection, sweep, list(touched(changes)))
     before = row.requested
-    batch = Batch(
+    commit = Commit(
         row,
         load=rows.get,
         unfinished=lambda: _numbers(connection, sweep, trials.c.state.not_in([state.value for state in TERMINAL])),
@@ -67,18 +67,18 @@ def write_changes(connection: Connection, sweep: str, row: SweepRow, changes: Se
         ),
         now=time.time(),
     )
-    refused = batch.apply(changes)
-    if batch.sweep.requested > before:
-        add_trials(connection, sweep, before, batch.sweep.requested)
-    _write_reports(connection, sweep, batch)
-    _write_attempts(connection, sweep, batch)
-    _write_trials(connection, sweep, batch)
-    if batch.sweep.requested < before:
-        gone = trials.c.number >= batch.sweep.requested
+    refused = commit.apply(changes)
+    if commit.sweep.requested > before:
+        add_trials(connection, sweep, before, commit.sweep.requested)
+    _write_reports(connection, sweep, commit)
+    _write_attempts(connection, sweep, commit)
+    _write_trials(connection, sweep, commit)
+    if commit.sweep.requested < before:
+        gone = trials.c.number >= commit.sweep.requested
         connection.execute(trials.delete().where(trials.c.sweep == sweep, gone))
-    if batch.sweep_changed:
-        values = {name: getattr(batch.sweep, name) for name in _SWEEP_FIELDS}
-        values |= {"state": batch.sweep.state.value, "summary": encode(batch.sweep.summary)}
+    if commit.sweep_changed:
+        values = {name: getattr(commit.sweep, name) for name in _SWEEP_FIELDS}
+        values |= {"state": commit.sweep.state.value, "summary": encode(commit.sweep.summary)}
         connection.execute(sweeps.update().where(sweeps.c.sweep == sweep).values(values))
     return refused
 
@@ -107,10 +107,10 @@ def remember(connection: Connection, sweep: str, writer: str, token: str, refuse
     connection.execute(insert.on_conflict_do_update(index_elements=["sweep", "writer"], set_=values))
 
 
-def _write_reports(connection: Connection, sweep: str, batch: Batch) -> None:
+def _write_reports(connection: Connection, sweep: str, commit: Commit) -> None:
     cut = [
         {"at_sweep": sweep, "at_number": number, "keep": edit.keep}
-        for number, edit in batch.edits.items()
+        for number, edit in commit.edits.items()
         if edit.keep is not None
     ]
     new = [
@@ -121,7 +121,7 @@ def _write_reports(connection: Connection, sweep: str, batch: Batch) -> None:
             "metrics": encode(report.metrics),
             "flow": report.flow,
         }
-        for number, edit in batch.edits.items()
+        for number, edit in commit.edits.items()
         for report in edit.new
     ]
     if cut:
@@ -130,7 +130,7 @@ def _write_reports(connection: Connection, sweep: str, batch: Batch) -> None:
         connection.execute(reports.insert(), new)
 
 
-def _write_attempts(connection: Connection, sweep: str, batch: Batch) -> None:
+def _write_attempts(connection: Connection, sweep: str, commit: Commit) -> None:
     opened = [
         {
             "sweep": sweep,
@@ -139,28 +139,35 @@ def _write_attempts(connection: Connection, sweep: str, batch: Batch) -> None:
             "worker": attempt.worker,
             "started_at": attempt.started_at,
         }
-        for number, attempt in batch.opened
+        for number, attempt in commit.opened
     ]
-    closed = [
-        {"at_sweep": sweep, "at_number": number, "at_attempt": attempt, "ended_at": at, "outcome": outcome}
-        for number, attempt, at, outcome in batch.closed
+    ended = [
+        {
+            "at_sweep": sweep,
+            "at_number": closed.number,
+            "at_attempt": closed.attempt,
+            "ended_at": closed.at,
+            "outcome": closed.outcome,
+        }
+        for closed in commit.closed
     ]
     if opened:
         connection.execute(attempts.insert(), opened)
-    if closed:
-        connection.execute(_CLOSE_ATTEMPTS, closed)
+    if ended:
+        connection.execute(_CLOSE_ATTEMPTS, ended)
 
 
-def _write_trials(connection: Connection, sweep: str, batch: Batch) -> None:
+def _write_trials(connection: Connection, sweep: str, commit: Commit) -> None:
     values = []
-    for number in batch.changed:
-        row = batch.rows[number]
+    for number in commit.changed:
+        row = commit.rows[number]
         if row.metrics is None and row.epochs:
             row.metrics = _last_metrics(connection, sweep, number)
         value = {name: getattr(row, name) for name in _TRIAL_FIELDS}
         value["at_sweep"], value["at_number"] = sweep, number
         value["state"] = row.state.value
         value["params"], value["metrics"] = _text(row.params), _text(row.metrics)
+        value["cause"] = row.cause.value if row.cause else None
         value["tracked_state"] = row.tracked_state.value if row.tracked_state else None
         value["notes"] = encode(row.notes) if row.notes else None
         values.append(value)

@@ -13,11 +13,11 @@ from typing import Any
 from sweeper.flow import unpack_flow
 from sweeper.ledger.common import check_extension, find_sweep, new_sweep_id, no_such_trial, no_sweep, sort_trials
 from sweeper.ledger.protocol import AttemptRecord, Direction, Lease, Request
-from sweeper.ledger.rules import TERMINAL, Batch, SweepRow, TrialRow, clean, plain
+from sweeper.ledger.rules import TERMINAL, Commit, SweepRow, TrialRow, clean, plain
 from sweeper.records import Change, EpochReport, FlowReport, SweepChanged, SweepRecord, TokenRecord, TrialRecord
 from sweeper.states import SweepState, TrialState
 
-_FIELDS = attrgetter(*TrialRow.__slots__)
+_FIELDS = TrialRow.__slots__
 
 
 @dataclass
@@ -214,15 +214,15 @@ class MemoryLedger:
         with self._lock:
             held = self._held(sweep)
             trials = held.trials
-            batch = Batch(
+            commit = Commit(
                 replace(held.row),
-                load=lambda number: _copy(trials[number]),
+                load=lambda number: replace(trials[number]),
                 unfinished=lambda: [row.number for row in trials.values() if row.state not in TERMINAL],
                 begun=lambda: [row.number for row in trials.values() if row.begun],
                 now=self._clock(),
             )
-            refused = batch.apply(changes)
-            _store(held, batch)
+            refused = commit.apply(changes)
+            _store(held, commit)
             return [changes[position] for position in refused]
 
     def acquire_lease(self, sweep: str, owner: str, ttl: float) -> bool:
@@ -307,25 +307,25 @@ class MemoryLedger:
         return sorted(self._sweeps.values(), key=lambda held: (held.created_at, held.sweep), reverse=True)
 
 
-def _store(held: _Sweep, batch: Batch) -> None:
+def _store(held: _Sweep, commit: Commit) -> None:
     """Carry out what the commit found. Nothing in here can fail half way."""
-    before, requested = held.row.requested, batch.sweep.requested
-    held.row = batch.sweep
+    before, requested = held.row.requested, commit.sweep.requested
+    held.row = commit.sweep
     for number in range(before, requested):
         held.trials[number] = TrialRow(number)
-    for number in batch.changed:
-        held.trials[number] = batch.rows[number]
-    for number, edit in batch.edits.items():
+    for number in commit.changed:
+        held.trials[number] = commit.rows[number]
+    for number, edit in commit.edits.items():
         kept = [report for report in held.reports[number] if edit.keep is None or report.epoch < edit.keep]
         held.reports[number] = kept + edit.new
-    for number, opened in batch.opened:
+    for number, opened in commit.opened:
         held.attempts[number].append(opened)
-    for number, attempt, at, outcome in batch.closed:
-        held.attempts[number] = [
-            replace(known, ended_at=at, outcome=outcome) if known.attempt == attempt else known
-            for known in held.attempts[number]
+    for closed in commit.closed:
+        held.attempts[closed.number] = [
+            replace(known, ended_at=closed.at, outcome=closed.outcome) if known.attempt == closed.attempt else known
+            for known in held.attempts[closed.number]
         ]
-    for number in batch.changed:
+    for number in commit.changed:
         if held.trials[number].metrics is None:
             held.trials[number].metrics = held.reports[number][-1].metrics if held.reports[number] else {}
     for number in [number for number in held.trials if number >= requested]:
@@ -337,12 +337,8 @@ def _bare(report: EpochReport) -> EpochReport:
     return report if report.flow is None else replace(report, flow=None)
 
 
-def _copy(row: TrialRow) -> TrialRow:
-    return TrialRow(*_FIELDS(row))
-
-
 def _record(row: TrialRow) -> TrialRecord:
-    return TrialRecord(*_FIELDS(row))
+    return TrialRecord(**{name: getattr(row, name) for name in _FIELDS})
 
 
 def _wanted(held: Mapping[int, Any], number: int | None, numbers: Sequence[int] | None) -> list[int]:

@@ -17,10 +17,11 @@ from sweeper.ledger.protocol import AttemptRecord, Direction
 from sweeper.ledger.rules import TERMINAL, TrialRow
 from sweeper.ledger.tables import attempts, reports, sweeps, trials
 from sweeper.records import EpochReport, FlowReport, SweepRecord, TrialRecord
-from sweeper.states import SweepState, TrialState
+from sweeper.states import Cause, SweepState, TrialState
 
 TRIAL_COLUMNS = tuple(trials.c[name] for name in TrialRow.__slots__)
 _STATES = {state.value: state for state in TrialState}
+_CAUSES = {cause.value: cause for cause in Cause}
 _CHUNK = 1000  # numbers in one IN list, reports decoded at once
 _SWEEP_COLUMNS = tuple(column for column in sweeps.c if column.name != "key")
 
@@ -50,12 +51,13 @@ def sweep_records(
     query = sa.select(*_SWEEP_COLUMNS).where(*where).order_by(sweeps.c.created_at.desc(), sweeps.c.sweep.desc())
     rows = connection.execute(_page(query, limit, offset)).mappings().all()
     counts = {row["sweep"]: dict.fromkeys(_STATES, 0) for row in rows}
-    grouped = sa.select(trials.c.sweep, trials.c.state, sa.func.count()).group_by(trials.c.sweep, trials.c.state)
+    number_of = sa.func.count().label("trials")
+    grouped = sa.select(trials.c.sweep, trials.c.state, number_of).group_by(trials.c.sweep, trials.c.state)
     wanted = list(counts)
     for start in range(0, len(wanted), _CHUNK):
         some = grouped.where(trials.c.sweep.in_(wanted[start : start + _CHUNK]))
-        for sweep, state, count in connection.execute(some):
-            counts[sweep][state] = count
+        for row in connection.execute(some):
+            counts[row.sweep][row.state] = row.trials
     return [_sweep(row, counts[row["sweep"]]) for row in rows]
 
 
@@ -149,10 +151,8 @@ def epoch_reports(
     found: dict[int, list[EpochReport]] = {}
     for part in _by_epoch(query, number, numbers):
         for rows in connection.execute(part).partitions(_CHUNK):
-            # one call of the decoder for many rows: faster, and the metrics' names are shared
-            decoded = json.loads(f"[{','.join([row[2] for row in rows])}]")
-            for (trial, epoch, _), metrics in zip(rows, decoded, strict=True):
-                found.setdefault(trial, []).append(EpochReport(epoch, metrics))
+            for row, metrics in zip(rows, _decoded([row.metrics for row in rows]), strict=True):
+                found.setdefault(row.number, []).append(EpochReport(row.epoch, metrics))
     if not found:
         require(connection, sweep)
     return found
@@ -166,8 +166,8 @@ def flow_reports(
     query = query.where(reports.c.sweep == sweep, reports.c.flow.is_not(None))
     found: dict[int, list[FlowReport]] = {}
     for part in _by_epoch(query, number, numbers):
-        for trial, epoch, blob in connection.execute(part):
-            found.setdefault(trial, []).append(unpack_flow(epoch, blob))
+        for row in connection.execute(part):
+            found.setdefault(row.number, []).append(unpack_flow(row.epoch, row.flow))
     if not found:
         require(connection, sweep)
     return found
@@ -188,7 +188,7 @@ def attempt_records(connection: Connection, sweep: str, number: int) -> list[Att
     c = attempts.c
     query = sa.select(c.attempt, c.worker, c.started_at, c.ended_at, c.outcome)
     query = query.where(c.sweep == sweep, c.number == number).order_by(c.attempt)
-    found = [AttemptRecord(*row) for row in connection.execute(query)]
+    found = [AttemptRecord(**row) for row in connection.execute(query).mappings()]
     if not found:
         require(connection, sweep)
     return found
@@ -228,26 +228,31 @@ def _sweep(row: Mapping[Any, Any], counts: Mapping[str, int]) -> SweepRecord:
 
 
 def _trials(rows: Iterable[Row[Any]]) -> list[TrialRecord]:
-    """The records of rows, some at a time: 10,000 rows are as large as their records.
-
-    Each column of JSON is decoded in one call, which is faster, and its names are shared by the records.
-    """
+    """The records of rows, some at a time: 10,000 rows are as large as their records."""
     found, left = [], iter(rows)
     while part := list(itertools.islice(left, _CHUNK)):
-        params, metrics = (json.loads(f"[{','.join([row[i] or 'null' for row in part])}]") for i in (3, 8))
+        params, metrics = _decoded([row.params for row in part]), _decoded([row.metrics for row in part])
         for row, given, measured in zip(part, params, metrics, strict=True):
-            values = list(row)
-            values[1], values[2], values[3] = _STATES[values[1]], sys.intern(values[2]), given
-            values[8] = measured or {}
-            values[14] = None if values[14] is None else _STATES[values[14]]
-            values[15] = () if values[15] is None else tuple(json.loads(values[15]))
-            found.append(TrialRecord(*values))
+            found.append(TrialRecord(**_fields(row) | {"params": given, "metrics": measured or {}}))
     return found
 
 
+def _decoded(column: Sequence[str | None]) -> list[Any]:
+    """A column of JSON, decoded in one call: that is faster, and the names in it are shared."""
+    return list(json.loads(f"[{','.join([text or 'null' for text in column])}]"))
+
+
 def _row(row: Row[Any]) -> TrialRow:
-    values = list(row)
-    values[1] = _STATES[values[1]]
-    values[14] = None if values[14] is None else _STATES[values[14]]
-    values[15] = () if values[15] is None else tuple(json.loads(values[15]))
-    return TrialRow(*values)
+    return TrialRow(**_fields(row))
+
+
+def _fields(row: Row[Any]) -> dict[str, Any]:
+    """The columns of a trial as the fields of its record; parameters and metrics stay encoded."""
+    return {
+        **row._mapping,
+        "state": _STATES[row.state],
+        "reason": sys.intern(row.reason),
+        "cause": None if row.cause is None else _CAUSES[row.cause],
+        "tracked_state": None if row.tracked_state is None else _STATES[row.tracked_state],
+        "notes": () if row.notes is None else tuple(json.loads(row.notes)),
+    }

@@ -22,7 +22,7 @@ from sweeper.records import (
     SweepChanged,
     Tracked,
 )
-from sweeper.states import SWEEP_TRANSITIONS, TRIAL_REOPENINGS, TRIAL_TRANSITIONS, SweepState, TrialState
+from sweeper.states import SWEEP_TRANSITIONS, TRIAL_REOPENINGS, TRIAL_TRANSITIONS, Cause, SweepState, TrialState
 
 TERMINAL = frozenset(state for state in TrialState if state.terminal)
 _SCALARS = frozenset({str, int, float, bool, type(None)})
@@ -30,7 +30,7 @@ _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 @dataclass(slots=True)
 class TrialRow:
-    """A trial while a commit works on it: the fields of TrialRecord in its order, changed in place.
+    """A trial while a commit works on it: the fields of TrialRecord, changed in place.
 
     A store may keep ``params`` and ``metrics`` in its own encoding: the rules replace them, and never read them.
     ``metrics`` is None after a cut: the store looks up the last report that is left.
@@ -39,6 +39,7 @@ class TrialRow:
     number: int
     state: TrialState = TrialState.WAITING
     reason: str = ""
+    cause: Cause | None = None
     params: Any = None
     seed: int = 0
     attempt: int = 0
@@ -106,7 +107,17 @@ def touched(changes: Iterable[Change]) -> set[int]:
     return {change.number for change in changes if not isinstance(change, SweepChanged)}
 
 
-class Batch:
+@dataclass(frozen=True, slots=True)
+class ClosedAttempt:
+    """An attempt of a trial that a commit ends, at a Unix time and with an outcome in words."""
+
+    number: int
+    attempt: int
+    at: float
+    outcome: str
+
+
+class Commit:
     """One commit while it is put together. Nothing is stored: the ledger writes what it finds here, or drops it.
 
     ``load`` gives a private copy of a stored trial. ``unfinished`` gives the numbers of the stored trials that are not
@@ -127,7 +138,7 @@ class Batch:
         self.changed: set[int] = set()
         self.edits: dict[int, ReportEdit] = {}
         self.opened: list[tuple[int, AttemptRecord]] = []
-        self.closed: list[tuple[int, int, float, str]] = []  # number, attempt, ended_at, outcome
+        self.closed: list[ClosedAttempt] = []
         self._stored = sweep.requested
         self._load, self._unfinished, self._begun, self._now = load, unfinished, begun, now
 
@@ -195,7 +206,7 @@ class Batch:
         running = row.state is TrialState.RUNNING
         if change.attempt < row.attempt or (running and change.attempt != row.attempt):
             return False
-        row.state, row.reason = change.state, clean(change.reason)
+        row.state, row.reason, row.cause = change.state, clean(change.reason), change.cause
         row.value, row.ended_at = change.value, change.at
         if running:
             self._close(row, change.at, change.state.value)
@@ -209,7 +220,7 @@ class Batch:
         if TrialState.WAITING not in TRIAL_REOPENINGS.get(row.state, ()):
             return False
         row.state, row.reason, row.lost = TrialState.WAITING, clean(change.reason), 0
-        row.value, row.started_at, row.ended_at, row.tracked_state = None, None, None, None
+        row.cause, row.value, row.started_at, row.ended_at, row.tracked_state = None, None, None, None, None
         self._cut(row, 0)
         self.changed.add(change.number)
         return True
@@ -272,7 +283,8 @@ class Batch:
         row.metrics = edit.new[-1].metrics if edit.new else None if keep else {}
 
     def _close(self, row: TrialRow, at: float, how: str) -> None:
-        self.closed.append((row.number, row.attempt, at, f"{how}: {row.reason}" if row.reason else how))
+        outcome = f"{how}: {row.reason}" if row.reason else how
+        self.closed.append(ClosedAttempt(row.number, row.attempt, at, outcome))
 
     def _may_request(self, requested: int, state: SweepState) -> bool:
         if requested < 1 or (state is SweepState.COMPLETE and requested != self.sweep.requested):
@@ -303,14 +315,14 @@ def _fresh(reports: Iterable[EpochReport], epochs: int) -> list[EpochReport]:
     return fresh
 
 
-_RULES: dict[type, Callable[[Batch, Any], bool]] = {
-    Suggested: Batch._suggested,
-    Started: Batch._started,
-    Reported: Batch._reported,
-    Requeued: Batch._requeued,
-    Ended: Batch._ended,
-    Reopened: Batch._reopened,
-    Tracked: Batch._tracked,
-    Noted: Batch._noted,
-    SweepChanged: Batch._sweep_changed,
+_RULES: dict[type, Callable[[Commit, Any], bool]] = {
+    Suggested: Commit._suggested,
+    Started: Commit._started,
+    Reported: Commit._reported,
+    Requeued: Commit._requeued,
+    Ended: Commit._ended,
+    Reopened: Commit._reopened,
+    Tracked: Commit._tracked,
+    Noted: Commit._noted,
+    SweepChanged: Commit._sweep_changed,
 }

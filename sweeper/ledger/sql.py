@@ -214,7 +214,7 @@ class SqlLedger:
             row = connection.execute(held.where(leases.c.expires_at > _now(connection))).first()
             if row is None:
                 queries.require(connection, sweep)
-            return None if row is None else Lease(*row)
+            return None if row is None else Lease(row.owner, row.expires_at)
 
         return self._database.read(holder)
 
@@ -249,7 +249,7 @@ class SqlLedger:
             connection.execute(requests.update().where(*waiting).values(taken=token))
             taken = sa.select(requests.c.kind, requests.c.args, requests.c.at).where(requests.c.taken == token)
             rows = connection.execute(taken.order_by(requests.c.request))
-            return [Request(kind, json.loads(args), at) for kind, args, at in rows]
+            return [Request(row.kind, json.loads(row.args), row.at) for row in rows]
 
         return self._database.write(take) if self._database.read(any_waiting) else []
 

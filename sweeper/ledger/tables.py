@@ -83,6 +83,7 @@ trials = Table(
     Column("number", Integer, primary_key=True),
     Column("state", Text, nullable=False, server_default="waiting"),
     Column("reason", Text, nullable=False, server_default=""),
+    Column("cause", Text),
     Column("params", Text),
     Column("seed", BigInteger, nullable=False, server_default="0"),
     Column("attempt", Integer, nullable=False, server_default="0"),

@@ -27,10 +27,12 @@ def revoke(connection: Connection, token: str, at: float) -> bool:
 
 def find(connection: Connection, token: str) -> TokenRecord | None:
     """The token of this id, revoked or not."""
-    row = connection.execute(sa.select(tokens).where(tokens.c.token == token)).first()
-    return None if row is None else TokenRecord(*row)
+    row = connection.execute(sa.select(tokens).where(tokens.c.token == token)).mappings().first()
+    return None if row is None else TokenRecord(**row)
 
 
 def every(connection: Connection) -> list[TokenRecord]:
     """All tokens, oldest first."""
-    return [TokenRecord(*row) for row in connection.execute(sa.select(tokens).order_by(tokens.c.created_at))]
+    return [
+        TokenRecord(**row) for row in connection.execute(sa.select(tokens).order_by(tokens.c.created_at)).mappings()
+    ]

@@ -13,7 +13,7 @@ from sweeper.ledger.common import sort_trials
 from sweeper.ledger.protocol import AttemptRecord, Direction
 from sweeper.places.http import Server
 from sweeper.records import EpochReport, FlowReport, SweepRecord, TrialRecord
-from sweeper.states import SweepState, TrialState
+from sweeper.states import Cause, SweepState, TrialState
 
 PAGE = 500  # rows of one request
 
@@ -181,6 +181,7 @@ def trial_record(row: Mapping[str, Any]) -> TrialRecord:
         TrialRecord,
         {**row, "attempt": row.get("attempts")},
         state=TrialState,
+        cause=lambda cause: Cause(cause) if cause else None,
         value=lambda value: None if value is None else number(value),
         metrics=numbers_of,
         tracked_state=lambda state: TrialState(state) if state else None,

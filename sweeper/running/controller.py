@@ -377,7 +377,7 @@ class Controller:
         value = action.value
         if run.checkpoints is not None:
             run.checkpoints.drop(action.number)
-        run.end(action.number, action.state, value, action.reason)
+        run.end(action.number, action.state, value, action.cause)
         if run.batches is not None and action.state in (TrialState.FAILED, TrialState.STOPPED):
             self._queue.put(_Unfinished(run.id))
         improved = action.state is TrialState.COMPLETE and run.consider(action.number, value, weights)

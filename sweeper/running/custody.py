@@ -10,7 +10,7 @@ from pathlib import Path
 from sweeper.errors import SweepBusy
 from sweeper.ledger.protocol import Ledger
 from sweeper.records import Change, Ended, Reopened, Requeued, SweepChanged, SweepRecord
-from sweeper.states import SweepState, TrialState
+from sweeper.states import Cause, SweepState, TrialState
 
 POLL_SECONDS = 0.25
 
@@ -55,7 +55,7 @@ def end_unheld(ledger: Ledger, record: SweepRecord, wanted: SweepState, reason: 
             changes.append(Requeued(trial.number, trial.attempt, "its controller ended", lost=False))
         if wanted.terminal and not trial.state.terminal:
             why = reason if trial.attempt else f"never started: {reason}"
-            changes.append(Ended(trial.number, trial.attempt, TrialState.STOPPED, why, None, now))
+            changes.append(Ended(trial.number, trial.attempt, TrialState.STOPPED, why, None, now, Cause.STOPPED))
     if record.state is SweepState.QUEUED and wanted is SweepState.PAUSED:
         changes.append(SweepChanged(state=SweepState.RUNNING, at=now))
     ledger.commit(record.sweep, [*changes, SweepChanged(state=wanted, reason=reason, at=now)])

@@ -18,7 +18,7 @@ from sweeper.scheduling.window import told_before
 from sweeper.search.pruning import BatchPruner, Judged, Objective, Pruner, make_pruner
 from sweeper.spec.goals import PARAMETERS, SECONDS, excesses_of, network_size, values_of, violation
 from sweeper.spec.parse import SweepSpec
-from sweeper.states import TrialState
+from sweeper.states import Cause, TrialState
 from sweeper.training.explosion import cut_at_explosion
 from sweeper.training.legs import Arrays, LegOrder, LegResult, TrialLeg, TrialStart
 
@@ -135,7 +135,7 @@ class SweepRun:
             if trial.state.terminal and trial.state is not TrialState.STOPPED:
                 metric = self.spec.objective.metric
                 mine.curve = [r.metrics.get(metric, math.nan) for r in reports.get(trial.number, [])]
-                outcome = self._study_outcome(trial.number, trial.state, trial.value, trial.reason)
+                outcome = self._study_outcome(trial.number, trial.state, trial.value, trial.cause)
                 if trial.state is TrialState.COMPLETE:
                     self.consider(trial.number, trial.value, None)
                 mine.ended = True
@@ -170,25 +170,24 @@ class SweepRun:
             self.study.tell(number, outcome)
         return self.study.ask(numbers)
 
-    def end(self, number: int, state: TrialState, value: float | None, reason: str) -> None:
+    def end(self, number: int, state: TrialState, value: float | None, cause: Cause | None = None) -> None:
         """Remember how a trial ended, for the study and for its batch."""
         trial = self.trials.setdefault(number, TrialRun())
         trial.ended = True
         if trial.params is None:
             return
-        self._untold[number] = self._study_outcome(number, state, value, reason)
+        self._untold[number] = self._study_outcome(number, state, value, cause)
         if not self.decision_epochs:  # nobody will compare another trial with it
             trial.curve = []
 
-    def _study_outcome(self, number: int, state: TrialState, value: float | None, reason: str) -> StudyOutcome:
+    def _study_outcome(self, number: int, state: TrialState, value: float | None, cause: Cause | None) -> StudyOutcome:
         from sweeper.search.study import Outcome as StudyOutcome
 
-        diverged = state is TrialState.FAILED and reason.startswith("diverged")
         trial, goals, limits = self.trials[number], self.spec.objectives, self.spec.constraints
         finite = [(epoch, v) for epoch, v in enumerate(trial.curve) if math.isfinite(v)]
         values = values_of(trial.metrics, goals) if len(goals) > 1 else ()
         excesses = excesses_of(trial.metrics, limits) if state is TrialState.COMPLETE else ()
-        return StudyOutcome(state, value, finite[-1] if finite else None, diverged, values, excesses)
+        return StudyOutcome(state, value, finite[-1] if finite else None, cause is Cause.DIVERGED, values, excesses)
 
     def forget_search(self) -> None:
         """The search is over: free what only it needs, before the report wants memory."""
@@ -355,7 +354,8 @@ class SweepRun:
         if trial.diverged is not None:
             seen = f"; last finite {self.spec.objective.metric} {last:.6g}" if last is not None else ""
             reason = f"diverged: {trial.diverged}{seen}"
-            return Outcome(trial.number, trial.attempt, trial.epochs, Verdict.FAILED, reason, None)
+            how = (Verdict.FAILED, reason, None, Cause.DIVERGED)
+            return Outcome(trial.number, trial.attempt, trial.epochs, *how)
         if trial.finished:
             reason = f"trained {trial.epochs} epochs"
             return Outcome(trial.number, trial.attempt, trial.epochs, Verdict.COMPLETE, reason, last)

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Literal
 
 from sweeper.records import Change, Ended, Reopened, Requeued, Started, SweepChanged, TrialRecord
-from sweeper.states import SweepState, TrialState
+from sweeper.states import Cause, SweepState, TrialState
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Outcome:
     verdict: Verdict
     reason: str = ""
     value: float | None = None
+    cause: Cause | None = None
 
 
 @dataclass(frozen=True)
@@ -258,6 +259,7 @@ class EndTrial:
     state: TrialState
     reason: str
     value: float | None = None
+    cause: Cause | None = None
 
 
 @dataclass(frozen=True)
@@ -306,8 +308,8 @@ def changes_of(action: Action, now: float) -> list[tuple[str, Change]]:
         case RunLeg():
             return [(action.sweep, Started(a.number, a.attempt, action.worker, now)) for a in action.admit]
         case EndTrial():
-            ended = Ended(action.number, action.attempt, action.state, action.reason, action.value, now)
-            return [(action.sweep, ended)]
+            how = (action.state, action.reason, action.value, now, action.cause)
+            return [(action.sweep, Ended(action.number, action.attempt, *how))]
         case RequeueTrial():
             return [(action.sweep, Requeued(action.number, action.attempt, action.reason, action.lost))]
         case ReopenTrial():

@@ -38,7 +38,7 @@ from sweeper.scheduling.events import (
     WorkerYields,
 )
 from sweeper.scheduling.window import told_before
-from sweeper.states import SweepState, TrialState
+from sweeper.states import Cause, SweepState, TrialState
 
 _ENDS = {
     Verdict.COMPLETE: TrialState.COMPLETE,
@@ -181,9 +181,8 @@ class Scheduler:
             sweep.asked, sweep.exhausted = answered, True
             for number in range(answered, sweep.plan.requested):
                 trial = sweep.trials[number]
-                self._finish(
-                    sweep, trial, TrialState.STOPPED, "the search space has no more points to try", None, actions
-                )
+                why = "the search space has no more points to try"
+                self._finish(sweep, trial, TrialState.STOPPED, why, actions, cause=Cause.EXHAUSTED)
 
     def _first_unsuggested(self, sweep: Sweep) -> int:
         return next((n for n in range(sweep.asked) if sweep.trials[n].shape is None), sweep.asked)
@@ -282,7 +281,7 @@ class Scheduler:
                     self._requeue(sweep, trial, ending.reason, False, actions)
             if ending.state is SweepState.STOPPED and not trial.state.terminal:
                 never = "never started: " if trial.attempt == 0 else ""
-                self._finish(sweep, trial, TrialState.STOPPED, never + ending.reason, None, actions)
+                self._finish(sweep, trial, TrialState.STOPPED, never + ending.reason, actions, cause=Cause.STOPPED)
         if ending.state is SweepState.STOPPED:
             sweep.waiting.clear()
         self._close(sweep, ending, actions)
@@ -307,17 +306,26 @@ class Scheduler:
         trial.worker = None
 
     def _finish(
-        self, sweep: Sweep, trial: Trial, state: TrialState, reason: str, value: float | None, actions: list[Action]
+        self,
+        sweep: Sweep,
+        trial: Trial,
+        state: TrialState,
+        reason: str,
+        actions: list[Action],
+        *,
+        value: float | None = None,
+        cause: Cause | None = None,
     ) -> None:
         trial.worker = None
         self._move(sweep, trial, state)
-        actions.append(EndTrial(sweep.plan.sweep, trial.number, trial.attempt, state, reason, value))
+        actions.append(EndTrial(sweep.plan.sweep, trial.number, trial.attempt, state, reason, value, cause))
 
     def _requeue(self, sweep: Sweep, trial: Trial, reason: str, lost: bool, actions: list[Action]) -> None:
         trial.worker, trial.epochs = None, 0
         trial.lost += lost
         if trial.lost >= MAX_LOST:
-            self._finish(sweep, trial, TrialState.FAILED, f"lost: {reason} ({trial.lost} attempts)", None, actions)
+            why = f"lost: {reason} ({trial.lost} attempts)"
+            self._finish(sweep, trial, TrialState.FAILED, why, actions, cause=Cause.LOST)
             return
         self._move(sweep, trial, TrialState.WAITING)
         sweep.push(trial)
@@ -367,7 +375,8 @@ class Scheduler:
                 worker.rows.discard(trial.number)  # it has left its slot by itself
             trial.worker = None
             if outcome.verdict is not Verdict.HELD:
-                self._finish(sweep, trial, _ENDS[outcome.verdict], outcome.reason, outcome.value, actions)
+                state, value, cause = _ENDS[outcome.verdict], outcome.value, outcome.cause
+                self._finish(sweep, trial, state, outcome.reason, actions, value=value, cause=cause)
 
     def _leg_failed(self, event: LegFailed, actions: list[Action]) -> None:
         worker = self._workers.get(event.worker)
@@ -384,7 +393,7 @@ class Scheduler:
         elif event.kind == "oom":
             for number in worker.rows:
                 reason = f"out of memory even when trained alone: {event.detail}"
-                self._finish(sweep, sweep.trials[number], TrialState.FAILED, reason, None, actions)
+                self._finish(sweep, sweep.trials[number], TrialState.FAILED, reason, actions, cause=Cause.OUT_OF_MEMORY)
             worker.rows = set()
             self._give_back(worker, "", False, actions)
         else:

@@ -17,7 +17,7 @@ from sweeper.spec.goals import SECONDS, excesses_of, values_of
 from sweeper.spec.parse import SweepSpec
 from sweeper.spec.stored import fingerprint_of, spec_of
 from sweeper.spec.warm import WarmPoint, WarmStart
-from sweeper.states import TrialState
+from sweeper.states import Cause, TrialState
 
 LIMIT = 256  # points that are taken over at most: they are kept in the spec, and read at every start
 LIMITS = {"gp": 64}  # a Gaussian process takes the cube of their number
@@ -95,7 +95,7 @@ def _state(trial: TrialRecord) -> Any:
     """What kind of result a trial has; None: it says nothing of its parameters."""
     if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
         return str(trial.state)
-    return "diverged" if trial.state is TrialState.FAILED and trial.reason.startswith("diverged") else None
+    return "diverged" if trial.cause is Cause.DIVERGED else None
 
 
 def _comparable(old: SweepSpec, new: SweepSpec, old_data: Any, new_data: str | None) -> bool:

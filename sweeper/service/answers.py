@@ -108,6 +108,9 @@ class Trial(_Answer):
     number: int
     state: Literal["waiting", "running", "complete", "pruned", "failed", "stopped"]
     reason: str
+    cause: Literal["diverged", "lost", "out of memory", "exhausted", "stopped"] | None = Field(
+        description="Why it failed or was stopped."
+    )
     value: Number
     attempts: int
     epochs: int
@@ -284,6 +287,7 @@ def trial_object(trial: TrialRecord) -> dict[str, Any]:
     """A trial as the API shows it: nothing rounded, nothing left out."""
     return {
         **trial_row(trial),
+        "cause": None if trial.cause is None else str(trial.cause),
         "value": exact(trial.value),
         "params": None if trial.params is None else exact(dict(trial.params)),
         "metrics": exact(dict(trial.metrics)),

@@ -28,7 +28,7 @@ from sweeper.records import (
     SweepChanged,
     Tracked,
 )
-from sweeper.states import SweepState, TrialState
+from sweeper.states import Cause, SweepState, TrialState
 from tests.postgres import PostgresServer
 
 PARAMS = {"learning_rate": 0.001, "optimizer": "adam", "hidden_layers": [128, 128], "momentum": None}
@@ -259,14 +259,15 @@ class TestTrials:
     @pytest.mark.parametrize("state", [FAILED, STOPPED])
     def test_a_user_can_reopen_a_failed_or_stopped_trial(self, ledger: Ledger, sweep: str, state: TrialState) -> None:
         ledger.commit(sweep, [*run(0), Requeued(0, 1, "lost", lost=True), *run(0, attempt=2, suggest=False)])
-        ledger.commit(sweep, [Reported(0, 2, epochs(1.0)), Ended(0, 2, state, "no luck", 3.0, at=5.0)])
+        ledger.commit(sweep, [Reported(0, 2, epochs(1.0)), Ended(0, 2, state, "no luck", 3.0, 5.0, Cause.LOST)])
+        assert ledger.trial(sweep, 0).cause is Cause.LOST
         ledger.commit(sweep, [Tracked(0, "run-0", state)])
         assert ledger.commit(sweep, [Reopened(0, "retried")]) == []
         trial = ledger.trial(sweep, 0)
         assert (trial.state, trial.reason, trial.value, trial.ended_at) == (TrialState.WAITING, "retried", None, None)
         assert (trial.lost, trial.epochs, trial.metrics, ledger.reports(sweep)) == (0, 0, {}, {})
         assert (trial.params, trial.attempt, trial.mlflow_run_id) == (PARAMS, 2, "run-0")
-        assert trial.tracked_state is None
+        assert (trial.tracked_state, trial.cause) == (None, None)
         assert ledger.commit(sweep, [Started(0, 2, "w", at=6.0)]) == [Started(0, 2, "w", at=6.0)]
         assert ledger.commit(sweep, [Started(0, 3, "w", at=6.0)]) == []
 

@@ -27,7 +27,7 @@ from sweeper.records import (
     Tracked,
     TrialRecord,
 )
-from sweeper.states import SweepState, TrialState
+from sweeper.states import Cause, SweepState, TrialState
 
 TRIALS = 3
 numbers = st.integers(0, TRIALS)
@@ -35,6 +35,7 @@ attempts = st.integers(0, 3)
 floats = st.floats(width=64)
 texts = st.sampled_from(["", "lost", "a\x00b", "🙂"])
 params = st.dictionaries(st.sampled_from(["lr", "layers"]), st.sampled_from([0.1, 3, "adam", (1, 2), None]))
+causes = st.none() | st.sampled_from(Cause)
 moments = st.floats(0, 1e9)
 flows = st.none() | st.sampled_from([pack_flow([[layer] * 7] * layer, 0.5) for layer in (1, 2)])
 epoch_reports = st.builds(
@@ -46,7 +47,7 @@ trial_changes = st.one_of(
     st.builds(Started, numbers, attempts, texts, moments),
     st.builds(Reported, numbers, attempts, st.lists(epoch_reports, max_size=4).map(tuple), moments),
     st.builds(Requeued, numbers, attempts, texts, st.booleans(), st.integers(0, 6)),
-    st.builds(Ended, numbers, attempts, st.sampled_from(TrialState), texts, st.none() | floats, moments),
+    st.builds(Ended, numbers, attempts, st.sampled_from(TrialState), texts, st.none() | floats, moments, causes),
     st.builds(Reopened, numbers, texts),
     st.builds(Tracked, numbers, st.just("run"), st.none() | st.sampled_from(TrialState)),
     st.builds(Noted, numbers, texts),
@@ -114,7 +115,7 @@ def check_step(before: Sequence[TrialRecord], after: Sequence[TrialRecord], reop
         assert new.attempt >= old.attempt
         assert old.params is None or new.params == old.params
         if old.state.terminal and old.number not in reopened:
-            fixed = ("state", "reason", "params", "seed", "attempt", "lost", "epochs", "seconds", "ended_at")
+            fixed = ("state", "reason", "cause", "params", "seed", "attempt", "lost", "epochs", "seconds", "ended_at")
             assert [getattr(new, name) for name in fixed] == [getattr(old, name) for name in fixed]
             assert repr((new.value, new.metrics)) == repr((old.value, old.metrics))
 

@@ -19,7 +19,7 @@ from sweeper.insight.importance import importance
 from sweeper.records import EpochReport, TrialRecord
 from sweeper.report.effects import choice_bars
 from sweeper.spec.parse import SweepSpec
-from sweeper.states import TrialState
+from sweeper.states import Cause, TrialState
 from tests.ended_sweeps import params_of, spec_of
 
 SPACE = {
@@ -223,9 +223,9 @@ def test_questions_about_parameters_that_were_not_searched_are_not_asked() -> No
 def test_a_diverged_trial_counts_as_the_worst_and_a_pruned_one_with_its_last_value() -> None:
     trials = [
         TrialRecord(0, TrialState.COMPLETE, params=params_of(0), value=0.5),
-        TrialRecord(1, TrialState.FAILED, reason="diverged: val_loss is not finite", params=params_of(1)),
+        TrialRecord(1, TrialState.FAILED, cause=Cause.DIVERGED, params=params_of(1)),
         TrialRecord(2, TrialState.PRUNED, params=params_of(2), metrics={"val_loss": 2.0}),
-        TrialRecord(3, TrialState.FAILED, reason="lost: three workers", params=params_of(3)),
+        TrialRecord(3, TrialState.FAILED, cause=Cause.LOST, params=params_of(3)),
         TrialRecord(4, TrialState.WAITING),
     ]
     table = build_table(spec_of(), trials)

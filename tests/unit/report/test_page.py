@@ -21,7 +21,7 @@ from sweeper.records import EpochReport, SweepChanged, SweepRecord, TrialRecord
 from sweeper.report.page import verdict_of, write_report
 from sweeper.settings import Settings
 from sweeper.spec.parse import SweepSpec
-from sweeper.states import SweepState, TrialState
+from sweeper.states import Cause, SweepState, TrialState
 from tests.ended_sweeps import BEGAN, EPOCHS, end_trials, new_sweep, spec_of
 from tests.finals_outcome import outcome
 
@@ -182,7 +182,7 @@ def test_text_of_the_user_is_escaped(tmp_path: Path) -> None:
 def test_a_sweep_without_any_complete_trial_says_so(tmp_path: Path) -> None:
     record, spec, trials, _ = ended(10)
     failed = [
-        replace(t, state=TrialState.FAILED, value=None, reason="diverged: val_loss is not finite") for t in trials
+        replace(t, state=TrialState.FAILED, value=None, reason="diverged: loss", cause=Cause.DIVERGED) for t in trials
     ]
     text = written((record, spec, failed, {}), tmp_path)
     Page(text)

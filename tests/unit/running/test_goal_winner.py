@@ -50,7 +50,7 @@ def end(run, number, loss, accuracy, weights="w"):
     settled = run.outcomes(LegResult(0, (leg_of(number, loss, accuracy),), 1.0))
     (outcome,), (reported,) = settled.outcomes, settled.reports
     assert outcome.verdict is Verdict.COMPLETE
-    run.end(number, TrialState.COMPLETE, outcome.value, outcome.reason)
+    run.end(number, TrialState.COMPLETE, outcome.value)
     return run.consider(number, outcome.value, weights), reported.reports[-1]
 
 
@@ -105,7 +105,7 @@ def test_after_a_restart_the_same_trial_is_the_best_and_the_study_knows_the_same
         _, report = end(before, number, loss, accuracy)
         params = before.params(number)
         records.append(
-            TrialRecord(number, TrialState.COMPLETE, "", params, value=loss, metrics=report.metrics, epochs=2)
+            TrialRecord(number, TrialState.COMPLETE, params=params, value=loss, metrics=report.metrics, epochs=2)
         )
     after.restore(records, {})
     assert before.best.number == after.best.number == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sweeper.records import TrialRecord
 from sweeper.scheduling import events as ev
 from sweeper.scheduling.scheduler import Scheduler
-from sweeper.states import SweepState, TrialState
+from sweeper.states import Cause, SweepState, TrialState
 
 SHAPE = ev.Shape((8,), 4, 3)
 OTHER = ev.Shape((16,), 4, 3)
@@ -101,7 +101,7 @@ def test_the_third_lost_attempt_fails_the_trial() -> None:
         actions = scheduler.handle(ev.WorkerLost(name, "killed"))
     [end] = [a for a in actions if isinstance(a, ev.EndTrial)]
     assert end.state is TrialState.FAILED
-    assert end.reason == "lost: killed (3 attempts)"
+    assert (end.cause, end.reason) == (Cause.LOST, "lost: killed (3 attempts)")
 
 
 def test_a_stale_report_changes_nothing() -> None:
@@ -128,7 +128,8 @@ def test_out_of_memory_of_one_row_fails_that_trial() -> None:
     scheduler.handle(ev.WorkerJoined("w"))
     [leg] = legs(suggest(scheduler, open_sweep(scheduler, requested=1)))
     actions = scheduler.handle(ev.LegFailed("w", leg.leg, "oom", "boom"))
-    assert [a.state for a in actions if isinstance(a, ev.EndTrial)] == [TrialState.FAILED]
+    [end] = [a for a in actions if isinstance(a, ev.EndTrial)]
+    assert (end.state, end.cause) == (TrialState.FAILED, Cause.OUT_OF_MEMORY)
 
 
 def test_stop_waits_for_the_leg_in_flight_and_ends_every_trial() -> None:
@@ -172,7 +173,8 @@ def test_an_exhausted_space_ends_the_trials_it_has_no_point_for() -> None:
     scheduler.handle(ev.WorkerJoined("w"))
     open_sweep(scheduler, requested=8)
     actions = scheduler.handle(ev.TrialsSuggested("a", (ev.Suggestion(0, SHAPE),)))
-    assert {a.number for a in actions if isinstance(a, ev.EndTrial)} == set(range(1, 8))
+    ends = [a for a in actions if isinstance(a, ev.EndTrial)]
+    assert [(end.number, end.cause) for end in ends] == [(number, Cause.EXHAUSTED) for number in range(1, 8)]
 
 
 def test_a_leg_ends_where_a_pruner_decides() -> None:

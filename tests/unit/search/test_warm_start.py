@@ -16,7 +16,7 @@ from sweeper.search.study import Outcome
 from sweeper.search.warm_start import BEST, LIMIT, earlier_of, take_over, translate, without_points
 from sweeper.search_spaces import SpaceError
 from sweeper.spec.parse import SweepSpec, load_spec
-from sweeper.states import SweepState, TrialState
+from sweeper.states import Cause, SweepState, TrialState
 from tests.searches import WINDOW, drive, new_study
 
 COMPLETE, PRUNED, FAILED = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED
@@ -41,15 +41,15 @@ def loss(params):
 
 
 def earlier_sweep(ledger, spec, params, name="earlier", ends=None, owner="", fingerprint="data"):
-    """A sweep in the ledger whose trials have these parameters and ends (state, reason); default: complete."""
+    """A sweep in the ledger whose trials have these parameters and ends (state, cause); default: complete."""
     record = ledger.create_sweep(name, {**spec.to_json(), "fingerprint": fingerprint}, len(params), owner=owner)
     changes = [SweepChanged(state=SweepState.RUNNING)]
     for number, one in enumerate(params):
-        state, reason = (ends or {}).get(number, (COMPLETE, "trained"))
+        state, cause = (ends or {}).get(number, (COMPLETE, None))
         metrics = {"val_loss": loss(one), "val_accuracy": 0.9, "train_loss": 1.0, "parameters": 100.0 + number}
         reports = (EpochReport(0, {**metrics, "val_loss": 9.0}), EpochReport(1, metrics))
         changes += [Suggested(number, one, 0), Started(number, 1, "w", 0.0), Reported(number, 1, reports, 0.5)]
-        changes.append(Ended(number, 1, state, reason, loss(one) if state is not FAILED else None, 1.0))
+        changes.append(Ended(number, 1, state, "ended", loss(one) if state is not FAILED else None, 1.0, cause))
     assert ledger.commit(record.sweep, changes) == []
     return record
 
@@ -142,7 +142,12 @@ def test_a_function_space_takes_the_points_that_it_suggests(tmp_path):
 
 
 def test_finished_trials_are_frozen_in_the_spec_with_what_they_came_to():
-    ends = {1: (PRUNED, "worse"), 2: (FAILED, "diverged: loss"), 3: (FAILED, "lost"), 4: (TrialState.STOPPED, "user")}
+    ends = {
+        1: (PRUNED, None),
+        2: (FAILED, Cause.DIVERGED),
+        3: (FAILED, Cause.LOST),
+        4: (TrialState.STOPPED, Cause.STOPPED),
+    }
     params = [point(learning_rate=rate) for rate in (0.01, 0.02, 0.09, 0.03, 0.04, 1e-4)]
     spec = taken(spec_of({**SPACE, "learning_rate": {"float": [1e-3, 1e-1]}}), params, ends=ends)
     warm = spec.search.warm

@@ -50,6 +50,7 @@ def _make_trials() -> None:
         sa.Column("number", sa.Integer, primary_key=True),
         sa.Column("state", sa.Text, nullable=False, server_default="waiting"),
         sa.Column("reason", sa.Text, nullable=False, server_default=""),
+        sa.Column("cause", sa.Text),
         sa.Column("params", sa.Text),
         sa.Column("seed", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column("attempt", sa.Integer, nullable=False, server_default="0"),
