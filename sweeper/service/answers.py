@@ -16,7 +16,7 @@ from sweeper.spec.stored import sweep_file_of
 
 Number = Annotated[
     float | Literal["NaN", "Infinity", "-Infinity"] | None,
-    Field(description="A number; JSON has none for NaN and the infinities, which are texts."),
+    Field(description="A number. NaN and infinities are sent as texts, which JSON lacks as numbers."),
 ]
 
 SWEEP_EXAMPLE: dict[str, Any] = {

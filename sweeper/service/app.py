@@ -183,7 +183,7 @@ def _add_health(app: FastAPI) -> None:
 
     @app.get("/healthz", tags=["service"], response_model=dict[str, Any])
     def healthz() -> Response:
-        """Whether the process works; what it needs may still be missing."""
+        """Whether the HTTP process works. The ledger or workers may still be missing."""
         alive = desk.service.alive and not desk.service.stopping
         return JSONResponse({"status": "ok" if alive else "stopping"}, 200 if alive else 503)
 

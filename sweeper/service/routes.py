@@ -42,7 +42,7 @@ from sweeper.states import SweepState, TrialState
 
 BODY_BYTES = 1 << 20  # of a sweep file
 PAGE = 1000  # rows of one answer at most
-_bearer = HTTPBearer(auto_error=False, description="A token of `sweeper token create`.")
+_bearer = HTTPBearer(auto_error=False, description="A token made with `sweeper token create`.")
 
 
 def caller(request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Identity:
@@ -114,7 +114,12 @@ async def submit(
     desk: AtDesk,
     key: Annotated[
         str | None,
-        Header(alias="Idempotency-Key", min_length=1, max_length=200, description="The same key is the same sweep."),
+        Header(
+            alias="Idempotency-Key",
+            min_length=1,
+            max_length=200,
+            description="A repeated key returns the first call's sweep.",
+        ),
     ] = None,
     priority: Annotated[int, Query(ge=-100, le=100, description="Sweeps of higher priority run first.")] = 0,
 ) -> Response:
@@ -260,7 +265,7 @@ async def events(
     ref: Ref,
     who: Who,
     desk: AtDesk,
-    after: Annotated[int, Query(ge=0, le=10**12, description="Go on after this line.")] = 0,
+    after: Annotated[int, Query(ge=0, le=10**12, description="Continue after this line of the log.")] = 0,
     last: Annotated[str | None, Header(alias="Last-Event-ID", max_length=20)] = None,
 ) -> Response:
     """What happens to a sweep, live, until it has ended or is paused. ``id`` is the line number in its log."""
@@ -288,7 +293,7 @@ def report(ref: Ref, who: Who, desk: AtDesk) -> Response:
     responses={**responses(409), 200: {"description": "The winner's model.", "content": {"application/zip": {}}}},
 )
 def model(ref: Ref, who: Who, desk: AtDesk) -> Response:
-    """What ``export --model`` writes: the winner with scripts that stand alone."""
+    """What ``export --model`` writes: the winner with scripts that predict and retrain."""
     from sweeper.export.writing import to_model
 
     record = desk.find(who, ref)
