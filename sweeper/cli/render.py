@@ -13,7 +13,7 @@ from sweeper.insight.baselines import CALLED, BaselineOutcome, scores_in_words
 from sweeper.insight.finals import FinalsOutcome
 from sweeper.insight.results import COUNTED, failures
 from sweeper.records import TrialRecord
-from sweeper.text import from_to, number
+from sweeper.text import counted, from_to, number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -120,7 +120,8 @@ def _cell(value: Any) -> str:
 
 def _finals(finals: FinalsOutcome) -> list[str]:
     """The outcome of the finals: the sentence, and every finalist with its interval."""
-    lines = [f"finals on {len(finals.seeds)} fresh seeds, test split: {finals.sentence}"]
+    lines = [f"finals on {counted(len(finals.seeds), 'fresh seed')} and {counted(finals.rows, 'test row')}:"]
+    lines.append(f"  {finals.sentence}")
     for row in finals.standings:
         if not math.isfinite(row.mean):
             lines.append(f"  trial {row.trial:<5d} diverged on {row.diverged} of them")
@@ -128,6 +129,8 @@ def _finals(finals: FinalsOutcome) -> list[str]:
         bounds = f"  95% {from_to(row.low, row.high)}" if math.isfinite(row.low) else ""
         chance = f"best with probability {row.probability_best:.2f}"
         lines.append(f"  trial {row.trial:<5d} {finals.metric} {number(row.mean)}{bounds}  {chance}")
+    if finals.interval:
+        lines.append(f"  intervals hold {finals.interval}")
     return lines
 
 
@@ -138,6 +141,16 @@ def _baselines(outcome: BaselineOutcome) -> list[str]:
         what = f"failed: {row.problem}" if row.problem else f"{scores_in_words(outcome, row.test)}, {row.seconds:.1f} s"
         lines.append(f"  {CALLED[row.method]:36s} {what}")
     return [*lines, f"  {outcome.sentence}"]
+
+
+def _tested(scores: Mapping[str, float], intervals: Mapping[str, Sequence[float]]) -> str:
+    """The kept model on the test rows, with the intervals that are known."""
+    parts = []
+    for name, value in scores.items():
+        if name in intervals:
+            low, high = intervals[name]
+            parts.append(f"{name} {number(value)} ({from_to(low, high)})")
+    return f"the kept model on the test rows, with 95% intervals for new rows: {', '.join(parts)}"
 
 
 def closing(
@@ -168,6 +181,8 @@ def closing(
         lines += ["", *_finals(FinalsOutcome.from_json(finals))]
     if (baselines := summary.get("baselines")) is not None:
         lines += ["", *_baselines(BaselineOutcome.from_json(baselines))]
+    if (tested := summary.get("test")) is not None:
+        lines += ["", _tested(tested, summary["test_intervals"])]
     failed = failures(list(found))
     if failed:
         lines += ["", "failed: " + ", ".join(f"{count} {kind}" for kind, count in failed.items())]

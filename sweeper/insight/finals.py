@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from sweeper.insight.certainty import Comparison, Finalist, Standing, judge
+from sweeper.insight.certainty import Comparison, Direction, Finalist, Standing, Verdict, judge
+from sweeper.insight.test_rows import Outputs, evidence_on_test
+from sweeper.models.metric_names import OF_TASK, plain
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.spec.goals import network_size
 from sweeper.states import TrialState
-from sweeper.text import from_to, number
+from sweeper.text import counted, from_to, number
 
 if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset
+    from sweeper.models.config import Task
     from sweeper.spec.parse import SweepSpec
 
 SUMMARY = "finals"  # the outcome's key in a sweep's summary
 LEADERS = 4  # that a sentence has room for
-MANY_SEEDS = 200  # beyond what anybody would train
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,9 @@ class Spread:
 
 @dataclass(frozen=True)
 class FinalistRow:
-    """A finalist. ``values`` has one number per fresh seed on the test split (NaN: it diverged).
+    """A finalist. ``values`` has one number per fresh seed on the test rows (NaN: it diverged).
 
+    ``low`` to ``high`` is the interval of its mean for new rows and new seeds; ``deviation`` is over these seeds only.
     ``mean`` to ``high`` are NaN when it is out of the comparison. ``search_value`` is the objective that the search
     saw, ``validation_mean`` the same metric over the fresh seeds; ``metrics`` are the other metrics of the test split.
     """
@@ -69,16 +72,22 @@ class FinalistPair:
 
 @dataclass(frozen=True)
 class FinalsOutcome:
-    """What the finals came to, the best finalist first; ``sweep`` is the finals' own id. See ``certainty.Verdict``."""
+    """What the finals came to on ``rows`` test rows, the best finalist first; see ``certainty.Verdict``.
+
+    ``sweep`` is the finals' own id, ``metric`` begins with ``test_``, ``interval`` says what all intervals are for.
+    """
 
     sweep: str
     metric: str
     direction: str
     seeds: tuple[int, ...]
+    rows: int
     interval: str
     sentence: str
     leaders: tuple[int, ...]
     cheapest: int | None
+    rows_to_settle: int | None
+    seeds_to_settle: int | None
     standings: tuple[FinalistRow, ...]
     comparisons: tuple[FinalistPair, ...]
 
@@ -125,12 +134,13 @@ class FinalsOutcome:
         """What the outcome rests on; ``searched_best`` is the trial that the search alone would have named."""
         finalists = f"{len(self.standings)} finalists were" if len(self.standings) > 1 else "One finalist was"
         seeds = "one fresh seed" if len(self.seeds) == 1 else f"{len(self.seeds)} fresh seeds each"
-        text = f"{finalists} trained again on {seeds} and judged on the test split, which the search never saw. "
+        text = f"{finalists} trained again on {seeds} and judged on {counted(self.rows, 'test row')}, "
+        text += "which the search never saw. "
         scored = [p for p in self.standings if p.trial in self.leaders]
         if len(scored) > 1:
             shown = (f"trial {p.trial} {number(p.mean)}{_bounds(p)}" for p in scored[:LEADERS])
             more = f" and {len(scored) - LEADERS} more" if len(scored) > LEADERS else ""
-            text += f"Mean {self.metric} with its 95% interval: {', '.join(shown)}{more}. "
+            text += f"Mean {self.metric} with its 95% interval {self.interval}: {', '.join(shown)}{more}. "
         elif scored and len(self.standings) > 1:
             text += f"It is the best of them with a probability of {percent(scored[0].probability_best)}. "
         places = [p.trial for p in self.standings]
@@ -156,17 +166,17 @@ class FinalsOutcome:
 
     @property
     def next_step(self) -> str:
-        """How many seeds would tell the first two leaders apart, if their difference is what it seems ("": no two)."""
-        first = next((c for c in self.comparisons if {c.first, c.second} == set(self.leaders[:2])), None)
-        if first is None or not math.isfinite(first.low):
+        """What would tell the first from the other leaders, if their differences are what they seem ("": nothing)."""
+        if len(self.leaders) < 2 or len(self.seeds) == 1:
             return ""
-        half, gap = (first.high - first.low) / 2, abs(first.difference)
-        names = f"{self.leaders[0]} and {self.leaders[1]}"
-        seeds = len(self.seeds) * (half / gap) ** 2 if gap else math.inf
-        if seeds > MANY_SEEDS:
-            return f"Trials {names} are so alike that more than {MANY_SEEDS} seeds would be needed to tell them apart."
-        wanted = max(len(self.seeds) + 1, math.ceil(seeds))
-        return f"If the difference of {names} is what it seems, about {wanted} seeds show it."
+        ways = []
+        if self.rows_to_settle is not None:
+            ways.append(f"about {self.rows_to_settle:,} test rows")
+        if self.seeds_to_settle is not None:
+            ways.append(f"about {self.seeds_to_settle} seeds on these rows")
+        if not ways:
+            return "No number of test rows or seeds that anybody would get alone tells the leaders apart."
+        return f"If the differences between the leaders are what they seem, {' or '.join(ways)} show them."
 
     def _score(self, place: FinalistRow) -> str:
         seeds = "one seed" if len(self.seeds) == 1 else f"mean of {len(self.seeds)} seeds"
@@ -180,62 +190,90 @@ def read_finals(record: SweepRecord) -> FinalsOutcome | None:
 
 
 def outcome_of(
-    finals: str, spec: SweepSpec, chosen: Sequence[TrialRecord], trained: Sequence[TrialRecord], dataset: Dataset
+    finals: str,
+    spec: SweepSpec,
+    chosen: Sequence[TrialRecord],
+    trained: Sequence[TrialRecord],
+    dataset: Dataset,
+    outputs_of: Callable[[TrialRecord], Outputs],
 ) -> FinalsOutcome:
     """Judge the finals with the id ``finals``; ``trained`` are their trials by number, K of them for every seed.
 
-    A value is the test split's twin of the objective: ``test_loss`` for ``val_loss``.
+    A value is the test split's twin of the objective: ``test_loss`` for ``val_loss``. ``outputs_of`` says what a
+    trial's network makes of the test rows.
     """
-    metric, goal = test_metric(spec.objective.metric), spec.objective
+    metric, goal = test_metric(spec, dataset.task), spec.objective
     runs_of = {
         trial.number: [run for run in trained if run.number % len(chosen) == i] for i, trial in enumerate(chosen)
     }
     entrants = []
     for trial in chosen:
-        values = tuple(_number(run.metrics.get(metric)) for run in runs_of[trial.number])
+        values = tuple(_number(run.metrics.get(f"test_{metric}")) for run in runs_of[trial.number])
         config = spec.trial_config(trial.params or {})
         cost = network_size(dataset.n_inputs, config.hidden_layers, dataset.n_outputs)
         entrants.append(Finalist(trial.number, values, float(cost)))
-    verdict = judge(entrants, goal.direction, spec.search.seed)
+    stable = [[outputs_of(run) for run in runs_of[e.trial]] for e in entrants if e.stable]
+    evidence = evidence_on_test(metric, dataset, stable, spec.search.seed) if stable else None
+    direction: Direction = goal.direction if metric == plain(goal.metric) else "minimize"
+    verdict = judge(entrants, evidence, direction, spec.search.seed)
     searched = {trial.number: _number(trial.value) for trial in chosen}
     values_of = {entrant.trial: entrant.values for entrant in entrants}
-    methods = [s.summary.mean_interval.method for s in verdict.standings if s.summary is not None]
+    rows = [
+        standing_row(s, values_of[s.trial], searched[s.trial], runs_of[s.trial], f"test_{metric}")
+        for s in verdict.standings
+    ]
+    seeds = sorted({trial.seed for trial in trained})
+    return outcome_from(verdict, rows, finals, metric, direction, seeds, len(dataset.y_test))
+
+
+def outcome_from(
+    verdict: Verdict,
+    rows: Sequence[FinalistRow],
+    finals: str,
+    metric: str,
+    direction: Direction,
+    seeds: Sequence[int],
+    test_rows: int,
+) -> FinalsOutcome:
+    """The record of a verdict; ``metric`` is the plain name."""
     return FinalsOutcome(
         sweep=finals,
-        metric=metric,
-        direction=goal.direction,
-        seeds=tuple(sorted({trial.seed for trial in trained})),
-        interval=next(iter(methods), ""),
+        metric=f"test_{metric}",
+        direction=direction,
+        seeds=tuple(seeds),
+        rows=test_rows,
+        interval=next((s.interval.method for s in verdict.standings if s.interval is not None), ""),
         sentence=verdict.sentence,
         leaders=verdict.leaders,
         cheapest=verdict.cheapest,
-        standings=tuple(
-            standing_row(s, values_of[s.trial], searched[s.trial], runs_of[s.trial], metric) for s in verdict.standings
-        ),
+        rows_to_settle=verdict.rows_to_settle,
+        seeds_to_settle=verdict.seeds_to_settle,
+        standings=tuple(rows),
         comparisons=tuple(map(pair_row, verdict.comparisons)),
     )
 
 
-def test_metric(objective: str) -> str:
-    """The test split's twin of an objective."""
-    return "test_" + (objective.removeprefix("val_") if objective.startswith("val_") else "loss")
+def test_metric(spec: SweepSpec, task: Task) -> str:
+    """The objective on the test rows, by plain name; of one that is not measured there, the loss."""
+    name = plain(spec.objective.metric)
+    return name if name in OF_TASK[task] else "loss"
 
 
 def standing_row(
     standing: Standing, values: Sequence[float], searched: float, runs: Sequence[TrialRecord], metric: str
 ) -> FinalistRow:
     """A finalist's row from its place, its values by seed, what the search saw and the trials that trained it."""
-    summary = standing.summary
+    interval = standing.interval
     ended = [run for run in runs if run.state is TrialState.COMPLETE]
     names = sorted({name for run in ended for name in run.metrics if name.startswith("test_") and name != metric})
     columns = {name: [float(run.metrics[name]) for run in ended] for name in names}
     return FinalistRow(
         trial=standing.trial,
         values=tuple(values),
-        mean=math.nan if summary is None else summary.mean,
-        deviation=math.nan if summary is None else summary.deviation,
-        low=math.nan if summary is None else summary.mean_interval.low,
-        high=math.nan if summary is None else summary.mean_interval.high,
+        mean=standing.mean,
+        deviation=standing.deviation,
+        low=math.nan if interval is None else interval.low,
+        high=math.nan if interval is None else interval.high,
         probability_best=standing.probability_best,
         cost=standing.cost,
         diverged=standing.diverged,

@@ -102,10 +102,21 @@ def run_summary(ledger: LedgerReader, sweep: str, tracking_uri: str) -> dict[str
         **sweep_row(record),
         "seconds": round(record.seconds, 3),
         "best": best_row(best[0]) if best else None,
-        **({"test": baselines["test"], "baselines": baselines} if baselines else {}),
+        **({"baselines": baselines} if baselines else {}),
         **({"finals": finals} if finals else {}),
+        **_tested(record),
         "mlflow": {"tracking_uri": tracking_uri, "experiment": experiment, "run_id": record.mlflow_run_id},
     }
+
+
+def _tested(record: SweepRecord) -> dict[str, Any]:
+    """The kept model's scores on the test rows by plain metric name, and intervals for new rows of some."""
+    from sweeper.insight.test_rows import read_test
+
+    tested = read_test(record)
+    if tested is None:
+        return {}
+    return {"test": dict(tested.scores), "test_intervals": {k: list(v) for k, v in tested.intervals.items()}}
 
 
 def failures(trials: list[TrialRecord]) -> dict[str, int]:

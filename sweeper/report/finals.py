@@ -16,7 +16,7 @@ SHOWN = 20  # finalists that a picture has room for
 
 
 def standings(finals: FinalsOutcome) -> Plot | None:
-    """Every finalist's mean on the test split with its interval, over the values of its seeds."""
+    """Every finalist's mean on the test rows with its interval, over the values of its seeds."""
     places = [p for p in finals.standings if math.isfinite(p.mean)][:SHOWN]
     if not places:
         return None
@@ -37,12 +37,13 @@ def standings(finals: FinalsOutcome) -> Plot | None:
         axes.set_xlabel(finals.metric)
         axes.grid(visible=False, axis="y")
 
-    caption = (
-        f"Mean over {len(finals.seeds)} fresh seeds on the test split with its 95% interval ({finals.interval}); grey "
+    caption = f"Mean over {len(finals.seeds)} fresh seeds on {finals.rows:,} test rows with its 95% interval "
+    caption += (
+        f"{finals.interval}; grey points are single seeds on these rows. Blue circles: the leaders, which cannot "
     )
-    caption += "points are single seeds. Blue circles: the leaders, which cannot be told apart. In brackets: how often "
-    caption += "each has the best mean when the seeds are drawn again; unlike the verdict, not corrected for the "
-    caption += "number of comparisons. All share their seeds, so pairs are told apart more sharply than by intervals."
+    caption += "be told apart. In brackets: how likely each is the best on new rows; unlike the verdict, not corrected "
+    caption += "for the number of comparisons. All share rows and seeds, so pairs are told apart more sharply than by "
+    caption += "intervals."
     alt = "Finals: " + "; ".join(_words(p.trial, p.mean, p.low, p.high) for p in places) + "."
     return draw("finals", "Standings", caption, alt, 0.36 * len(places) + 0.9, paint)
 

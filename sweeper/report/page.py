@@ -27,6 +27,7 @@ from sweeper.insight.finals import FinalistRow, FinalsOutcome, Spread, percent, 
 from sweeper.insight.findings import Insight, study_trials
 from sweeper.insight.goals_view import Goals, goals_in_words, read_goals
 from sweeper.insight.headline import Headline, duration, headline
+from sweeper.insight.test_rows import read_test
 from sweeper.insight.winner_check import Check
 from sweeper.records import FlowReport, SweepRecord, TrialRecord
 from sweeper.report import effects, pareto
@@ -171,6 +172,7 @@ def render_report(report: Report) -> str:
         finals=None if report.finals is None else _finals(report.finals, spec),
         baselines=None if report.baselines is None else _baselines(report.baselines),
         check=_check(report.check),
+        tested=read_test(record),
         aim=goals_in_words(spec),
         front=[] if report.goals is None else _front(report.goals, spec),
         sweep_file=_yaml(sweep_file),

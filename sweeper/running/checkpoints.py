@@ -27,7 +27,7 @@ class Checkpoints:
     """The checkpoints of one sweep below ``folder``; the folder is made with the first one."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._epochs: dict[int, int] = {}
 
     def save(self, number: int, states: Sequence[Mapping[str, Tensor]]) -> None:
@@ -43,7 +43,7 @@ class Checkpoints:
         }
         epochs = _epochs(states[0])
         about = {"version": VERSION, "trial": str(number), "epochs": str(epochs), "sha256": _digest(tensors)}
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._path(number)
         scratch = path.with_suffix(".new")
         try:
@@ -101,10 +101,10 @@ class Checkpoints:
     def clear(self) -> None:
         """Delete all of them."""
         self._epochs.clear()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _path(self, number: int) -> Path:
-        return self._folder / f"trial-{number:06d}.safetensors"
+        return self.folder / f"trial-{number:06d}.safetensors"
 
 
 def _epochs(state: Mapping[str, Any]) -> int:

@@ -7,19 +7,16 @@ never lost as all others are.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sweeper.insight.finals import SUMMARY, FinalsOutcome, outcome_of, read_finals
+from sweeper.insight.finals import SUMMARY, FinalsOutcome, outcome_of, read_finals, test_metric
 from sweeper.ledger.protocol import Ledger, LedgerReader
 from sweeper.records import SweepChanged, SweepRecord, TrialRecord
+from sweeper.running.outputs import OutputsOnTest
 from sweeper.running.run import Best, SweepRun
 from sweeper.spec.parse import SweepSpec
 from sweeper.spec.stored import stored_form
 from sweeper.states import SweepState, TrialState
-from sweeper.training.legs import Arrays
-
-if TYPE_CHECKING:
-    from sweeper.data.dataset import Dataset
 
 FRESH = 1000  # added to the sweep's seed; replicates use the 1000 seeds from it on
 KEY = "finals"  # their section in a sweep file
@@ -104,13 +101,14 @@ def open_finals(ledger: Ledger, run: SweepRun) -> SweepRun | None:
         parent=record.sweep,
     )
     study: Any = GivenPoints(points)
+    outputs = outputs_of(run, own)
     finals = SweepRun(
         child,
         own,
         run.dataset,
         study,
         seed_of=lambda number: fresh[number // len(chosen)],
-        examine=lambda params, weights: _tested(own, run.dataset, params, weights),
+        examine=outputs.examine,
         keeps_best=False,
     )
     trials = ledger.trials(child.sweep)
@@ -118,16 +116,11 @@ def open_finals(ledger: Ledger, run: SweepRun) -> SweepRun | None:
     return finals
 
 
-def _tested(spec: SweepSpec, dataset: Dataset, params: Mapping[str, Any], weights: Arrays) -> dict[str, float]:
-    """The scores on the test split of a finalist's network."""
-    import torch
-
-    from sweeper.models import build_mlp
-    from sweeper.training.again import scores_on_test
-
-    network = build_mlp(spec.trial_config(params), dataset.n_inputs, dataset.n_outputs, seed=0)
-    network.load_state_dict({name: torch.tensor(values) for name, values in weights.items()})
-    return scores_on_test(dataset, network)
+def outputs_of(run: SweepRun, own: SweepSpec) -> OutputsOnTest:
+    """Where the finals of a sweep keep what their networks say of the test rows; ``own`` is what trains them."""
+    assert run.checkpoints is not None
+    metric = test_metric(run.spec, run.dataset.task)
+    return OutputsOnTest(run.checkpoints.folder.parent / "test-outputs", own, run.dataset, metric)
 
 
 def final_spec(spec: SweepSpec, trials: int) -> SweepSpec:
@@ -145,7 +138,9 @@ def conclude(ledger: Ledger, run: SweepRun, finals: SweepRun) -> FinalsOutcome:
     The sweep's reason may still say that a user had stopped them.
     """
     chosen = finalists(ledger, ledger.sweep(run.id), run.spec)
-    outcome = outcome_of(finals.id, run.spec, chosen, ledger.trials(finals.id), run.dataset)
+    outcome = outcome_of(
+        finals.id, run.spec, chosen, ledger.trials(finals.id), run.dataset, outputs_of(run, finals.spec).of
+    )
     summary = {**ledger.sweep(run.id).summary, SUMMARY: outcome.to_json()}
     ledger.commit(run.id, [SweepChanged(summary=summary, reason="every trial has ended")])
     return outcome

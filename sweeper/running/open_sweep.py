@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.data.dataset import load_same
 from sweeper.errors import SpecError, SweeperError
+from sweeper.insight.finals import test_metric
 from sweeper.ledger.protocol import Ledger, LedgerReader
 from sweeper.logs import Emit, EventLog
 from sweeper.records import SweepChanged, SweepRecord, TrialRecord
 from sweeper.running.baselines import begin_baselines, conclude_baselines
 from sweeper.running.checkpoints import Checkpoints
 from sweeper.running.finals import are_halted, choose_finals_winner, finals_are_due, finals_of
+from sweeper.running.outputs import measure_winner
 from sweeper.running.parts import make_study
 from sweeper.running.run import SweepRun, winner_weights
 from sweeper.settings import Settings
@@ -143,6 +145,7 @@ def finish(run: SweepRun, ledger: Ledger, tracker: Tracker, folder: Path, emit: 
     run.forget_search()
     tracker.trials_ended()
     conclude_baselines(run, ledger, folder, emit)
+    measure_winner(run, ledger, test_metric(run.spec, run.dataset.task))
     report_at_end(run, ledger, tracker, folder, emit)  # before the model: beside each other both take twice as long
     if run.best is not None:
         trial = ledger.trial(run.id, run.best.number)

@@ -48,7 +48,7 @@ class Best:
 class Examine(Protocol):
     """What finals want to know of a trial that has trained to its end, besides what its epochs have reported."""
 
-    def __call__(self, params: Mapping[str, Any], weights: Arrays) -> Mapping[str, float]:
+    def __call__(self, number: int, params: Mapping[str, Any], weights: Arrays) -> Mapping[str, float]:
         """More metrics for the trial's last epoch."""
         ...
 
@@ -305,7 +305,7 @@ class SweepRun:
         *before, last = reports
         metrics = {**last.metrics, **self._costs(number)}
         if self.examine is not None and outcome.verdict is Verdict.COMPLETE:
-            metrics |= self.examine(self.params(number), weights[number])
+            metrics |= self.examine(number, self.params(number), weights[number])
         self._judge(self.trials[number], metrics)
         return replace(reported, reports=(*before, replace(last, metrics=metrics)))
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from sweeper.insight.baselines import read_baselines
 from sweeper.insight.finals import FinalistRow, read_finals
 from sweeper.insight.pareto import best_first
+from sweeper.insight.test_rows import WinnerTest, read_test
 from sweeper.models.metric_names import TRAINED
 from sweeper.records import SweepRecord, TrialRecord
-from sweeper.text import shown
+from sweeper.text import from_to, number, shown
 from sweeper.tracking.entries import Point, clean_key, milliseconds
 from sweeper.tracking.view import FINAL_METRICS
 
@@ -34,7 +35,7 @@ def best_of(trials: Iterable[TrialRecord], spec: SweepSpec) -> TrialRecord | Non
 
 
 def final_points(sweep: SweepRecord) -> Iterator[tuple[int, list[Point]]]:
-    """What each finalist's run gets besides: mean and interval of the test metric over fresh seeds."""
+    """What each finalist's run gets besides: mean and interval of the test metric for new rows."""
     finals = read_finals(sweep)
     for row in () if finals is None else finals.standings:
         yield row.trial, _points(sweep, _final_metrics(row))
@@ -65,11 +66,18 @@ def description(sweep: SweepRecord, spec: SweepSpec, best: TrialRecord | None) -
         lines += ["| parameter | value |", "|---|---|"]
         lines += [f"| {_cell(name)} | {_cell(value)} |" for name, value in (best.params or {}).items()]
     if (finals := read_finals(sweep)) is not None:
-        lines += ["", f"Finals on fresh seeds: {_cell(finals.sentence)}."]
+        lines += ["", f"Finals on fresh seeds and {finals.rows:,} test rows: {_cell(finals.sentence)}."]
+    if (tested := read_test(sweep)) is not None:
+        lines += ["", f"The kept model on {tested.rows:,} test rows: {', '.join(_scored(tested))}."]
     if (baselines := read_baselines(sweep)) is not None:
         lines += ["", _cell(baselines.sentence) + "."]
     lines += ["", f"The runs below it are its trials; the view *{sweep.name} ({sweep.sweep})* compares them."]
     return "\n".join(lines)
+
+
+def _scored(tested: WinnerTest) -> list[str]:
+    """Each score that has an interval, with it."""
+    return [f"{name} {number(tested.scores[name])} ({from_to(*bounds)})" for name, bounds in tested.intervals.items()]
 
 
 def _final_metrics(row: FinalistRow) -> dict[str, float]:

@@ -187,3 +187,37 @@ def test_finals_are_stopped_through_their_sweep_and_go_on_with_its_resume(tmp_pa
     finally:
         ledger.close()
         site.close()
+
+
+def test_the_winners_scores_on_the_test_rows_are_in_the_answer(home: Path, result: sweeper.Result) -> None:
+    found = result.summary
+    assert {"loss", "accuracy", "roc_auc"} <= set(found["test"])
+    low, high = found["test_intervals"]["accuracy"]
+    assert low <= found["test"]["accuracy"] <= high
+    assert high - low > 0.05  # 30 rows
+    finals = finals_of(home, result.sweep)
+    assert finals["rows"] == 30
+    assert all(standing["high"] > standing["low"] for standing in finals["standings"])
+
+
+def test_what_a_finalists_network_says_of_the_test_rows_is_kept_and_made_again_where_it_is_lost(
+    home: Path, result: sweeper.Result
+) -> None:
+    from sweeper.data.dataset import load_dataset
+    from sweeper.running.outputs import OutputsOnTest
+
+    spec = SweepSpec.from_json(json.loads(json.dumps(result_spec(home, result))))
+    dataset = load_dataset(spec.dataset, spec.split, spec.normalize)
+    folder = home / "sweeps" / result.sweep / "test-outputs"
+    kept = {path.name: np.load(path) for path in folder.iterdir()}
+    assert len(kept) == 3 * 4
+    (folder / "trial-000000.npy").unlink()
+    (folder / "trial-000001.npy").write_bytes(b"damaged")
+    ledger = open_ledger(None, home)
+    [finals] = ledger.finals(parent=result.sweep)
+    outputs = OutputsOnTest(folder, spec, dataset, "loss")
+    for trial in ledger.trials(finals.sweep)[:3]:
+        name = f"trial-{trial.number:06d}.npy"
+        np.testing.assert_allclose(outputs.of(trial), kept[name], rtol=1e-3, atol=1e-3)
+        assert np.load(folder / name).shape == (30, 3)
+    ledger.close()

@@ -204,9 +204,8 @@ def test_the_finals_give_their_trials_a_mean_and_an_interval_and_the_parent_the_
     assert points == {
         row["trial"]: {f"final_{name}": row[name] for name in ("mean", "low", "high")} for row in FINALS["standings"]
     }
-    one_seed = replace(sweep, summary={"finals": outcome({0: [0.5], 1: [0.3]})})
-    assert dict(final_points(one_seed))[1][0].value == 0.3
-    assert [len(points) for _, points in final_points(one_seed)] == [1, 1], "one value has no interval"
+    diverged = replace(sweep, summary={"finals": outcome({0: [0.5, math.nan], 1: [0.3, 0.4]})})
+    assert {number: len(points) for number, points in final_points(diverged)} == {0: 0, 1: 3}
     parent = {p.key: p.value for p in sweep_points(sweep, trial)}
     assert parent["final_mean"] == pytest.approx(0.3)
     assert parent["winner_val_loss"] == trial.metrics["val_loss"]

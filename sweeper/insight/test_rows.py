@@ -1,0 +1,115 @@
+"""What networks score on the test rows, row by row where the metric is a mean, and how sure that is on new rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweeper.insight.certainty import half_width
+from sweeper.insight.evidence import Evidence, Scale, evidence_of_means, evidence_of_metric
+from sweeper.models.metric_names import LARGER_IS_BETTER
+from sweeper.records import SweepRecord
+
+if TYPE_CHECKING:
+    from sweeper.data.dataset import Dataset
+
+Array = NDArray[np.float64]
+Outputs = NDArray[np.float32]  # (t, C) of one network on the test rows: logits, or the value on the dataset's scale
+SUMMARY = "test"  # the key in a sweep's summary
+SHARE = "accuracy"
+
+
+@dataclass(frozen=True)
+class WinnerTest:
+    """The kept model on ``rows`` test rows. ``scores`` by plain metric name; ``intervals`` of some, for new rows."""
+
+    trial: int
+    rows: int
+    scores: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]]
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON data."""
+        intervals = {name: list(bounds) for name, bounds in self.intervals.items()}
+        return {"trial": self.trial, "rows": self.rows, "scores": dict(self.scores), "intervals": intervals}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> WinnerTest:
+        """The record that ``to_json`` wrote."""
+        intervals = {name: (float(low), float(high)) for name, (low, high) in data["intervals"].items()}
+        return cls(data["trial"], data["rows"], dict(data["scores"]), intervals)
+
+
+def read_test(record: SweepRecord) -> WinnerTest | None:
+    """How the kept model does on the test rows, once that was measured."""
+    data = record.summary.get(SUMMARY)
+    return WinnerTest.from_json(data) if data else None
+
+
+def row_scores(metric: str, dataset: Dataset, outputs: Outputs) -> Array | None:
+    """(t,) what a network scores on each test row, where the metric (by plain name) is a mean over rows; else None."""
+    from scipy.special import log_softmax
+
+    made, y = outputs.astype(np.float64), dataset.y_test
+    if dataset.task == "classification":
+        if metric in ("loss", "log_loss"):
+            return np.asarray(-log_softmax(made, axis=1)[np.arange(len(y)), y])
+        return np.asarray(made.argmax(axis=1) == y, dtype=np.float64) if metric == SHARE else None
+    errors = made[:, 0] - y.astype(np.float64)
+    if metric == "loss":
+        return np.asarray(errors**2)
+    return np.asarray(np.abs(errors) * dataset.target_std) if metric == "mae" else None
+
+
+def evidence_on_test(metric: str, dataset: Dataset, outputs: Sequence[Sequence[Outputs]], seed: int = 0) -> Evidence:
+    """The evidence on a metric by plain name; ``outputs`` are those of K finalists on S seeds each."""
+    if row_scores(metric, dataset, outputs[0][0]) is None:
+        return _by_drawing(metric, dataset, outputs, seed)
+    scores = [np.stack([_known(row_scores(metric, dataset, one)) for one in each]) for each in outputs]
+    return evidence_of_means(scores, dataset.w_test, scale_of(metric))
+
+
+def winner_test(
+    trial: int, dataset: Dataset, outputs: Outputs, scores: Mapping[str, float], intervals: Sequence[str], seed: int = 0
+) -> WinnerTest:
+    """The record of one network with these ``scores``, with intervals for new rows of the metrics named."""
+    found = {}
+    for name in intervals:
+        evidence = evidence_on_test(name, dataset, [[outputs]], seed)
+        estimate = evidence.of_one(0)
+        half = half_width(estimate)
+        if math.isfinite(half):
+            found[name] = evidence.bounds(estimate, half)
+    finite = {name: value for name, value in scores.items() if math.isfinite(value)}
+    return WinnerTest(trial, len(dataset.y_test), finite, found)
+
+
+def scale_of(metric: str) -> Scale:
+    """What values a metric can have, by plain name."""
+    return "share" if metric == SHARE else "plain" if metric in LARGER_IS_BETTER else "positive"
+
+
+def _known(scores: Array | None) -> Array:
+    if scores is None:
+        raise ValueError("the metric is no mean over rows")
+    return scores
+
+
+def _by_drawing(metric: str, dataset: Dataset, outputs: Sequence[Sequence[Outputs]], seed: int) -> Evidence:
+    import torch
+
+    from sweeper.models.metrics import make_scorers
+
+    scorer = make_scorers([metric], dataset.task, dataset.target_mean, dataset.target_std)[metric]
+    made = torch.tensor(np.stack([one for each in outputs for one in each]))  # (K * S, t, C)
+    y = torch.tensor(dataset.y_test)
+
+    def score(weights: Array) -> Array:
+        return scorer(made, y, torch.tensor(weights)).numpy().reshape(len(outputs), -1)
+
+    return evidence_of_metric(score, len(y), dataset.w_test, scale_of(metric), seed)

@@ -1,0 +1,95 @@
+"""What networks say of the test rows: the finalists', kept in one file per trial, and the winner's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sweeper.insight.test_rows import SUMMARY, winner_test
+from sweeper.ledger.protocol import Ledger
+from sweeper.models.metric_names import OF_TASK
+from sweeper.records import SweepChanged, TrialRecord
+from sweeper.running.run import SweepRun, winner_weights
+from sweeper.spec.parse import SweepSpec
+from sweeper.training.legs import Arrays
+
+if TYPE_CHECKING:
+    from sweeper.data.dataset import Dataset
+
+
+class OutputsOnTest:
+    """The outputs ``(t, C)`` of finals' trials by number below ``folder``; what is missing is trained again."""
+
+    def __init__(self, folder: Path, spec: SweepSpec, dataset: Dataset, metric: str) -> None:
+        self._folder, self._spec, self._dataset, self._metric = folder, spec, dataset, metric
+
+    def examine(self, number: int, params: Mapping[str, Any], weights: Arrays) -> dict[str, float]:
+        """Keep what the trial's network says of the test rows; its scores on them.
+
+        A full disk costs the file only: it is missing then.
+        """
+        from sweeper.training.again import network_of, outputs_on_test, scores_on_test
+
+        network = network_of(self._spec, self._dataset, params, weights)
+        outputs = outputs_on_test(self._dataset, network)
+        self._save(number, outputs)
+        return scores_on_test(self._dataset, network, [self._metric], outputs)
+
+    def of(self, trial: TrialRecord) -> np.ndarray:
+        """(t, C) float32: what the trial's network says of the test rows."""
+        from sweeper.training.again import network_of, outputs_on_test, train_again
+
+        wanted = (len(self._dataset.y_test), self._dataset.n_outputs)
+        try:
+            outputs: np.ndarray = np.load(self._path(trial.number), allow_pickle=False)
+            if outputs.shape == wanted and outputs.dtype == np.float32 and np.isfinite(outputs).all():
+                return outputs
+        except (OSError, ValueError, EOFError):
+            pass  # it is missing, or damaged
+        history = train_again(self._spec, self._dataset, trial.params or {}, trial.seed)
+        weights = {name: tensor.numpy() for name, tensor in history.state_dict.items()}
+        network = network_of(self._spec, self._dataset, trial.params or {}, weights)
+        outputs = outputs_on_test(self._dataset, network)
+        self._save(trial.number, outputs)
+        return outputs
+
+    def _save(self, number: int, outputs: np.ndarray) -> None:
+        path = self._path(number)
+        part = path.with_suffix(".new")
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                np.save(file, outputs, allow_pickle=False)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"trial-{number:06d}.npy"
+
+
+def measure_winner(run: SweepRun, ledger: Ledger, metric: str) -> None:
+    """Measure the kept model on the test rows, once, and write that into the sweep's summary.
+
+    Intervals are those of the loss, of the accuracy or the error, and of the objective's ``metric`` (plain name).
+    """
+    from sweeper.training.again import network_of, outputs_on_test, scores_on_test
+
+    if run.best is None:
+        return
+    number, dataset = run.best.number, run.dataset
+    network = network_of(run.spec, dataset, run.params(number), winner_weights(run))
+    outputs = outputs_on_test(dataset, network)
+    names = [name for name, about in OF_TASK[dataset.task].items() if not about.binary or dataset.n_outputs == 2]
+    found = scores_on_test(dataset, network, names, outputs)
+    scores = {name.removeprefix("test_"): value for name, value in found.items()}
+    sure = dict.fromkeys([metric, "loss", "rmse" if dataset.task == "regression" else "accuracy"])
+    tested = winner_test(number, dataset, outputs, scores, tuple(sure), run.spec.search.seed)
+    summary = {**ledger.sweep(run.id).summary, SUMMARY: tested.to_json()}
+    ledger.commit(run.id, [SweepChanged(summary=summary)])
