@@ -14,6 +14,7 @@ from sweeper.models.config import TrainConfig, TrialConfig
 from sweeper.models.data import Data, batch_order
 from sweeper.models.gradient_flow import EpochFlow, Flow, is_measured
 from sweeper.models.history import METRICS, History
+from sweeper.models.metrics import Scorer
 from sweeper.models.mlp import build_mlp, count_outputs
 from sweeper.models.paths import choose
 from sweeper.models.plateau import Plateau
@@ -52,6 +53,7 @@ class _Occupant:
 
     key: Key
     seed: int
+    fold: int = 0
     history: History = field(default_factory=History)
 
 
@@ -61,19 +63,37 @@ class Cohort:
     ``train`` holds for all rows, except that a trial's ``clip_norm`` overrides the cohort's; a trial's
     ``hidden_layers`` and ``batch_size`` have to agree with it. Everything lives on the device of ``data``.
 
+    ``data`` may be several folds of one table: each row trains on the rows of its own fold, and is validated there.
+    They have the same columns and dtype; the number of classes is that of all of them. ``scorers`` judge the outputs
+    on the validation rows after every epoch; their numbers stand beside the other metrics under their names.
+
     Raises:
-        ValueError: a trial of another shape, a key that is taken or unknown, no free slot, a state that does not fit.
+        ValueError: a trial of another shape, a key that is taken or unknown, no free slot, a state that does not fit,
+            folds of different widths.
     """
 
     def __init__(
-        self, train: TrainConfig, hidden_layers: Sequence[int], data: Data, width: int, path: str = "auto"
+        self,
+        train: TrainConfig,
+        hidden_layers: Sequence[int],
+        data: Data | Sequence[Data],
+        width: int,
+        path: str = "auto",
+        scorers: Mapping[str, Scorer] | None = None,
     ) -> None:
-        n, n_inputs = data.x_train.shape
-        self.train, self.data, self.width, self.hidden_layers = train, data, width, tuple(hidden_layers)
-        self.batch_size = resolve_batch_size(TrialConfig(), train, n)
-        sizes = (n_inputs, *self.hidden_layers, count_outputs(data, train.task))
-        self.rows = Rows.empty(sizes, width, data.x_train.dtype, data.x_train.device)
-        self.path = choose(path, data)(train.task, self.batch_size, data, sizes, width)
+        self.folds = (data,) if isinstance(data, Data) else tuple(data)
+        self.train, self.width, self.hidden_layers = train, width, tuple(hidden_layers)
+        self.scorers = dict(scorers or {})
+        first = self.folds[0].x_train
+        if any(fold.x_train.shape[1] != first.shape[1] or fold.x_train.dtype != first.dtype for fold in self.folds):
+            raise ValueError("the folds must have the same number of columns and the same dtype")
+        sizes = (first.shape[1], *self.hidden_layers, max(count_outputs(fold, train.task) for fold in self.folds))
+        self.rows = Rows.empty(sizes, width, first.dtype, first.device)
+        self.batch_sizes = [resolve_batch_size(TrialConfig(), train, len(fold.x_train)) for fold in self.folds]
+        self.paths = [
+            choose(path, fold)(train.task, batch_size, fold, sizes, width)
+            for fold, batch_size in zip(self.folds, self.batch_sizes, strict=True)
+        ]
         self.plateau = Plateau.empty(train.plateau, width) if train.plateau else None
         self.occupants: dict[int, _Occupant] = {}
 
@@ -82,15 +102,20 @@ class Cohort:
         """How many more trials can be admitted."""
         return self.width - len(self.occupants)
 
-    def admit(self, key: Key, config: TrialConfig, seed: int, state: Mapping[str, Tensor] | None = None) -> None:
-        """Put a trial into a free slot, from its initial weights or from what ``export`` gave elsewhere."""
+    def admit(
+        self, key: Key, config: TrialConfig, seed: int, state: Mapping[str, Tensor] | None = None, fold: int = 0
+    ) -> None:
+        """Put a trial into a free slot, from its initial weights or from what ``export`` gave elsewhere.
+
+        It trains on the fold of this index.
+        """
         if any(occupant.key == key for occupant in self.occupants.values()):
             raise ValueError(f"trial {key!r} is already in this cohort")
         if self.free == 0:
             raise ValueError(f"all {self.width} slots are taken: run a leg or drop a trial first")
-        self._check_shape(config)
+        self._check_shape(config, fold)
         slot = next(slot for slot in range(self.width) if slot not in self.occupants)
-        sizes, occupant = self.rows.sizes, _Occupant(key, seed)
+        sizes, occupant = self.rows.sizes, _Occupant(key, seed, fold)
         model = build_mlp(config, sizes[0], sizes[-1], seed)
         self.rows.admit(slot, config, model, resolve_clip_norm(config, self.train))
         if self.plateau is not None:
@@ -126,7 +151,7 @@ class Cohort:
             state |= {name: getattr(self.plateau, name)[slot].clone() for name in PLATEAU_STATE}
         history = self.occupants[slot].history
         for name in self.metric_names:
-            state[f"history.{name}"] = torch.tensor(getattr(history, name), dtype=torch.float64)
+            state[f"history.{name}"] = torch.tensor(history.series(name), dtype=torch.float64)
         return state
 
     def _restore(self, slot: int, history: History, state: Mapping[str, Tensor]) -> None:
@@ -139,37 +164,54 @@ class Cohort:
                 raise ValueError(f"the exported state does not fit this cohort: {name} is missing or of another shape")
         for name, tensor in tensors.items():
             tensor[slot] = state[name].to(tensor)
-        for name in self.metric_names:
-            getattr(history, name).extend(state[f"history.{name}"].tolist())
+        metrics = {name: state[f"history.{name}"].tolist() for name in self.metric_names}
+        history.extend(metrics, self.scorers)
 
     def _epoch(self) -> None:
-        """Advance every trial by one epoch; those that end leave their slot."""
-        slots = sorted(self.occupants)
+        """Advance every trial by one epoch; those that end leave their slot. Rows of one fold run side by side."""
+        for fold in range(len(self.folds)):
+            slots = sorted(slot for slot, occupant in self.occupants.items() if occupant.fold == fold)
+            if slots:
+                self._epoch_of(fold, slots)
+
+    def _epoch_of(self, fold: int, slots: list[int]) -> None:
+        data, path = self.folds[fold], self.paths[fold]
         occupants = [self.occupants[slot] for slot in slots]
         epochs = [(occupant.seed, occupant.history.epochs) for occupant in occupants]
-        orders = {pair: batch_order(self.data.x_train.shape[0], *pair) for pair in set(epochs)}
+        orders = {pair: batch_order(len(data.x_train), *pair) for pair in set(epochs)}
         active = torch.tensor(slots)
         wanted = [is_measured(epoch, self.train.gradient_flow) for _, epoch in epochs]
         flow = Flow.empty(wanted, len(self.rows.layers)) if any(wanted) else None
-        sums = self.path.epoch(self.rows, active, torch.stack([orders[pair] for pair in epochs]), flow)
+        outputs = None
+        if self.scorers:
+            outputs = data.x_val.new_empty(len(slots), len(data.x_val), self.rows.sizes[-1])
+        sums = path.epoch(self.rows, active, torch.stack([orders[pair] for pair in epochs]), flow, outputs)
+        scores = self._scores(data, outputs, len(slots))
         numbers = torch.stack(sums).cpu()  # (4, A)
         rates = self._rates_after(active, numbers[EpochSums._fields.index("val_loss")])
 
         flows = [None] * len(slots) if flow is None else flow.rows()
-        per_row = zip(slots, occupants, numbers.T.tolist(), rates.tolist(), flows, strict=True)
-        for slot, occupant, row, rate, measured in per_row:
+        per_row = zip(slots, occupants, numbers.T.tolist(), rates.tolist(), flows, scores, strict=True)
+        for slot, occupant, row, rate, measured, scored in per_row:
             history, named = occupant.history, dict(zip(EpochSums._fields, row, strict=True))
-            going_on = history.record(self.train.task, **named, learning_rate=rate, flow=measured)
+            going_on = history.record(self.train.task, **named, learning_rate=rate, flow=measured, scores=scored)
             if not going_on or history.epochs == self.train.epochs:
                 history.state_dict = self.rows.state_dict(slot)
                 self._release(slot)
+
+    def _scores(self, data: Data, outputs: Tensor | None, count: int) -> list[dict[str, float]]:
+        """What the scorers say of each row's outputs ``(A, v, C)``."""
+        if outputs is None:
+            return [{}] * count
+        columns = [scorer(outputs, data.y_val, None).tolist() for scorer in self.scorers.values()]
+        return [dict(zip(self.scorers, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def _report(self, occupant: _Occupant, first: int) -> RowReport:
         history = occupant.history
         return RowReport(
             key=occupant.key,
             first_epoch=first,
-            metrics={name: getattr(history, name)[first:] for name in self.metric_names},
+            metrics={name: history.series(name)[first:] for name in self.metric_names},
             finished=history.epochs == self.train.epochs,
             diverged=history.divergence,
             state_dict=history.state_dict or None,
@@ -186,15 +228,15 @@ class Cohort:
 
     @property
     def metric_names(self) -> list[str]:
-        """The lists of a history that are filled for this task."""
-        return ["train_loss", "grad_norm", "val_loss", METRICS[self.train.task], "learning_rate"]
+        """The lists of a history that are filled for this task, and those of the scorers."""
+        return ["train_loss", "grad_norm", "val_loss", METRICS[self.train.task], "learning_rate", *self.scorers]
 
-    def _check_shape(self, config: TrialConfig) -> None:
+    def _check_shape(self, config: TrialConfig, fold: int) -> None:
         if config.hidden_layers != self.hidden_layers:
             raise ValueError(f"hidden_layers {config.hidden_layers} is not this cohort's {self.hidden_layers}")
-        batch_size = resolve_batch_size(config, self.train, self.data.x_train.shape[0])
-        if batch_size != self.batch_size:
-            raise ValueError(f"batch_size {batch_size} is not this cohort's {self.batch_size}")
+        batch_size = resolve_batch_size(config, self.train, len(self.folds[fold].x_train))
+        if batch_size != self.batch_sizes[fold]:
+            raise ValueError(f"batch_size {batch_size} is not this cohort's {self.batch_sizes[fold]}")
 
     def _slot(self, key: Key) -> int:
         for slot, occupant in self.occupants.items():
@@ -215,6 +257,7 @@ def train_cohort(
     path: str = "auto",
     *,
     width: int | None = None,
+    scorers: Mapping[str, Scorer] | None = None,
 ) -> list[History]:
     """Train each trial as ``train_solo`` would, side by side; histories in the order of ``configs``.
 
@@ -227,7 +270,7 @@ def train_cohort(
     histories = [History() for _ in configs]
     for (hidden_layers, batch_size), numbers in groups.items():
         shared = train if batch_size is None else replace(train, batch_size=batch_size)
-        cohort = Cohort(shared, hidden_layers, data, min(len(numbers), width or WIDTH), path)
+        cohort = Cohort(shared, hidden_layers, data, min(len(numbers), width or WIDTH), path, scorers)
         waiting = deque(numbers)
         while waiting or cohort.occupants:
             while waiting and cohort.free:
@@ -235,8 +278,7 @@ def train_cohort(
                 cohort.admit(number, configs[number], seeds[number])
             for report in cohort.leg(1):
                 history = histories[report.key]
-                for name, values in report.metrics.items():
-                    getattr(history, name).extend(values)
+                history.extend(report.metrics, cohort.scorers)
                 history.diverged, history.divergence = report.diverged is not None, report.diverged
                 history.state_dict = report.state_dict or {}
                 history.flow |= report.flow

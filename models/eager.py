@@ -57,7 +57,9 @@ class EagerPath:
         self.net = Network(sizes, max(2, min(chunk, width)), data.x_train.dtype, device)
         self.recordings = Recordings(record_on_cuda) if device.type == "cuda" else None
 
-    def epoch(self, rows: Rows, active: Tensor, orders: Tensor, flow: Flow | None = None) -> EpochSums:
+    def epoch(
+        self, rows: Rows, active: Tensor, orders: Tensor, flow: Flow | None = None, outputs: Tensor | None = None
+    ) -> EpochSums:
         """See ``Path.epoch``."""
         codes = rows.activation.cpu()[active]
         by_activation = torch.argsort(codes, stable=True)
@@ -70,6 +72,8 @@ class EagerPath:
                 if flow is not None and flow.wanted[part].any():
                     watch = ChunkFlow(self.net, measured_step(orders.shape[1], self.batch_size))
                 trained = self._chunk(rows, active[part], orders[part], codes[part], watch)
+                if outputs is not None:
+                    outputs[part.to(outputs.device)] = self._outputs()
                 sums[:, part.to(sums.device)] = trained
                 if flow is not None and watch is not None:
                     clip = rows.clip[active[part].to(rows.clip.device)]
@@ -117,6 +121,11 @@ class EagerPath:
         if watch is not None:
             watch.stepped()
         return loss, norm
+
+    def _outputs(self) -> Tensor:
+        """The workspace's outputs ``(A, v, C)`` on the validation split."""
+        blocks = self.data.x_val.split(EVAL_BLOCK)
+        return torch.cat([self.net.forward(x.expand(self.net.count, -1, -1)).transpose(1, 2) for x in blocks], dim=1)
 
     def _evaluate(self, sums: Tensor) -> None:
         """Write loss and metric on the validation split into ``sums[2:] (2, A)``."""

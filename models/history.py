@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -23,7 +24,7 @@ class History:
     the epoch's steps of the global gradient norm before clipping. Only epochs in which all of these are finite are
     listed: the first epoch that is not ends the trial with ``diverged`` true and ``divergence`` saying what broke.
     ``state_dict`` has the names of ``build_mlp``'s module, on the CPU. ``flow`` holds the gradient flow of the measured
-    epochs among those listed.
+    epochs among those listed, ``extra`` the metrics of the scorers by name (NaN where one is not defined).
     """
 
     train_loss: list[float] = field(default_factory=list)
@@ -36,6 +37,16 @@ class History:
     divergence: str | None = None
     state_dict: dict[str, Tensor] = field(default_factory=dict)
     flow: dict[int, EpochFlow] = field(default_factory=dict)
+    extra: dict[str, list[float]] = field(default_factory=dict)
+
+    def series(self, name: str) -> list[float]:
+        """The list of a metric by name, one of this class or of the scorers."""
+        return self.extra[name] if name in self.extra else list(getattr(self, name, []))
+
+    def extend(self, metrics: Mapping[str, Sequence[float]], scored: Iterable[str] = ()) -> None:
+        """List further epochs; ``scored`` are the names of the scorers' metrics."""
+        for name, values in metrics.items():
+            (self.extra.setdefault(name, []) if name in scored else getattr(self, name)).extend(values)
 
     @property
     def epochs(self) -> int:
@@ -52,6 +63,7 @@ class History:
         val_metric: float,
         learning_rate: float,
         flow: EpochFlow | None = None,
+        scores: Mapping[str, float] | None = None,
     ) -> bool:
         """List one more epoch and return True, or set ``diverged`` and return False when a number is not finite."""
         numbers = {"train_loss": train_loss, "grad_norm": grad_norm, "val_loss": val_loss, METRICS[task]: val_metric}
@@ -63,4 +75,6 @@ class History:
             self.flow[self.epochs] = flow
         for name, value in (numbers | {"learning_rate": learning_rate}).items():
             getattr(self, name).append(value)
+        for name, value in (scores or {}).items():
+            self.extra.setdefault(name, []).append(value)
         return True

@@ -27,6 +27,7 @@ struct Job {
     double *train_loss, *grad_norm, *val_loss, *val_metric;
     const index_t* measured;  // per active row, or none at all: whether flow and clip_rate are wanted
     double *flow, *clip_rate;
+    void* outputs;  // (active, val, outputs of the network), or none at all
 };
 
 template <class T> constexpr index_t padded(index_t n) { return (n + kLanes<T> - 1) / kLanes<T> * kLanes<T>; }
@@ -311,12 +312,21 @@ template <class T> class Row {
     // weight and bias of a Linear, which lie together in the workspace
     static index_t length_of(const Linear& at) { return at.panel_bias + padded<T>(at.out) - at.panels; }
 
+    // the network's outputs on a chunk of validation rows, which the score writes over
+    void hand_out(index_t number, index_t start, index_t rows) {
+        const Linear& last = plan_.linear[plan_.linears - 1];
+        T* to = static_cast<T*>(job_.outputs) + (number * job_.val + start) * last.out;
+        for (index_t r = 0; r < rows; r++)
+            std::memcpy(to + r * last.out, memory_ + last.output + r * last.out_spread, sizeof(T) * size_t(last.out));
+    }
+
     void evaluate(index_t number) {
         const index_t D = plan_.linear[0].in;
         double loss = 0.0, right = 0.0;
         for (index_t start = 0; start < job_.val; start += kChunk) {
             const index_t rows = job_.val - start < kChunk ? job_.val - start : kChunk;
             forward(static_cast<const T*>(job_.x_val) + start * D, D, rows);
+            if (job_.outputs) hand_out(number, start, rows);
             const Score part = score(rows, job_.y_val, start, nullptr, T(1), false);
             loss += part.loss, right += part.right;
         }

@@ -30,7 +30,7 @@ class _Job(ctypes.Structure):
         *((name, c_void_p) for name in ("theta", "m", "v", "workspace")),
         *((name, c_void_p) for name in COLUMNS),
         *((name, c_void_p) for name in ("t", "activation", *EpochSums._fields)),
-        *((name, c_void_p) for name in ("measured", "flow", "clip_rate")),
+        *((name, c_void_p) for name in ("measured", "flow", "clip_rate", "outputs")),
     )
 
 
@@ -65,7 +65,9 @@ class NativePath:
         """Whether this installation has the compiled code, and ``device`` is a CPU."""
         return torch.device(device).type == "cpu" and bool(variants())
 
-    def epoch(self, rows: Rows, active: Tensor, orders: Tensor, flow: Flow | None = None) -> EpochSums:
+    def epoch(
+        self, rows: Rows, active: Tensor, orders: Tensor, flow: Flow | None = None, outputs: Tensor | None = None
+    ) -> EpochSums:
         """See ``Path.epoch``."""
         slots, orders = active.contiguous(), orders.contiguous()
         sums = EpochSums(*torch.empty(len(EpochSums._fields), len(slots), dtype=torch.float64))
@@ -75,6 +77,8 @@ class NativePath:
         tensors |= {"sizes": self._sizes, "slots": slots, "orders": orders}
         if flow is not None:
             tensors |= {"measured": flow.wanted, "flow": flow.layers, "clip_rate": flow.clip_rate}
+        if outputs is not None:
+            tensors["outputs"] = outputs
         job = _Job(
             linears=len(self._sizes) - 1,
             batch=self.batch_size,

@@ -59,13 +59,16 @@ class Path(Protocol):
     def __init__(self, task: Task, batch_size: int, data: Data, sizes: tuple[int, ...], width: int) -> None:
         """Prepare buffers for up to ``width`` rows. ``batch_size`` is resolved: 1 <= batch_size <= n."""
 
-    def epoch(self, rows: Rows, active: Tensor, orders: Tensor, flow: Flow | None = None) -> EpochSums:
+    def epoch(
+        self, rows: Rows, active: Tensor, orders: Tensor, flow: Flow | None = None, outputs: Tensor | None = None
+    ) -> EpochSums:
         """Train one epoch in place on the slots ``active`` and evaluate them on the validation split.
 
         active ``(A,)`` int64 on the CPU: distinct slots. orders ``(A, n)`` int64 on the CPU: the order in which each
         active row visits the training rows; minibatches are consecutive slices, the last one may be short. Updates
         ``theta, m, v`` and ``t`` of the active slots only. A row that becomes NaN runs on and touches no other row.
-        ``flow`` is filled in where it is wanted; no other number changes by that.
+        ``flow`` is filled in where it is wanted, and so is ``outputs`` ``(A, v, C)``, contiguous, in the data's dtype:
+        the networks' outputs (logits) on the v validation rows. No other number changes by that.
         """
         ...
 

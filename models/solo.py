@@ -7,6 +7,8 @@ maximum likelihood one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,13 +18,17 @@ from sweeper.models.config import Task, TrainConfig, TrialConfig
 from sweeper.models.data import Data, batch_order
 from sweeper.models.gradient_flow import EpochFlow, Watch, is_measured, measured_step
 from sweeper.models.history import History
+from sweeper.models.metrics import Scorer
 from sweeper.models.mlp import build_mlp, count_outputs
 
 
-def train_solo(config: TrialConfig, train: TrainConfig, data: Data, seed: int) -> History:
+def train_solo(
+    config: TrialConfig, train: TrainConfig, data: Data, seed: int, scorers: Mapping[str, Scorer] | None = None
+) -> History:
     """Train one MLP with torch.optim and return its history.
 
-    The seed draws the initial weights and orders the minibatches; nothing else is random.
+    The seed draws the initial weights and orders the minibatches; nothing else is random. ``scorers`` judge the
+    outputs on the validation rows after every epoch, by the name of their metric.
     """
     x, y = data.x_train, data.y_train  # (n, D), (n,)
     n = x.shape[0]
@@ -53,6 +59,7 @@ def train_solo(config: TrialConfig, train: TrainConfig, data: Data, seed: int) -
             steps += 1
             clipped += clip_norm is not None and clip_norm / (norm.item() + 1e-6) < 1.0
         val_loss, metric = evaluate(model, data, train.task)
+        scores = scores_of(scorers or {}, model, data)
         if scheduler is not None:
             scheduler.step(val_loss)
         rate = float(optimizer.param_groups[0]["lr"])
@@ -64,6 +71,7 @@ def train_solo(config: TrialConfig, train: TrainConfig, data: Data, seed: int) -
             val_metric=metric,
             learning_rate=rate,
             flow=None if layers is None else EpochFlow(layers, clipped / steps),
+            scores=scores,
         )
         if not going_on:
             break
@@ -111,6 +119,13 @@ def make_scheduler(train: TrainConfig, optimizer: torch.optim.Optimizer) -> Redu
 def loss_of(output: Tensor, y: Tensor, task: Task) -> Tensor:
     """The mean loss of ``output (B, C)`` against ``y (B,)``: cross-entropy of the logits, or mean squared error."""
     return functional.cross_entropy(output, y) if task == "classification" else functional.mse_loss(output[:, 0], y)
+
+
+@torch.no_grad()
+def scores_of(scorers: Mapping[str, Scorer], model: nn.Module, data: Data) -> dict[str, float]:
+    """What each scorer says of a network's outputs on the validation rows."""
+    outputs = model(data.x_val)[None] if scorers else data.x_val  # (1, v, C)
+    return {name: scorer(outputs, data.y_val, None).item() for name, scorer in scorers.items()}
 
 
 @torch.no_grad()

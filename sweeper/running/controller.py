@@ -143,7 +143,7 @@ class Controller:
         now = time.time()
         self._ledger.commit(run.id, [*requeue, SweepChanged(state=SweepState.RUNNING, reason="", at=now)])
         self._states[run.id] = SweepState.RUNNING
-        self._pool.load(run.id, run.dataset.arrays())
+        self._pool.load(run.id, [fold.arrays() for fold in run.dataset.folds or (run.dataset,)])
         self._emit("sweep.opened", {"sweep": run.id, "name": run.record.name, "requested": run.requested})
         self._queue.put(SweepOpened(run.plan, tuple(trials), run.suggested_shapes(), reopen=(TrialState.STOPPED,)))
 

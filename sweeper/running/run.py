@@ -20,7 +20,7 @@ from sweeper.spec.goals import PARAMETERS, SECONDS, excesses_of, network_size, v
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import Cause, TrialState
 from sweeper.training.explosion import cut_at_explosion
-from sweeper.training.legs import Arrays, LegOrder, LegResult, TrialLeg, TrialStart
+from sweeper.training.legs import Arrays, LegOrder, LegResult, RowStart, TrialLeg, TrialStart
 
 if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset
@@ -113,7 +113,7 @@ class SweepRun:
             batch=batch,
             deterministic=search.deterministic,
             decision_epochs=self.decision_epochs,
-            rows_per_trial=self.spec.training.replicates,
+            rows_per_trial=self.spec.training.replicates * (len(self.dataset.folds) or 1),
             priority=self.record.priority,
             owner=self.record.owner,
         )
@@ -212,13 +212,15 @@ class SweepRun:
 
     def order(self, leg: RunLeg, export: bool = False) -> LegOrder:
         """The worker's side of a scheduler's leg; with ``export`` it sends back what a checkpoint needs."""
-        replicates = self.spec.training.replicates
+        replicates, folds = self.spec.training.replicates, len(self.dataset.folds) or 1
         admit = tuple(
             TrialStart(
                 number=a.number,
                 attempt=a.attempt,
                 config=self.spec.trial_config(self.params(a.number)),
-                seeds=tuple(self.trials[a.number].seed + r for r in range(replicates)),
+                rows=tuple(
+                    RowStart(self.trials[a.number].seed + r, fold) for r in range(replicates) for fold in range(folds)
+                ),
                 states=self._saved(a.number),
             )
             for a in leg.admit

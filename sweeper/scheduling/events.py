@@ -24,7 +24,7 @@ class SweepPlan:
     """What the scheduler has to know of a sweep.
 
     ``window`` and ``batch`` are those of the search (``window.py``); ``decision_epochs`` are the epochs after
-    which a pruner decides (empty: none); ``rows_per_trial`` is the number of replicates.
+    which a pruner decides (empty: none); ``rows_per_trial`` is the number of replicates times that of folds.
     """
 
     sweep: str

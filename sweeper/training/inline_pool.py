@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Literal
 
@@ -22,16 +22,16 @@ class InlinePool:
         self._jobs: SimpleQueue[Callable[[LegRunner], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name="sweeper-inline", daemon=True)
         self._device = cpu()
-        self._data: dict[str, Arrays] = {}
+        self._data: dict[str, Sequence[Arrays]] = {}
         self._loaded: str | None = None
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
-    def load(self, sweep: str, arrays: Arrays) -> None:
+    def load(self, sweep: str, folds: Sequence[Arrays]) -> None:
         """Keep the data for the legs that need it."""
-        self._data[sweep] = arrays
+        self._data[sweep] = folds
 
     def unload(self, sweep: str) -> None:
         """Let go of a sweep's data; the runner lets it go with the next sweep's."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -19,14 +19,21 @@ if TYPE_CHECKING:
 Arrays = dict[str, np.ndarray]
 
 
+class RowStart(NamedTuple):
+    """One row of a trial: the seed of its weights and batches, and the index of the fold whose data it trains on."""
+
+    seed: int
+    fold: int = 0
+
+
 @dataclass(frozen=True)
 class TrialStart:
-    """A trial that takes its rows: one per seed. ``states`` are exported rows to go on from (None: from epoch 0)."""
+    """A trial that takes its rows, one per seed and fold. ``states``: exported rows to go on from (None: epoch 0)."""
 
     number: int
     attempt: int
     config: TrialConfig
-    seeds: tuple[int, ...]
+    rows: tuple[RowStart, ...]
     states: tuple[dict[str, Any], ...] | None = None
 
 
@@ -58,7 +65,7 @@ class LegOrder:
 
 @dataclass(frozen=True)
 class TrialLeg:
-    """One trial's part of a leg: metrics per epoch from ``first_epoch`` on, the mean over its replicates.
+    """One trial's part of a leg: metrics per epoch from ``first_epoch`` on, the mean over its rows.
 
     ``flow`` holds the gradient flow of the measured epochs, packed by ``sweeper.flow``.
     """
@@ -91,7 +98,7 @@ class LegResult:
 
 @dataclass
 class _Running:
-    """One trial inside the cohort: a row per seed, and what each row has done in this leg."""
+    """One trial inside the cohort: the keys of its rows, and what each row has done in this leg."""
 
     start: TrialStart
     rows: list[Any]
@@ -112,18 +119,18 @@ class LegRunner:
         if threads is not None:
             torch.set_num_threads(threads)
         self._device = device
-        self._data: dict[str, Data] = {}
+        self._data: dict[str, tuple[Data, ...]] = {}
         self._cohort: Cohort | None = None
         self._cohort_id: tuple[str, int] | None = None
         self._running: dict[int, _Running] = {}
 
-    def load(self, sweep: str, arrays: Arrays) -> None:
-        """Keep a sweep's data on the device; the data of other sweeps without rows here is let go."""
+    def load(self, sweep: str, folds: Sequence[Arrays]) -> None:
+        """Keep a sweep's data on the device, fold by fold; that of other sweeps without rows here is let go."""
         from sweeper.models import Data
 
         keep = self._cohort_id[0] if self._cohort_id else None
         self._data = {name: data for name, data in self._data.items() if name == keep}
-        self._data[sweep] = Data.of_arrays(arrays).to(self._device)
+        self._data[sweep] = tuple(Data.of_arrays(arrays).to(self._device) for arrays in folds)
 
     def run(self, order: LegOrder) -> LegResult:
         """Carry out one order. Raises what torch raises; after an error the worker holds no rows."""
@@ -142,7 +149,7 @@ class LegRunner:
         from sweeper.models import Cohort
 
         if self._cohort_id != (order.sweep, order.cohort) or self._cohort is None:
-            data, rows = self._data[order.sweep], order.width * max((len(s.seeds) for s in order.admit), default=1)
+            data, rows = self._data[order.sweep], order.width * max((len(s.rows) for s in order.admit), default=1)
             self._cohort = Cohort(order.train, order.shape.hidden_layers, data, rows)
             self._cohort_id, self._running = (order.sweep, order.cohort), {}
         for number in order.drop:
@@ -151,10 +158,10 @@ class LegRunner:
                     if i not in dropped.finished:
                         self._cohort.drop(key)
         for start in order.admit:
-            keys = [(start.number, i) for i in range(len(start.seeds))]
-            for i, seed in enumerate(start.seeds):
+            keys = [(start.number, i) for i in range(len(start.rows))]
+            for i, row in enumerate(start.rows):
                 state = start.states[i] if start.states is not None else None
-                self._cohort.admit(keys[i], start.config, seed, state=state)
+                self._cohort.admit(keys[i], start.config, row.seed, state=state, fold=row.fold)
             epoch = len(start.states[0]["history.val_loss"]) if start.states is not None else 0
             self._running[start.number] = _Running(start, keys, epoch)
 

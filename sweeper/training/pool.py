@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -50,7 +50,7 @@ class Pool(Protocol):
         """Begin to bring workers up; returns at once."""
         ...
 
-    def load(self, sweep: str, arrays: Arrays) -> None:
+    def load(self, sweep: str, folds: Sequence[Arrays]) -> None:
         """Make a sweep's data available to every worker."""
         ...
 

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +47,8 @@ class _Actor:
     def device(self) -> Device:
         return self._device
 
-    def load(self, sweep: str, arrays: Arrays) -> None:
-        self._runner.load(sweep, arrays)
+    def load(self, sweep: str, folds: Sequence[Arrays]) -> None:
+        self._runner.load(sweep, folds)
 
     def run(self, order: LegOrder) -> LegResult:
         return self._runner.run(order)
@@ -132,11 +132,11 @@ class RayPool:
             self._mine = True
             _protect_token()
 
-    def load(self, sweep: str, arrays: Arrays) -> None:
+    def load(self, sweep: str, folds: Sequence[Arrays]) -> None:
         """Put the data once into the object store."""
         import ray
 
-        self._data[sweep] = ray.put(arrays)
+        self._data[sweep] = ray.put(list(folds))
 
     def unload(self, sweep: str) -> None:
         """Free the object store's copy."""

@@ -19,7 +19,7 @@ import yaml
 from sweeper.models import TrainConfig, TrialConfig
 from sweeper.scheduling.events import Shape, WorkerJoined, WorkerLost
 from sweeper.training import ray_pool, ray_probe
-from sweeper.training.legs import LegOrder, TrialStart
+from sweeper.training.legs import LegOrder, RowStart, TrialStart
 from sweeper.training.pool import LegReturned, PoolEvent
 from sweeper.training.ray_pool import RayPool
 from tests.acceptance.test_ray_faults import children, command_line
@@ -47,7 +47,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def one_leg(sweep: str) -> LegOrder:
     return LegOrder(
         leg=1, sweep=sweep, cohort=1, shape=Shape((16,), 16, 1), train=TrainConfig(epochs=1),
-        admit=(TrialStart(0, 1, TrialConfig(hidden_layers=(16,)), (0,)),), drop=(), epochs=1, width=1, seconds=60.0,
+        admit=(TrialStart(0, 1, TrialConfig(hidden_layers=(16,)), (RowStart(0),)),),
+        drop=(), epochs=1, width=1, seconds=60.0,
         metric="val_loss", minimize=True,
     )  # fmt: skip
 
@@ -71,7 +72,7 @@ def test_a_node_that_joins_has_finished_a_leg_soon(cluster: Any, capsys: pytest.
     pool.start()
     try:
         x, y = np.zeros((40, 4), np.float32), np.arange(40) % 3
-        pool.load("s", {"x_train": x, "y_train": y, "x_val": x, "y_val": y})
+        pool.load("s", [{"x_train": x, "y_train": y, "x_val": x, "y_val": y}])
         alive: list[float] = []
         watch = moment_of_joining(2, alive)
         node = cluster.add_node(num_cpus=1)

@@ -11,15 +11,15 @@ import numpy as np
 import sweeper.training.ray_pool
 from sweeper.models import TrainConfig, TrialConfig
 from sweeper.scheduling.events import Shape
-from sweeper.training.legs import LegOrder, LegRunner, TrialStart
+from sweeper.training.legs import LegOrder, LegRunner, RowStart, TrialStart
 
 x, y = np.zeros((40, 4), np.float32), np.arange(40) % 3
 runner = LegRunner("cpu", threads=1)
-runner.load("s", {"x_train": x, "y_train": y, "x_val": x, "y_val": y})
+runner.load("s", [{"x_train": x, "y_train": y, "x_val": x, "y_val": y}])
 shape = Shape((8,), 16, 2)
 order = LegOrder(
     leg=1, sweep="s", cohort=1, shape=shape, train=TrainConfig(epochs=2),
-    admit=(TrialStart(0, 1, TrialConfig(hidden_layers=(8,)), (0,)),), drop=(),
+    admit=(TrialStart(0, 1, TrialConfig(hidden_layers=(8,)), (RowStart(0),)),), drop=(),
     epochs=2, width=1, seconds=60.0, metric="val_loss", minimize=True,
 )
 [trial] = runner.run(order).trials
