@@ -1,4 +1,4 @@
 """Trains legs.
 
-Doors, the modules that other rooms may import: legs, pool, inline_pool, ray_pool, ray_probe, again.
+Doors, the modules that other rooms may import: legs, pool, inline_pool, ray_pool, ray_probe, again, baselines, scores.
 """
