@@ -90,6 +90,11 @@ class SweepRecord:
     summary: Mapping[str, Any] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def waiting(self) -> str:
+        """Why trials of a running sweep wait (empty: none does): while it runs, its reason says nothing else."""
+        return self.reason if self.state is SweepState.RUNNING else ""
+
 
 @dataclass(frozen=True, slots=True)
 class TokenRecord:

@@ -26,7 +26,8 @@ from sweeper.insight.results import (
     trial_row,
     why_none_succeeded,
 )
-from sweeper.places.place import Here, Place
+from sweeper.places.here import Here
+from sweeper.places.place import Place
 from sweeper.records import SweepRecord
 from sweeper.settings import SERVER_VARIABLE, Settings
 from sweeper.spec.parse import DATASETS, SweepSpec, load_spec, spec_from_options
@@ -159,14 +160,14 @@ def status(ref: str, watch: bool, as_json: bool) -> None:
     ledger = place.ledger
     while True:
         record = ledger.sweep(ref)
-        standing = place.standing(record)
+        custody = place.custody(record)
         best = best_trials(ledger, record, 1)
         states = {str(state): int(record.counts.get(state, 0)) for state in TrialState}
         data = {
             **sweep_row(record),
             **states,
-            "reason": standing.waiting or record.reason,
-            "controller": standing.controller,
+            "reason": custody.waiting or record.reason,
+            "controller": custody.controller,
             "seconds": round(record.seconds, 1),
             "best": best_row(best[0]) if best else None,
         }
@@ -229,7 +230,7 @@ def why(ref: str, number: int, as_json: bool) -> None:
     if trial.state is TrialState.WAITING:
         asked = trial.params is not None
         usual = "waiting for a worker" if asked else "the sampler has not suggested its parameters yet"
-        data["reason"] = trial.reason or place.standing(record).waiting or usual
+        data["reason"] = trial.reason or place.custody(record).waiting or usual
     show(data, as_json)
 
 

@@ -133,7 +133,7 @@ class LineProgress:
             case "sweep.given_up":
                 self._say(f"the service had a problem and tries again: {fields['reason']}")
             case "sweep.waiting":
-                self._say(f"sweep {fields['sweep']} is waiting: {fields['reason']}")
+                self._say(f"sweep {fields['sweep']} is {fields['reason']}")
             case "server.lost":
                 self._say(f"{fields['reason']}. The sweep continues there; reconnecting ...")
             case "server.back":
@@ -208,7 +208,7 @@ class LiveProgress:
             case "sweep.given_up":
                 self._note = f"the service had a problem and tries again: {fields['reason']}"
             case "sweep.waiting":
-                self._note = f"waiting: {fields['reason']}"
+                self._note = str(fields["reason"])
             case "server.lost":
                 self._note = f"{fields['reason']}. The sweep continues there; reconnecting ..."
             case "server.back":

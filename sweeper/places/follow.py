@@ -21,7 +21,6 @@ from sweeper.errors import ServerUnreachable, SpecError, SweeperError
 from sweeper.insight.results import direction_of
 from sweeper.logs import Emit
 from sweeper.places.http import Server
-from sweeper.places.place import WAITING, wait_reason
 from sweeper.places.remote_ledger import RemoteLedger, number, sweep_path
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.spec.dataset import FILES, upload_key
@@ -255,9 +254,9 @@ class Follower:
         if ended != len(self._ended) or counts.get("running", 0) != len(self._running):
             for trial in self._ledger.trials(self._sweep):
                 self._compare(trial)
-        waiting = wait_reason(self._ledger.facts[self._sweep].get("waiting") or "")
+        waiting = self._ledger.facts[self._sweep].get("waiting") or ""
         if waiting and not self._waits and not counts.get("running", 0):
-            self._sink("sweep.waiting", {"sweep": self._sweep, "reason": waiting.removeprefix(WAITING)})
+            self._sink("sweep.waiting", {"sweep": self._sweep, "reason": waiting})
         self._waits = bool(waiting)
         return record
 

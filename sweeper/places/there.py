@@ -1,4 +1,4 @@
-"""The verbs of the command line on a sweep server: what `places.Here` does on this machine, done there."""
+"""The verbs of the command line on a sweep server: what `here.Here` does on this machine, done there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sys
+import time
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,16 +14,18 @@ from typing import Any
 from sweeper.errors import Interrupted, ServerUnreachable, SweepBusy, SweeperError
 from sweeper.places.follow import Follower, check_for_server, patiently, submit, take_up
 from sweeper.places.http import Server
-from sweeper.places.place import Progress, Standing, refuse_workers, wait_for, wait_reason
+from sweeper.places.place import WAIT_SECONDS, Custody, Progress, refuse_workers, tell_unanswered
 from sweeper.places.remote_ledger import RemoteLedger, sweep_path
 from sweeper.records import SweepRecord
 from sweeper.settings import Settings
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import SweepState
 
+LOOK_SECONDS = 0.2  # between two looks whether the server has done what it was asked
+
 
 class There:
-    """Sweeps on a server (``places.Place``)."""
+    """Sweeps on a server (``place.Place``)."""
 
     def __init__(self, settings: Settings, option: str) -> None:
         assert settings.server is not None
@@ -61,7 +64,11 @@ class There:
     def end(self, record: SweepRecord, wanted: SweepState) -> None:
         """See ``Place``."""
         self.ledger.ask(record.sweep, "stop" if wanted is SweepState.STOPPED else "pause")
-        wait_for(self.ledger, record.sweep, wanted)
+        deadline = time.monotonic() + WAIT_SECONDS
+        while (now := self.ledger.sweep(record.sweep)).state is not wanted and not now.state.terminal:
+            if time.monotonic() >= deadline:
+                return tell_unanswered()
+            time.sleep(LOOK_SECONDS)
 
     def change(self, record: SweepRecord, requested: int | None, priority: int | None) -> SweepRecord:
         """See ``Place``."""
@@ -75,13 +82,13 @@ class There:
         """See ``Place``."""
         return patiently(lambda: self.ledger.summary(sweep))
 
-    def standing(self, record: SweepRecord) -> Standing:
+    def custody(self, record: SweepRecord) -> Custody:
         """See ``Place``."""
         facts = self.ledger.facts[record.sweep]
         owner = facts.get("controller")
         if owner is None and record.state is SweepState.RUNNING:
-            return Standing(None, "the service will start it shortly again")
-        return Standing(owner, wait_reason(facts.get("waiting") or ""))
+            return Custody(None, "the service will start it shortly again")
+        return Custody(owner, facts.get("waiting") or "")
 
     def check_idle(self, record: SweepRecord) -> None:
         """See ``Place``."""

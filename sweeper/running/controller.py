@@ -221,7 +221,9 @@ class Controller:
             settled = run.batches.settle(run.requested)
             self._handle(TrialsDecided(run.id, tuple(settled.outcomes)), run.id, list(settled.reports), settled.weights)
         else:
-            if isinstance(item, WorkerJoined):
+            if isinstance(item, SweepOpened):
+                self._next_chores = 0.0  # what was asked while the sweep was loaded is read at once
+            elif isinstance(item, WorkerJoined):
                 self._clock.joined(item.worker)
                 self._emit("worker.joined", {"worker": item.worker})
             elif isinstance(item, WorkerLost):
@@ -421,6 +423,8 @@ class Controller:
         name = run.id
         if not self._ledger.renew_lease(name, self._owner, LEASE_SECONDS):
             raise SweepBusy(f"sweep {name} was taken over by another controller")
+        if not self._scheduler.knows(name):
+            return  # its beginning waits in the queue; requests taken now would be lost
         for request in self._ledger.take_requests(name):
             self._request(name, request.kind, dict(request.args))
         deadline = self._deadlines.get(name)

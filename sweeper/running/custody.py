@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from sweeper.errors import SweepBusy
 from sweeper.ledger.protocol import Ledger
 from sweeper.records import Change, Ended, Reopened, Requeued, SweepChanged, SweepRecord
+from sweeper.running.finals import are_halted, finals_are_missing, finals_of
+from sweeper.settings import Settings
 from sweeper.states import Cause, SweepState, TrialState
 
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.25  # between two looks at the lease of another host
+LOOK_SECONDS = 0.1  # between two looks whether a controller has done what it was asked
+ACTIVE = (SweepState.QUEUED, SweepState.RUNNING)
+HALTS = ("stop", "pause")  # requests that end a run
 
 
 def own_name() -> str:
@@ -46,6 +55,211 @@ def wait_until_free(ledger: Ledger, sweep: str) -> None:
         time.sleep(POLL_SECONDS)
 
 
+class Service(Protocol):
+    """What works on sweeps besides the controller that holds a lease: it loads them before, and finishes them after."""
+
+    def holds(self, sweep: str) -> bool:
+        """Whether the sweep is loaded, run or finished now."""
+        ...
+
+    def runs(self, sweep: str) -> bool:
+        """Whether a controller has the sweep, and takes its requests."""
+        ...
+
+    def wake(self) -> None:
+        """There is a sweep to take up."""
+        ...
+
+
+@dataclass(frozen=True)
+class NoService:
+    """A machine without a service: who has a sweep has its lease, and runs it."""
+
+    ledger: Ledger
+
+    def holds(self, sweep: str) -> bool:
+        """See ``Service``."""
+        return holder(self.ledger, sweep) is not None
+
+    def runs(self, sweep: str) -> bool:
+        """See ``Service``."""
+        return self.holds(sweep)
+
+    def wake(self) -> None:
+        """See ``Service``."""
+
+
+@dataclass(frozen=True)
+class Steering:
+    """What a user does to a sweep: through the controller that runs it, or straight in the ledger when none does.
+
+    ``who`` is named in the reasons. Every call waits at most ``patience`` seconds: until a controller that is about to
+    take the sweep up, or to let go of it, has done so, and then until it has done what it was asked.
+
+    Raises (all methods):
+        SweepBusy: the sweep has ended or is paused, and what is still done with it takes longer than ``patience``.
+    """
+
+    ledger: Ledger
+    who: str
+    patience: float
+    service: Service
+
+    def end(self, record: SweepRecord, wanted: SweepState) -> SweepRecord:
+        """Stop or pause. What has ended, or is paused already, stays as it is; of a complete sweep its finals end."""
+        if record.state is SweepState.COMPLETE:
+            return self._end_finals(record, wanted)
+        if record.state.terminal or record.state is wanted:
+            return record
+        reason = f"{wanted} by {self.who}"
+        if not self._hand_over(record, "stop" if wanted is SweepState.STOPPED else "pause", {"reason": reason}):
+            end_unheld(self.ledger, self.ledger.sweep(record.sweep), wanted, reason)
+            return self.ledger.sweep(record.sweep)
+        return self._after(record.sweep, lambda now: now.state is wanted or now.state.terminal)
+
+    def resume(self, record: SweepRecord) -> SweepRecord:
+        """Let a paused, stopped or failed sweep go on, and the finals of a complete one; others stay as they are."""
+        if record.state is SweepState.COMPLETE:
+            finals = finals_of(self.ledger, record)
+            if finals is None or not are_halted(finals):
+                return record
+            self._until_released(record)
+            self._reopen(finals, f"resumed by {self.who}")
+            return self._tell_of_finals(record, f"finals resumed by {self.who}")
+        if record.state is SweepState.QUEUED:
+            return record
+        if record.state is SweepState.RUNNING:
+            if self.service.runs(record.sweep):
+                self.ledger.request(record.sweep, "resume")
+            else:
+                void_halts(self.ledger, record.sweep)
+            return record
+        self._until_released(record)
+        self._reopen(record, f"resumed by {self.who}")
+        return self.ledger.sweep(record.sweep)
+
+    def retry(self, record: SweepRecord) -> bool:
+        """Run the failed trials again; whether a controller was asked to, else they wait for the next one."""
+        if record.state is SweepState.QUEUED:
+            return False
+        reason = f"retried by {self.who}"
+        handed = self._hand_over(record, "retry", {"reason": reason})
+        if not handed and record.counts.get(TrialState.FAILED, 0):
+            self._reopen(record, reason, failed=True)
+        return handed
+
+    def change(self, record: SweepRecord, requested: int | None, priority: int | None) -> SweepRecord:
+        """Change the number of trials or the priority (None: it stays).
+
+        Raises:
+            SweepBusy: the sweep has ended.
+            SpecError: trials that would go have started.
+        """
+        if record.state.terminal:
+            raise SweepBusy(f"sweep {record.sweep} is {record.state}: a sweep that has ended cannot be changed")
+        if priority is not None:
+            self.ledger.commit(record.sweep, [SweepChanged(priority=priority)])
+        wanted = {"requested": requested, "priority": priority}
+        if record.state in ACTIVE and self._hand_over(record, "budget", wanted):
+            return self._after(record.sweep, lambda now: requested in (None, now.requested) or now.state.terminal)
+        if requested is not None:
+            self.ledger.extend(record.sweep, requested)
+        return self.ledger.sweep(record.sweep)
+
+    def check_idle(self, record: SweepRecord) -> None:
+        """Refuse a sweep that is running, or whose finals are; wait for one that is being finished.
+
+        Raises:
+            SweepBusy: it runs.
+        """
+        sweep, finals = record.sweep, finals_of(self.ledger, record)
+        if record.state in ACTIVE and self._held(sweep):
+            raise SweepBusy(f"sweep {sweep} is running. Stop it first: sweeper stop {sweep}")
+        if finals is not None and finals.state in ACTIVE and self._held(finals.sweep):
+            raise SweepBusy(f"the finals of sweep {sweep} are running. Stop them first: sweeper stop {sweep}")
+        self._until_released(record)
+
+    def _end_finals(self, record: SweepRecord, wanted: SweepState) -> SweepRecord:
+        """Stop or pause the finals of a complete sweep, if they have not ended."""
+        deadline = time.monotonic() + self.patience
+        while (finals := finals_of(self.ledger, record)) is None and finals_are_missing(record):
+            if not self._held(record.sweep) or time.monotonic() >= deadline:
+                break
+            time.sleep(LOOK_SECONDS)  # the search has ended a moment ago
+            record = self.ledger.sweep(record.sweep)
+        if finals is None or finals.state.terminal or finals.state is wanted:
+            return record
+        self.end(finals, wanted)
+        return self._tell_of_finals(record, f"finals {wanted} by {self.who}")
+
+    def _tell_of_finals(self, record: SweepRecord, text: str) -> SweepRecord:
+        """The reason of a complete sweep says what has become of its finals."""
+        self.ledger.commit(record.sweep, [SweepChanged(reason=f"every trial has ended; {text}")])
+        return self.ledger.sweep(record.sweep)
+
+    def _reopen(self, record: SweepRecord, reason: str, failed: bool = False) -> None:
+        void_halts(self.ledger, record.sweep)
+        reopen_unheld(self.ledger, record, reason, failed=failed)
+        self.service.wake()
+
+    def _held(self, sweep: str) -> bool:
+        """Whether the service, or a controller elsewhere, has the sweep."""
+        return self.service.holds(sweep) or holder(self.ledger, sweep) is not None
+
+    def _hand_over(self, record: SweepRecord, kind: str, args: Mapping[str, Any]) -> bool:
+        """Leave a request for the controller that runs the sweep; false when none does."""
+        deadline = time.monotonic() + self.patience
+        while True:
+            active = self.ledger.sweep(record.sweep).state in ACTIVE
+            if active and self.service.runs(record.sweep):
+                break
+            if not self._held(record.sweep):
+                return False
+            if time.monotonic() >= deadline:
+                if not active:
+                    raise SweepBusy(f"sweep {record.sweep} is being finished. Try again in a moment")
+                break  # its data takes long to load: the request is read when it is open
+            time.sleep(LOOK_SECONDS)
+        self.ledger.request(record.sweep, kind, args)
+        return True
+
+    def _until_released(self, record: SweepRecord) -> None:
+        """Wait for what is still done with a sweep that has ended."""
+        deadline = time.monotonic() + self.patience
+        while self._held(record.sweep):
+            if time.monotonic() >= deadline:
+                raise SweepBusy(f"sweep {record.sweep} is being finished. Try again in a moment")
+            time.sleep(LOOK_SECONDS)
+
+    def _after(self, sweep: str, done: Callable[[SweepRecord], bool]) -> SweepRecord:
+        """The sweep once the controller has acted on a request, or as it is after a while."""
+        deadline = time.monotonic() + self.patience
+        while True:
+            record = self.ledger.sweep(sweep)
+            if done(record) or time.monotonic() >= deadline:
+                return record
+            time.sleep(LOOK_SECONDS)
+
+
+def void_halts(ledger: Ledger, sweep: str) -> None:
+    """Forget each stop and pause that was asked of an earlier controller, which ended before it acted on them.
+
+    Whoever lets a sweep go on has to do this, or the next controller would halt it at once.
+    """
+    for request in ledger.take_requests(sweep):
+        if request.kind not in HALTS:
+            ledger.request(sweep, request.kind, request.args)
+
+
+def remove(settings: Settings, ledger: Ledger, record: SweepRecord) -> None:
+    """Delete a sweep that is idle: its runs from MLflow, its records, its files."""
+    from sweeper.tracking.tracker import delete_runs
+
+    delete_runs(settings, record)
+    ledger.delete_sweep(record.sweep)
+    shutil.rmtree(settings.home / "sweeps" / record.sweep, ignore_errors=True)
+
+
 def end_unheld(ledger: Ledger, record: SweepRecord, wanted: SweepState, reason: str) -> None:
     """Stop, fail or pause the sweep: what its last controller left running is put back, or ends."""
     now = time.time()
@@ -62,10 +276,13 @@ def end_unheld(ledger: Ledger, record: SweepRecord, wanted: SweepState, reason: 
 
 
 def reopen_unheld(ledger: Ledger, record: SweepRecord, reason: str, failed: bool = False) -> None:
-    """Let a paused or ended sweep run again; its stopped trials wait again, with ``failed`` its failed ones, too."""
+    """Let a paused or ended sweep run again; its stopped trials wait again, with ``failed`` its failed ones, too.
+
+    The reason stands with the trials: a running sweep's own reason says why its trials wait, and nothing else.
+    """
     states = {TrialState.STOPPED, TrialState.FAILED} if failed else {TrialState.STOPPED}
     again = [Reopened(t.number, reason) for t in ledger.trials(record.sweep) if t.state in states]
-    ledger.commit(record.sweep, [SweepChanged(state=SweepState.RUNNING, reason=reason, at=time.time()), *again])
+    ledger.commit(record.sweep, [SweepChanged(state=SweepState.RUNNING, reason="", at=time.time()), *again])
 
 
 def _is_here(owner: str) -> bool:

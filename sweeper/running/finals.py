@@ -63,9 +63,14 @@ def finals_are_due(ledger: LedgerReader, record: SweepRecord, spec: SweepSpec) -
     return found is None or {row.trial for row in found.standings} != wanted
 
 
+def finals_are_missing(record: SweepRecord) -> bool:
+    """Whether a sweep wants finals and has no outcome of any."""
+    return record.spec.get(KEY) is not None and SUMMARY not in record.summary
+
+
 def finals_of(ledger: Ledger, record: SweepRecord) -> SweepRecord | None:
     """The finals of a complete sweep, as a sweep of their own, until they are concluded (None: there are none)."""
-    if record.state is not SweepState.COMPLETE or record.spec.get(KEY) is None or SUMMARY in record.summary:
+    if record.state is not SweepState.COMPLETE or not finals_are_missing(record):
         return None
     return next(iter(ledger.finals(parent=record.sweep)), None)
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -17,14 +15,13 @@ from sweeper.data.dataset import load, load_same
 from sweeper.errors import Interrupted
 from sweeper.ledger.opening import open_home_ledger
 from sweeper.ledger.protocol import Ledger
-from sweeper.logs import Emit, EventLog
-from sweeper.records import SweepChanged, SweepRecord
+from sweeper.logs import Emit
+from sweeper.records import SweepRecord
 from sweeper.running.baselines import begin_baselines
-from sweeper.running.checkpoints import Checkpoints
 from sweeper.running.controller import Controller
-from sweeper.running.custody import own_name, wait_until_free
-from sweeper.running.finals import NoSink, conclude, finals_are_due, open_finals
-from sweeper.running.open_sweep import SETTLE_SECONDS, finish
+from sweeper.running.custody import own_name, void_halts, wait_until_free
+from sweeper.running.finals import NoSink, are_halted, finals_are_due
+from sweeper.running.open_sweep import SETTLE_SECONDS, OpenSweep, open_sweep
 from sweeper.running.parts import ProgressSink, make_pool, make_study, parse_workers
 from sweeper.running.run import SweepRun
 from sweeper.scheduling.events import PauseSweep
@@ -69,7 +66,7 @@ def run_new(
         study = make_study(spec)
         requested = spec.search.trials if study.size is None else min(spec.search.trials, study.size)
         record = ledger.create_sweep(spec.name, stored_form(spec, dataset.fingerprint), requested)
-        return _drive(start, settings, ledger, SweepRun(record, spec, dataset, study), progress)
+        return _run(start, settings, ledger, SweepRun(record, spec, dataset, study), progress)
 
 
 def run_again(
@@ -94,8 +91,8 @@ def run_again(
     check_tracking(settings.mlflow_tracking_uri, settings.home)
     wait_until_free(ledger, record.sweep)
     with _starting(workers, settings) as start:
-        dataset = load_same(record, spec)
-        return _drive(start, settings, ledger, SweepRun(record, spec, dataset, make_study(spec)), progress)
+        run = SweepRun(record, spec, load_same(record, spec), make_study(spec))
+        return _run(start, settings, ledger, run, progress)
 
 
 @contextlib.contextmanager
@@ -113,91 +110,81 @@ def _starting(workers: str | int, settings: Settings) -> Iterator[_Start]:
             pool.close()
 
 
-def _drive(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, progress: Progress | None) -> SweepRecord:
+def _run(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, progress: Progress | None) -> SweepRecord:
     """Run one sweep with everything in place, and leave ledger and MLflow complete."""
-    from sweeper.tracking.tracker import Tracker
-
-    sweep = run.id
-    sink = (progress or (lambda _: ProgressSink()))(run.record)
-    log = EventLog(settings.home, sweep)
-
     training = threading.Event()
+    with contextlib.closing((progress or (lambda _: ProgressSink()))(run.record)) as sink:
 
-    def emit(action: str, fields: Mapping[str, Any]) -> None:
-        if action == "trial.started":
-            training.set()
-        action = action if fields.get("sweep", sweep) == sweep else f"finals.{action}"
-        log(action, fields)
-        sink(action, fields)
+        def show(action: str, fields: Mapping[str, Any]) -> None:
+            if action == "trial.started":
+                training.set()
+            sink(action, fields)
 
-    _tell_of_beginning(run, emit)
-    run.checkpoints = Checkpoints(settings.home / "sweeps" / sweep / "checkpoints")
-    controller = Controller(start.queue, ledger, start.pool, own_name(), emit)
-    tracker = Tracker(settings, run.record, run.spec, run.dataset, ledger, emit)
-    began = time.monotonic()
-    try:
-        trials = ledger.trials(sweep)
-        run.restore(trials, ledger.reports(sweep) if any(t.params for t in trials) else {})
-        start.started.result()
-        controller.open(run, tracker, trials)
-        del trials  # the scheduler has what it needs of them
-        with _signals(start.queue, [sweep]) as (interrupted, running):
-            controller.run(until=lambda: training.is_set() or controller.state(sweep) is not SweepState.RUNNING)
-            tracker.start()  # MLflow, and what the end needs, are imported while trials train
-            start.threads.submit(_prepare_end, run, log.folder)
-            controller.run(until=lambda: controller.state(sweep) is not SweepState.RUNNING)
-            done = controller.state(sweep).terminal
-            if (finals := open_finals(ledger, run)) is not None:
-                running.append(finals.id)
-                done = not interrupted.is_set() and _run_finals(controller, settings, ledger, run, finals)
-        seconds = run.record.seconds + time.monotonic() - began
-        ledger.commit(sweep, [SweepChanged(seconds=seconds)])
-        if done:
-            start.threads.submit(start.pool.close)  # Ray takes a second or two, in which the report is drawn
-            run.checkpoints.clear()
-            sink("sweep.finishing", {"sweep": sweep})
-            finish(run, ledger, tracker, log.folder, emit)
-        else:
-            tracker.sweep_paused(ledger.sweep(sweep))
-        tracker.flush(SETTLE_SECONDS if not interrupted.is_set() else INTERRUPT_SECONDS)
-    finally:
-        sink.close()
-        controller.close(sweep)
-        tracker.close()
-        log.close()
-    if interrupted.is_set():
-        raise Interrupted(f"interrupted. Continue with: sweeper resume {sweep}")
-    return ledger.sweep(sweep)
+        opened = open_sweep(settings, ledger, run, show)
+        controller = Controller(start.queue, ledger, start.pool, own_name(), opened.emit)
+        try:
+            interrupted = _drive(start, ledger, opened, controller, training, show)
+        finally:
+            controller.close(run.id)
+            opened.close()
+    if interrupted:
+        raise Interrupted(f"interrupted. Continue with: sweeper resume {run.id}")
+    return ledger.sweep(run.id)
 
 
-def _tell_of_beginning(run: SweepRun, emit: Emit) -> None:
-    """What a user should know of the data and of an earlier sweep that this one learns from."""
-    for warning in run.dataset.warnings:
-        emit("data.warning", {"sweep": run.id, "text": warning})
-    if (warm := run.spec.search.warm) is not None:
-        emit("search.warm_start", {"sweep": run.id, "text": warm.sentence, "used": len(warm.points), "of": warm.trials})
+def _drive(
+    start: _Start, ledger: Ledger, opened: OpenSweep, controller: Controller, training: threading.Event, show: Emit
+) -> bool:
+    """Run the sweep and its finals until they have ended or are paused; whether the user interrupted them.
+
+    ``training`` is set when the first trial has started: what only the end needs is loaded from then on.
+    """
+    sweep = opened.id
+    start.started.result()
+    void_halts(ledger, sweep)
+    controller.open(opened.run, opened.tracker, opened.trials)
+    opened.trials = []  # the scheduler has what it needs of them
+    with _signals(start.queue, [sweep]) as (interrupted, running):
+        controller.run(until=lambda: training.is_set() or controller.state(sweep) is not SweepState.RUNNING)
+        opened.tracker.start()  # MLflow, and what the end needs, are imported while trials train
+        start.threads.submit(_prepare_end, opened)
+        controller.run(until=lambda: controller.state(sweep) is not SweepState.RUNNING)
+        done = controller.state(sweep).terminal
+        if (finals := opened.finals(ledger)) is not None:
+            running.append(finals.id)
+            done = not interrupted.is_set() and _run_finals(controller, ledger, opened, finals)
+    opened.take_seconds(ledger)
+    patience = INTERRUPT_SECONDS if interrupted.is_set() else SETTLE_SECONDS
+    if done:
+        start.threads.submit(start.pool.close)  # Ray takes a second or two, in which the report is drawn
+        show("sweep.finishing", {"sweep": sweep})
+        opened.finish(ledger, patience)
+    else:
+        opened.rest(ledger, patience)
+    return interrupted.is_set()
 
 
-def _prepare_end(run: SweepRun, folder: Path) -> None:
+def _prepare_end(opened: OpenSweep) -> None:
     """Train the baselines, and load what the report and the winner's model need."""
-    begin_baselines(run, folder)
+    begin_baselines(opened.run, opened.log.folder)
     import sweeper.report.page  # noqa: F401
     from sweeper.tracking.model import warm_up
 
     warm_up()
 
 
-def _run_finals(controller: Controller, settings: Settings, ledger: Ledger, run: SweepRun, finals: SweepRun) -> bool:
+def _run_finals(controller: Controller, ledger: Ledger, opened: OpenSweep, finals: SweepRun) -> bool:
     """Train the finalists and write the outcome. False: they were stopped or paused, and go on with the next resume."""
-    finals.checkpoints = Checkpoints(settings.home / "sweeps" / run.id / "finals")
     wait_until_free(ledger, finals.id)  # of a controller that was killed
+    if are_halted(ledger.sweep(finals.id)) and not are_halted(finals.record):
+        return False  # a moment ago
     try:
+        void_halts(ledger, finals.id)
         controller.open(finals, NoSink(), ledger.trials(finals.id))
         controller.run(until=lambda: controller.state(finals.id) is not SweepState.RUNNING)
         if controller.state(finals.id) is not SweepState.COMPLETE:
             return False
-        finals.checkpoints.clear()
-        conclude(ledger, run, finals)
+        opened.conclude(ledger, finals)
         return True
     finally:
         controller.close(finals.id)

@@ -1,9 +1,8 @@
-"""One sweep of the service, from the ledger's record to its end in MLflow: data, study, tracker and event log."""
+"""One sweep from its record to its end: what a controller needs to run it, and what shows it."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,12 +17,11 @@ from sweeper.logs import Emit, EventLog
 from sweeper.records import SweepChanged, SweepRecord, TrialRecord
 from sweeper.running.baselines import begin_baselines, conclude_baselines
 from sweeper.running.checkpoints import Checkpoints
-from sweeper.running.finals import are_halted, choose_finals_winner, finals_are_due, finals_of
+from sweeper.running.finals import are_halted, choose_finals_winner, conclude, finals_are_due, finals_of, open_finals
 from sweeper.running.outputs import measure_winner
 from sweeper.running.parts import make_study
 from sweeper.running.run import SweepRun, winner_weights
 from sweeper.settings import Settings
-from sweeper.spec.dataset import data_files
 from sweeper.spec.stored import spec_of
 from sweeper.states import SweepState
 
@@ -35,26 +33,22 @@ SETTLE_SECONDS = 600.0  # how long a finished sweep waits for an MLflow that ans
 
 @dataclass
 class OpenSweep:
-    """Everything that is open for one sweep. ``emit`` may be called from any thread."""
+    """A sweep that is ready for a controller, and what shows it. ``emit`` may be called from any thread.
+
+    ``trials`` are the ledger's when it was opened. The tracker is not started yet.
+    """
 
     run: SweepRun
     tracker: Tracker
     log: EventLog
     trials: list[TrialRecord]
+    emit: Emit
     began: float = field(default_factory=time.monotonic)
 
     @property
     def id(self) -> str:
         """The sweep's id."""
         return self.run.id
-
-    def emit(self, action: str, fields: Mapping[str, Any]) -> None:
-        """Write one event to the sweep's log."""
-        self.log(action, fields)
-
-    def checkpoints_of_finals(self) -> Checkpoints:
-        """Where the finals of this sweep keep their checkpoints."""
-        return Checkpoints(self.log.folder / "finals")
 
     def begin(self, ledger: Ledger) -> None:
         """The controller takes the sweep up: what happened while its data was loaded counts."""
@@ -63,24 +57,51 @@ class OpenSweep:
         if fresh.state not in (SweepState.QUEUED, SweepState.RUNNING):
             raise SweeperError(f"sweep {self.id} is already {fresh.state}")
 
+    def finals(self, ledger: Ledger) -> SweepRun | None:
+        """The finals of the sweep, which has ended, ready for the controller (None: none are due)."""
+        finals = open_finals(ledger, self.run)
+        if finals is not None:
+            finals.checkpoints = Checkpoints(self.log.folder / "finals")
+        return finals
+
+    def conclude(self, ledger: Ledger, finals: SweepRun) -> None:
+        """Judge the finals, which are complete, and write the outcome into the sweep's summary."""
+        if finals.checkpoints is not None:
+            finals.checkpoints.clear()
+        conclude(ledger, self.run, finals)
+
     def take_seconds(self, ledger: Ledger) -> None:
         """Write how long the sweep has run."""
         seconds = self.run.record.seconds + time.monotonic() - self.began
         with contextlib.suppress(SweeperError):
             ledger.commit(self.id, [SweepChanged(seconds=seconds)])
 
-    def finish(self, ledger: Ledger, patience: float | None) -> None:
-        """The winner's model and the sweep's end go to MLflow; ``patience`` in seconds (None: as long as it takes)."""
-        if self.run.checkpoints is not None:
-            self.run.checkpoints.clear()
-        finish(self.run, ledger, self.tracker, self.log.folder, self.emit)
-        self.tracker.flush(SETTLE_SECONDS if patience is None else patience)
+    def finish(self, ledger: Ledger, patience: float = SETTLE_SECONDS) -> None:
+        """Show the end in MLflow: the tables, the report, the winner as a model, the summary.
+
+        The report is kept in the sweep's folder. ``patience`` is how many seconds to wait for MLflow.
+        """
+        run, tracker = self.run, self.tracker
+        if run.checkpoints is not None:
+            run.checkpoints.clear()
+        choose_finals_winner(ledger.sweep(self.id), run)
+        run.forget_search()
+        tracker.trials_ended()
+        conclude_baselines(run, ledger, self.log.folder, self.emit)
+        measure_winner(run, ledger, test_metric(run.spec, run.dataset.task))
+        # before the model: beside each other both take twice as long
+        report_at_end(run, ledger, tracker, self.log.folder, self.emit)
+        if run.best is not None:
+            trial = ledger.trial(self.id, run.best.number)
+            tracker.log_winner(trial, run.spec.trial_config(run.params(trial.number)), winner_weights(run))
+        tracker.sweep_ended()
+        tracker.flush(patience)
         self.emit("sweep.finished", {"sweep": self.id})
 
     def rest(self, ledger: Ledger, patience: float) -> None:
-        """A paused sweep is shown as paused."""
+        """Show in MLflow that the sweep or its finals wait for a resume, unless the next service goes on with it."""
         record = ledger.sweep(self.id)
-        if record.state is SweepState.PAUSED:
+        if record.state is not SweepState.RUNNING:
             self.tracker.sweep_paused(record)
         self.tracker.flush(patience)
 
@@ -90,7 +111,51 @@ class OpenSweep:
         self.log.close()
 
 
-def is_unfinished(ledger: Ledger, record: SweepRecord) -> bool:
+def open_sweep(settings: Settings, ledger: Ledger, run: SweepRun, show: Emit | None = None) -> OpenSweep:
+    """Put together what a sweep needs besides its data and its study; ``show`` is told of its events, too."""
+    from sweeper.tracking.tracker import Tracker
+
+    sweep = run.id
+    log = EventLog(settings.home, sweep)
+
+    def emit(action: str, fields: Mapping[str, Any]) -> None:
+        action = action if fields.get("sweep", sweep) == sweep else f"finals.{action}"
+        log(action, fields)
+        if show is not None:
+            show(action, fields)
+
+    try:
+        _tell_of_beginning(run, emit)
+        run.checkpoints = Checkpoints(log.folder / "checkpoints")
+        tracker = Tracker(settings, run.record, run.spec, run.dataset, ledger, emit)
+        trials = ledger.trials(sweep)
+        run.restore(trials, ledger.reports(sweep) if any(t.params for t in trials) else {})
+    except BaseException:
+        log.close()
+        raise
+    return OpenSweep(run, tracker, log, trials, emit)
+
+
+def prepare(settings: Settings, ledger: Ledger, record: SweepRecord) -> OpenSweep:
+    """Load all that a sweep needs, MLflow as well, beside other sweeps that run. Takes as long as its data does.
+
+    Raises:
+        SpecError: the data is gone or cannot be used.
+    """
+    spec = spec_of(record)
+    opened = open_sweep(settings, ledger, SweepRun(record, spec, load_same(record, spec), make_study(spec)))
+    try:
+        import torch  # noqa: F401 - takes a second or two, which must not pass in the controller's thread
+
+        begin_baselines(opened.run, opened.log.folder)
+        opened.tracker.start()
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def lacks_its_end(ledger: Ledger, record: SweepRecord) -> bool:
     """Whether a sweep that has ended still lacks something: its finals, or some of its trials in MLflow."""
     if ledger.untracked(record.sweep):
         return True
@@ -100,57 +165,12 @@ def is_unfinished(ledger: Ledger, record: SweepRecord) -> bool:
         return False
 
 
-def without_folder(record: SweepRecord, text: str) -> str:
-    """A text without the folder in which this server keeps the sweep's data files."""
-    for path in data_files(record.spec.get("dataset") or {}).values():
-        text = text.replace(path, os.path.basename(path))
-    return text
-
-
-def prepare(settings: Settings, ledger: Ledger, record: SweepRecord) -> OpenSweep:
-    """Load what a sweep needs to run. Takes as long as its data does.
-
-    Raises:
-        SpecError: the data is gone or cannot be used.
-    """
-    from sweeper.tracking.tracker import Tracker
-
-    spec = spec_of(record)
-    dataset = load_same(record, spec)
-    run = SweepRun(record, spec, dataset, make_study(spec))
-    run.checkpoints = Checkpoints(settings.home / "sweeps" / record.sweep / "checkpoints")
-    log = EventLog(settings.home, record.sweep)
-    for warning in dataset.warnings:
-        log("data.warning", {"sweep": record.sweep, "text": warning})
-    if (warm := spec.search.warm) is not None and record.state is SweepState.QUEUED:
-        about = {"sweep": record.sweep, "text": warm.sentence, "used": len(warm.points), "of": warm.trials}
-        log("search.warm_start", about)
-    tracker = Tracker(settings, record, spec, dataset, ledger, log)
-    try:
-        trials = ledger.trials(record.sweep)
-        run.restore(trials, ledger.reports(record.sweep) if any(t.params for t in trials) else {})
-        import torch  # noqa: F401 - takes a second or two, which must not pass in the controller's thread
-
-        tracker.start()
-        begin_baselines(run, log.folder)
-    except BaseException:
-        log.close()
-        raise
-    return OpenSweep(run, tracker, log, trials)
-
-
-def finish(run: SweepRun, ledger: Ledger, tracker: Tracker, folder: Path, emit: Emit) -> None:
-    """Log the tables, the winner as a model, the report, which is kept in ``folder``, and the sweep's summary."""
-    choose_finals_winner(ledger.sweep(run.id), run)
-    run.forget_search()
-    tracker.trials_ended()
-    conclude_baselines(run, ledger, folder, emit)
-    measure_winner(run, ledger, test_metric(run.spec, run.dataset.task))
-    report_at_end(run, ledger, tracker, folder, emit)  # before the model: beside each other both take twice as long
-    if run.best is not None:
-        trial = ledger.trial(run.id, run.best.number)
-        tracker.log_winner(trial, run.spec.trial_config(run.params(trial.number)), winner_weights(run))
-    tracker.sweep_ended()
+def _tell_of_beginning(run: SweepRun, emit: Emit) -> None:
+    """What a user should know of the data and, once, of an earlier sweep that this one learns from."""
+    for warning in run.dataset.warnings:
+        emit("data.warning", {"sweep": run.id, "text": warning})
+    if (warm := run.spec.search.warm) is not None and run.record.state is SweepState.QUEUED:
+        emit("search.warm_start", {"sweep": run.id, "text": warm.sentence, "used": len(warm.points), "of": warm.trials})
 
 
 def report_at_end(run: SweepRun, ledger: LedgerReader, tracker: Tracker, folder: Path, emit: Emit) -> None:

@@ -112,6 +112,10 @@ class Scheduler:
 
     # Queries
 
+    def knows(self, sweep: str) -> bool:
+        """Whether the sweep has been opened and not forgotten."""
+        return sweep in self._sweeps
+
     def ending(self, sweep: str) -> bool:
         """Whether a stop or a pause waits for the sweep's legs in flight."""
         found = self._sweeps.get(sweep)

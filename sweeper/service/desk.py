@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sweeper.errors import SpecError, SweepBusy, SweepNotFound
 from sweeper.insight.results import best_trials
 from sweeper.ledger.protocol import Ledger
-from sweeper.records import SweepChanged, SweepRecord, TrialRecord
-from sweeper.running.custody import end_unheld, holder, reopen_unheld
-from sweeper.running.finals import KEY as FINALS
-from sweeper.running.finals import are_halted, finals_of
+from sweeper.records import SweepRecord, TrialRecord
+from sweeper.running.custody import ACTIVE, Steering, holder, remove
+from sweeper.running.finals import finals_of
 from sweeper.search.warm_start import take_over, without_points
 from sweeper.service.answers import sweep_object
 from sweeper.service.auth import Forbidden, Identity
@@ -30,7 +27,6 @@ from sweeper.states import SweepState
 
 WAIT_SECONDS = 5.0  # how long a stop or pause waits for the controller, so that the answer shows it done
 REMEMBERED = 5000  # sweeps whose best trial is kept in memory
-ACTIVE = (SweepState.QUEUED, SweepState.RUNNING)
 
 
 class Desk:
@@ -88,9 +84,7 @@ class Desk:
         return None if record.state.terminal else holder(self.ledger, record.sweep)
 
     def _waiting(self, record: SweepRecord) -> str:
-        if record.state is SweepState.QUEUED:
-            return "waiting: the service will start it shortly"
-        return record.reason if record.state is SweepState.RUNNING else ""
+        return "waiting: the service will start it shortly" if record.state is SweepState.QUEUED else record.waiting
 
     def _view(self, record: SweepRecord) -> str | None:
         from sweeper.tracking.ui import sweep_link
@@ -125,109 +119,18 @@ class Desk:
             raise SpecError(problem, key="Idempotency-Key", remedy="Use a new key for every sweep")
         return record, False
 
-    def edit(self, record: SweepRecord, requested: int | None, priority: int | None) -> SweepRecord:
-        """Change the number of trials or the priority.
+    def steer(self, who: Identity) -> Steering:
+        """What this identity does to a sweep that it may change."""
+        return Steering(self.ledger, who.user, WAIT_SECONDS, self.service)
 
-        Raises:
-            SweepBusy: the sweep has ended.
-            SpecError: trials that would go have started.
-        """
-        if record.state.terminal:
-            raise SweepBusy(f"sweep {record.sweep} is {record.state}: a sweep that has ended cannot be changed")
-        if priority is not None:
-            self.ledger.commit(record.sweep, [SweepChanged(priority=priority)])
-        if record.state is SweepState.RUNNING and self.service.runs(record.sweep):
-            self.ledger.request(record.sweep, "budget", {"requested": requested, "priority": priority})
-            return self._after(record.sweep, lambda now: now.requested == requested or requested is None)
-        if requested is not None:
-            self.ledger.extend(record.sweep, requested)
-        return self.ledger.sweep(record.sweep)
-
-    def end(self, record: SweepRecord, wanted: SweepState, who: Identity) -> SweepRecord:
-        """Stop or pause. What has ended, or is paused already, stays as it is; of a complete sweep its finals end."""
-        if record.state is SweepState.COMPLETE:
-            return self._end_finals(record, wanted, who)
-        if record.state.terminal or record.state is wanted:
-            return record
-        reason = f"{wanted} by {who.user}"
-        if not self._hand_over(record, "stop" if wanted is SweepState.STOPPED else "pause", {"reason": reason}):
-            end_unheld(self.ledger, self.ledger.sweep(record.sweep), wanted, reason)
-            return self.ledger.sweep(record.sweep)
-        return self._after(record.sweep, lambda now: now.state is wanted or now.state.terminal)
-
-    def _end_finals(self, record: SweepRecord, wanted: SweepState, who: Identity) -> SweepRecord:
-        """Stop or pause the finals of a complete sweep, if they have not ended."""
-        deadline = time.monotonic() + WAIT_SECONDS
-        while (finals := finals_of(self.ledger, record)) is None and self._wants_finals(record):
-            if not self._held(record.sweep) or time.monotonic() >= deadline:
-                break
-            time.sleep(0.1)  # the search has ended a moment ago
-            record = self.ledger.sweep(record.sweep)
-        if finals is None or finals.state.terminal or finals.state is wanted:
-            return record
-        self.end(finals, wanted, who)
-        return self._tell_of_finals(record, f"finals {wanted} by {who.user}")
-
-    def _wants_finals(self, record: SweepRecord) -> bool:
-        return record.spec.get(FINALS) is not None and FINALS not in record.summary
-
-    def _tell_of_finals(self, record: SweepRecord, text: str) -> SweepRecord:
-        """The reason of a complete sweep says what has become of its finals."""
-        self.ledger.commit(record.sweep, [SweepChanged(reason=f"every trial has ended; {text}")])
-        return self.ledger.sweep(record.sweep)
-
-    def resume(self, record: SweepRecord, who: Identity) -> SweepRecord:
-        """Let a paused, stopped or failed sweep go on, and the finals of a complete one; others stay as they are."""
-        if record.state is SweepState.COMPLETE:
-            finals = finals_of(self.ledger, record)
-            if finals is None or not are_halted(finals):
-                return record
-            self._until_released(record)
-            self._reopen(finals, f"resumed by {who.user}")
-            return self._tell_of_finals(record, f"finals resumed by {who.user}")
-        if record.state is SweepState.QUEUED:
-            return record
-        if record.state is SweepState.RUNNING:
-            if self.service.runs(record.sweep):
-                self.ledger.request(record.sweep, "resume")
-            return record
-        self._until_released(record)
-        self._reopen(record, f"resumed by {who.user}")
-        return self.ledger.sweep(record.sweep)
-
-    def _reopen(self, record: SweepRecord, reason: str, failed: bool = False) -> None:
-        """Let a sweep that nobody runs run again; requests made to an earlier controller are dropped."""
-        self.ledger.take_requests(record.sweep)
-        reopen_unheld(self.ledger, record, reason, failed=failed)
-        self.service.wake()
-
-    def retry(self, record: SweepRecord, who: Identity) -> SweepRecord:
-        """Run the failed trials again."""
-        if record.state is SweepState.QUEUED:
-            return record
-        reason = f"retried by {who.user}"
-        handed = self._hand_over(record, "retry", {"reason": reason})
-        if not handed and record.counts.get("failed", 0):
-            self._reopen(record, reason, failed=True)
-        return self.ledger.sweep(record.sweep)
-
-    def delete(self, record: SweepRecord) -> None:
+    def delete(self, record: SweepRecord, who: Identity) -> None:
         """Remove the sweep from the ledger, its files, and its runs from MLflow.
 
         Raises:
             SweepBusy: it runs.
         """
-        from sweeper.tracking.tracker import delete_runs
-
-        if record.state in ACTIVE and self._held(record.sweep):
-            raise SweepBusy(f"sweep {record.sweep} is running. Stop it first: sweeper stop {record.sweep}")
-        finals = finals_of(self.ledger, record)
-        if finals is not None and finals.state in ACTIVE and self._held(finals.sweep):
-            raise SweepBusy(f"the finals of sweep {record.sweep} run. Stop them first: sweeper stop {record.sweep}")
-        self._until_released(record)
-        delete_runs(self.settings, record)
-        self.ledger.delete_sweep(record.sweep)
-        shutil.rmtree(self.events_file(record).parent, ignore_errors=True)
+        self.steer(who).check_idle(record)
+        remove(self.settings, self.ledger, record)
 
     def delete_upload(self, who: Identity, upload: str) -> None:
         """Delete one of the caller's own files.
@@ -271,49 +174,3 @@ class Desk:
     def events_file(self, record: SweepRecord) -> Path:
         """The sweep's event log."""
         return self.settings.home / "sweeps" / record.sweep / "events.jsonl"
-
-    def _held(self, sweep: str) -> bool:
-        """Whether the service, or a controller elsewhere, has the sweep."""
-        return self.service.holds(sweep) or holder(self.ledger, sweep) is not None
-
-    def _hand_over(self, record: SweepRecord, kind: str, args: Mapping[str, Any]) -> bool:
-        """Leave a request for the controller that runs the sweep; false when none does.
-
-        Raises:
-            SweepBusy: the sweep has ended, and it takes longer than a moment to finish it.
-        """
-        deadline = time.monotonic() + WAIT_SECONDS
-        while True:
-            active = self.ledger.sweep(record.sweep).state in ACTIVE
-            if active and self.service.runs(record.sweep):
-                break
-            if not self._held(record.sweep):
-                return False
-            if time.monotonic() >= deadline:
-                if not active:
-                    raise SweepBusy(f"sweep {record.sweep} is being finished. Try again in a moment")
-                break  # its data takes long to load: the request is read when it is open
-            time.sleep(0.1)
-        self.ledger.request(record.sweep, kind, args)
-        return True
-
-    def _until_released(self, record: SweepRecord) -> None:
-        """Wait for what is still done with a sweep that has ended.
-
-        Raises:
-            SweepBusy: it takes longer than a moment.
-        """
-        deadline = time.monotonic() + WAIT_SECONDS
-        while self._held(record.sweep):
-            if time.monotonic() >= deadline:
-                raise SweepBusy(f"sweep {record.sweep} is being finished. Try again in a moment")
-            time.sleep(0.1)
-
-    def _after(self, sweep: str, done: Any) -> SweepRecord:
-        """The sweep once the controller has acted on a request, or as it is after a while."""
-        deadline = time.monotonic() + WAIT_SECONDS
-        while True:
-            record = self.ledger.sweep(sweep)
-            if done(record) or time.monotonic() >= deadline:
-                return record
-            time.sleep(0.1)

@@ -9,7 +9,7 @@ from sweeper.errors import SweepNotFound
 from sweeper.ledger.protocol import Ledger
 from sweeper.records import SweepRecord
 from sweeper.running.custody import holder, own_name
-from sweeper.running.open_sweep import is_unfinished
+from sweeper.running.open_sweep import lacks_its_end
 from sweeper.states import SweepState
 from sweeper.tracking.tracker import SHOWN
 
@@ -38,7 +38,7 @@ class Intake:
         begun = [f for state in (SweepState.QUEUED, SweepState.RUNNING) for f in self._ledger.finals(state=state)]
         free = [f.parent for f in begun if f.owner and f.parent and self._may_try(f.parent) and self._is_free(f.sweep)]
         parents = [self._ledger.sweep(parent) for parent in dict.fromkeys(free)]
-        return [r for r in parents if r.state is SweepState.COMPLETE and is_unfinished(self._ledger, r)]
+        return [r for r in parents if r.state is SweepState.COMPLETE and lacks_its_end(self._ledger, r)]
 
     def to_finish(self) -> list[SweepRecord]:
         """Ended sweeps that lack their finals or their end in MLflow: a service was killed there, or MLflow was down.
@@ -50,7 +50,7 @@ class Intake:
         first, self._next = self._next == 0.0, time.monotonic() + SHOW_AGAIN_SECONDS / 4
         ended = [r for state in SweepState if state.terminal for r in self._ledger.sweeps(state=state)]
         ours = [r for r in ended if r.owner and r.started_at is not None and self._may_try(r.sweep)]
-        return [r for r in ours if not r.summary.get(SHOWN) or (first and is_unfinished(self._ledger, r))]
+        return [r for r in ours if not r.summary.get(SHOWN) or (first and lacks_its_end(self._ledger, r))]
 
     def _is_free(self, sweep: str) -> bool:
         try:

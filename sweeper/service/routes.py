@@ -16,7 +16,6 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
 from sweeper.insight.results import best_trials, run_summary
-from sweeper.running.open_sweep import without_folder
 from sweeper.service import sse
 from sweeper.service.answers import (
     SWEEP_EXAMPLE,
@@ -37,7 +36,7 @@ from sweeper.service.answers import (
 from sweeper.service.auth import Authenticator, Identity
 from sweeper.service.desk import Desk
 from sweeper.service.problems import TooLarge, responses
-from sweeper.service.submission import parse_body
+from sweeper.service.submission import hide_data_folder, parse_body
 from sweeper.states import SweepState, TrialState
 
 BODY_BYTES = 1 << 20  # of a sweep file
@@ -173,13 +172,13 @@ def get_sweep(ref: Ref, who: Who, desk: AtDesk) -> Response:
 @router.patch("/sweeps/{ref}", response_model=Sweep, responses=found_and_changed())
 def edit_sweep(ref: Ref, edit: Edit, who: Who, desk: AtDesk) -> Response:
     """Change the number of trials or the priority of a sweep that has not ended."""
-    return JSONResponse(desk.show(desk.edit(desk.own(who, ref), edit.requested, edit.priority)))
+    return JSONResponse(desk.show(desk.steer(who).change(desk.own(who, ref), edit.requested, edit.priority)))
 
 
 @router.delete("/sweeps/{ref}", status_code=204, response_class=Response, responses=found_and_changed(500))
 def delete_sweep(ref: Ref, who: Who, desk: AtDesk) -> Response:
     """Delete a sweep that does not run, with its runs in MLflow."""
-    desk.delete(desk.own(who, ref))
+    desk.delete(desk.own(who, ref), who)
     return Response(status_code=204)
 
 
@@ -191,13 +190,14 @@ def change(ref: Ref, verb: Literal["stop", "pause", "resume", "retry"], who: Who
     record = desk.own(who, ref)
     match verb:
         case "stop":
-            record = desk.end(record, SweepState.STOPPED, who)
+            record = desk.steer(who).end(record, SweepState.STOPPED)
         case "pause":
-            record = desk.end(record, SweepState.PAUSED, who)
+            record = desk.steer(who).end(record, SweepState.PAUSED)
         case "resume":
-            record = desk.resume(record, who)
+            record = desk.steer(who).resume(record)
         case "retry":
-            record = desk.retry(record, who)
+            desk.steer(who).retry(record)
+            record = desk.find(who, record.sweep)
     return JSONResponse(desk.show(record), 202)
 
 
@@ -283,7 +283,7 @@ def report(ref: Ref, who: Who, desk: AtDesk) -> Response:
     record = desk.find(who, ref)
     folder = desk.settings.home / "sweeps" / record.sweep
     file, _ = make_report(desk.ledger, folder, record.sweep, train=False)
-    text = without_folder(record, file.read_text(encoding="utf-8"))
+    text = hide_data_folder(record, file.read_text(encoding="utf-8"))
     return HTMLResponse(text, headers={"Content-Security-Policy": "sandbox"})
 
 

@@ -16,12 +16,13 @@ from sweeper.ledger.protocol import Ledger
 from sweeper.records import SweepRecord
 from sweeper.running.controller import Controller
 from sweeper.running.custody import end_unheld, own_name
-from sweeper.running.finals import NoSink, are_halted, conclude, open_finals
-from sweeper.running.open_sweep import OpenSweep, prepare, without_folder
+from sweeper.running.finals import NoSink, are_halted
+from sweeper.running.open_sweep import SETTLE_SECONDS, OpenSweep, prepare
 from sweeper.running.parts import make_pool, parse_workers
 from sweeper.running.run import SweepRun
 from sweeper.service.intake import SHOW_AGAIN_SECONDS, Intake
 from sweeper.service.link import Status
+from sweeper.service.submission import hide_data_folder
 from sweeper.settings import Settings
 from sweeper.states import SweepState
 from sweeper.tracking.tracker import SHOWN
@@ -209,7 +210,7 @@ class Runner:
     def _fail(self, record: SweepRecord, reason: str) -> None:
         """The sweep can never run: its data is gone, or its spec cannot be used."""
         log.warning("sweep %s: %s", record.sweep, reason)
-        reason = without_folder(record, reason)
+        reason = hide_data_folder(record, reason)
         try:
             end_unheld(self.ledger, self.ledger.sweep(record.sweep), SweepState.FAILED, reason)
         except SweeperError as error:
@@ -352,11 +353,10 @@ class Runner:
     def _conclude(self, opened: OpenSweep) -> None:
         """A sweep has ended: its finals run, if there are to be any, or it is finished."""
         try:
-            finals = open_finals(self.ledger, opened.run)
+            finals = opened.finals(self.ledger)
             if finals is None or are_halted(finals.record):
                 self._finish(opened)
                 return
-            finals.checkpoints = opened.checkpoints_of_finals()
         except Exception as error:
             opened.close()
             self._failed(opened.id, error)
@@ -367,10 +367,8 @@ class Runner:
         """Judge the finals, and show the winner and the end of the sweep in MLflow."""
         try:
             if finals is not None:
-                if finals.checkpoints is not None:
-                    finals.checkpoints.clear()
-                conclude(self.ledger, opened.run, finals)
-            opened.finish(self.ledger, FLUSH_SECONDS if self._stopping.is_set() else None)
+                opened.conclude(self.ledger, finals)
+            opened.finish(self.ledger, FLUSH_SECONDS if self._stopping.is_set() else SETTLE_SECONDS)
             if not self.ledger.sweep(opened.id).summary.get(SHOWN):
                 self._errors[opened.id] = (0, time.monotonic() + SHOW_AGAIN_SECONDS)
             else:
@@ -408,4 +406,4 @@ class Runner:
         elif (known := self._open.get(str(fields.get("sweep")))) is not None:
             known.emit(action, fields)
         elif (final := self._finals.get(str(fields.get("sweep")))) is not None:
-            final[0].emit(f"finals.{action}", fields)
+            final[0].emit(action, fields)

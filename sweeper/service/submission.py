@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sweeper.errors import SpecError, nearest
+from sweeper.records import SweepRecord
 from sweeper.search_spaces import ReadError, parse_json, parse_yaml, ready_made
-from sweeper.spec.dataset import FILES, upload_key
+from sweeper.spec.dataset import FILES, data_files, upload_key
 from sweeper.spec.parse import SweepSpec, load_spec
 from sweeper.spec.stored import sweep_file_of
 
@@ -106,3 +108,10 @@ def check_upload(file: Path, key: str = "upload") -> None:
 def _no_upload(name: str, key: str) -> SpecError:
     remedy = "Upload it first: POST /api/v1/datasets?filename=data.csv"
     return SpecError(f"you have not uploaded a file {name[:80]!r}", key=f"dataset.{key}", remedy=remedy)
+
+
+def hide_data_folder(record: SweepRecord, text: str) -> str:
+    """A text without the folder in which this server keeps the sweep's data files."""
+    for path in data_files(record.spec.get("dataset") or {}).values():
+        text = text.replace(path, os.path.basename(path))
+    return text

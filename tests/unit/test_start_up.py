@@ -26,7 +26,7 @@ def test_what_a_controller_needs_comes_without_torch_and_scipy_stats() -> None:
     program = (
         "import sys\n"
         "from sweeper.models import TrainConfig, TrialConfig, rows_that_fit\n"
-        "import sweeper.places.place, sweeper.running.local, sweeper.running.controller\n"
+        "import sweeper.places.here, sweeper.running.local, sweeper.running.controller\n"
         "heavy = {'torch', 'ray', 'mlflow', 'pandas', 'sklearn', 'scipy.stats'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
