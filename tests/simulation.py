@@ -240,7 +240,7 @@ class World:
         """Whether this leg of this worker is still in flight."""
         return self.workers.get(worker.name) is worker and self.scheduler.board.workers[worker.name].leg == order.leg
 
-    def _hold(self, worker: SimWorker, order: ev.RunLeg, outcome: ev.Outcome) -> ev.Outcome:
+    def _hold(self, worker: SimWorker, order: ev.RunLeg, outcome: ev.LegOutcome) -> ev.LegOutcome:
         """A verdict that comes later than the leg: of a trial that has ended, or of one that trains on meanwhile."""
         live = self._expects(worker, order)
         later = outcome
@@ -255,7 +255,7 @@ class World:
         self._later(self.rng.uniform(0.1, 6.0), lambda: self._decide(order.sweep, later))
         return outcome
 
-    def _decide(self, sweep: str, outcome: ev.Outcome) -> None:
+    def _decide(self, sweep: str, outcome: ev.LegOutcome) -> None:
         if self.limbo.get((sweep, outcome.number)) == outcome.attempt:
             del self.limbo[sweep, outcome.number]
         self.take(ev.TrialsDecided(sweep, (outcome,)))
@@ -283,7 +283,7 @@ class World:
                 verdict, reason, result = ev.Verdict.COMPLETE, "trained", value
             elif self.sweeps[order.sweep].decision_epochs and value > 0.7:
                 verdict, reason = ev.Verdict.PRUNED, "worse"
-            outcome = ev.Outcome(number, attempt, done, verdict, reason, result)
+            outcome = ev.LegOutcome(number, attempt, done, verdict, reason, result)
             worker.rows[number] = (attempt, done)
             if verdict in (ev.Verdict.COMPLETE, ev.Verdict.FAILED):
                 del worker.rows[number]

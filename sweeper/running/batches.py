@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from sweeper.records import EpochReport, Reported
 from sweeper.running.trial import TrialRun
-from sweeper.scheduling.events import Outcome, Verdict
+from sweeper.scheduling.events import LegOutcome, Verdict
 from sweeper.scheduling.window import batch_start
 from sweeper.search.pruning import BatchPruner
 from sweeper.training.legs import Arrays, TrialLeg
@@ -25,7 +25,7 @@ class _Held:
     attempt: int
     reported: int
     legs: list[TrialLeg] = field(default_factory=list)
-    end: Outcome | None = None
+    end: LegOutcome | None = None
     told: bool = False  # the scheduler knows that it is held
 
 
@@ -33,7 +33,7 @@ class _Held:
 class Settled:
     """What is settled about trials: verdicts for the scheduler, reports for the ledger, weights by trial number."""
 
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[LegOutcome] = field(default_factory=list)
     reports: list[Reported] = field(default_factory=list)
     weights: dict[int, Arrays] = field(default_factory=dict)
 
@@ -56,7 +56,7 @@ class BatchDecisions:
         held = self._held.get(number)
         return held is not None and bool(held.legs)
 
-    def take(self, trials: Sequence[TrialLeg], ends: Sequence[Outcome], requested: int) -> Settled:
+    def take(self, trials: Sequence[TrialLeg], ends: Sequence[LegOutcome], requested: int) -> Settled:
         """One leg's trials, already on their curves, and how each would go on if no other trial mattered."""
         for trial, end in zip(trials, ends, strict=True):
             held = self._held.get(trial.number)
@@ -67,7 +67,7 @@ class BatchDecisions:
         settled = self.settle(requested, {batch_start(trial.number, self._batch) for trial in trials})
         answered = {outcome.number for outcome in settled.outcomes}
         settled.outcomes += [
-            Outcome(trial.number, trial.attempt, trial.epochs, Verdict.CONTINUE)
+            LegOutcome(trial.number, trial.attempt, trial.epochs, Verdict.CONTINUE)
             for trial in trials
             if trial.number not in answered
         ]
@@ -111,7 +111,7 @@ class BatchDecisions:
             self._release(number, held, rung, settled)
             value = curve[rung - 1]
             del curve[rung:]
-            settled.outcomes.append(Outcome(number, held.attempt, rung, Verdict.PRUNED, reason, value))
+            settled.outcomes.append(LegOutcome(number, held.attempt, rung, Verdict.PRUNED, reason, value))
             self._held.pop(number)
             return
         # the epoch at the rung is the trial's last one if the decision says so: it is told together with it
@@ -123,7 +123,7 @@ class BatchDecisions:
             self._held.pop(number)
         elif not held.told:
             held.told = True
-            settled.outcomes.append(Outcome(number, held.attempt, held.end.epochs, Verdict.HELD))
+            settled.outcomes.append(LegOutcome(number, held.attempt, held.end.epochs, Verdict.HELD))
 
     def _release(self, number: int, held: _Held, limit: int | None, settled: Settled) -> None:
         """Report the trial's first ``limit`` epochs; legs that are reported as a whole are let go."""

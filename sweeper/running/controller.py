@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
@@ -38,6 +38,7 @@ from sweeper.scheduling.events import (
     ResumeSweep,
     RetryTrials,
     RunLeg,
+    SaveCheckpoints,
     Shape,
     StopSweep,
     SweepOpened,
@@ -50,7 +51,7 @@ from sweeper.scheduling.events import (
 )
 from sweeper.scheduling.scheduler import Scheduler
 from sweeper.states import SweepState, TrialState
-from sweeper.training.legs import TrialLeg
+from sweeper.training.legs import Arrays, TrialLeg
 from sweeper.training.pool import LegRaised, LegReturned, Pool
 
 LEASE_SECONDS = 15.0
@@ -74,6 +75,17 @@ class _Asked:
     run: SweepRun
     numbers: tuple[int, ...]
     future: Future[list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class _Brought:
+    """What came with an event, for the actions that follow: weights by trial number, and what a leg trained."""
+
+    weights: Mapping[int, Arrays] = field(default_factory=dict)
+    trained: tuple[TrialLeg, ...] = ()
+
+
+_NOTHING = _Brought()
 
 
 @dataclass(frozen=True)
@@ -219,7 +231,9 @@ class Controller:
                 return
             assert run.batches is not None
             settled = run.batches.settle(run.requested)
-            self._handle(TrialsDecided(run.id, tuple(settled.outcomes)), run.id, list(settled.reports), settled.weights)
+            self._handle(
+                TrialsDecided(run.id, tuple(settled.outcomes)), run.id, list(settled.reports), _Brought(settled.weights)
+            )
         else:
             if isinstance(item, SweepOpened):
                 self._next_chores = 0.0  # what was asked while the sweep was loaded is read at once
@@ -235,24 +249,18 @@ class Controller:
         flown = self._clock.leg_ended(item.worker)
         if flown is None:
             return  # the worker was given up; its trials have moved on
-        sweep, current = self._scheduler.rows_of(item.worker)
+        worker = self._scheduler.board.workers[item.worker]
         run = self._runs.get(flown)
-        if run is None or sweep != flown:  # given up meanwhile
+        if run is None or worker.sweep != flown:  # given up meanwhile
             self._handle(LegDone(item.worker, item.result.leg, ()))
             return
-        result = replace(item.result, trials=tuple(t for t in item.result.trials if t.number in current))
-        settled = run.outcomes(result)
-        self._emit("leg.done", {"sweep": run.id, "worker": item.worker, "trials": len(result.trials)})
-        if any(trial.states is not None for trial in result.trials) and self._clock.take_yield_request(item.worker):
+        trained = tuple(trial for trial in item.result.trials if trial.number in worker.rows)
+        settled = run.outcomes(replace(item.result, trials=trained))
+        self._emit("leg.done", {"sweep": run.id, "worker": item.worker, "trials": len(trained)})
+        if any(trial.states is not None for trial in trained) and self._clock.take_yield_request(item.worker):
             self._handle(WorkerYields(item.worker))
-        leaves = self._scheduler.gives_back(item.worker)
-        if leaves:  # its trials wait again with this very event, from what is on disk by then
-            self._checkpoint(run, result.trials)
         event = LegDone(item.worker, item.result.leg, tuple(settled.outcomes))
-        self._handle(event, run.id, list(settled.reports), settled.weights)
-        if not leaves:  # the ledger first: a checkpoint is never ahead of it
-            kept = self._scheduler.rows_of(item.worker)[1]
-            self._checkpoint(run, tuple(trial for trial in result.trials if trial.number in kept))
+        self._handle(event, run.id, list(settled.reports), _Brought(settled.weights, trained))
 
     def _answered(self, item: _Asked) -> None:
         run, sweep = item.run, item.run.id
@@ -278,12 +286,15 @@ class Controller:
         event: Event,
         sweep: str | None = None,
         changes: list[Change] | None = None,
-        weights: Mapping[int, Any] | None = None,
+        brought: _Brought = _NOTHING,
     ) -> None:
         """One event through the scheduler: commit per sweep what it changed, then act."""
         actions = self._scheduler.handle(event)
         by_sweep: dict[str, list[Change]] = {sweep: list(changes or [])} if sweep is not None else {}
         now = time.time()
+        for action in actions:
+            if isinstance(action, SaveCheckpoints) and action.before_commit:
+                self._save_checkpoints(action, brought)
         for action in actions:
             for name, change in changes_of(action, now):
                 if isinstance(change, SweepChanged) and change.state is SweepState.PAUSED and name in self._leaving:
@@ -299,7 +310,7 @@ class Controller:
         for action in actions:
             if action.sweep not in failed:
                 with self._failing_alone(action.sweep, failed):
-                    self._act(action, weights or {})
+                    self._act(action, brought)
         self._abandon(failed)
 
     @contextlib.contextmanager
@@ -322,7 +333,7 @@ class Controller:
 
     # Actions
 
-    def _act(self, action: Action, weights: Mapping[int, Any]) -> None:
+    def _act(self, action: Action, brought: _Brought) -> None:
         match action:
             case RunLeg():
                 self._start_leg(action)
@@ -332,11 +343,14 @@ class Controller:
                 asked = _Asked(run, action.numbers, future)
                 future.add_done_callback(lambda _: self._queue.put(asked))
             case EndTrial():
-                self._trial_ended(action, weights.get(action.number))
+                self._trial_ended(action, brought.weights.get(action.number))
             case RequeueTrial():
                 about = {"sweep": action.sweep, "trial": action.number, "attempt": action.attempt}
                 self._emit("trial.requeued", {**about, "reason": action.reason})
                 self._runs[action.sweep].wait_again(action.number)
+            case SaveCheckpoints():
+                if not action.before_commit:
+                    self._save_checkpoints(action, brought)
             case ReopenTrial():
                 run = self._runs[action.sweep]
                 run.wait_again(action.number)
@@ -363,18 +377,19 @@ class Controller:
             about = {"sweep": action.sweep, "trial": admit.number, "attempt": admit.attempt, "worker": action.worker}
             self._emit("trial.started", {**about, "epoch": run.kept(admit.number)})
 
-    def _checkpoint(self, run: SweepRun, trials: tuple[TrialLeg, ...]) -> None:
+    def _save_checkpoints(self, action: SaveCheckpoints, brought: _Brought) -> None:
         """Save the rows that came with their state. What cannot be saved starts again after a fault, and is told."""
+        run = self._runs[action.sweep]
         if run.checkpoints is None:
             return
         try:
-            for trial in trials:
-                if trial.states is not None and not run.undecided(trial.number):
+            for trial in brought.trained:
+                if trial.number in action.numbers and trial.states is not None and not run.undecided(trial.number):
                     run.checkpoints.save(trial.number, trial.states)
         except OSError as error:
             self._emit("checkpoint.failed", {"sweep": run.id, "reason": str(error)})
 
-    def _trial_ended(self, action: EndTrial, weights: Any) -> None:
+    def _trial_ended(self, action: EndTrial, weights: Arrays | None) -> None:
         run = self._runs[action.sweep]
         value = action.value
         if run.checkpoints is not None:

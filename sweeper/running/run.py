@@ -13,7 +13,7 @@ from sweeper.running.batches import BatchDecisions, Settled, epoch_reports
 from sweeper.running.checkpoints import Checkpoints, States, UnreadableCheckpoint
 from sweeper.running.parts import window_and_batch
 from sweeper.running.trial import CurvesBefore, TrialRun
-from sweeper.scheduling.events import Outcome, RunLeg, Shape, Suggestion, SweepPlan, Verdict
+from sweeper.scheduling.events import LegOutcome, RunLeg, Shape, Suggestion, SweepPlan, Verdict
 from sweeper.scheduling.window import told_before
 from sweeper.search.pruning import BatchPruner, Judged, Objective, Pruner, make_pruner
 from sweeper.spec.goals import PARAMETERS, SECONDS, excesses_of, network_size, values_of, violation
@@ -24,8 +24,7 @@ from sweeper.training.legs import Arrays, LegOrder, LegResult, RowStart, TrialLe
 
 if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset
-    from sweeper.search.study import Outcome as StudyOutcome
-    from sweeper.search.study import Study
+    from sweeper.search.study import Outcome, Study
     from sweeper.training.baselines import BaselineWork
 
 LEG_SECONDS = 1.0
@@ -78,7 +77,7 @@ class SweepRun:
     batches: BatchDecisions | None = field(init=False, default=None)
     decision_epochs: tuple[int, ...] = field(init=False)
     notes: list[Noted] = field(default_factory=list)  # for the ledger
-    _untold: dict[int, StudyOutcome] = field(init=False, default_factory=dict)  # for the study
+    _untold: dict[int, Outcome] = field(init=False, default_factory=dict)  # for the study
 
     def __post_init__(self) -> None:
         self.requested = self.record.requested
@@ -125,7 +124,7 @@ class SweepRun:
 
     def restore(self, trials: list[TrialRecord], reports: Mapping[int, list[EpochReport]]) -> None:
         """Take up an interrupted sweep where the ledger says it is."""
-        known: list[tuple[Mapping[str, Any], StudyOutcome | None]] = []
+        known: list[tuple[Mapping[str, Any], Outcome | None]] = []
         for trial in trials:
             if trial.params is None:
                 break
@@ -159,12 +158,12 @@ class SweepRun:
         train = self.spec.train_config(self.dataset.task, params)
         return Shape(config.hidden_layers, config.batch_size or train.batch_size, train.epochs)
 
-    def results_to_tell(self) -> list[tuple[int, StudyOutcome]]:
+    def results_to_tell(self) -> list[tuple[int, Outcome]]:
         """The results that the study has not been told yet; the caller tells it."""
         fresh, self._untold = self._untold, {}
         return sorted(fresh.items())
 
-    def ask(self, results: list[tuple[int, StudyOutcome]], numbers: tuple[int, ...]) -> list[dict[str, Any]]:
+    def ask(self, results: list[tuple[int, Outcome]], numbers: tuple[int, ...]) -> list[dict[str, Any]]:
         """Tell the study what has ended, then let it suggest. Runs in the sweep's suggestion thread."""
         for number, outcome in results:
             self.study.tell(number, outcome)
@@ -180,14 +179,14 @@ class SweepRun:
         if not self.decision_epochs:  # nobody will compare another trial with it
             trial.curve = []
 
-    def _study_outcome(self, number: int, state: TrialState, value: float | None, cause: Cause | None) -> StudyOutcome:
-        from sweeper.search.study import Outcome as StudyOutcome
+    def _study_outcome(self, number: int, state: TrialState, value: float | None, cause: Cause | None) -> Outcome:
+        from sweeper.search.study import Outcome
 
         trial, goals, limits = self.trials[number], self.spec.objectives, self.spec.constraints
         finite = [(epoch, v) for epoch, v in enumerate(trial.curve) if math.isfinite(v)]
         values = values_of(trial.metrics, goals) if len(goals) > 1 else ()
         excesses = excesses_of(trial.metrics, limits) if state is TrialState.COMPLETE else ()
-        return StudyOutcome(state, value, finite[-1] if finite else None, cause is Cause.DIVERGED, values, excesses)
+        return Outcome(state, value, finite[-1] if finite else None, cause is Cause.DIVERGED, values, excesses)
 
     def forget_search(self) -> None:
         """The search is over: free what only it needs, before the report wants memory."""
@@ -299,7 +298,7 @@ class SweepRun:
             settled.reports.append(Reported(trial.number, trial.attempt, kept, trial.seconds))
         return settled
 
-    def _concluded(self, reported: Reported, outcome: Outcome, weights: Mapping[int, Arrays]) -> Reported:
+    def _concluded(self, reported: Reported, outcome: LegOutcome, weights: Mapping[int, Arrays]) -> Reported:
         """The last report of a trial that has ended says what it cost as a whole, too, and what ``examine`` finds."""
         number, reports = reported.number, reported.reports
         if not reports or reports[-1].epoch + 1 != outcome.epochs:
@@ -328,7 +327,7 @@ class SweepRun:
         """Whether a trial has trained past a decision that its batch has not taken yet."""
         return self.batches is not None and self.batches.undecided(number)
 
-    def _pruned(self, trial: TrialLeg) -> Outcome | None:
+    def _pruned(self, trial: TrialLeg) -> LegOutcome | None:
         """The pruner's stop at the first epoch of this leg at which it says so, wherever the leg ended."""
         mine = self.trials[trial.number]
         if self.pruner is None:
@@ -342,7 +341,7 @@ class SweepRun:
             decision = self.pruner.decide(Judged(trial.number, curve, peers, flow, self.params(trial.number)))
             if decision.stop:
                 mine.curve = curve
-                return Outcome(trial.number, trial.attempt, epochs, Verdict.PRUNED, decision.reason, curve[-1])
+                return LegOutcome(trial.number, trial.attempt, epochs, Verdict.PRUNED, decision.reason, curve[-1])
         return None
 
     def _peers(self, number: int) -> CurvesBefore:
@@ -350,18 +349,18 @@ class SweepRun:
         plan = self.plan
         return CurvesBefore(self.trials, told_before(number, plan.window, plan.batch) if plan.deterministic else None)
 
-    def _outcome(self, trial: TrialLeg) -> Outcome:
+    def _outcome(self, trial: TrialLeg) -> LegOutcome:
         curve = self.trials[trial.number].curve
         last = curve[-1] if curve else None
         if trial.diverged is not None:
             seen = f"; last finite {self.spec.objective.metric} {last:.6g}" if last is not None else ""
             reason = f"diverged: {trial.diverged}{seen}"
             how = (Verdict.FAILED, reason, None, Cause.DIVERGED)
-            return Outcome(trial.number, trial.attempt, trial.epochs, *how)
+            return LegOutcome(trial.number, trial.attempt, trial.epochs, *how)
         if trial.finished:
             reason = f"trained {trial.epochs} epochs"
-            return Outcome(trial.number, trial.attempt, trial.epochs, Verdict.COMPLETE, reason, last)
-        return Outcome(trial.number, trial.attempt, trial.epochs, Verdict.CONTINUE)
+            return LegOutcome(trial.number, trial.attempt, trial.epochs, Verdict.COMPLETE, reason, last)
+        return LegOutcome(trial.number, trial.attempt, trial.epochs, Verdict.CONTINUE)
 
     def consider(self, number: int, value: float | None, weights: Arrays | None) -> bool:
         """Whether a complete trial is the best so far (ties: the lower number); then it is remembered.

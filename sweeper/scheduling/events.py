@@ -49,7 +49,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class LegOutcome:
     """One trial's part of a leg: ``epochs`` finished in all, and the decision with its reason."""
 
     number: int
@@ -128,7 +128,7 @@ class LegDone:
 
     worker: str
     leg: int
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[LegOutcome, ...]
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class TrialsDecided:
     """Verdicts on running trials that did not come with a leg of theirs."""
 
     sweep: str
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[LegOutcome, ...]
 
 
 @dataclass(frozen=True)
@@ -274,6 +274,19 @@ class RequeueTrial:
 
 
 @dataclass(frozen=True)
+class SaveCheckpoints:
+    """Save those of the trials ``numbers`` whose leg, just done, brought what a checkpoint needs.
+
+    ``before_commit``: they wait again with this very event, and the ledger has to say which epochs are saved.
+    Otherwise the ledger is first, so that a checkpoint is never ahead of it.
+    """
+
+    sweep: str
+    numbers: frozenset[int]
+    before_commit: bool
+
+
+@dataclass(frozen=True)
 class ReopenTrial:
     """Write that a failed or stopped trial waits again, on a user's request."""
 
@@ -299,7 +312,7 @@ class ResizeSweep:
     requested: int
 
 
-Action = Ask | RunLeg | EndTrial | RequeueTrial | ReopenTrial | ChangeSweep | ResizeSweep
+Action = Ask | RunLeg | EndTrial | RequeueTrial | SaveCheckpoints | ReopenTrial | ChangeSweep | ResizeSweep
 
 
 def changes_of(action: Action, now: float) -> list[tuple[str, Change]]:

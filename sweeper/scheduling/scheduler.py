@@ -18,7 +18,7 @@ from sweeper.scheduling.events import (
     Event,
     LegDone,
     LegFailed,
-    Outcome,
+    LegOutcome,
     PauseSweep,
     ReopenTrial,
     RequeueTrial,
@@ -26,6 +26,7 @@ from sweeper.scheduling.events import (
     ResumeSweep,
     RetryTrials,
     RunLeg,
+    SaveCheckpoints,
     Shape,
     StopSweep,
     SweepOpened,
@@ -62,6 +63,7 @@ class Scheduler:
     def handle(self, event: Event) -> list[Action]:
         """Apply one event and return what has to be done, in order. The only method that changes anything."""
         actions: list[Action] = []
+        save: SaveCheckpoints | None = None
         match event:
             case SweepOpened():
                 self._open(event, actions)
@@ -78,7 +80,7 @@ class Scheduler:
                 if self.due_elsewhere(event.worker):
                     self._workers[event.worker].yielding = True
             case LegDone():
-                self._leg_done(event, actions)
+                save = self._leg_done(event, actions)
             case TrialsDecided():
                 if event.sweep in self._sweeps:
                     self._decided(self._sweeps[event.sweep], event.outcomes, actions)
@@ -97,7 +99,7 @@ class Scheduler:
         for sweep in list(self._sweeps.values()):
             self._settle(sweep, actions)
         self._dispatch(actions)
-        return actions
+        return actions if save is None else [*actions, *self._still_to_save(save)]  # last: no worker waits for a disk
 
     def forget(self, sweep: str, in_flight: Collection[str] = ()) -> None:
         """Let go of a sweep that has ended or was given up. Workers of ``in_flight`` still have to answer a leg."""
@@ -120,16 +122,6 @@ class Scheduler:
         """Whether a stop or a pause waits for the sweep's legs in flight."""
         found = self._sweeps.get(sweep)
         return found is not None and found.ending is not None
-
-    def gives_back(self, worker: str) -> bool:
-        """Whether the worker's trials wait again when its leg is done."""
-        found = self._workers.get(worker)
-        return found is not None and (found.draining or found.yielding)
-
-    def rows_of(self, worker: str) -> tuple[str | None, frozenset[int]]:
-        """The sweep and trials whose rows a worker holds."""
-        found = self._workers[worker]
-        return found.sweep, frozenset(found.rows)
 
     def due_elsewhere(self, worker: str) -> bool:
         """Whether another sweep has a better claim to the worker than the one whose rows it holds."""
@@ -351,21 +343,31 @@ class Scheduler:
         worker.rows, worker.drop, worker.sweep, worker.shape, worker.leg = set(), set(), None, None, None
         worker.yielding = False
 
-    def _leg_done(self, event: LegDone, actions: list[Action]) -> None:
+    def _leg_done(self, event: LegDone, actions: list[Action]) -> SaveCheckpoints | None:
         worker = self._workers.get(event.worker)
         if worker is None or worker.leg != event.leg:
-            return
+            return None
         worker.leg = None
         if worker.sweep is None:
-            return  # its sweep was forgotten meanwhile
+            return None  # its sweep was forgotten meanwhile
         sweep = self._sweeps[worker.sweep]
         self._decided(sweep, event.outcomes, actions)
+        save = SaveCheckpoints(sweep.plan.sweep, frozenset(worker.rows), worker.draining or worker.yielding)
         if worker.draining:
             self._give_back(worker, "the worker's node is leaving", False, actions)
         elif worker.yielding:
-            self._give_back(worker, "its worker was given to another sweep", False, actions)
+            self._give_back(worker, "its worker was due to another sweep", False, actions)
+        return save
 
-    def _decided(self, sweep: Sweep, outcomes: Iterable[Outcome], actions: list[Action]) -> None:
+    def _still_to_save(self, save: SaveCheckpoints) -> list[Action]:
+        """Without the trials that the same event has stopped or put back."""
+        if not save.before_commit:
+            sweep = self._sweeps[save.sweep]
+            going = (n for n in save.numbers if sweep.trials[n].state is TrialState.RUNNING)
+            save = replace(save, numbers=frozenset(going))
+        return [save] if save.numbers else []
+
+    def _decided(self, sweep: Sweep, outcomes: Iterable[LegOutcome], actions: list[Action]) -> None:
         for outcome in outcomes:
             trial = sweep.trials.get(outcome.number)
             if trial is None or trial.state is not TrialState.RUNNING or trial.attempt != outcome.attempt:

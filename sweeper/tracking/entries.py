@@ -117,7 +117,7 @@ def sweep_tags(sweep: SweepRecord) -> dict[str, str]:
     return {key: _cut(value, MAX_TAG) for key, value in tags.items()}
 
 
-class Progress:
+class RunCurves:
     """The curves of the parent run: the best value and the number of trials by state over the trials that ended.
 
     Trials beyond the constraints do not count as the best.

@@ -16,7 +16,7 @@ from sweeper.ledger.protocol import Ledger
 from sweeper.logs import Emit
 from sweeper.records import SweepChanged, SweepRecord, Tracked, TrialRecord
 from sweeper.settings import Settings
-from sweeper.tracking.entries import Point, Progress, trial_entry
+from sweeper.tracking.entries import Point, RunCurves, trial_entry
 from sweeper.tracking.sweep import SweepInMlflow, delete_runs
 from sweeper.tracking.ui import open_ui
 
@@ -82,7 +82,7 @@ class Tracker:
     ) -> None:
         self._sweep, self._ledger, self._emit = sweep, ledger, emit
         self._target = SweepInMlflow(settings, sweep, spec, dataset)
-        self._progress = Progress(spec.objective.direction == "maximize", spec.constraints)
+        self._progress = RunCurves(spec.objective.direction == "maximize", spec.constraints)
         self._jobs: deque[_Job | _Ended] = deque()
         self._settling = _Job("the sweep's curves", self._settle)
         self._told: list[Tracked] = []

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sweeper.running.batches import BatchDecisions
 from sweeper.running.trial import TrialRun
-from sweeper.scheduling.events import Outcome, Verdict
+from sweeper.scheduling.events import LegOutcome, Verdict
 from sweeper.search.pruning import Objective, SynchronousHalving
 from sweeper.training.legs import TrialLeg
 
@@ -36,7 +36,7 @@ class Batch:
         self.truth, self.diverges = curves, diverges
         self.trials = {n: TrialRun({}) for n in curves}
         self.decisions = BatchDecisions(PRUNER, len(curves), EPOCHS, self.trials)
-        self.outcomes: dict[int, Outcome] = {}
+        self.outcomes: dict[int, LegOutcome] = {}
         self.reported: dict[int, list[int]] = {n: [] for n in curves}
         self.trained = dict.fromkeys(curves, 0)
         self.left: set[int] = set()  # trained to its end
@@ -52,7 +52,7 @@ class Batch:
             finished = upto == EPOCHS and not diverged
             legs.append(TrialLeg(n, 1, first, {"val_loss": values}, finished, "nan" if diverged else None, 1.0))
             verdict = Verdict.FAILED if diverged else Verdict.COMPLETE if finished else Verdict.CONTINUE
-            ends.append(Outcome(n, 1, upto, verdict, "end"))
+            ends.append(LegOutcome(n, 1, upto, verdict, "end"))
             if diverged or finished:
                 self.left.add(n)
         self.take(self.decisions.take(legs, ends, len(self.truth)))

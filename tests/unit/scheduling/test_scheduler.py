@@ -29,7 +29,7 @@ def legs(actions: list[ev.Action]) -> list[ev.RunLeg]:
 
 
 def complete(scheduler: Scheduler, leg: ev.RunLeg, numbers: list[int], attempt: int = 1) -> list[ev.Action]:
-    done = tuple(ev.Outcome(n, attempt, 3, ev.Verdict.COMPLETE, "trained", 0.5) for n in numbers)
+    done = tuple(ev.LegOutcome(n, attempt, 3, ev.Verdict.COMPLETE, "trained", 0.5) for n in numbers)
     return scheduler.handle(ev.LegDone(leg.worker, leg.leg, done))
 
 
@@ -163,7 +163,7 @@ def test_a_sweep_without_a_complete_trial_has_failed() -> None:
     scheduler = Scheduler(wide)
     scheduler.handle(ev.WorkerJoined("w"))
     [leg] = legs(suggest(scheduler, open_sweep(scheduler, requested=1)))
-    diverged = (ev.Outcome(0, 1, 0, ev.Verdict.FAILED, "diverged: nan"),)
+    diverged = (ev.LegOutcome(0, 1, 0, ev.Verdict.FAILED, "diverged: nan"),)
     actions = scheduler.handle(ev.LegDone("w", leg.leg, diverged))
     assert actions[-1] == ev.ChangeSweep("a", SweepState.FAILED, "no trial succeeded")
 
@@ -219,10 +219,24 @@ def test_a_draining_worker_gives_its_trials_back_after_its_leg() -> None:
     scheduler.handle(ev.WorkerJoined("w"))
     [leg] = legs(suggest(scheduler, open_sweep(scheduler, requested=4)))
     scheduler.handle(ev.WorkerDraining("w"))
-    going = tuple(ev.Outcome(a.number, 1, 1, ev.Verdict.CONTINUE) for a in leg.admit)
+    going = tuple(ev.LegOutcome(a.number, 1, 1, ev.Verdict.CONTINUE) for a in leg.admit)
     actions = scheduler.handle(ev.LegDone("w", leg.leg, going))
     assert {a.lost for a in actions if isinstance(a, ev.RequeueTrial)} == {False}
     assert legs(actions) == []
+    numbers = frozenset(a.number for a in leg.admit)
+    assert actions[-1] == ev.SaveCheckpoints("a", numbers, before_commit=True), "they go on from what is saved"
+
+
+def test_after_a_leg_the_trials_that_go_on_are_saved_once_the_ledger_knows_it_and_the_next_leg_is_under_way() -> None:
+    scheduler = Scheduler(wide)
+    scheduler.handle(ev.WorkerJoined("w"))
+    [leg] = legs(suggest(scheduler, open_sweep(scheduler, requested=4)))
+    ended, *going = leg.admit
+    outcomes = [ev.LegOutcome(ended.number, 1, 3, ev.Verdict.COMPLETE, "trained", 0.5)]
+    outcomes += [ev.LegOutcome(admit.number, 1, 1, ev.Verdict.CONTINUE) for admit in going]
+    *before, last = scheduler.handle(ev.LegDone("w", leg.leg, tuple(outcomes)))
+    assert last == ev.SaveCheckpoints("a", frozenset(a.number for a in going), before_commit=False)
+    assert legs(before)
 
 
 def test_a_cohort_that_ran_out_of_memory_starts_over_with_half_of_its_room() -> None:

@@ -58,7 +58,7 @@ class Cluster:
         leg = self.legs.pop(0)
         rows = self.scheduler.board.workers[leg.worker].rows
         done = tuple(
-            ev.Outcome(n, self.attempts[leg.sweep, n], 3, ev.Verdict.COMPLETE, "trained", 0.5) for n in sorted(rows)
+            ev.LegOutcome(n, self.attempts[leg.sweep, n], 3, ev.Verdict.COMPLETE, "trained", 0.5) for n in sorted(rows)
         )
         self.handle(ev.LegDone(leg.worker, leg.leg, done))
 
@@ -200,7 +200,7 @@ def test_a_sweep_can_be_opened_again_after_it_was_forgotten() -> None:
     cluster.legs.clear()
     cluster.scheduler.forget("a", {leg.worker})
     cluster.open("a", trials=4)
-    stale = tuple(ev.Outcome(n, 1, 3, ev.Verdict.COMPLETE, "trained", 0.5) for n in (0, 1))
+    stale = tuple(ev.LegOutcome(n, 1, 3, ev.Verdict.COMPLETE, "trained", 0.5) for n in (0, 1))
     cluster.handle(ev.LegDone(leg.worker, leg.leg, stale))
     assert len(cluster.running["a"]) == 2, "the old leg's results count for nothing"
     while cluster.legs:
@@ -240,7 +240,7 @@ def going(cluster: Cluster, leg: ev.RunLeg) -> None:
     """One leg ends with every trial still on its way."""
     cluster.legs.remove(leg)
     rows = cluster.scheduler.board.workers[leg.worker].rows
-    on_its_way = tuple(ev.Outcome(n, cluster.attempts[leg.sweep, n], 1, ev.Verdict.CONTINUE) for n in sorted(rows))
+    on_its_way = tuple(ev.LegOutcome(n, cluster.attempts[leg.sweep, n], 1, ev.Verdict.CONTINUE) for n in sorted(rows))
     cluster.handle(ev.LegDone(leg.worker, leg.leg, on_its_way))
 
 

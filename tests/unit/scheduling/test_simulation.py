@@ -6,8 +6,9 @@ import os
 
 import pytest
 
-from sweeper.scheduling.events import LegDone, RequeueTrial
+from sweeper.scheduling.events import LegDone, RequeueTrial, SaveCheckpoints
 from sweeper.scheduling.scheduler import Scheduler
+from sweeper.states import TrialState
 from tests.simulation import Violation, simulate
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "2000"))
@@ -44,16 +45,17 @@ def test_trials_of_a_lost_worker_that_are_forgotten_are_noticed(monkeypatch: pyt
 def test_reports_of_a_leg_that_is_over_are_noticed_when_they_count(monkeypatch: pytest.MonkeyPatch) -> None:
     right = Scheduler._leg_done
 
-    def wrong(self: Scheduler, event: LegDone, actions: list) -> None:
+    def wrong(self: Scheduler, event: LegDone, actions: list) -> SaveCheckpoints | None:
         worker = self._workers.get(event.worker)
         if worker is not None and worker.leg is None:
             worker.leg = event.leg
-        right(self, event, actions)
+        save = right(self, event, actions)
         sweep = next(iter(self._sweeps.values()))
         for outcome in event.outcomes:
             trial = sweep.trials.get(outcome.number)
             if trial is not None and not trial.state.terminal and outcome.verdict == "complete":
-                self._finish(sweep, trial, right.__globals__["TrialState"].COMPLETE, "again", outcome.value, actions)
+                self._finish(sweep, trial, TrialState.COMPLETE, "again", actions, value=outcome.value)
+        return save
 
     monkeypatch.setattr(Scheduler, "_leg_done", wrong)
     assert caught_within(200) is not None

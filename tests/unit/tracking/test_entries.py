@@ -20,7 +20,7 @@ from sweeper.tracking.entries import (
     FLOW_METRICS,
     MAX_KEY,
     MAX_PARAM,
-    Progress,
+    RunCurves,
     clean_key,
     spec_params,
     text,
@@ -140,7 +140,7 @@ def test_the_parent_run_has_the_specs_settings_but_none_that_may_change() -> Non
 
 
 def test_progress_counts_trials_and_keeps_the_best_value() -> None:
-    progress = Progress(maximize=False)
+    progress = RunCurves(maximize=False)
     trial = TrialRecord(0, TrialState.COMPLETE, value=2.0, ended_at=1.0)
     worse = replace(trial, number=1, value=3.0)
     failed = replace(trial, number=2, state=TrialState.FAILED, value=None)
