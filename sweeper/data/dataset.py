@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
 
+    from sweeper.data.making import Making
     from sweeper.data.recipe import Recipe
     from sweeper.data.targets import Label
     from sweeper.models.config import Task
@@ -76,12 +77,11 @@ class Dataset(Rows):
     read. ``fingerprint`` changes with the data, the target, the columns, the split and the normalisation, and with
     nothing else; ``rows_fingerprint`` does not change with the normalisation and the columns.
 
-    With ``split.folds`` there are ``folds``: the k pairs of training and validation rows. Then the training rows of
-    the dataset itself are all that are not for the test, and it has no validation rows (v = 0): what trains on it is
-    the winner, after the search. All folds have the same D inputs: which columns are used, and the categories of
-    texts, follow from all rows of the folds; imputation, means and scales are fitted on each fold's training rows.
-    The target's mean and deviation are those of all rows of the folds: a unit that the folds share, so that their
-    losses can be averaged.
+    With ``split.folds`` there are ``folds``: k datasets with their own training and validation rows and the same test
+    rows. Then the training rows of the dataset itself are all that are not for the test, and it has no validation
+    rows (v = 0). All folds have the same D inputs: which columns are used, and the categories of texts, follow from
+    all rows of the folds; imputation, means and scales are fitted on each fold's training rows. The target's mean and
+    deviation are those of all rows of the folds: a unit that the folds share, so that their losses can be averaged.
     """
 
     _: KW_ONLY
@@ -101,7 +101,7 @@ class Dataset(Rows):
     raw_train: pd.DataFrame
     raw_test: pd.DataFrame
     w_test: np.ndarray | None = None
-    folds: tuple[Rows, ...] = ()
+    folds: tuple[Dataset, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -130,6 +130,36 @@ class Dataset(Rows):
         from sweeper.text import shown
 
         return None if self.class_labels is None else tuple(shown(label) for label in self.class_labels)
+
+    def averaged(self) -> Dataset:
+        """What a network that averages those of the k folds predicts from: ``k * D`` inputs, each fold's in turn.
+
+        Its validation rows are those of all folds (their targets only: each fold's network predicts its own), and it
+        has no training rows. Without folds it is the dataset itself.
+        """
+        if not self.folds:
+            return self
+        import numpy as np
+        from sklearn.pipeline import FeatureUnion
+
+        from sweeper.data.recipe import Recipe
+
+        recipe = Recipe(tuple(feature for fold in self.folds for feature in fold.recipe.features))
+        nothing = np.empty((0, len(recipe.features)), dtype=np.float32)
+        return replace(
+            self,
+            x_train=nothing,
+            y_train=self.y_train[:0],
+            x_val=nothing,
+            y_val=np.concatenate([fold.y_val for fold in self.folds]),
+            x_test=np.concatenate([fold.x_test for fold in self.folds], axis=1),
+            w_train=None,
+            w_val=None if self.w_val is None else np.concatenate([fold.w_val for fold in self.folds]),
+            preprocess=FeatureUnion([(f"fold {i}", fold.preprocess) for i, fold in enumerate(self.folds)]),
+            recipe=recipe,
+            feature_names=tuple(f"fold {i}: {n}" for i, fold in enumerate(self.folds) for n in fold.feature_names),
+            folds=(),
+        )
 
     def test_tensors(self, dtype: torch.dtype | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """x_test ``(t, D)`` and y_test ``(t,)`` as tensors of ``dtype`` (default float32)."""
@@ -236,7 +266,7 @@ def load_dataset(spec: DatasetSpec, split: SplitSpec, normalize: str) -> Dataset
     warnings = (*table.warnings, *target.warnings, *splits.warnings, *columns.warnings)
     warnings += suspicions(table, target, splits) if table.file is not None else ()
     about = [table.content, table.target_name, target.task, split.model_dump()]
-    return Dataset(
+    made = Dataset(
         **{field.name: getattr(whole, field.name) for field in fields(Rows)},
         name=table.name,
         task=target.task,
@@ -254,9 +284,16 @@ def load_dataset(spec: DatasetSpec, split: SplitSpec, normalize: str) -> Dataset
         target_std=std,
         raw_train=_sample(table.frame, splits.train),
         raw_test=_sample(table.frame, splits.test),
-        folds=tuple(making.rows(*fold)[0] for fold in splits.folds),
         warnings=warnings if table.file is not None else (),
     )
+    return replace(made, folds=tuple(_fold(made, making, *rows, splits.test) for rows in splits.folds))
+
+
+def _fold(whole: Dataset, making: Making, train: np.ndarray, validation: np.ndarray, test: np.ndarray) -> Dataset:
+    """One fold of a dataset, with preprocessing of its own."""
+    rows, fitted = making.rows(train, validation)
+    own = {field.name: getattr(rows, field.name) for field in fields(Rows)}
+    return replace(whole, **own, x_test=making.arrays(fitted, test)[0])
 
 
 def _sample(frame: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:

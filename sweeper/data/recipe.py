@@ -71,8 +71,8 @@ class Recipe:
         """The known texts of each text column, in the order of the inputs they became."""
         known: dict[str, list[str]] = {}
         for feature in self.features:
-            if feature.category is not None:
-                known.setdefault(feature.column, []).append(feature.category)
+            if feature.category is not None and feature.category not in known.setdefault(feature.column, []):
+                known[feature.column].append(feature.category)
         return known
 
     def coded(self) -> list[CodedRule]:

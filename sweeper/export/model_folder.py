@@ -6,7 +6,7 @@ import io
 import json
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
@@ -21,6 +21,7 @@ from sweeper.text import listed, shown
 if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset
     from sweeper.models import History, TrainConfig, TrialConfig
+    from sweeper.training.averaging import TrialModel
 
 PACKAGES = ("sweeper", "torch", "numpy", "safetensors")
 METRIC = {"classification": "accuracy", "regression": "rmse"}
@@ -36,12 +37,17 @@ INITIALIZATIONS = {  # as models.init draws them
 
 @dataclass(frozen=True)
 class Winner:
-    """A trial that was trained again. ``validation`` and ``test`` are metrics in the user's units."""
+    """A trial that was trained again, on each fold where the sweep has folds.
+
+    ``model`` is the one network that it came to. ``validation``, the mean over folds, and ``test`` are metrics in the
+    user's units.
+    """
 
     trial: TrialRecord
     config: TrialConfig
     train: TrainConfig
-    history: History
+    histories: Sequence[History]
+    model: TrialModel
     validation: Mapping[str, float]
     test: Mapping[str, float]
 
@@ -52,48 +58,58 @@ def train_winner(spec: SweepSpec, dataset: Dataset, trial: TrialRecord) -> Winne
     Raises:
         SweeperError: it diverges here, which it did not where the sweep ran.
     """
-    from sweeper.models import build_mlp
-    from sweeper.training.again import scores_on_test, train_again
+    from sweeper.training.again import scores_on_test, train_again, weights_of
+    from sweeper.training.averaging import model_of
 
     params = dict(trial.params or {})
-    history = train_again(spec, dataset, params, trial.seed)
-    if history.diverged:
-        remedy = "Export it on a machine like the one the sweep ran on"
-        raise SweeperError(f"trial {trial.number} diverged when it was trained again: {history.divergence}. {remedy}")
+    histories = train_again(spec, dataset, params, trial.seed)
+    for history in histories:
+        if history.diverged:
+            remedy = "Export it on a machine like the one the sweep ran on"
+            problem = f"trial {trial.number} diverged when it was trained again: {history.divergence}"
+            raise SweeperError(f"{problem}. {remedy}")
     config = spec.trial_config(params)
-    network = build_mlp(config, dataset.n_inputs, dataset.n_outputs, seed=0)
-    network.load_state_dict(history.state_dict)
-    last = (history.val_accuracy if dataset.task == "classification" else history.val_rmse)[-1]
+    model = model_of(dataset, config, weights_of(histories))
+    name = f"val_{METRIC[dataset.task]}"
     scale = dataset.target_std if dataset.task == "regression" else 1.0
     return Winner(
         trial=trial,
         config=config,
         train=spec.train_config(dataset.task, params),
-        history=history,
-        validation={"val_loss": history.val_loss[-1], f"val_{METRIC[dataset.task]}": last * scale},
-        test=scores_on_test(dataset, network),
+        histories=histories,
+        model=model,
+        validation={"val_loss": _last(histories, "val_loss"), name: _last(histories, name) * scale},
+        test=scores_on_test(model.dataset, model.network()),
     )
 
 
-def model_files(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, bytes]:
-    """The folder's files by name."""
-    import numpy as np
-    from safetensors.torch import save
+def _last(histories: Sequence[History], metric: str) -> float:
+    """A metric after the last epoch, the mean over folds."""
+    return sum(float(getattr(history, metric)[-1]) for history in histories) / len(histories)
 
-    arrays = io.BytesIO()
-    np.savez(arrays, **dataset.arrays(), x_test=dataset.x_test, y_test=dataset.y_test)  # type: ignore[arg-type]
-    weights = {name: tensor.contiguous() for name, tensor in winner.history.state_dict.items()}
+
+def model_files(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, bytes]:
+    """The folder's files by name. Of a sweep with folds there is nothing to train again: k networks are one here."""
+    import numpy as np
+    from safetensors.numpy import save
+
+    model = winner.model
     texts = {
-        "preprocessing.json": json.dumps(_preprocessing(dataset), indent=1, ensure_ascii=False) + "\n",
+        "preprocessing.json": json.dumps(_preprocessing(model.dataset), indent=1, ensure_ascii=False) + "\n",
         "predict.py": _render("model_predict.py.j2", {"activation": _activation(winner.config)}),
-        "retrain.py": _render("model_retrain.py.j2", _script(dataset, winner)),
         "model_card.md": _render("model_card.md.j2", _card(record, spec, dataset, winner)),
     }
-    written = {name: text.encode() for name, text in texts.items()}
+    if not dataset.folds:
+        texts["retrain.py"] = _render("model_retrain.py.j2", _script(dataset, winner))
+    written = {"weights.safetensors": save(model.weights), **{name: text.encode() for name, text in texts.items()}}
     if is_available():
         about = metadata(dataset, record.sweep, winner.trial.number)
-        written["model.onnx"] = onnx_model(dataset, winner.config, {n: t.numpy() for n, t in weights.items()}, about)
-    return {"weights.safetensors": save(weights), **written, "data.npz": arrays.getvalue()}
+        written["model.onnx"] = onnx_model(model.dataset, model.config, model.weights, about)
+    if not dataset.folds:
+        arrays = io.BytesIO()
+        np.savez(arrays, **dataset.arrays(), x_test=dataset.x_test, y_test=dataset.y_test)  # type: ignore[arg-type]
+        written["data.npz"] = arrays.getvalue()
+    return written
 
 
 def _render(template: str, fields: Mapping[str, Any]) -> str:
@@ -196,13 +212,14 @@ def _card(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner
         "requested": f"{record.requested:,}",
         "sweep": record.sweep,
         "trial": trial.number,
-        "n_parameters": f"{n_parameters(tuple(script['widths'])):,}",
+        "n_parameters": f"{n_parameters(tuple(script['widths'])) * max(1, len(dataset.folds)):,}",
         "onnx": is_available(),
         "data": _cell(dataset.describe()),
         "fingerprint": dataset.fingerprint,
-        "split": spec.split,
+        "rules": [_cell(rule) for rule in _split_rules(spec)],
         "n_train": f"{dataset.n_train:,}",
         "n_val": f"{len(dataset.y_val):,}",
+        "folds": len(dataset.folds),
         "n_test": f"{len(dataset.y_test):,}",
         "normalize": spec.normalize,
         "classes": _cell(listed(dataset.class_names or ())),
@@ -223,10 +240,30 @@ def _card(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner
     }
 
 
+def _split_rules(spec: SweepSpec) -> list[str]:
+    """How the rows were parted, in sentences."""
+    split, files = spec.split, spec.dataset.files()
+    rules = []
+    if split.group is not None:
+        rules.append(f"No group of {split.group} has rows in two splits.")
+    if split.time is not None:
+        rules.append(f"In the order of {split.time}: training before validation before test.")
+    if split.column is not None:
+        rules.append(f"As the column {split.column} says.")
+    drawn = [
+        f"{share:g} of all for {name}"
+        for name, share in (("validation", split.validation), ("test", split.test))
+        if name not in files and not (name == "validation" and split.folds)
+    ]
+    if drawn and split.column is None:
+        rules.append(f"{', '.join(drawn)}, drawn with seed {split.seed}.")
+    return rules
+
+
 def _objective(spec: SweepSpec, winner: Winner) -> float:
     """The objective of the weights that were trained again."""
     metric = spec.objective.metric
-    return float(winner.validation.get(metric, getattr(winner.history, metric)[-1]))
+    return float(winner.validation[metric] if metric in winner.validation else _last(winner.histories, metric))
 
 
 def differs(spec: SweepSpec, winner: Winner) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.ledger.protocol import Direction, LedgerReader
 from sweeper.records import SweepRecord, TrialRecord
+from sweeper.spec.goals import values_of_folds
 from sweeper.spec.stored import spec_of
 from sweeper.states import TrialState
 
@@ -75,6 +76,7 @@ def trial_row(trial: TrialRecord) -> dict[str, Any]:
         "epochs": trial.epochs,
         "params": dict(trial.params or {}),
         "metrics": clean(dict(trial.metrics)),
+        "folds": clean(values_of_folds(trial.metrics)),
         "mlflow_run_id": trial.mlflow_run_id,
         "seconds": round(trial.seconds, 4),
     }
@@ -170,7 +172,7 @@ def trial_frame(trials: Iterable[TrialRecord]) -> pd.DataFrame:
     count = 0
     for trial in trials:
         row = trial_row(trial)
-        params, metrics = row.pop("params"), row.pop("metrics")
+        params, metrics, _ = row.pop("params"), row.pop("metrics"), row.pop("folds")  # which are among the metrics
         row |= {f"params_{name}": value for name, value in params.items()}
         row |= {f"metrics_{name}": value for name, value in metrics.items()}
         for name, value in row.items():

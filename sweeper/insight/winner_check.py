@@ -23,7 +23,6 @@ BINS = 10
 DRAWS = 400  # of outcomes that a calibrated model could have had
 MAX_CLASSES = 20  # in a confusion matrix; the others are one class of their own
 MAX_POINTS = 1000  # of a scatter
-ROWS_AT_ONCE = 50_000
 OTHERS = "(others)"
 
 
@@ -83,11 +82,12 @@ Check = ClassCheck | ValueCheck
 def check_winner(
     spec: SweepSpec, dataset: Dataset, trial: int, params: Mapping[str, Any], weights: Arrays, seed: int = 0
 ) -> Check:
-    """Compare predictions on the validation rows with the truth; the test rows are not touched."""
+    """Compare predictions on the validation rows, of all folds, with the truth; the test rows are not touched."""
     outputs = _outputs(spec, dataset, params, weights)
+    y = np.concatenate([part.y_val for part in dataset.folds or (dataset,)])
     if dataset.class_names is not None:
-        return check_classes(trial, outputs, dataset.y_val, dataset.class_names, seed)
-    truth = dataset.y_val.astype(np.float64) * dataset.target_std + dataset.target_mean
+        return check_classes(trial, outputs, y, dataset.class_names, seed)
+    truth = y.astype(np.float64) * dataset.target_std + dataset.target_mean
     predicted = outputs[:, 0] * dataset.target_std + dataset.target_mean
     return check_values(trial, predicted, truth, dataset.target_name, seed)
 
@@ -117,17 +117,10 @@ def from_json(text: str) -> Check:
 
 
 def _outputs(spec: SweepSpec, dataset: Dataset, params: Mapping[str, Any], weights: Arrays) -> Array:
-    """(v, C) the network's outputs on the validation rows, a part of them at a time."""
-    import torch
+    """(v, C) the networks' outputs on the validation rows, each by the network that has not trained on them."""
+    from sweeper.training.averaging import validation_outputs
 
-    from sweeper.models import build_mlp
-
-    network = build_mlp(spec.trial_config(params), dataset.n_inputs, dataset.n_outputs, seed=0)
-    network.load_state_dict({name: torch.tensor(values) for name, values in weights.items()})
-    starts = range(0, len(dataset.x_val), ROWS_AT_ONCE)
-    with torch.no_grad():
-        parts = [network(torch.tensor(dataset.x_val[i : i + ROWS_AT_ONCE])).double().numpy() for i in starts]
-    outputs: Array = np.concatenate(parts)
+    outputs: Array = validation_outputs(dataset, spec.trial_config(params), weights).double().numpy()
     return outputs
 
 

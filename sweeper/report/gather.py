@@ -68,18 +68,17 @@ def _find_check(
 def _check_again(record: SweepRecord, spec: SweepSpec, winner: TrialRecord) -> Check | str:
     """Train the winner again, on the data of the sweep and no other."""
     from sweeper.data.dataset import load_same
-    from sweeper.training.again import train_again
+    from sweeper.training.again import train_again, weights_of
 
     try:
         dataset = load_same(record, spec)
     except SpecError as error:
         return f"Its predictions cannot be shown: {error}."
     params = dict(winner.params or {})
-    history = train_again(spec, dataset, params, winner.seed)
-    if history.diverged:
+    histories = train_again(spec, dataset, params, winner.seed)
+    if any(history.diverged for history in histories):
         return "Its predictions cannot be shown: it diverged when it was trained again on this machine."
-    weights = {name: tensor.numpy() for name, tensor in history.state_dict.items()}
-    return check_winner(spec, dataset, winner.number, params, weights)
+    return check_winner(spec, dataset, winner.number, params, weights_of(histories))
 
 
 def _curves(

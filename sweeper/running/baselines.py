@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sweeper.insight.baselines import SUMMARY, BaselineOutcome, compare_with_baselines, read_baselines
 from sweeper.ledger.protocol import Ledger
 from sweeper.logs import Emit
 from sweeper.records import SweepChanged
 from sweeper.running.run import SweepRun, winner_weights
+from sweeper.training.averaging import model_of, validation_outputs
 from sweeper.training.baselines import BaselineWork
 from sweeper.training.scores import outputs_of
-
-if TYPE_CHECKING:
-    from torch import nn
 
 PATIENCE = 60.0  # seconds that the end of a sweep waits for a baseline
 
@@ -40,14 +37,15 @@ def conclude_baselines(run: SweepRun, ledger: Ledger, folder: Path, emit: Emit) 
         begin_baselines(run, folder)
         assert run.baselines is not None
         baselines = run.baselines.result(PATIENCE)
-        network = _winner(run)
+        config, weights = run.spec.trial_config(run.params(run.best.number)), winner_weights(run)
+        winner = model_of(run.dataset, config, weights)
         outcome = compare_with_baselines(
-            run.dataset,
+            winner.dataset,
             run.best.number,
             run.spec.objective.metric,
             {
-                "validation": outputs_of(run.dataset, network, "validation"),
-                "test": outputs_of(run.dataset, network, "test"),
+                "validation": validation_outputs(run.dataset, config, weights),
+                "test": outputs_of(winner.dataset, winner.network(), "test"),
             },
             baselines,
         )
@@ -57,15 +55,3 @@ def conclude_baselines(run: SweepRun, ledger: Ledger, folder: Path, emit: Emit) 
         emit("baselines.failed", {"sweep": run.id, "kind": type(error).__name__, "reason": reason})
         return None
     return outcome
-
-
-def _winner(run: SweepRun) -> nn.Module:
-    import torch
-
-    from sweeper.models import build_mlp
-
-    assert run.best is not None
-    config = run.spec.trial_config(run.params(run.best.number))
-    network = build_mlp(config, run.dataset.n_inputs, run.dataset.n_outputs, seed=0)
-    network.load_state_dict({name: torch.tensor(values) for name, values in winner_weights(run).items()})
-    return network

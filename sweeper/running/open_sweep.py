@@ -197,7 +197,7 @@ def _keep_check(run: SweepRun, ledger: LedgerReader, folder: Path) -> None:
     from sweeper.insight.headline import winner_of
     from sweeper.insight.winner_check import check_winner, to_json
     from sweeper.report.gather import CHECK
-    from sweeper.training.again import train_again
+    from sweeper.training.again import train_again, weights_of
 
     winner = winner_of(ledger.sweep(run.id), ranked(run.spec, ledger.trials(run.id)))
     if winner is None:
@@ -206,8 +206,7 @@ def _keep_check(run: SweepRun, ledger: LedgerReader, folder: Path) -> None:
     if run.best is not None and run.best.number == winner.number:
         weights = winner_weights(run)
     else:
-        history = train_again(run.spec, run.dataset, params, winner.seed)
-        weights = {name: tensor.numpy() for name, tensor in history.state_dict.items()}
+        weights = weights_of(train_again(run.spec, run.dataset, params, winner.seed))
     check = check_winner(run.spec, run.dataset, winner.number, params, weights)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     (folder / CHECK).write_text(to_json(check), encoding="utf-8")

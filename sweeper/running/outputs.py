@@ -41,7 +41,7 @@ class OutputsOnTest:
 
     def of(self, trial: TrialRecord) -> np.ndarray:
         """(t, C) float32: what the trial's network says of the test rows."""
-        from sweeper.training.again import network_of, outputs_on_test, train_again
+        from sweeper.training.again import network_of, outputs_on_test, train_again, weights_of
 
         wanted = (len(self._dataset.y_test), self._dataset.n_outputs)
         try:
@@ -50,8 +50,7 @@ class OutputsOnTest:
                 return outputs
         except (OSError, ValueError, EOFError):
             pass  # it is missing, or damaged
-        history = train_again(self._spec, self._dataset, trial.params or {}, trial.seed)
-        weights = {name: tensor.numpy() for name, tensor in history.state_dict.items()}
+        weights = weights_of(train_again(self._spec, self._dataset, trial.params or {}, trial.seed))
         network = network_of(self._spec, self._dataset, trial.params or {}, weights)
         outputs = outputs_on_test(self._dataset, network)
         self._save(trial.number, outputs)

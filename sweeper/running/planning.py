@@ -50,7 +50,7 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
     layers, size = shapes.most_common(1)[0][0]
     sizes = (dataset.n_inputs, *layers, dataset.n_outputs)
     fit = rows_that_fit(sizes, dataset.n_train if size == "full" else size, device.free_bytes // 4)
-    per_training = _seconds_per_epoch(spec, dataset, samples) * spec.training.epochs
+    per_training = _seconds_per_epoch(spec, dataset, samples) * spec.training.epochs * max(1, len(dataset.folds))
     finals = 0 if spec.finals is None else min(spec.finals.top, requested) * spec.finals.seeds
     seconds = per_training * (requested * spec.training.replicates + finals)
     return {
@@ -93,7 +93,7 @@ def _seconds_per_epoch(spec: SweepSpec, dataset: Dataset, samples: list[dict[str
     train = spec.model_copy(update={"training": spec.training.model_copy(update={"epochs": 1})}).train_config(
         dataset.task
     )
-    data = dataset.tensors()
+    data = (dataset.folds or (dataset,))[0].tensors()
     train_cohort(configs[:1], train, data, [0])
     began = time.perf_counter()
     train_cohort(configs, train, data, [0] * len(configs))

@@ -16,7 +16,7 @@ from sweeper.running.trial import CurvesBefore, TrialRun
 from sweeper.scheduling.events import LegOutcome, RunLeg, Shape, Suggestion, SweepPlan, Verdict
 from sweeper.scheduling.window import told_before
 from sweeper.search.pruning import BatchPruner, Judged, Objective, Pruner, make_pruner
-from sweeper.spec.goals import PARAMETERS, SECONDS, excesses_of, network_size, values_of, violation
+from sweeper.spec.goals import PARAMETERS, SECONDS, excesses_of, fold_metric, network_size, values_of, violation
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import Cause, TrialState
 from sweeper.training.explosion import cut_at_explosion
@@ -278,6 +278,7 @@ class SweepRun:
             mine = self.trials[trial.number]
             mine.curve += trial.metrics.get(self.spec.objective.metric, [])
             mine.seconds += trial.seconds
+            mine.folds = trial.folds
         settled = self._settled(result)
         ended = {o.number: o for o in settled.outcomes if o.verdict in (Verdict.COMPLETE, Verdict.PRUNED)}
         settled.reports = [
@@ -305,6 +306,8 @@ class SweepRun:
             return reported
         *before, last = reports
         metrics = {**last.metrics, **self._costs(number)}
+        if outcome.verdict is Verdict.COMPLETE:
+            metrics |= {fold_metric(i): value for i, value in enumerate(self.trials[number].folds)}
         if self.examine is not None and outcome.verdict is Verdict.COMPLETE:
             metrics |= self.examine(number, self.params(number), weights[number])
         self._judge(self.trials[number], metrics)
@@ -380,15 +383,14 @@ class SweepRun:
 
 
 def winner_weights(run: SweepRun) -> Arrays:
-    """The best trial's weights by parameter name.
+    """The best trial's weights by parameter name, of several folds as ``sweeper.data.folds.joined`` has them.
 
     A worker sends weights with a trial that becomes the best. After a resume they are gone with the old process.
     """
-    from sweeper.training.again import train_again
+    from sweeper.training.again import train_again, weights_of
 
     assert run.best is not None
     if run.best.weights is None:
         number = run.best.number
-        history = train_again(run.spec, run.dataset, run.params(number), run.trials[number].seed)
-        run.best.weights = {name: tensor.numpy() for name, tensor in history.state_dict.items()}
+        run.best.weights = weights_of(train_again(run.spec, run.dataset, run.params(number), run.trials[number].seed))
     return run.best.weights

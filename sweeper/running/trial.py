@@ -13,7 +13,7 @@ class TrialRun:
 
     ``params`` are None until it is suggested. ``curve`` holds the objective of each finished epoch, as long as another
     trial or the study may ask for it. ``metrics`` are those of its last epoch once it has ended, in a sweep whose other
-    objectives or constraints are judged by them.
+    objectives or constraints are judged by them. ``folds`` are the objective's last values on each fold of the data.
     """
 
     params: Mapping[str, Any] | None = None
@@ -21,11 +21,12 @@ class TrialRun:
     seconds: float = 0.0  # of training so far
     curve: list[float] = field(default_factory=list)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    folds: tuple[float, ...] = ()
     ended: bool = False
 
     def start_over(self) -> None:
         """It waits again: what it has done does not count, but for the time it took."""
-        self.curve, self.metrics, self.ended = [], {}, False
+        self.curve, self.metrics, self.folds, self.ended = [], {}, (), False
 
 
 class CurvesBefore(Mapping[int, list[float]]):

@@ -12,6 +12,7 @@ from sweeper.insight.results import sweep_row, trial_row
 from sweeper.ledger.protocol import AttemptRecord
 from sweeper.records import EpochReport, FlowReport, SweepRecord, TrialRecord
 from sweeper.spec.dataset import data_files
+from sweeper.spec.goals import values_of_folds
 from sweeper.spec.stored import sweep_file_of
 
 Number = Annotated[
@@ -114,6 +115,7 @@ class Trial(_Answer):
     value: Number
     attempts: int
     epochs: int
+    folds: list[Number] = Field(description="The objective on each fold; empty: the sweep has no folds.")
     params: dict[str, Any] | None = Field(description="null: not suggested yet")
     metrics: dict[str, Number]
     mlflow_run_id: str | None
@@ -291,6 +293,7 @@ def trial_object(trial: TrialRecord) -> dict[str, Any]:
         "value": exact(trial.value),
         "params": None if trial.params is None else exact(dict(trial.params)),
         "metrics": exact(dict(trial.metrics)),
+        "folds": exact(values_of_folds(trial.metrics)),
         "seconds": trial.seconds,
         "seed": trial.seed,
         "lost": trial.lost,

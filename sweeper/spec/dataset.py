@@ -133,8 +133,6 @@ def check_split(dataset: DatasetSpec, split: SplitSpec) -> None:
     if validation + test >= 1:
         remedy = "Their sum must be below 1"
         refuse(f"validation and test together take {validation + test:g} of the rows", "split", remedy)
-    if split.folds is not None:
-        refuse("sweeps cannot train on folds yet", "split.folds", "Remove it")
     if split.folds is not None and dataset.validation is not None:
         remedy = "Remove one of the two: every fold validates on rows of its own"
         refuse("folds have no validation file", "dataset.validation", remedy)

@@ -114,6 +114,19 @@ def network_size(n_inputs: int, hidden_layers: Sequence[int], n_outputs: int) ->
     return sum((before + 1) * after for before, after in pairwise(widths))
 
 
+def fold_metric(fold: int) -> str:
+    """The name of a complete trial's metric that keeps its objective on one fold (from 0)."""
+    return f"fold_{fold}"
+
+
+def values_of_folds(metrics: Mapping[str, float | None]) -> list[float | None]:
+    """The objective's values on each fold in turn, from a trial's metrics; empty where there were no folds."""
+    found: list[float | None] = []
+    while (name := fold_metric(len(found))) in metrics:
+        found.append(metrics[name])
+    return found
+
+
 def violation(excesses: Sequence[float]) -> float:
     """How far in all a trial lies beyond its constraints; 0: it is feasible."""
     return sum(excess for excess in excesses if excess > 0)

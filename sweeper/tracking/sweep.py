@@ -141,6 +141,7 @@ class SweepInMlflow:
         """
         from sweeper.tracking.model import log_model, raw_network
         from sweeper.training.again import scores_on_test
+        from sweeper.training.averaging import model_of
 
         store, place = self._open()
         tags = {
@@ -151,11 +152,13 @@ class SweepInMlflow:
         shown = store.client.get_run(place.parent).data.tags
         if all(shown.get(key) == value for key, value in tags.items()):
             return None
-        scores = scores_on_test(self._dataset, raw_network(self._dataset, config, weights).network)
+        winner = model_of(self._dataset, config, weights)
+        of_winner = (winner.dataset, winner.config, winner.weights)
+        scores = scores_on_test(winner.dataset, raw_network(*of_winner).network)
         register, made = self._spec.tracking.register_model, None
         known = None if register is None else find_version(store.client, register, place.parent, tags)
         if known is None:
-            model, location = log_model(store.client, place, self._dataset, config, weights, tags)
+            model, location = log_model(store.client, place, *of_winner, tags)
         if register is not None:
             described = {SWEEP_ID: self._sweep.sweep, **tags, **score_tags(scores, self._dataset.rows_fingerprint)}
             if known is None:

@@ -1,4 +1,5 @@
 """Trains legs.
 
-Doors, the modules that other rooms may import: legs, pool, inline_pool, ray_pool, ray_probe, again, baselines, scores.
+Doors, the modules that other rooms may import: legs, pool, inline_pool, ray_pool, ray_probe, again, averaging,
+baselines, scores.
 """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from sweeper.data.folds import joined
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,20 +19,28 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 50_000
 
 
-def train_again(spec: SweepSpec, dataset: Dataset, params: Mapping[str, Any], seed: int) -> History:
-    """A trial's training once more, on the CPU: its result depends on its configuration, seed and data only."""
+def train_again(spec: SweepSpec, dataset: Dataset, params: Mapping[str, Any], seed: int) -> list[History]:
+    """A trial's training once more, on the CPU: its result depends on its configuration, seed and data only.
+
+    One history for each fold, or one where there are no folds.
+    """
     from sweeper.models import train_cohort
 
-    train = spec.train_config(dataset.task, params)
-    [history] = train_cohort([spec.trial_config(params)], train, dataset.tensors(), [seed])
-    return history
+    train, config = spec.train_config(dataset.task, params), spec.trial_config(params)
+    return [train_cohort([config], train, part.tensors(), [seed])[0] for part in dataset.folds or (dataset,)]
+
+
+def weights_of(histories: Sequence[History]) -> Arrays:
+    """The last weights of what ``train_again`` trained, as a worker sends them."""
+    parts = [{name: tensor.numpy() for name, tensor in history.state_dict.items()} for history in histories]
+    return joined(parts)
 
 
 def outputs_on_test(dataset: Dataset, network: nn.Module) -> np.ndarray:
     """(t, C) float32: what a network says of the prepared test rows, a part of them at a time."""
     import torch
 
-    x, _ = dataset.test_tensors()
+    x, _ = dataset.averaged().test_tensors()
     with torch.no_grad():
         parts = [network(part).float() for part in x.split(ROWS_AT_ONCE)]
     return torch.cat(parts).numpy()
@@ -55,11 +65,7 @@ def scores_on_test(
 
 
 def network_of(spec: SweepSpec, dataset: Dataset, params: Mapping[str, Any], weights: Arrays) -> nn.Module:
-    """A trial's network with these weights."""
-    import torch
+    """A trial's network with these weights; with folds the mean of its networks, of the inputs of all of them."""
+    from sweeper.training.averaging import model_of
 
-    from sweeper.models import build_mlp
-
-    network = build_mlp(spec.trial_config(params), dataset.n_inputs, dataset.n_outputs, seed=0)
-    network.load_state_dict({name: torch.tensor(values) for name, values in weights.items()})
-    return network
+    return model_of(dataset, spec.trial_config(params), weights).network()

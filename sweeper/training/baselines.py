@@ -77,13 +77,19 @@ class BaselineWork:
 
 
 def train(method: str, dataset: Dataset) -> Baseline:
-    """Fit one of METHODS on the training rows and predict the validation and test rows, on one core."""
+    """Fit one of METHODS on the training rows and predict the validation and test rows, on one core.
+
+    With folds there is a model for each, as the sweep's winner has a network for each: a validation row is predicted
+    by the model of its fold, a test row by the mean of them all.
+    """
     from threadpoolctl import threadpool_limits
 
     began = time.perf_counter()
     try:
         with threadpool_limits(limits=1):
-            validation, test = _PREDICTED[method](dataset)
+            made = [_PREDICTED[method](part) for part in dataset.folds or (dataset,)]
+        validation = np.concatenate([held for held, _ in made])
+        test = np.mean([outputs for _, outputs in made], axis=0)
     except Exception as error:  # whatever scikit-learn raises: a baseline is no reason to lose a sweep
         return _failed(method, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
     return Baseline(method, time.perf_counter() - began, validation, test)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from sweeper.data.folds import joined
 from sweeper.flow import pack_flow
 from sweeper.scheduling.events import Shape
 
@@ -67,7 +68,9 @@ class LegOrder:
 class TrialLeg:
     """One trial's part of a leg: metrics per epoch from ``first_epoch`` on, the mean over its rows.
 
-    ``flow`` holds the gradient flow of the measured epochs, packed by ``sweeper.flow``.
+    ``flow`` holds the gradient flow of the measured epochs, packed by ``sweeper.flow``. ``weights`` are those of the
+    first seed, of several folds as ``sweeper.data.folds.joined`` puts them together. ``folds`` are the objective's
+    values on each fold after the last epoch, none where the data has no folds.
     """
 
     number: int
@@ -80,6 +83,7 @@ class TrialLeg:
     weights: Arrays | None = None
     states: tuple[dict[str, Any], ...] | None = None
     flow: Mapping[int, bytes] = field(default_factory=dict)
+    folds: tuple[float, ...] = ()
 
     @property
     def epochs(self) -> int:
@@ -107,7 +111,7 @@ class _Running:
     flow: list[dict[int, EpochFlow]] = field(default_factory=list)
     finished: set[int] = field(default_factory=set)
     diverged: str | None = None
-    weights: Arrays | None = None
+    weights: dict[int, Arrays] = field(default_factory=dict)  # of the finished rows of the first seed, by fold
 
 
 class LegRunner:
@@ -183,17 +187,12 @@ class LegRunner:
                     running.finished.add(i)
                 elif report.finished:
                     running.finished.add(i)
-                    if i == 0 and report.state_dict is not None and self._wanted(order, running):
-                        running.weights = {k: v.numpy() for k, v in report.state_dict.items()}
+                    seed, fold = running.start.rows[i]
+                    if seed == running.start.rows[0].seed and report.state_dict is not None:
+                        running.weights[fold] = {k: v.numpy() for k, v in report.state_dict.items()}
             done = all(len(r.finished) == len(r.rows) for r in self._running.values())
             if done or time.perf_counter() - began >= order.seconds:
                 break
-
-    def _wanted(self, order: LegOrder, running: _Running) -> bool:
-        if order.keep_better_than is None:
-            return True
-        value = running.metrics[0][order.metric][-1]
-        return value < order.keep_better_than if order.minimize else value > order.keep_better_than
 
     def _collect(self, order: LegOrder, seconds: float) -> tuple[TrialLeg, ...]:
         assert self._cohort is not None
@@ -212,9 +211,10 @@ class LegRunner:
                 finished=finished,
                 diverged=running.diverged,
                 seconds=share,
-                weights=running.weights,
+                weights=_joined(running) if finished and _wanted(order, metrics) else None,
                 states=states,
                 flow=_packed(running.flow),
+                folds=_of_folds(running, order.metric),
             )
             trials.append(leg)
             running.epoch = leg.epochs
@@ -224,6 +224,27 @@ class LegRunner:
                     if i not in running.finished:
                         self._cohort.drop(row)  # a replicate of a diverged one
         return tuple(trials)
+
+
+def _wanted(order: LegOrder, metrics: Mapping[str, list[float]]) -> bool:
+    """Whether a finished trial is better than the best so far."""
+    if order.keep_better_than is None:
+        return True
+    value = metrics[order.metric][-1]
+    return value < order.keep_better_than if order.minimize else value > order.keep_better_than
+
+
+def _joined(running: _Running) -> Arrays:
+    return joined([running.weights[fold] for fold in sorted(running.weights)])
+
+
+def _of_folds(running: _Running, metric: str) -> tuple[float, ...]:
+    """The metric's last value on each fold, the mean over seeds; none where a row has not measured it."""
+    folds = 1 + max(row.fold for row in running.start.rows)
+    if folds == 1 or any(not row.get(metric) for row in running.metrics):
+        return ()
+    last = [(row.fold, found[metric][-1]) for row, found in zip(running.start.rows, running.metrics, strict=True)]
+    return tuple(float(np.mean([value for fold, value in last if fold == wanted])) for wanted in range(folds))
 
 
 def _mean(rows: list[dict[str, list[float]]]) -> dict[str, list[float]]:
