@@ -77,6 +77,13 @@ def write_table(file: Path, rows: int, visits: bool = False) -> None:
     file.write_text("\n".join(lines) + "\n")
 
 
+def write_files_of(page: str, folder: Path) -> None:
+    """The Python files that a page shows: their first line is their name."""
+    for block in blocks(page, "python"):
+        if name := re.match(r"# (\w+\.py)\n", block):
+            (folder / name[1]).write_text(block)
+
+
 def carry_out(command: str) -> None:
     """One command of a page, made small. SWEEP is the newest sweep."""
     words = shlex.split(command)
@@ -122,6 +129,7 @@ def made_runnable(block: str) -> str:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "yaml")])
 def test_the_sweep_files_and_space_files_of_a_page_run(page: str, desk: Path) -> None:
+    write_files_of(page, desk)
     for block in blocks(page, "yaml"):
         content = yaml.safe_load(block)
         if "dataset" in content:
