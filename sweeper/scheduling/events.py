@@ -328,7 +328,9 @@ def changes_of(action: Action, now: float) -> list[tuple[str, Change]]:
         case ReopenTrial():
             return [(action.sweep, Reopened(action.number, action.reason))]
         case ChangeSweep():
-            return [(action.sweep, SweepChanged(state=action.state, reason=action.reason, at=now))]
+            # while a sweep runs, its reason says why trials wait, and nothing else
+            reason = "" if action.state is SweepState.RUNNING else action.reason
+            return [(action.sweep, SweepChanged(state=action.state, reason=reason, at=now))]
         case ResizeSweep():
             return [(action.sweep, SweepChanged(requested=action.requested, at=now))]
         case _:
