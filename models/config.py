@@ -12,6 +12,16 @@ Task = Literal["classification", "regression"]
 OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam", "adamw")
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu")
 INITIALIZATIONS = ("normal", "xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "zeros")
+# of each layer, in this order; what they are: gradient_flow.py
+FLOW_STATISTICS = (
+    "grad_norm",
+    "weight_norm",
+    "update_ratio",
+    "activation_mean",
+    "activation_std",
+    "saturated",
+    "dead",
+)
 
 
 @dataclass(frozen=True)

@@ -13,31 +13,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from sweeper.models.activations import KERNELS, Activation
-from sweeper.models.config import ACTIVATIONS, Task
+from sweeper.models.config import Task
 from sweeper.models.data import Data
 from sweeper.models.eager_flow import ChunkFlow
 from sweeper.models.gradient_flow import Flow, measured_step
 from sweeper.models.graphs import Recordings, record_on_cuda
-from sweeper.models.rows import EpochSums, Rows, linear_slices
-from sweeper.models.sizes import ROW_ALIGN, preferred_rows, row_length
+from sweeper.models.network import Chunk, Network, segments
+from sweeper.models.rows import EpochSums, Rows
+from sweeper.models.sizes import preferred_rows
 from sweeper.models.update import Coefficients, coefficients, update_
 
 GPU_CHUNK = 256
 EVAL_BLOCK = 256
-
-
-class Segment(NamedTuple):
-    """Neighbouring rows of a chunk that share an activation."""
-
-    rows: slice
-    kernel: Activation
-    name: str
 
 
 class EagerPath:
@@ -60,7 +52,7 @@ class EagerPath:
     def epoch(
         self, rows: Rows, active: Tensor, orders: Tensor, flow: Flow | None = None, outputs: Tensor | None = None
     ) -> EpochSums:
-        """See ``Path.epoch``."""
+        """See ``TrainingPath.epoch``."""
         codes = rows.activation.cpu()[active]
         by_activation = torch.argsort(codes, stable=True)
         sums = torch.empty(len(EpochSums._fields), len(active), dtype=torch.float64, device=rows.theta.device)
@@ -68,182 +60,80 @@ class EagerPath:
             for split in by_activation.split(self.net.rows):
                 # a batched product of one matrix takes other kernels than one of two: a lone row runs as two
                 part = split.repeat(2) if len(split) == 1 else split
-                watch = None
-                if flow is not None and flow.wanted[part].any():
-                    watch = ChunkFlow(self.net, measured_step(orders.shape[1], self.batch_size))
-                trained = self._chunk(rows, active[part], orders[part], codes[part], watch)
-                if outputs is not None:
-                    outputs[part.to(outputs.device)] = self._outputs()
+                watched = flow is not None and bool(flow.wanted[part].any())
+                made = None if outputs is None else outputs.new_empty(len(part), *outputs.shape[1:])
+                trained, watch = self._chunk(rows, active[part], orders[part], codes[part], watched, made)
                 sums[:, part.to(sums.device)] = trained
+                if outputs is not None and made is not None:
+                    outputs[part.to(outputs.device)] = made
                 if flow is not None and watch is not None:
                     clip = rows.clip[active[part].to(rows.clip.device)]
                     flow.layers[part], flow.clip_rate[part] = watch.layers.cpu(), watch.clip_rate(clip).cpu()
         return EpochSums(*sums)
 
-    def _chunk(self, rows: Rows, active: Tensor, orders: Tensor, codes: Tensor, watch: ChunkFlow | None) -> Tensor:
+    def _chunk(
+        self, rows: Rows, active: Tensor, orders: Tensor, codes: Tensor, watched: bool, outputs: Tensor | None
+    ) -> tuple[Tensor, ChunkFlow | None]:
         """One epoch of a chunk: loads the rows into the workspace, trains and evaluates them, stores them back."""
-        net, device = self.net, rows.theta.device
+        device = rows.theta.device
         active, orders = active.to(device), orders.to(device)
         count, n = orders.shape
-        net.load(rows, active, segments(codes))
-        steps = -(-n // self.batch_size)
+        chunk = self.net.load(rows, active, segments(codes))
+        plain = partial(self._step, chunk)
+        steps, measured = -(-n // self.batch_size), measured_step(n, self.batch_size)
+        watch = ChunkFlow(chunk) if watched else None
         c = coefficients(rows, active, steps)
         sums = torch.zeros(4, count, dtype=torch.float64, device=device)
         for step in range(steps):
             batch = orders[:, step * self.batch_size : (step + 1) * self.batch_size].reshape(-1)
             size = len(batch) // count
-            measured = watch is not None and step == watch.measured
-            if self.recordings is None or size < self.batch_size or measured:
-                loss, norm = self._step(batch, c, step, watch)
+            seen = watch if step == measured else None
+            if self.recordings is None or size < self.batch_size or seen is not None:
+                loss, norm = plain(batch, c, step, seen)
             else:
-                loss, norm = self.recordings.step(net, self._step, batch, c, step)
-                if watch is not None:
-                    watch.backward_done(norm.clone())
+                loss, norm = self.recordings.step(chunk, plain, batch, c, step)
+            if watch is not None:
+                watch.norms.append(norm.clone())
             sums[0].add_(loss, alpha=size / n)
             sums[1].add_(norm, alpha=1 / steps)
-        self._evaluate(sums)
-        net.store(rows, active)
+        self._evaluate(chunk, sums, outputs)
+        chunk.store(rows, active)
         rows.t[active] += steps
-        return sums
+        return sums, watch
 
-    def _step(self, batch: Tensor, c: Coefficients, step: int, watch: ChunkFlow | None = None) -> tuple[Tensor, Tensor]:
-        """Train the workspace on a minibatch of B training rows each, ``batch (A * B,)``; losses and norms ``(A,)``."""
-        net, data = self.net, self.data
+    def _step(
+        self, chunk: Chunk, batch: Tensor, c: Coefficients, step: int, watch: ChunkFlow | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Train the chunk on a minibatch of B training rows each, ``batch (A * B,)``; losses and norms ``(A,)``."""
+        data = self.data
         x, y = data.x_train.index_select(0, batch), data.y_train.index_select(0, batch)
-        output = net.forward(x.view(net.count, len(batch) // net.count, -1))
-        loss, dz = loss_and_gradient(output, y.view(net.count, -1), self.task)
+        forward = chunk.forward(x.view(chunk.count, len(batch) // chunk.count, -1))
+        loss, dz = loss_and_gradient(forward.output, y.view(chunk.count, -1), self.task)
         if watch is not None:
-            watch.forward_done()
-        norm = net.backward(dz, c.clip)
+            watch.forward_done(forward)
+        gradients = chunk.backward(forward, dz, c.clip)
         if watch is not None:
-            watch.backward_done(norm)
-        update_(net.theta, net.d, net.m, net.v, scratch=net.scratch, c=c, step=step)
+            watch.backward_done(gradients)
+        update_(chunk.theta, chunk.d, chunk.m, chunk.v, scratch=chunk.scratch, c=c, step=step)
         if watch is not None:
             watch.stepped()
-        return loss, norm
+        return loss, gradients.norm
 
-    def _outputs(self) -> Tensor:
-        """The workspace's outputs ``(A, v, C)`` on the validation split."""
-        blocks = self.data.x_val.split(EVAL_BLOCK)
-        return torch.cat([self.net.forward(x.expand(self.net.count, -1, -1)).transpose(1, 2) for x in blocks], dim=1)
-
-    def _evaluate(self, sums: Tensor) -> None:
-        """Write loss and metric on the validation split into ``sums[2:] (2, A)``."""
-        data, v = self.data, self.data.x_val.shape[0]
+    def _evaluate(self, chunk: Chunk, sums: Tensor, outputs: Tensor | None) -> None:
+        """Write loss and metric on the validation split into ``sums[2:] (2, A)``, and the outputs ``(A, v, C)``."""
+        data, v, start = self.data, self.data.x_val.shape[0], 0
         for x, y in zip(data.x_val.split(EVAL_BLOCK), data.y_val.split(EVAL_BLOCK), strict=True):
-            output = self.net.forward(x.expand(sums.shape[1], -1, -1))
-            target = y.expand(sums.shape[1], -1)
+            output = chunk.forward(x.expand(chunk.count, -1, -1)).output
+            target = y.expand(chunk.count, -1)
+            if outputs is not None:
+                outputs[:, start : start + len(y)] = output.transpose(1, 2)
+                start += len(y)
             if self.task == "classification":
                 sums[3].add_((output.argmax(dim=1) == target).sum(dim=1), alpha=1 / v)
             loss, _ = loss_and_gradient(output, target, self.task)
             sums[2].add_(loss, alpha=len(y) / v)
         if self.task == "regression":
             torch.sqrt(sums[2], out=sums[3])
-
-
-class Network:
-    """The workspace of up to ``rows`` networks: parameters, gradients and activations of the chunk at hand.
-
-    theta, m, v, the gradient d, a scratch and theta ``before`` a measured step are ``(A, P)`` as in ``Rows``.
-    """
-
-    def __init__(self, sizes: tuple[int, ...], rows: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.sizes, self.rows, self.dtype, self.device = sizes, rows, dtype, device
-        self.layers = linear_slices(sizes)
-        self.planes = [torch.zeros(rows, row_length(sizes), dtype=dtype, device=device) for _ in range(6)]
-        self.buffers: dict[int, Activations] = {}
-        self.dw = [aligned(rows, p.n_out, p.n_in, dtype, device) for p in self.layers]
-
-    def load(self, rows: Rows, active: Tensor, parts: list[Segment]) -> None:
-        """Copy the rows ``active (A,)`` in; from now on the workspace has A rows."""
-        self.parts, self.count = parts, len(active)
-        planes = [plane[: self.count] for plane in self.planes]
-        self.theta, self.m, self.v, self.d, self.scratch, self.before = planes
-        for plane, source in zip((self.theta, self.m, self.v), (rows.theta, rows.m, rows.v), strict=True):
-            torch.index_select(source, 0, active, out=plane)
-        self.w = [self.theta[:, p.weight : p.bias].unflatten(1, (p.n_out, p.n_in)) for p in self.layers]
-        self.b = [self.theta[:, p.bias : p.bias + p.n_out, None] for p in self.layers]
-
-    def store(self, rows: Rows, active: Tensor) -> None:
-        """Copy the workspace's rows back to ``active (A,)``."""
-        for plane, target in zip((self.theta, self.m, self.v), (rows.theta, rows.m, rows.v), strict=True):
-            target.index_copy_(0, active, plane)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The outputs ``(A, C, B)`` (logits) for inputs ``x (A, B, D)``; valid until the next call."""
-        batch = x.shape[1]
-        if batch not in self.buffers:
-            self.buffers[batch] = Activations(self.sizes, self.rows, batch, self.dtype, self.device)
-        self.at = self.buffers[batch]
-        if x.stride(0) % ROW_ALIGN:
-            x = self.at.x[: self.count].copy_(x)
-        h = x.transpose(1, 2)  # (A, D, B)
-        self.inputs = [h]
-        for layer, (w, b) in enumerate(zip(self.w, self.b, strict=True)):
-            z = self.at.z[layer][: self.count]  # (A, H, B)
-            torch.baddbmm(b, w, h, out=z)
-            if layer < len(self.w) - 1:
-                h = self.at.h[layer][: self.count]
-                for rows, kernel, _ in self.parts:
-                    kernel.forward(z[rows], h[rows])
-                self.inputs.append(h)
-        return z
-
-    @property
-    def outputs(self) -> list[Tensor]:
-        """What each layer gave in the last ``forward``, ``(A, H, B)``; valid until ``backward``."""
-        return [*self.inputs[1:], self.at.z[-1][: self.count]]
-
-    def backward(self, dz: Tensor, clip: Tensor) -> Tensor:
-        """Write the clipped gradient to d, from ``dz (A, C, B)`` at the output; returns the norms ``(A,)`` before it.
-
-        dW_l = dz_l h_(l-1)^T,  db_l = sum_B dz_l,  dz_(l-1) = (W_l^T dz_l) * act'(z_(l-1))
-        """
-        dw, db = [g[: self.count] for g in self.dw], list[Tensor]()
-        self.db = db
-        dz = self.at.dz[-1][: self.count].copy_(dz)
-        for layer in reversed(range(len(self.w))):
-            torch.bmm(dz, self.inputs[layer].transpose(1, 2), out=dw[layer])
-            db.insert(0, dz.sum(dim=2))
-            if layer > 0:
-                z, h = self.at.z[layer - 1][: self.count], self.inputs[layer]
-                dh, below = self.at.dh[layer - 1][: self.count], self.at.dz[layer - 1][: self.count]
-                torch.bmm(self.w[layer].transpose(1, 2), dz, out=dh)
-                for rows, kernel, _ in self.parts:
-                    kernel.backward(dh[rows], z[rows], h[rows], below[rows])
-                dz = below
-        flat = [g.flatten(1) for pair in zip(dw, db, strict=True) for g in pair]
-        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g, dim=1) for g in flat]), dim=0)
-        scale = (clip / (norm[:, None] + 1e-6)).clamp_(max=1.0)  # (A, 1)
-        start = 0
-        for g in flat:
-            torch.mul(g, scale, out=self.d[:, start : start + g.shape[1]])
-            start += g.shape[1]
-        return norm
-
-
-class Activations:
-    """The buffers of one minibatch size: x, then z and dz per layer, h and dh per hidden layer."""
-
-    def __init__(self, sizes: tuple[int, ...], rows: int, batch: int, dtype: torch.dtype, device: torch.device) -> None:
-        def buffers(widths: tuple[int, ...]) -> list[Tensor]:
-            return [aligned(rows, width, batch, dtype, device) for width in widths]
-
-        self.x = aligned(rows, batch, sizes[0], dtype, device)
-        self.z, self.dz = buffers(sizes[1:]), buffers(sizes[1:])
-        self.h, self.dh = buffers(sizes[1:-1]), buffers(sizes[1:-1])
-
-
-def aligned(rows: int, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A buffer ``(rows, height, width)`` with a gap between rows, so that each begins on a 64 byte boundary.
-
-    The last bits of a matrix product depend on where its operands begin, and those of an element-wise kernel on which
-    elements fall into its scalar tail. With every row at the same boundary and walked by itself, neither depends on a
-    row's position.
-    """
-    length = -(-height * width // ROW_ALIGN) * ROW_ALIGN + ROW_ALIGN
-    flat = torch.empty(rows, length, dtype=dtype, device=device)
-    return flat[:, : height * width].unflatten(1, (height, width))
 
 
 def loss_and_gradient(output: Tensor, y: Tensor, task: Task) -> tuple[Tensor, Tensor]:
@@ -261,16 +151,6 @@ def loss_and_gradient(output: Tensor, y: Tensor, task: Task) -> tuple[Tensor, Te
     dz = log_p.exp_()
     dz.scatter_add_(1, target, dz.new_full((), -1.0).expand_as(target))
     return loss, dz.div_(size)
-
-
-def segments(codes: Tensor) -> list[Segment]:
-    """The runs of equal activation ``codes (A,)``, which are sorted."""
-    kinds, counts = torch.unique_consecutive(codes, return_counts=True)
-    ends = counts.cumsum(0).tolist()
-    return [
-        Segment(slice(end - count, end), KERNELS[ACTIVATIONS[kind]], ACTIVATIONS[kind])
-        for kind, count, end in zip(kinds.tolist(), counts.tolist(), ends, strict=True)
-    ]
 
 
 @contextmanager

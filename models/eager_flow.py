@@ -8,57 +8,47 @@ would be zero.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from sweeper.models.gradient_flow import CENTRED, SATURATED, update_ratio
-
-if TYPE_CHECKING:
-    from sweeper.models.eager import Network
-
+from sweeper.models.network import Chunk, Forward, Gradients
 
 SMALL = 1e-12  # of norms: far above it no square that counts is lost in float32, whose smallest is 1e-38
 
 
 class ChunkFlow:
-    """Sees every step of an epoch of the chunk in ``net`` and measures step ``measured``.
+    """Sees one training step of a chunk, and the gradient norms of all steps of the epoch.
 
-    It works in buffers of ``net`` that the step has yet to write: fresh memory costs more than the sums themselves.
-    ``layers`` is ``(A, L, S)`` then.
+    Call ``forward_done``, ``backward_done`` and ``stepped`` in this order in the measured step; then ``layers`` is
+    ``(A, L, S)``. It works in buffers that the step has yet to write: fresh memory costs more than the sums themselves.
     """
 
-    def __init__(self, net: Network, measured: int) -> None:
-        self.net, self.measured = net, measured
-        self.norms: list[Tensor] = []  # of the whole gradient, one (A,) for each step
-        self.measuring = False
-        self.parts: list[Tensor] = []
+    def __init__(self, chunk: Chunk) -> None:
+        self.chunk = chunk
+        self.norms: list[Tensor] = []  # of the whole gradient before clipping, one (A,) for each step
+        self.layers = torch.empty(0)
+        self._outputs = self._gradients = torch.empty(0)
 
-    def forward_done(self) -> None:
+    def forward_done(self, forward: Forward) -> None:
         """Before the backward pass, which may overwrite the activations."""
-        self.measuring = len(self.norms) == self.measured
-        if self.measuring:
-            self.net.before.copy_(self.net.theta)
-            self.parts = [output_statistics(self.net)]
+        self.chunk.before.copy_(self.chunk.theta)
+        self._outputs = output_statistics(self.chunk, forward)
 
-    def backward_done(self, norm: Tensor) -> None:
-        """With the norms ``(A,)`` before clipping."""
-        self.norms.append(norm)
-        if self.measuring:
-            pairs = zip(self.net.dw, self.net.db, strict=True)
-            squares = [norms_of(dw[: len(norm)].flatten(1)).square() + norms_of(db).square() for dw, db in pairs]
-            self.parts.append(torch.stack(squares, dim=1).sqrt())  # hypot's last bits depend on a row's position
+    def backward_done(self, gradients: Gradients) -> None:
+        """With the gradients before clipping."""
+        pairs = zip(gradients.dw, gradients.db, strict=True)
+        squares = [norms_of(dw.flatten(1)).square() + norms_of(db).square() for dw, db in pairs]
+        self._gradients = torch.stack(squares, dim=1).sqrt()  # hypot's last bits depend on a row's position
 
     def stepped(self) -> None:
         """After the update."""
-        if not self.measuring:
-            return
-        weights = self._layer_norms(self.net.before)
-        steps = self._layer_norms(torch.sub(self.net.theta, self.net.before, out=self.net.before))
-        outputs, gradients = self.parts
-        own = torch.stack([gradients, weights, update_ratio(steps, weights)], dim=2)
-        self.layers, self.measuring = torch.cat([own, outputs], dim=2), False
+        theta, before = self.chunk.theta, self.chunk.before
+        weights = self._layer_norms(before)
+        steps = self._layer_norms(torch.sub(theta, before, out=before))
+        own = torch.stack([self._gradients, weights, update_ratio(steps, weights)], dim=2)
+        self.layers = torch.cat([own, self._outputs], dim=2)
 
     def clip_rate(self, clip: Tensor) -> Tensor:
         """The share ``(A,)`` of steps with ``clip / (norm + 1e-6) < 1``, for the bounds ``clip (A,)``."""
@@ -67,7 +57,7 @@ class ChunkFlow:
 
     def _layer_norms(self, plane: Tensor) -> Tensor:
         """The norms ``(A, L)`` of the layers in ``plane (A, P)``."""
-        return torch.stack([norms_of(plane[:, p.weight : p.bias + p.n_out]) for p in self.net.layers], dim=1)
+        return torch.stack([norms_of(plane[:, p.weight : p.bias + p.n_out]) for p in self.chunk.layers], dim=1)
 
 
 def norms_of(rows: Tensor) -> Tensor:
@@ -82,21 +72,21 @@ def wide_norms(rows: Tensor) -> Tensor:
     return torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
 
 
-def output_statistics(net: Network) -> Tensor:
-    """activation_mean, activation_std, saturated and dead, as ``(A, L, 4)`` float64, of the last forward pass.
+def output_statistics(chunk: Chunk, forward: Forward) -> Tensor:
+    """activation_mean, activation_std, saturated and dead, as ``(A, L, 4)`` float64, of a forward pass.
 
     Sums are of the distance from a row's first activation: equal ones have no variance. Overwrites the gradients of
     the layers' outputs.
     """
     found = []
-    for layer, h in enumerate(net.outputs):  # (A, H, B)
-        spare = net.at.dz[layer][: net.count]
+    for layer, h in enumerate(forward.outputs):  # (A, H, B)
+        spare = forward.at.dz[layer][: chunk.count]
         away = torch.sub(h, h[:, :1, :1], out=spare).flatten(1)
         mean = away.mean(dim=1, dtype=torch.float64)
         std = (wide_norms(away).square() / away.shape[1] - mean.square()).clamp(min=0.0).sqrt()
         shares = torch.full((2, len(h)), math.nan, dtype=torch.float64, device=h.device)
-        if layer < len(net.layers) - 1:
-            for rows, _, name in net.parts:
+        if layer < len(chunk.layers) - 1:
+            for rows, _, name in chunk.parts:
                 if name in CENTRED:
                     shares[0, rows] = saturated_share(h[rows], name, spare[rows])
                 elif name == "relu":

@@ -1,6 +1,6 @@
 """Gradient flow: how a minibatch passes through each layer of a network, and the plain PyTorch run that measures it.
 
-Dimensions: A active rows, L Linear layers, S = len(STATISTICS), H units of a layer, B examples of the minibatch.
+Dimensions: A active rows, L Linear layers, S = len(FLOW_STATISTICS), H units of a layer, B examples of the minibatch.
 What is measured is one training step, the last one with a full minibatch in an epoch. A layer is a Linear (weight and
 bias together) with the activation behind it; the last one has none. Per layer:
 
@@ -24,15 +24,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-STATISTICS = (
-    "grad_norm",
-    "weight_norm",
-    "update_ratio",
-    "activation_mean",
-    "activation_std",
-    "saturated",
-    "dead",
-)
+from sweeper.models.config import FLOW_STATISTICS
+
 SATURATED = 0.95
 CENTRED = {"tanh": (1.0, 0.0), "sigmoid": (2.0, 1.0)}  # a h - b lies in (-1, 1): saturated when its square is large
 
@@ -62,7 +55,7 @@ class Flow:
     @classmethod
     def empty(cls, wanted: list[bool], n_layers: int) -> Flow:
         """Room for rows, as many as ``wanted`` has entries."""
-        layers = torch.full((len(wanted), n_layers, len(STATISTICS)), math.nan, dtype=torch.float64)
+        layers = torch.full((len(wanted), n_layers, len(FLOW_STATISTICS)), math.nan, dtype=torch.float64)
         return cls(torch.tensor(wanted, dtype=torch.int64), layers, torch.zeros(len(wanted), dtype=torch.float64))
 
     def rows(self) -> list[EpochFlow | None]:

@@ -9,15 +9,13 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from sweeper.models.network import Chunk
 from sweeper.models.update import Coefficients
-
-if TYPE_CHECKING:
-    from sweeper.models.eager import Network
 
 Work = Callable[[], None]
 Step = Callable[[Tensor, Coefficients, int], tuple[Tensor, Tensor]]  # indices, coefficients, step -> loss, norm
@@ -39,8 +37,8 @@ class Recording:
     differ in a single bit, or the recording fails, ``usable`` is false and the step is run as it is from then on.
     """
 
-    def __init__(self, net: Network, step: Step, indices: Tensor, c: Coefficients, record: Callable[[Work], Work]):
-        self._net, self._step = net, step
+    def __init__(self, chunk: Chunk, step: Step, indices: Tensor, c: Coefficients, record: Callable[[Work], Work]):
+        self._chunk, self._step = chunk, step
         self._indices = indices.clone()
         columns = {name: value.clone() for name, value in self._columns(c, 0).items()}
         self._c = Coefficients(**columns, decays=c.decays, nesterov=c.nesterov)
@@ -72,8 +70,8 @@ class Recording:
         self._norm.copy_(norm)
 
     def _recorded(self, record: Callable[[Work], Work]) -> Work:
-        """Record from the present state and leave the net in that state."""
-        planes = (self._net.theta, self._net.m, self._net.v)
+        """Record from the present state and leave the chunk in that state."""
+        planes = (self._chunk.theta, self._chunk.m, self._chunk.v)
         before = [plane.clone() for plane in planes]
 
         def restore() -> None:
@@ -108,12 +106,12 @@ class Recordings:
         self._record, self._kept = record, OrderedDict[Any, Recording]()
         self.replayed = 0
 
-    def step(self, net: Network, step: Step, indices: Tensor, c: Coefficients, number: int) -> tuple[Tensor, Tensor]:
-        """Step ``number`` of the chunk in ``net``."""
-        parts = tuple((part.rows.start, part.rows.stop, part.name) for part in net.parts)
-        key = (net.count, len(indices), parts, c.decays, c.nesterov)
+    def step(self, chunk: Chunk, step: Step, indices: Tensor, c: Coefficients, number: int) -> tuple[Tensor, Tensor]:
+        """Step ``number`` of ``chunk``."""
+        parts = tuple((part.rows.start, part.rows.stop, part.name) for part in chunk.parts)
+        key = (chunk.count, len(indices), parts, c.decays, c.nesterov)
         if key not in self._kept:
-            self._kept[key] = Recording(net, step, indices, c, self._record)
+            self._kept[key] = Recording(chunk, step, indices, c, self._record)
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)

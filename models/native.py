@@ -6,7 +6,7 @@ import ctypes
 from ctypes import POINTER, c_int64, c_void_p
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
-from pathlib import Path as FilePath
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,10 +14,9 @@ from torch import Tensor
 from sweeper.models.config import Task
 from sweeper.models.data import Data
 from sweeper.models.gradient_flow import Flow
-from sweeper.models.rows import EpochSums, Rows
+from sweeper.models.rows import COLUMNS, EpochSums, Rows
 
 VARIANTS = ((4, "_native_v4"), (3, "_native_v3"), (0, "_native"))  # (the level a processor needs, module), best first
-COLUMNS = ("lr", "wd_coupled", "wd_decoupled", "b1", "cg", "b2", "s", "eps", "nesterov", "clip", "corrected")
 
 
 class _Job(ctypes.Structure):
@@ -68,7 +67,7 @@ class NativePath:
     def epoch(
         self, rows: Rows, active: Tensor, orders: Tensor, flow: Flow | None = None, outputs: Tensor | None = None
     ) -> EpochSums:
-        """See ``Path.epoch``."""
+        """See ``TrainingPath.epoch``."""
         slots, orders = active.contiguous(), orders.contiguous()
         sums = EpochSums(*torch.empty(len(EpochSums._fields), len(slots), dtype=torch.float64))
         names = ("x_train", "y_train", "x_val", "y_val")
@@ -107,7 +106,7 @@ def variants() -> dict[str, ctypes.CDLL]:
 
 def _open(module: str) -> ctypes.CDLL | None:
     for suffix in EXTENSION_SUFFIXES:
-        file = FilePath(__file__).with_name(module + suffix)
+        file = Path(__file__).with_name(module + suffix)
         if file.exists():
             try:
                 library = ctypes.CDLL(str(file))

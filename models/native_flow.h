@@ -5,7 +5,7 @@
 
 namespace {
 
-constexpr index_t kStatistics = 7;   // in the order of models.gradient_flow.STATISTICS
+constexpr index_t kStatistics = 7;   // in the order of models.config.FLOW_STATISTICS
 constexpr double kSaturated = 0.95;  // models.gradient_flow.SATURATED
 
 // factor * h - shift lies in (-1, 1) for a bounded activation; factor 0: it is not one

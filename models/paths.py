@@ -5,12 +5,12 @@ from __future__ import annotations
 from sweeper.models.data import Data
 from sweeper.models.eager import EagerPath
 from sweeper.models.native import NativePath
-from sweeper.models.rows import Path
+from sweeper.models.rows import TrainingPath
 
-PATHS: dict[str, type[Path]] = {"native": NativePath, "eager": EagerPath}  # the preferred one first
+PATHS: dict[str, type[TrainingPath]] = {"native": NativePath, "eager": EagerPath}  # the preferred one first
 
 
-def choose(name: str, data: Data) -> type[Path]:
+def choose(name: str, data: Data) -> type[TrainingPath]:
     """The path called ``name``; ``"auto"`` is the first of ``PATHS`` that this installation has for data's device.
 
     It depends on the installation and the device alone, so that the same sweep takes the same path again.

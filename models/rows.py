@@ -43,7 +43,7 @@ class EpochSums(NamedTuple):
     val_metric: Tensor
 
 
-class Path(Protocol):
+class TrainingPath(Protocol):
     """One way to train an epoch of a cohort. Every path gives the arithmetic of ``sweeper.models.solo``.
 
     A row's numbers are bit for bit the same whatever width, slot, neighbours or order of ``active`` it ran with.

@@ -27,7 +27,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sweeper.models.rows import Rows
+from sweeper.models.rows import COLUMNS, Rows
 
 
 class Coefficients(NamedTuple):
@@ -54,8 +54,7 @@ class Coefficients(NamedTuple):
 
 def coefficients(rows: Rows, active: Tensor, steps: int) -> Coefficients:
     """The coefficients of the rows ``active (A,)`` for their next ``steps`` steps, on the rows' device."""
-    names = ("lr", "wd_coupled", "wd_decoupled", "b1", "cg", "b2", "s", "eps", "nesterov", "clip", "corrected", "t")
-    table = torch.stack([getattr(rows, name)[active].double() for name in names]).cpu()
+    table = torch.stack([getattr(rows, name)[active].double() for name in (*COLUMNS, "t")]).cpu()
     lr, wd, wd_decoupled, b1, cg, b2, s, eps, nesterov, clip, corrected, t = table
     c1 = 1.0 / (1.0 - corrected * _powers(b1, t, steps))  # (S, A)
     c2 = 1.0 / (1.0 - corrected * _powers(b2, t, steps))

@@ -13,18 +13,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
+from sweeper.models.config import FLOW_STATISTICS
 from sweeper.records import FlowReport
 
-# those of models.gradient_flow, which needs torch
-STATISTICS = (
-    "grad_norm",
-    "weight_norm",
-    "update_ratio",
-    "activation_mean",
-    "activation_std",
-    "saturated",
-    "dead",
-)
 LARGEST = 3.4028234e38  # of float32
 
 VANISHING = 1e-3
@@ -55,7 +46,7 @@ FATAL: frozenset[Kind] = frozenset({"vanishing", "exploding", "symmetric"})
 
 
 def pack_flow(layers: Sequence[Sequence[float]], clip_rate: float) -> bytes:
-    """The bytes of an epoch's statistics, one row of ``STATISTICS`` for each layer.
+    """The bytes of an epoch's statistics, one row of ``FLOW_STATISTICS`` for each layer.
 
     They are float32 numbers, little-endian: first the clip rate, then the statistics of each layer; NaN: it has no
     meaning there; too large for float32: infinite. A network of three layers takes 88 bytes an epoch: 10,000 trials
@@ -69,8 +60,8 @@ def pack_flow(layers: Sequence[Sequence[float]], clip_rate: float) -> bytes:
 def unpack_flow(epoch: int, blob: bytes) -> FlowReport:
     """What ``pack_flow`` packed, for one epoch."""
     clip_rate, *numbers = struct.unpack(f"<{len(blob) // 4}f", blob)
-    width = len(STATISTICS)
-    rows = (zip(STATISTICS, numbers[at : at + width], strict=True) for at in range(0, len(numbers), width))
+    width = len(FLOW_STATISTICS)
+    rows = (zip(FLOW_STATISTICS, numbers[at : at + width], strict=True) for at in range(0, len(numbers), width))
     return FlowReport(epoch, tuple({name: n for name, n in row if not math.isnan(n)} for row in rows), clip_rate)
 
 

@@ -19,8 +19,7 @@ from sweeper.search.pruning import BatchPruner, Judged, Objective, Pruner, make_
 from sweeper.spec.goals import PARAMETERS, SECONDS, excesses_of, fold_metric, network_size, values_of, violation
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import Cause, TrialState
-from sweeper.training.explosion import cut_at_explosion
-from sweeper.training.legs import Arrays, LegOrder, LegResult, RowStart, TrialLeg, TrialStart
+from sweeper.training.legs import Arrays, LegOrder, LegResult, RowStart, TrialLeg, TrialStart, cut_at_explosion
 
 if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset

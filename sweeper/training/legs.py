@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from sweeper.models.gradient_flow import EpochFlow
 
 Arrays = dict[str, np.ndarray]
+
+LOSSES = ("train_loss", "val_loss")
+LIMIT = 1e6
+"""A regression's target is standardised, so that predicting its mean costs 1; guessing one of C classes costs ln C. A
+loss of a million is a thousand standard deviations off, or a probability of exp(-1e6) for what was true."""
 
 
 class RowStart(NamedTuple):
@@ -265,3 +270,14 @@ def _packed(rows: list[dict[int, EpochFlow]]) -> dict[int, bytes]:
         layers = np.mean([flow.layers.numpy() for flow in flows], axis=0)
         found[epoch] = pack_flow(layers.tolist(), float(np.mean([flow.clip_rate for flow in flows])))
     return found
+
+
+def cut_at_explosion(trial: TrialLeg) -> TrialLeg:
+    """The leg up to the epoch before a loss exceeds ``LIMIT``, with that as its ``diverged``; else the leg as it is."""
+    for at in range(trial.epochs - trial.first_epoch):
+        for name in LOSSES:
+            if trial.metrics[name][at] > LIMIT:
+                cause = f"{name} exploded to {trial.metrics[name][at]:.3g} in epoch {trial.first_epoch + at}"
+                kept = {metric: values[:at] for metric, values in trial.metrics.items()}
+                return replace(trial, metrics=kept, finished=False, diverged=cause, weights=None, states=None)
+    return trial

@@ -25,8 +25,7 @@ from sweeper.models import (
     train_cohort,
     train_solo,
 )
-from sweeper.models.config import Task
-from sweeper.models.gradient_flow import STATISTICS
+from sweeper.models.config import FLOW_STATISTICS, Task
 from sweeper.models.paths import PATHS
 from tests.tiny import identical, tiny_data
 
@@ -98,7 +97,7 @@ def test_every_shape(task: Task, hidden: tuple[int, ...], batch_size: Any, path:
     configs = [replace(config, hidden_layers=hidden) for config in MIXED]
     data, train = tiny_data(task, n=23, device=device), train_config(task, epochs=2, batch_size=batch_size)
     for config, got in zip(configs, train_cohort(configs, train, data, [0] * len(configs), path=path), strict=True):
-        assert got.flow[1].layers.shape == (len(hidden) + 1, len(STATISTICS))
+        assert got.flow[1].layers.shape == (len(hidden) + 1, len(FLOW_STATISTICS))
         assert flow_error(got, train_solo(config, train, data, 0)) < 1e-9, config
 
 
@@ -170,7 +169,7 @@ def test_a_gradient_whose_square_is_no_float32_is_measured(path: str) -> None:
 
 
 def test_what_the_statistics_say_of_networks_whose_flow_is_known() -> None:
-    data, index = tiny_data(), STATISTICS.index
+    data, index = tiny_data(), FLOW_STATISTICS.index
     zeros = TrialConfig(initialization="zeros", hidden_layers=HIDDEN, optimizer="sgd")
     for activation, mean in (("relu", 0.0), ("tanh", 0.0), ("sigmoid", 0.5)):
         layers = train_solo(replace(zeros, activation=activation), train_config(batch_size=21), data, 0).flow[0].layers

@@ -13,9 +13,10 @@ import torch
 import sweeper
 from sweeper.cli import app
 from sweeper.data.dataset import load_dataset
-from sweeper.flow import STATISTICS, first_to_last
+from sweeper.flow import first_to_last
 from sweeper.ledger.opening import open_ledger
 from sweeper.models import train_solo
+from sweeper.models.config import FLOW_STATISTICS
 from sweeper.spec.models import DatasetSpec, SplitSpec
 from sweeper.tracking.entries import FLOW_METRICS, flow_metrics
 
@@ -58,7 +59,7 @@ def test_the_ledger_holds_what_the_plain_run_measures(home: Path, replicates: in
         assert [flow.epoch for flow in flows[trial.number]] == list(alone[0]) == [0, 2, 4]
         for flow in flows[trial.number]:
             wanted = torch.stack([one[flow.epoch].layers for one in alone]).mean(dim=0)
-            got = torch.tensor([[layer.get(name, torch.nan) for name in STATISTICS] for layer in flow.layers])
+            got = torch.tensor([[layer.get(name, torch.nan) for name in FLOW_STATISTICS] for layer in flow.layers])
             assert torch.allclose(got.double(), wanted, rtol=1e-3, atol=1e-8, equal_nan=True)
             assert flow.clip_rate == pytest.approx(sum(one[flow.epoch].clip_rate for one in alone) / replicates)
 

@@ -9,10 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from sweeper import flow
 from sweeper.flow import find_flags, first_to_last, flags, pack_flow, unpack_flow
 from sweeper.models import Data, TrainConfig, TrialConfig, train_cohort
-from sweeper.models.gradient_flow import STATISTICS
 from sweeper.records import FlowReport
 from tests.tiny import tiny_data
 
@@ -100,7 +98,3 @@ def trained(scale: float = 1.0, batch_size: int = 32, **options: Any) -> list[st
 )
 def test_networks_that_go_wrong_are_flagged_and_others_are_not(options: dict[str, Any], found: list[str]) -> None:
     assert trained(**options) == found
-
-
-def test_the_ledger_and_the_models_name_the_same_statistics() -> None:
-    assert flow.STATISTICS == STATISTICS

@@ -13,7 +13,8 @@ from torch.nn import functional
 from sweeper.models import ACTIVATIONS, TrialConfig, build_mlp
 from sweeper.models.activations import KERNELS
 from sweeper.models.config import Task
-from sweeper.models.eager import Network, loss_and_gradient, segments
+from sweeper.models.eager import loss_and_gradient
+from sweeper.models.network import Network, segments
 from sweeper.models.rows import Rows, linear_slices
 from sweeper.models.solo import loss_of
 
@@ -90,15 +91,16 @@ def test_every_weight_gradient(task: Task, hidden: tuple[int, ...]) -> None:
     y = targets(task, count, 4, generator)
 
     net = Network(sizes, count, torch.float64, torch.device("cpu"))
-    net.load(rows, torch.arange(count), segments(torch.arange(count)))
-    _, dz = loss_and_gradient(net.forward(x), y, task)
-    norm = net.backward(dz, torch.full((count, 1), torch.inf, dtype=torch.float64))
+    chunk = net.load(rows, torch.arange(count), segments(torch.arange(count)))
+    forward = chunk.forward(x)
+    _, dz = loss_and_gradient(forward.output, y, task)
+    norm = chunk.backward(forward, dz, torch.full((count, 1), torch.inf, dtype=torch.float64)).norm
 
     for row, model in enumerate(models):
         loss_of(model(x[row]), y[row], task).backward()
         grads = [p.grad for p in model.parameters() if p.grad is not None]
         wanted = torch.cat([g.flatten() for g in grads])
-        torch.testing.assert_close(net.d[row, : len(wanted)], wanted, rtol=1e-11, atol=1e-14)
+        torch.testing.assert_close(chunk.d[row, : len(wanted)], wanted, rtol=1e-11, atol=1e-14)
         torch.testing.assert_close(norm[row], wanted.norm())
 
         def loss_at(weight: Tensor, row: int = row, model: torch.nn.Module = model) -> Tensor:
@@ -106,7 +108,7 @@ def test_every_weight_gradient(task: Task, hidden: tuple[int, ...]) -> None:
             return loss_of(torch.func.functional_call(model, changed, (x[row],)), y[row], task).detach()
 
         first = linear_slices(sizes)[0]
-        got = net.d[row, first.weight : first.bias].view(first.n_out, first.n_in)
+        got = chunk.d[row, first.weight : first.bias].view(first.n_out, first.n_in)
         by_differences = central_differences(loss_at, models[row].state_dict()["0.weight"])
         torch.testing.assert_close(got, by_differences, rtol=1e-6, atol=1e-8)
 
@@ -117,9 +119,10 @@ def test_clipping_scales_each_row_to_its_own_bound() -> None:
     for slot in range(3):
         rows.admit(slot, config, build_mlp(config, 5, 3, 0), clip_norm=None)
     net = Network(sizes, 3, torch.float64, torch.device("cpu"))
-    net.load(rows, torch.arange(3), segments(torch.zeros(3, dtype=torch.int64)))
+    chunk = net.load(rows, torch.arange(3), segments(torch.zeros(3, dtype=torch.int64)))
     x = torch.randn(4, 5, generator=generator, dtype=torch.float64).expand(3, 4, 5)
-    _, dz = loss_and_gradient(net.forward(x), torch.zeros(3, 4, dtype=torch.int64), "classification")
-    norm = net.backward(dz, torch.tensor([[0.01], [1e6], [torch.inf]], dtype=torch.float64))
+    forward = chunk.forward(x)
+    _, dz = loss_and_gradient(forward.output, torch.zeros(3, 4, dtype=torch.int64), "classification")
+    norm = chunk.backward(forward, dz, torch.tensor([[0.01], [1e6], [torch.inf]], dtype=torch.float64)).norm
     assert norm[0] > 0.01
-    torch.testing.assert_close(net.d.norm(dim=1), torch.stack([0.01 * norm[0] / (norm[0] + 1e-6), norm[1], norm[2]]))
+    torch.testing.assert_close(chunk.d.norm(dim=1), torch.stack([0.01 * norm[0] / (norm[0] + 1e-6), norm[1], norm[2]]))

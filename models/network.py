@@ -1,0 +1,169 @@
+"""The workspace of the eager path: the rows of one chunk, their activations and gradients, in buffers that stay.
+
+Dimensions as in ``models/eager.py``: A rows of a chunk, P parameters per row, B examples, D features,
+H units, C outputs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sweeper.models.activations import KERNELS, Activation
+from sweeper.models.config import ACTIVATIONS
+from sweeper.models.rows import Rows, linear_slices
+from sweeper.models.sizes import ROW_ALIGN, row_length
+
+
+class Segment(NamedTuple):
+    """Neighbouring rows of a chunk that share an activation."""
+
+    rows: slice
+    kernel: Activation
+    name: str
+
+
+class Forward(NamedTuple):
+    """What a forward pass left in the buffers ``at``; valid until the next one.
+
+    inputs: what went into each layer, ``(A, H, B)``, the first being x. output ``(A, C, B)``: logits, or predictions.
+    """
+
+    at: Activations
+    inputs: list[Tensor]
+    output: Tensor
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """What each layer gave, ``(A, H, B)``; valid until ``backward``."""
+        return [*self.inputs[1:], self.output]
+
+
+class Gradients(NamedTuple):
+    """norm ``(A,)`` of the whole gradient before clipping; dw ``(A, out, in)`` and db ``(A, out)`` of each layer."""
+
+    norm: Tensor
+    dw: list[Tensor]
+    db: list[Tensor]
+
+
+class Network:
+    """Buffers for up to ``rows`` networks of one shape: parameters, gradients and activations."""
+
+    def __init__(self, sizes: tuple[int, ...], rows: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.sizes, self.rows, self.dtype, self.device = sizes, rows, dtype, device
+        self.layers = linear_slices(sizes)
+        self.planes = [torch.zeros(rows, row_length(sizes), dtype=dtype, device=device) for _ in range(6)]
+        self.dw = [aligned(rows, p.n_out, p.n_in, dtype, device) for p in self.layers]
+        self._buffers: dict[int, Activations] = {}
+
+    def load(self, rows: Rows, active: Tensor, parts: list[Segment]) -> Chunk:
+        """Copy the rows ``active (A,)`` in; the chunk that was loaded before is overwritten."""
+        return Chunk(self, rows, active, parts)
+
+    def buffers(self, batch: int) -> Activations:
+        """The buffers for B = ``batch`` examples."""
+        if batch not in self._buffers:
+            self._buffers[batch] = Activations(self.sizes, self.rows, batch, self.dtype, self.device)
+        return self._buffers[batch]
+
+
+class Chunk:
+    """A rows in the workspace of ``net``, sorted by activation.
+
+    theta, m, v, the gradient d, a scratch and theta ``before`` a measured step are ``(A, P)`` as in ``Rows``.
+    """
+
+    def __init__(self, net: Network, rows: Rows, active: Tensor, parts: list[Segment]) -> None:
+        self.net, self.layers, self.parts, self.count = net, net.layers, parts, len(active)
+        planes = [plane[: self.count] for plane in net.planes]
+        self.theta, self.m, self.v, self.d, self.scratch, self.before = planes
+        for plane, source in zip((self.theta, self.m, self.v), (rows.theta, rows.m, rows.v), strict=True):
+            torch.index_select(source, 0, active, out=plane)
+        self.w = [self.theta[:, p.weight : p.bias].unflatten(1, (p.n_out, p.n_in)) for p in self.layers]
+        self.b = [self.theta[:, p.bias : p.bias + p.n_out, None] for p in self.layers]
+
+    def store(self, rows: Rows, active: Tensor) -> None:
+        """Copy the chunk back to the rows ``active (A,)``."""
+        for plane, target in zip((self.theta, self.m, self.v), (rows.theta, rows.m, rows.v), strict=True):
+            target.index_copy_(0, active, plane)
+
+    def forward(self, x: Tensor) -> Forward:
+        """The pass of the inputs ``x (A, B, D)``."""
+        at = self.net.buffers(x.shape[1])
+        if x.stride(0) % ROW_ALIGN:
+            x = at.x[: self.count].copy_(x)
+        h = x.transpose(1, 2)  # (A, D, B)
+        inputs = [h]
+        for layer, (w, b) in enumerate(zip(self.w, self.b, strict=True)):
+            z = at.z[layer][: self.count]  # (A, H, B)
+            torch.baddbmm(b, w, h, out=z)
+            if layer < len(self.w) - 1:
+                h = at.h[layer][: self.count]
+                for rows, kernel, _ in self.parts:
+                    kernel.forward(z[rows], h[rows])
+                inputs.append(h)
+        return Forward(at, inputs, z)
+
+    def backward(self, forward: Forward, dz: Tensor, clip: Tensor) -> Gradients:
+        """Write the clipped gradient to d, from ``dz (A, C, B)`` at the output; overwrites the activations.
+
+        dW_l = dz_l h_(l-1)^T,  db_l = sum_B dz_l,  dz_(l-1) = (W_l^T dz_l) * act'(z_(l-1))
+        """
+        at, inputs = forward.at, forward.inputs
+        dw, db = [g[: self.count] for g in self.net.dw], list[Tensor]()
+        dz = at.dz[-1][: self.count].copy_(dz)
+        for layer in reversed(range(len(self.w))):
+            torch.bmm(dz, inputs[layer].transpose(1, 2), out=dw[layer])
+            db.insert(0, dz.sum(dim=2))
+            if layer > 0:
+                z, h = at.z[layer - 1][: self.count], inputs[layer]
+                dh, below = at.dh[layer - 1][: self.count], at.dz[layer - 1][: self.count]
+                torch.bmm(self.w[layer].transpose(1, 2), dz, out=dh)
+                for rows, kernel, _ in self.parts:
+                    kernel.backward(dh[rows], z[rows], h[rows], below[rows])
+                dz = below
+        flat = [g.flatten(1) for pair in zip(dw, db, strict=True) for g in pair]
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g, dim=1) for g in flat]), dim=0)
+        scale = (clip / (norm[:, None] + 1e-6)).clamp_(max=1.0)  # (A, 1)
+        start = 0
+        for g in flat:
+            torch.mul(g, scale, out=self.d[:, start : start + g.shape[1]])
+            start += g.shape[1]
+        return Gradients(norm, dw, db)
+
+
+class Activations:
+    """The buffers of one minibatch size: x, then z and dz per layer, h and dh per hidden layer."""
+
+    def __init__(self, sizes: tuple[int, ...], rows: int, batch: int, dtype: torch.dtype, device: torch.device) -> None:
+        def buffers(widths: tuple[int, ...]) -> list[Tensor]:
+            return [aligned(rows, width, batch, dtype, device) for width in widths]
+
+        self.x = aligned(rows, batch, sizes[0], dtype, device)
+        self.z, self.dz = buffers(sizes[1:]), buffers(sizes[1:])
+        self.h, self.dh = buffers(sizes[1:-1]), buffers(sizes[1:-1])
+
+
+def aligned(rows: int, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A buffer ``(rows, height, width)`` with a gap between rows, so that each begins on a 64 byte boundary.
+
+    The last bits of a matrix product depend on where its operands begin, and those of an element-wise kernel on which
+    elements fall into its scalar tail. With every row at the same boundary and walked by itself, neither depends on a
+    row's position.
+    """
+    length = -(-height * width // ROW_ALIGN) * ROW_ALIGN + ROW_ALIGN
+    flat = torch.empty(rows, length, dtype=dtype, device=device)
+    return flat[:, : height * width].unflatten(1, (height, width))
+
+
+def segments(codes: Tensor) -> list[Segment]:
+    """The runs of equal activation ``codes (A,)``, which are sorted."""
+    kinds, counts = torch.unique_consecutive(codes, return_counts=True)
+    ends = counts.cumsum(0).tolist()
+    return [
+        Segment(slice(end - count, end), KERNELS[ACTIVATIONS[kind]], ACTIVATIONS[kind])
+        for kind, count, end in zip(kinds.tolist(), counts.tolist(), ends, strict=True)
+    ]
