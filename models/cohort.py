@@ -13,7 +13,7 @@ from torch import Tensor
 from sweeper.models.config import TrainConfig, TrialConfig
 from sweeper.models.data import Data, batch_order
 from sweeper.models.gradient_flow import EpochFlow, Flow, is_measured
-from sweeper.models.history import METRICS, History
+from sweeper.models.history import History, best_epoch, metric_names
 from sweeper.models.metrics import Scorer
 from sweeper.models.mlp import build_mlp, count_outputs
 from sweeper.models.paths import choose
@@ -33,9 +33,11 @@ class RowReport:
     """What one trial did in a leg.
 
     metrics: name -> one number for each finite epoch of the leg, the first being epoch ``first_epoch``. flow: the
-    gradient flow by epoch, of those epochs of the leg that were measured. ``finished``:
-    it has all its epochs. ``diverged``: what broke, when it did. In both cases it has left its slot and
-    ``state_dict`` holds its last weights, on the CPU; otherwise that is None.
+    gradient flow by epoch, of those epochs of the leg that were measured. ``best_epoch``: the best one so far, from 0.
+    ``finished``: it has all its epochs, or its patience has run out. ``diverged``: what broke, when it did. In both
+    cases it has left its slot and ``state_dict`` holds the weights of ``History.state_dict``; otherwise that is None.
+    Of a finished trial, ``kept`` are the metrics of the epoch whose weights these are. Where patience may end one
+    trial before another, ``state`` is what ``export`` gave then: admitted again, the trial ends at once with the same.
     """
 
     key: Key
@@ -45,6 +47,9 @@ class RowReport:
     diverged: str | None
     state_dict: dict[str, Tensor] | None
     flow: dict[int, EpochFlow] = field(default_factory=dict)
+    best_epoch: int | None = None
+    kept: dict[str, float] | None = None
+    state: dict[str, Tensor] | None = None
 
 
 @dataclass
@@ -55,6 +60,7 @@ class _Occupant:
     seed: int
     fold: int = 0
     history: History = field(default_factory=History)
+    state: dict[str, Tensor] | None = None
 
 
 class Cohort:
@@ -94,7 +100,9 @@ class Cohort:
             choose(path, fold)(train.task, batch_size, fold, sizes, width)
             for fold, batch_size in zip(self.folds, self.batch_sizes, strict=True)
         ]
+        train.check_monitor(self.metric_names)
         self.plateau = Plateau.empty(train.plateau, width) if train.plateau else None
+        self.kept = torch.zeros_like(self.rows.theta) if train.keep == "best" else None  # (K, P) at the best epoch
         self.occupants: dict[int, _Occupant] = {}
 
     @property
@@ -127,6 +135,9 @@ class Cohort:
     def leg(self, epochs: int) -> list[RowReport]:
         """Advance every trial by up to ``epochs`` epochs; one report per trial, by slot."""
         started = {slot: (occupant, occupant.history.epochs) for slot, occupant in sorted(self.occupants.items())}
+        for slot, (occupant, _) in started.items():
+            if occupant.history.has_finished(self.train):
+                self._finish(slot)
         for _ in range(epochs):
             if self.occupants:
                 self._epoch()
@@ -143,12 +154,17 @@ class Cohort:
     def export(self, key: Key) -> dict[str, Tensor]:
         """Everything the trial needs to go on elsewhere exactly as here, as CPU tensors by name.
 
-        theta, m, v ``(P,)``; t, lr, best, bad_epochs, cooldown ``()``; history.NAME ``(epochs,)`` float64.
+        theta, m, v ``(P,)``, with ``keep="best"`` kept ``(P,)``; t, lr, best, bad_epochs, cooldown ``()``; history.NAME
+        ``(epochs,)`` float64.
         """
-        slot = self._slot(key)
+        return self._export(self._slot(key))
+
+    def _export(self, slot: int) -> dict[str, Tensor]:
         state = {name: getattr(self.rows, name)[slot].cpu().clone() for name in ROW_STATE}
         if self.plateau is not None:
             state |= {name: getattr(self.plateau, name)[slot].clone() for name in PLATEAU_STATE}
+        if self.kept is not None:
+            state["kept"] = self.kept[slot].cpu().clone()
         history = self.occupants[slot].history
         for name in self.metric_names:
             state[f"history.{name}"] = torch.tensor(history.series(name), dtype=torch.float64)
@@ -159,6 +175,8 @@ class Cohort:
         tensors = {name: getattr(self.rows, name) for name in ROW_STATE}
         if self.plateau is not None:
             tensors |= {name: getattr(self.plateau, name) for name in PLATEAU_STATE}
+        if self.kept is not None:
+            tensors["kept"] = self.kept
         for name, tensor in tensors.items():
             if name not in state or state[name].shape != tensor[slot].shape:
                 raise ValueError(f"the exported state does not fit this cohort: {name} is missing or of another shape")
@@ -166,6 +184,7 @@ class Cohort:
             tensor[slot] = state[name].to(tensor)
         metrics = {name: state[f"history.{name}"].tolist() for name in self.metric_names}
         history.extend(metrics, self.scorers)
+        history.best_epoch = best_epoch(history.series(self.train.monitor), self.train.minimize)
 
     def _epoch(self) -> None:
         """Advance every trial by one epoch; those that end leave their slot. Rows of one fold run side by side."""
@@ -194,10 +213,20 @@ class Cohort:
         per_row = zip(slots, occupants, numbers.T.tolist(), rates.tolist(), flows, scores, strict=True)
         for slot, occupant, row, rate, measured, scored in per_row:
             history, named = occupant.history, dict(zip(EpochSums._fields, row, strict=True))
-            going_on = history.record(self.train.task, **named, learning_rate=rate, flow=measured, scores=scored)
-            if not going_on or history.epochs == self.train.epochs:
-                history.state_dict = self.rows.state_dict(slot)
-                self._release(slot)
+            going_on = history.record(self.train, **named, learning_rate=rate, flow=measured, scores=scored)
+            if self.kept is not None and going_on and history.improved:
+                self.kept[slot] = self.rows.theta[slot]
+            if not going_on or history.has_finished(self.train):
+                self._finish(slot)
+
+    def _finish(self, slot: int) -> None:
+        """Take a trial that has ended out of its slot, with its weights."""
+        occupant = self.occupants[slot]
+        diverged = occupant.history.diverged
+        occupant.history.state_dict = self.rows.state_dict(slot, None if diverged else self.kept)
+        if self.train.patience is not None and not diverged:
+            occupant.state = self._export(slot)
+        self._release(slot)
 
     def _scores(self, data: Data, outputs: Tensor | None, count: int) -> list[dict[str, float]]:
         """What the scorers say of each row's outputs ``(A, v, C)``."""
@@ -208,14 +237,21 @@ class Cohort:
 
     def _report(self, occupant: _Occupant, first: int) -> RowReport:
         history = occupant.history
+        finished, kept = not history.diverged and history.has_finished(self.train), None
+        if finished:
+            epoch = history.kept_epoch(self.train)
+            kept = {name: history.series(name)[epoch] for name in self.metric_names}
         return RowReport(
             key=occupant.key,
             first_epoch=first,
             metrics={name: history.series(name)[first:] for name in self.metric_names},
-            finished=history.epochs == self.train.epochs,
+            finished=finished,
             diverged=history.divergence,
             state_dict=history.state_dict or None,
             flow={epoch: history.flow[epoch] for epoch in range(first, history.epochs) if epoch in history.flow},
+            best_epoch=history.best_epoch,
+            kept=kept,
+            state=occupant.state,
         )
 
     def _rates_after(self, active: Tensor, val_loss: Tensor) -> Tensor:
@@ -229,7 +265,7 @@ class Cohort:
     @property
     def metric_names(self) -> list[str]:
         """The lists of a history that are filled for this task, and those of the scorers."""
-        return ["train_loss", "grad_norm", "val_loss", METRICS[self.train.task], "learning_rate", *self.scorers]
+        return metric_names(self.train.task, self.scorers)
 
     def _check_shape(self, config: TrialConfig, fold: int) -> None:
         if config.hidden_layers != self.hidden_layers:
@@ -282,4 +318,5 @@ def train_cohort(
                 history.diverged, history.divergence = report.diverged is not None, report.diverged
                 history.state_dict = report.state_dict or {}
                 history.flow |= report.flow
+                history.best_epoch = report.best_epoch
     return histories

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -54,6 +54,11 @@ class TrainConfig:
     ``clip_norm`` bounds the global gradient norm (None: no clipping). ``plateau=None`` keeps the learning rate fixed.
     ``gradient_flow`` is the number of epochs from one measurement (``gradient_flow.py``) to the next, the first
     epoch being measured (None: none is); it changes no number of the training.
+
+    An epoch is the best so far when its metric ``monitor`` (any per-epoch metric of the validation split) is below all
+    before it, or above where not ``minimize``; the earliest counts among equals, and an undefined (NaN) one is worse
+    than any. ``keep`` says whose weights a trial leaves: those of its last epoch or of its best. With ``patience`` N a
+    trial has finished when N epochs in a row were not the best so far.
     """
 
     epochs: int = 20
@@ -62,6 +67,10 @@ class TrainConfig:
     plateau: PlateauConfig | None = field(default_factory=PlateauConfig)
     task: Task = "classification"
     gradient_flow: int | None = None
+    keep: Literal["last", "best"] = "last"
+    patience: int | None = None
+    monitor: str = "val_loss"
+    minimize: bool = True
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
@@ -70,6 +79,16 @@ class TrainConfig:
         _require(self.task in ("classification", "regression"), "task", self.task, "classification or regression")
         interval = self.gradient_flow
         _require(interval is None or interval >= 1, "gradient_flow", interval, "1 epoch or more, or null")
+        _require(self.keep in ("last", "best"), "keep", self.keep, "last or best")
+        _require(self.patience is None or self.patience >= 1, "patience", self.patience, "1 epoch or more, or null")
+
+    def check_monitor(self, names: Collection[str]) -> None:
+        """Refuse a ``monitor`` that is none of the per-epoch metrics ``names``.
+
+        Raises:
+            ValueError: it is another one.
+        """
+        _require(self.monitor in names, "monitor", self.monitor, f"one of {', '.join(names)}")
 
 
 @dataclass(frozen=True)

@@ -135,9 +135,9 @@ class Rows:
         for name in COLUMNS:
             getattr(self, name)[slot] = 0
 
-    def state_dict(self, slot: int) -> dict[str, Tensor]:
-        """The row's weights under the names of ``build_mlp``'s module, copied to the CPU."""
-        row, state = self.theta[slot].cpu(), {}
+    def state_dict(self, slot: int, plane: Tensor | None = None) -> dict[str, Tensor]:
+        """The row's weights in ``plane (K, P)`` (None: theta) under ``build_mlp``'s names, copied to the CPU."""
+        row, state = (self.theta if plane is None else plane)[slot].cpu(), {}
         for number, part in enumerate(self.layers):
             # build_mlp is Sequential(Linear, activation, Linear, ..)
             state[f"{2 * number}.weight"] = row[part.weight : part.bias].reshape(part.n_out, part.n_in).clone()

@@ -23,9 +23,10 @@ def preferred_rows(sizes: tuple[int, ...]) -> int:
 
 
 def rows_that_fit(sizes: tuple[int, ...], batch: int, free_bytes: int, itemsize: int = 4) -> int:
-    """The widest cohort within ``free_bytes``: parameters, gradient, two moments, one temporary, activations twice.
+    """The widest cohort within ``free_bytes``: parameters now and at their best, gradient, two moments, a temporary,
+    activations twice.
 
     ``itemsize`` is that of a number: 4 bytes in float32.
     """
-    per_row = 5 * row_length(sizes) + 2 * batch * sum(sizes)
+    per_row = 6 * row_length(sizes) + 2 * batch * sum(sizes)
     return max(1, free_bytes // (per_row * itemsize))

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from sweeper.models.config import Task, TrainConfig, TrialConfig
 from sweeper.models.data import Data, batch_order
 from sweeper.models.gradient_flow import EpochFlow, Watch, is_measured, measured_step
-from sweeper.models.history import History
+from sweeper.models.history import History, metric_names
 from sweeper.models.metrics import Scorer
 from sweeper.models.mlp import build_mlp, count_outputs
 
@@ -30,6 +30,7 @@ def train_solo(
     The seed draws the initial weights and orders the minibatches; nothing else is random. ``scorers`` judge the
     outputs on the validation rows after every epoch, by the name of their metric.
     """
+    train.check_monitor(metric_names(train.task, scorers or {}))
     x, y = data.x_train, data.y_train  # (n, D), (n,)
     n = x.shape[0]
     model = build_mlp(config, x.shape[1], count_outputs(data, train.task), seed).to(x)
@@ -64,7 +65,7 @@ def train_solo(
             scheduler.step(val_loss)
         rate = float(optimizer.param_groups[0]["lr"])
         going_on = history.record(
-            train.task,
+            train,
             train_loss=loss_sum / n,
             grad_norm=norm_sum / steps,
             val_loss=val_loss,
@@ -73,9 +74,11 @@ def train_solo(
             flow=None if layers is None else EpochFlow(layers, clipped / steps),
             scores=scores,
         )
-        if not going_on:
+        ended = not going_on or history.has_finished(train)
+        if history.improved if train.keep == "best" and going_on else ended:
+            history.state_dict = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+        if ended:
             break
-    history.state_dict = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
     return history
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SweeperError
+from sweeper.training.legs import epochs_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +42,7 @@ class Checkpoints:
         tensors = {
             f"{row}.{name}": tensor.contiguous() for row, state in enumerate(states) for name, tensor in state.items()
         }
-        epochs = _epochs(states[0])
+        epochs = epochs_in(states)
         about = {"version": VERSION, "trial": str(number), "epochs": str(epochs), "sha256": _digest(tensors)}
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._path(number)
@@ -79,7 +80,7 @@ class Checkpoints:
         for name, tensor in tensors.items():
             row, _, key = name.partition(".")
             rows.setdefault(int(row), {})[key] = tensor
-        self._epochs[number] = _epochs(rows[0])
+        self._epochs[number] = epochs_in(tuple(rows.values()))
         return tuple(rows[row] for row in sorted(rows))
 
     def epochs(self, number: int) -> int:
@@ -105,10 +106,6 @@ class Checkpoints:
 
     def _path(self, number: int) -> Path:
         return self.folder / f"trial-{number:06d}.safetensors"
-
-
-def _epochs(state: Mapping[str, Any]) -> int:
-    return len(state["history.val_loss"])
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -19,7 +19,16 @@ from sweeper.search.pruning import BatchPruner, Judged, Objective, Pruner, make_
 from sweeper.spec.goals import PARAMETERS, SECONDS, excesses_of, fold_metric, network_size, values_of, violation
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import Cause, TrialState
-from sweeper.training.legs import Arrays, LegOrder, LegResult, RowStart, TrialLeg, TrialStart, cut_at_explosion
+from sweeper.training.legs import (
+    Arrays,
+    LegOrder,
+    LegResult,
+    RowStart,
+    TrialLeg,
+    TrialStart,
+    curve_in,
+    cut_at_explosion,
+)
 
 if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset
@@ -266,8 +275,8 @@ class SweepRun:
                 self.notes.append(Noted(number, str(error)))
         if states is not None:
             name = self.spec.objective.metric
-            rows = zip(*(state[f"history.{name}"].tolist() for state in states), strict=True)
-            self.trials[number].curve = [self.units.get(name, 1.0) * sum(row) / len(row) for row in rows]
+            curve = curve_in(states, name, self.spec.train_config(self.dataset.task, {}))
+            self.trials[number].curve = [self.units.get(name, 1.0) * value for value in curve]
         return states
 
     def outcomes(self, result: LegResult) -> Settled:

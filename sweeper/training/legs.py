@@ -15,6 +15,7 @@ from sweeper.scheduling.events import Shape
 
 if TYPE_CHECKING:
     from sweeper.models import Cohort, Data, TrainConfig, TrialConfig
+    from sweeper.models.cohort import RowReport
     from sweeper.models.gradient_flow import EpochFlow
 
 Arrays = dict[str, np.ndarray]
@@ -48,8 +49,8 @@ class LegOrder:
     """Everything one leg needs. Training stops at ``epochs`` more epochs per row or after ``seconds``, whichever first.
 
     ``units`` are factors that turn a metric of the normalised target into the user's units. Weights come back with a
-    finished trial only when its ``metric`` beats ``keep_better_than`` (None: any does); ``export`` asks for the state
-    of the rows that go on, for a checkpoint.
+    finished trial only when its kept ``metric`` beats ``keep_better_than`` (None: any does); ``export`` asks for the
+    state of the rows that go on, for a checkpoint.
     """
 
     leg: int
@@ -73,9 +74,12 @@ class LegOrder:
 class TrialLeg:
     """One trial's part of a leg: metrics per epoch from ``first_epoch`` on, the mean over its rows.
 
-    ``flow`` holds the gradient flow of the measured epochs, packed by ``sweeper.flow``. ``weights`` are those of the
-    first seed, of several folds as ``sweeper.data.folds.joined`` puts them together. ``folds`` are the objective's
-    values on each fold after the last epoch, none where the data has no folds.
+    Rows may end at different epochs by ``TrainConfig.patience``: one that has ended stands in later epochs with the
+    metrics of the epoch that it kept. Of a finished trial, ``kept`` are the means over rows of these, and
+    ``best_epoch`` is the mean over rows of their best epochs, counted from 1. ``weights`` are those that the rows of
+    the first seed kept, of several folds as ``sweeper.data.folds.joined`` puts them together. ``folds`` are the
+    objective's values on each fold, kept or after the last epoch, none where the data has no folds. ``flow`` holds the
+    gradient flow of the measured epochs, packed by ``sweeper.flow``.
     """
 
     number: int
@@ -89,6 +93,8 @@ class TrialLeg:
     states: tuple[dict[str, Any], ...] | None = None
     flow: Mapping[int, bytes] = field(default_factory=dict)
     folds: tuple[float, ...] = ()
+    kept: Mapping[str, float] | None = None
+    best_epoch: float | None = None
 
     @property
     def epochs(self) -> int:
@@ -107,16 +113,34 @@ class LegResult:
 
 @dataclass
 class _Running:
-    """One trial inside the cohort: the keys of its rows, and what each row has done in this leg."""
+    """One trial inside the cohort: the keys of its rows, what each has done in this leg, and the rows that ended."""
 
     start: TrialStart
     rows: list[Any]
     epoch: int = 0
     metrics: list[dict[str, list[float]]] = field(default_factory=list)
     flow: list[dict[int, EpochFlow]] = field(default_factory=list)
-    finished: set[int] = field(default_factory=set)
+    finished: dict[int, RowReport] = field(default_factory=dict)
     diverged: str | None = None
-    weights: dict[int, Arrays] = field(default_factory=dict)  # of the finished rows of the first seed, by fold
+
+    @property
+    def ended(self) -> bool:
+        """Whether all rows have trained to their end."""
+        return len(self.finished) == len(self.rows) and self.diverged is None
+
+    def kept(self, i: int, units: Mapping[str, float]) -> dict[str, float]:
+        """The metrics of the epoch that row i, which has finished, kept; in the user's units."""
+        return {name: value * units.get(name, 1.0) for name, value in (self.finished[i].kept or {}).items()}
+
+    def curves(self, units: Mapping[str, float]) -> list[dict[str, list[float]]]:
+        """Each row's metrics in this leg; one that ended without diverging goes on with what it kept."""
+        longest = max((len(values) for row in self.metrics for values in row.values()), default=0)
+        found = []
+        for i, row in enumerate(self.metrics):
+            kept = self.kept(i, units) if i in self.finished else {}
+            rest = {name: [value] * (longest - len(row.get(name, []))) for name, value in kept.items()}
+            found.append({name: row.get(name, []) + rest.get(name, []) for name in row | rest})
+        return found
 
 
 class LegRunner:
@@ -171,7 +195,7 @@ class LegRunner:
             for i, row in enumerate(start.rows):
                 state = start.states[i] if start.states is not None else None
                 self._cohort.admit(keys[i], start.config, row.seed, state=state, fold=row.fold)
-            epoch = len(start.states[0]["history.val_loss"]) if start.states is not None else 0
+            epoch = epochs_in(start.states) if start.states is not None else 0
             self._running[start.number] = _Running(start, keys, epoch)
 
     def _train(self, order: LegOrder, began: float) -> None:
@@ -187,39 +211,46 @@ class LegRunner:
                     factor = order.units.get(name, 1.0)
                     running.metrics[i].setdefault(name, []).extend(value * factor for value in values)
                 running.flow[i] |= report.flow
-                if report.diverged is not None:
+                if report.diverged is not None or report.finished:
                     running.diverged = running.diverged or report.diverged
-                    running.finished.add(i)
-                elif report.finished:
-                    running.finished.add(i)
-                    seed, fold = running.start.rows[i]
-                    if seed == running.start.rows[0].seed and report.state_dict is not None:
-                        running.weights[fold] = {k: v.numpy() for k, v in report.state_dict.items()}
+                    running.finished[i] = report
             done = all(len(r.finished) == len(r.rows) for r in self._running.values())
             if done or time.perf_counter() - began >= order.seconds:
                 break
+
+    def _states(self, running: _Running) -> tuple[dict[str, Any], ...]:
+        """What every row goes on from; one that has ended, ends there again at once."""
+        assert self._cohort is not None
+        ended = {i: report.state for i, report in running.finished.items() if report.state is not None}
+        return tuple(ended[i] if i in ended else self._cohort.export(key) for i, key in enumerate(running.rows))
 
     def _collect(self, order: LegOrder, seconds: float) -> tuple[TrialLeg, ...]:
         assert self._cohort is not None
         trials, share = [], seconds / max(1, len(self._running))
         for number, running in list(self._running.items()):
-            finished = len(running.finished) == len(running.rows) and running.diverged is None
-            metrics = _mean(running.metrics)
-            states = None
-            if order.export and not finished and running.diverged is None:
-                states = tuple(self._cohort.export(row) for row in running.rows)
+            finished, curves = running.ended, running.curves(order.units)
+            kept = best = states = None
+            rows = [{name: values[-1] for name, values in curve.items() if values} for curve in curves]
+            if finished:
+                rows = [running.kept(i, order.units) for i in range(len(running.rows))]
+                kept = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+                best = float(np.mean([(report.best_epoch or 0) + 1 for report in running.finished.values()]))
+            elif order.export and running.diverged is None:
+                states = self._states(running)
             leg = TrialLeg(
                 number=number,
                 attempt=running.start.attempt,
                 first_epoch=running.epoch,
-                metrics=metrics,
+                metrics=_mean(curves),
                 finished=finished,
                 diverged=running.diverged,
                 seconds=share,
-                weights=_joined(running) if finished and _wanted(order, metrics) else None,
+                weights=_joined(running) if kept is not None and _wanted(order, kept) else None,
                 states=states,
                 flow=_packed(running.flow),
-                folds=_of_folds(running, order.metric),
+                folds=_of_folds(running, rows, order.metric),
+                kept=kept,
+                best_epoch=best,
             )
             trials.append(leg)
             running.epoch = leg.epochs
@@ -231,25 +262,30 @@ class LegRunner:
         return tuple(trials)
 
 
-def _wanted(order: LegOrder, metrics: Mapping[str, list[float]]) -> bool:
+def _wanted(order: LegOrder, kept: Mapping[str, float]) -> bool:
     """Whether a finished trial is better than the best so far."""
     if order.keep_better_than is None:
         return True
-    value = metrics[order.metric][-1]
+    value = kept[order.metric]
     return value < order.keep_better_than if order.minimize else value > order.keep_better_than
 
 
 def _joined(running: _Running) -> Arrays:
-    return joined([running.weights[fold] for fold in sorted(running.weights)])
+    """The weights of the rows of the first seed, by fold."""
+    starts, first = running.start.rows, running.start.rows[0].seed
+    of_first = sorted((i for i, row in enumerate(starts) if row.seed == first), key=lambda i: starts[i].fold)
+    found = [running.finished[i].state_dict or {} for i in of_first]
+    return joined([{name: tensor.numpy() for name, tensor in weights.items()} for weights in found])
 
 
-def _of_folds(running: _Running, metric: str) -> tuple[float, ...]:
-    """The metric's last value on each fold, the mean over seeds; none where a row has not measured it."""
-    folds = 1 + max(row.fold for row in running.start.rows)
-    if folds == 1 or any(not row.get(metric) for row in running.metrics):
+def _of_folds(running: _Running, rows: Sequence[Mapping[str, float]], metric: str) -> tuple[float, ...]:
+    """The metric of ``rows`` on each fold, the mean over seeds; none where a row has not measured it."""
+    starts = running.start.rows
+    folds = 1 + max(start.fold for start in starts)
+    if folds == 1 or any(metric not in row for row in rows):
         return ()
-    last = [(row.fold, found[metric][-1]) for row, found in zip(running.start.rows, running.metrics, strict=True)]
-    return tuple(float(np.mean([value for fold, value in last if fold == wanted])) for wanted in range(folds))
+    pairs = [(start.fold, row[metric]) for start, row in zip(starts, rows, strict=True)]
+    return tuple(float(np.mean([value for fold, value in pairs if fold == wanted])) for wanted in range(folds))
 
 
 def _mean(rows: list[dict[str, list[float]]]) -> dict[str, list[float]]:
@@ -260,13 +296,31 @@ def _mean(rows: list[dict[str, list[float]]]) -> dict[str, list[float]]:
     return {n: [float(np.mean(v)) for v in zip(*(r[n] for r in rows), strict=False)] for n in rows[0] if n in names}
 
 
+def epochs_in(states: Sequence[Mapping[str, Any]]) -> int:
+    """The finished epochs of a trial whose rows were exported: those of its longest row."""
+    return max(len(state["history.val_loss"]) for state in states)
+
+
+def curve_in(states: Sequence[Mapping[str, Any]], name: str, train: TrainConfig) -> list[float]:
+    """The mean curve of a metric of a trial whose rows were exported, as in ``TrialLeg.metrics``, without units."""
+    from sweeper.models.history import best_epoch
+
+    longest, rows = epochs_in(states), []
+    for state in states:
+        values = state[f"history.{name}"].tolist()
+        best = best_epoch(state[f"history.{train.monitor}"].tolist(), train.minimize)
+        kept = values[best if train.keep == "best" and best is not None else -1]
+        rows.append(values + [kept] * (longest - len(values)))
+    return [float(np.mean(row)) for row in zip(*rows, strict=True)]
+
+
 def _packed(rows: list[dict[int, EpochFlow]]) -> dict[int, bytes]:
-    """The mean over replicates of each epoch that all of them have measured."""
+    """The mean over the replicates that measured an epoch, which are those that were still training."""
     if len(rows) == 1:
         return {epoch: pack_flow(flow.layers.tolist(), flow.clip_rate) for epoch, flow in rows[0].items()}
     found = {}
-    for epoch in sorted(set.intersection(*(set(row) for row in rows))):
-        flows = [row[epoch] for row in rows]
+    for epoch in sorted(set.union(*(set(row) for row in rows))):
+        flows = [row[epoch] for row in rows if epoch in row]
         layers = np.mean([flow.layers.numpy() for flow in flows], axis=0)
         found[epoch] = pack_flow(layers.tolist(), float(np.mean([flow.clip_rate for flow in flows])))
     return found
@@ -279,5 +333,7 @@ def cut_at_explosion(trial: TrialLeg) -> TrialLeg:
             if trial.metrics[name][at] > LIMIT:
                 cause = f"{name} exploded to {trial.metrics[name][at]:.3g} in epoch {trial.first_epoch + at}"
                 kept = {metric: values[:at] for metric, values in trial.metrics.items()}
-                return replace(trial, metrics=kept, finished=False, diverged=cause, weights=None, states=None)
+                return replace(
+                    trial, metrics=kept, finished=False, diverged=cause, weights=None, states=None, kept=None
+                )
     return trial

@@ -1,0 +1,70 @@
+"""A trial's legs with rows that end at epochs of their own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sweeper.models import TrainConfig, TrialConfig, train_solo
+from sweeper.scheduling.events import Shape
+from sweeper.training.legs import LegOrder, LegRunner, RowStart, TrialLeg, TrialStart, curve_in, epochs_in
+from tests.tiny import tiny_data
+
+DATA = tiny_data()
+ARRAYS = {name: getattr(DATA, name).numpy() for name in ("x_train", "y_train", "x_val", "y_val")}
+TRAIN = TrainConfig(epochs=14, batch_size=8, keep="best", patience=3, gradient_flow=1)
+CONFIG = TrialConfig(hidden_layers=(9, 6), learning_rate=0.03)
+START = TrialStart(0, 1, CONFIG, tuple(RowStart(seed) for seed in range(3)))
+ORDER = LegOrder(
+    leg=1, sweep="s", cohort=1, shape=Shape((9, 6), 8, 14), train=TRAIN, admit=(START,), drop=(), epochs=14, width=1,
+    seconds=600.0, metric="val_loss", minimize=True,
+)  # fmt: skip
+
+
+def run(runner: LegRunner, order: LegOrder) -> TrialLeg:
+    [trial] = runner.run(order).trials
+    return trial
+
+
+def new_runner() -> LegRunner:
+    runner = LegRunner()
+    runner.load("s", [ARRAYS])
+    return runner
+
+
+def test_a_trial_is_the_mean_of_what_its_rows_kept_wherever_its_legs_and_checkpoints_lie() -> None:
+    solos = [train_solo(CONFIG, TRAIN, DATA, seed) for seed in range(3)]
+    lengths = [solo.epochs for solo in solos]
+    assert len(set(lengths)) > 1
+    whole = run(new_runner(), ORDER)
+    assert whole.finished
+    assert whole.epochs == max(lengths)
+    kept = [solo.val_loss[solo.best_epoch or 0] for solo in solos]
+    assert whole.kept is not None
+    assert whole.kept["val_loss"] == pytest.approx(np.mean(kept), rel=1e-9)
+    assert whole.best_epoch == pytest.approx(np.mean([(solo.best_epoch or 0) + 1 for solo in solos]))
+    padded = [solo.val_loss + [best] * (max(lengths) - solo.epochs) for solo, best in zip(solos, kept, strict=True)]
+    assert whole.metrics["val_loss"] == pytest.approx(np.mean(padded, axis=0), rel=1e-9)
+    assert whole.weights is not None
+    assert whole.weights["0.weight"] == pytest.approx(solos[0].state_dict["0.weight"].numpy(), rel=1e-9)
+    assert set(whole.flow) == set(range(max(lengths)))
+
+    for cut in range(1, max(lengths)):
+        first = run(new_runner(), replace(ORDER, epochs=cut, export=True))
+        assert first.states is not None
+        assert epochs_in(first.states) == first.epochs == cut
+        assert curve_in(first.states, "val_loss", TRAIN) == first.metrics["val_loss"]
+        second = run(new_runner(), replace(ORDER, admit=(replace(START, states=first.states),)))
+        assert second.finished
+        assert (second.first_epoch, second.kept, second.best_epoch) == (cut, whole.kept, whole.best_epoch)
+        assert first.metrics["val_loss"] + second.metrics["val_loss"] == whole.metrics["val_loss"]
+        assert second.weights is not None
+        assert all(np.array_equal(second.weights[name], whole.weights[name]) for name in whole.weights)
+
+
+def test_weights_come_back_only_when_the_kept_value_is_better() -> None:
+    value = (run(new_runner(), ORDER).kept or {})["val_loss"]
+    assert run(new_runner(), replace(ORDER, keep_better_than=value + 1e-6)).weights is not None
+    assert run(new_runner(), replace(ORDER, keep_better_than=value - 1e-6)).weights is None
