@@ -8,7 +8,20 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import engine, flow, gpu, machine, objectives, pruning, results, scaling, start, suggest, sweep
+from benchmarks import (
+    coverage,
+    engine,
+    flow,
+    gpu,
+    machine,
+    objectives,
+    pruning,
+    results,
+    scaling,
+    start,
+    suggest,
+    sweep,
+)
 
 MEASURES: dict[str, Callable[[argparse.Namespace], dict[str, Any] | None]] = {
     "engine": engine.measure,
@@ -20,6 +33,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], dict[str, Any] | None]] = {
     "objectives": objectives.measure,
     "pruning": pruning.measure,
     "gpu": gpu.measure,
+    "coverage": coverage.measure,
 }
 RENDERERS: dict[str, results.Tables] = {
     "engine": engine.tables,
@@ -31,6 +45,7 @@ RENDERERS: dict[str, results.Tables] = {
     "objectives": objectives.tables,
     "pruning": pruning.tables,
     "gpu": gpu.tables,
+    "coverage": coverage.tables,
 }
 
 

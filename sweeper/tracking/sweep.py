@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SweeperError
+from sweeper.insight.finals import test_metric
 from sweeper.insight.pareto import pareto_front
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.search_spaces.vocabulary import FloatRange, IntRange
@@ -27,7 +28,16 @@ from sweeper.tracking.entries import (
     summary_names,
     sweep_tags,
 )
-from sweeper.tracking.registry import Registration, create_version, find_version, promote, score_tags
+from sweeper.tracking.registry import (
+    Registration,
+    create_version,
+    difference_on,
+    find_version,
+    keep_outputs,
+    kept_outputs,
+    promote,
+    score_tags,
+)
 from sweeper.tracking.store import Child, Location, Store
 from sweeper.tracking.summary import best_of, description, final_points, finalists, sweep_points
 from sweeper.tracking.view import TAG_PREFIX, SweepView, view_tag
@@ -140,7 +150,7 @@ class SweepInMlflow:
         Returns what became of it in the model registry, when the spec names a model and this call registered it.
         """
         from sweeper.tracking.model import log_model, raw_network
-        from sweeper.training.again import scores_on_test
+        from sweeper.training.again import outputs_on_test, scores_on_test
         from sweeper.training.averaging import model_of
 
         store, place = self._open()
@@ -154,16 +164,27 @@ class SweepInMlflow:
             return None
         winner = model_of(self._dataset, config, weights)
         of_winner = (winner.dataset, winner.config, winner.weights)
-        scores = scores_on_test(winner.dataset, raw_network(*of_winner).network)
+        network = raw_network(*of_winner).network
+        outputs = outputs_on_test(winner.dataset, network)
+        metric = test_metric(self._spec, self._dataset.task)
+        scores = scores_on_test(winner.dataset, network, [metric], outputs)
         register, made = self._spec.tracking.register_model, None
         known = None if register is None else find_version(store.client, register, place.parent, tags)
         if known is None:
             model, location = log_model(store.client, place, *of_winner, tags)
         if register is not None:
             described = {SWEEP_ID: self._sweep.sweep, **tags, **score_tags(scores, self._dataset.rows_fingerprint)}
+            keep_outputs(store.client, place.parent, trial.number, outputs)
             if known is None:
                 known = create_version(store.client, register, location, place.parent, described, model)
-            made = promote(store.client, register, str(known.version), described, self._spec.objective.metric)
+            made = promote(
+                store.client,
+                register,
+                str(known.version),
+                described,
+                metric,
+                lambda old: difference_on(self._dataset, metric, outputs, kept_outputs(store.client, old)),
+            )
             tags |= {"registered.model": f"{register} version {made.version}", "registered.reason": made.reason}
         at = milliseconds(self._sweep.started_at or self._sweep.created_at)
         points = [Point(f"winner_{name}", value, at, 0) for name, value in scores.items() if math.isfinite(value)]
