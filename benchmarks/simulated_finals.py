@@ -54,20 +54,20 @@ class Counts:
         first = verdict.standings[0]
         assert first.interval is not None
         self.finals += 1
-        self.covered += first.interval.low <= truth[first.trial] <= first.interval.high
+        self.covered += bool(first.interval.low <= truth[first.trial] <= first.interval.high)
         self.width += first.interval.high - first.interval.low
-        self.certain += first.probability_best > CERTAIN
+        self.certain += bool(first.probability_best > CERTAIN)
         false = False
         for pair in verdict.comparisons:
             gap = truth[pair.first] - truth[pair.second]
             false |= pair.different and (gap == 0.0 or gap * pair.difference < 0.0)
-            self.apart += gap != 0.0
-            self.told_apart += pair.different and gap * pair.difference > 0.0
-        self.false_families += false
+            self.apart += bool(gap != 0.0)
+            self.told_apart += bool(pair.different and gap * pair.difference > 0.0)
+        self.false_families += bool(false)
         if len(verdict.leaders) == 1:
             others = np.delete(better * truth, first.trial)
             self.sole += 1
-            self.false_sole += not (better * truth[first.trial] > others.max())
+            self.false_sole += not better * truth[first.trial] > others.max()
 
     def __iadd__(self, other: Counts) -> Counts:
         for name, value in vars(other).items():
@@ -116,7 +116,8 @@ def _classes(case: Case, rng: np.random.Generator) -> tuple[Array, Array]:
         from scipy.stats import norm
 
         return (margins > 0).astype(np.float64), norm.cdf(centres / spread)
-    return np.logaddexp(0.0, -margins), np.logaddexp(0.0, -(centres[:, None] + spread * _NODES)) @ _WEIGHTS
+    truth = np.logaddexp(0.0, -(centres[:, None] + spread * _NODES)) @ _WEIGHTS
+    return np.logaddexp(0.0, -margins), truth.round(12)
 
 
 def _values(case: Case, rng: np.random.Generator) -> tuple[Array, Array]:

@@ -120,7 +120,10 @@ def _cell(value: Any) -> str:
 
 def _finals(finals: FinalsOutcome) -> list[str]:
     """The outcome of the finals: the sentence, and every finalist with its interval."""
-    lines = [f"finals on {counted(len(finals.seeds), 'fresh seed')} and {counted(finals.rows, 'test row')}:"]
+    where = f"{counted(len(finals.seeds), 'fresh seed')} and {counted(finals.rows, 'test row')}"
+    if finals.folds is not None:
+        where = f"{finals.folds} folds of all {finals.rows:,} rows, {counted(len(finals.seeds), 'training')} each"
+    lines = [f"finals on {where}:"]
     lines.append(f"  {finals.sentence}")
     for row in finals.standings:
         if not math.isfinite(row.mean):
@@ -131,6 +134,8 @@ def _finals(finals: FinalsOutcome) -> list[str]:
         lines.append(f"  trial {row.trial:<5d} {finals.metric} {number(row.mean)}{bounds}  {chance}")
     if finals.interval:
         lines.append(f"  intervals hold {finals.interval}")
+    if finals.next_step:
+        lines.append(f"  {finals.next_step}")
     return lines
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
     from sweeper.data.making import Making
     from sweeper.data.recipe import Recipe
-    from sweeper.data.targets import Label
+    from sweeper.data.splits import Splits
+    from sweeper.data.tables import Table
+    from sweeper.data.targets import Label, Target
     from sweeper.models.config import Task
     from sweeper.records import SweepRecord
     from sweeper.spec.dataset import DatasetSpec, SplitSpec
@@ -224,6 +227,8 @@ def load(spec: SweepSpec) -> Dataset:
     """
     dataset = load_dataset(spec.dataset, spec.split, spec.normalize)
     spec.check_task(dataset.task)
+    if spec.finals is not None and spec.finals.folds is not None:
+        _check_final_folds(dataset, spec.finals.folds, spec.dataset.path)
     return dataset
 
 
@@ -241,22 +246,71 @@ def load_same(record: SweepRecord, spec: SweepSpec) -> Dataset:
     return dataset
 
 
+def _check_final_folds(dataset: Dataset, folds: int, file: str | None) -> None:
+    """Refuse finals in more folds than there are rows of the rarest class, or rows."""
+    import numpy as np
+
+    from sweeper.text import shown
+
+    y = np.concatenate([dataset.y_train, dataset.y_val, dataset.y_test])
+    most, what = len(y), f"{folds} folds of {len(y)} rows"
+    if dataset.class_labels is not None:
+        counts = np.bincount(y)
+        most = int(counts.min())
+        what = f"{folds} folds, and the class '{shown(dataset.class_labels[int(counts.argmin())])}' has {most} rows"
+    if folds > most:
+        remedy = f"Use {most} or fewer" if most > 1 else "Remove finals.folds, or add rows of this class"
+        raise SpecError(what, file=file, key="finals.folds", remedy=remedy)
+
+
 def load_dataset(spec: DatasetSpec, split: SplitSpec, normalize: str) -> Dataset:
     """Load, split and preprocess what a sweep's spec names.
 
     Raises:
         SpecError: the data cannot be used as it is; with file, column, row and what to do.
     """
-    from sweeper.data.making import Making
-    from sweeper.data.preprocess import choose_columns
     from sweeper.data.splits import split_rows
-    from sweeper.data.suspects import suspicions
     from sweeper.data.tables import read_table
-    from sweeper.data.targets import encode_target, scaled
+    from sweeper.data.targets import encode_target
 
     table = read_table(spec, split)
     target = encode_target(table, spec.task)
-    splits = split_rows(table, target, split)
+    return _prepared(table, target, split_rows(table, target, split), spec, split, normalize)
+
+
+def repeated_folds(spec: DatasetSpec, split: SplitSpec, normalize: str, folds: int, repeats: int) -> Iterator[Dataset]:
+    """All rows cut into ``folds`` parts, ``repeats`` times anew: one dataset for each part, whose test rows it is.
+
+    The others train, but for the share ``split.validation`` of them. Preprocessing is fitted in every fold.
+
+    Raises:
+        SpecError: as ``load_dataset``, or there are more folds than rows of a class.
+    """
+    import numpy as np
+
+    from sweeper.data.draws import draw_of
+    from sweeper.data.splits import Splits
+    from sweeper.data.tables import read_table
+    from sweeper.data.targets import encode_target
+
+    table = read_table(spec, split)
+    target = encode_target(table, spec.task)
+    for repeat in range(repeats):
+        drawn = split.model_copy(update={"seed": split.seed + repeat})
+        draw = draw_of(table, target, drawn)
+        for train, test in draw.folds(np.arange(len(target.y)), folds):
+            rest, validation = draw.hold_out(train, round(len(train) * split.validation), "validation")
+            yield _prepared(table, target, Splits(rest, validation, test), spec, drawn, normalize)
+
+
+def _prepared(
+    table: Table, target: Target, splits: Splits, spec: DatasetSpec, split: SplitSpec, normalize: str
+) -> Dataset:
+    from sweeper.data.making import Making
+    from sweeper.data.preprocess import choose_columns
+    from sweeper.data.suspects import suspicions
+    from sweeper.data.targets import scaled
+
     target, mean, std = scaled(table, target, splits)
     columns = choose_columns(table, splits.train)
     making = Making(table, target, normalize, columns)

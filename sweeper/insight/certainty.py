@@ -26,6 +26,8 @@ POWER = 0.84  # deviations: with as many rows as are named, a difference shows i
 MOST_ROWS, MOST_SEEDS = 1_000_000, 200  # beyond what anybody would get
 T_METHOD, SINGLE = "t interval", "one value, no interval"
 NEW_ROWS = "for new rows and new seeds, and for all finalists that cannot be told apart at once"
+NEW_FOLDS = "for models trained on other rows and judged on new ones (corrected resampled t test), at once for all"
+NEW_FOLDS += " finalists that cannot be told apart"
 ONE_SEED = "for new rows, and for these very networks: one seed says nothing of others"
 
 
@@ -173,8 +175,8 @@ def compare(trials: Sequence[int], evidence: Evidence) -> tuple[Comparison, ...]
     p = [chance(part, abs(part.value)) if known else 1.0 for part in parts]
     found = []
     for (i, j), part, raw, adjusted in zip(pairs, parts, p, holm(p), strict=True):
-        half, method = half_width(part), NEW_ROWS if known else ONE_SEED
-        interval = Interval(part.value - half, part.value + half, method)
+        half = half_width(part)
+        interval = Interval(part.value - half, part.value + half, _about(evidence))
         different = bool(adjusted < 1 - LEVEL)
         found.append(Comparison(trials[i], trials[j], part.value, interval, raw, float(adjusted), different))
     return tuple(found)
@@ -223,7 +225,7 @@ def judge(
     leaders = [stable[k] for k in leading]
     cheapest = _cheapest(leaders)
     rows, seeds = _to_settle(evidence, leading, len(comparisons))
-    sentence = _sentence(leaders, cheapest, len(finalists), evidence.values.shape[1], rows, seeds)
+    sentence = _sentence(leaders, cheapest, len(finalists), evidence.values.shape[1], rows, seeds, evidence.resampled)
     trials = tuple(f.trial for f in leaders)
     return Verdict((*standings, *out), tuple(pairs), trials, cheapest, rows, seeds, sentence)
 
@@ -258,12 +260,18 @@ def _intervals(evidence: Evidence, leading: Sequence[int], errors: Array) -> lis
     halves = np.array([half_width(part) for part in parts])
     reach = (np.abs(errors[:, leading]) / halves[leading]).max(axis=1)
     factor = max(1.0, float(np.quantile(reach, LEVEL))) if len(leading) > 1 else 1.0
-    method = ONE_SEED if evidence.seed_cov is None else NEW_ROWS
     found = []
     for k, (part, half) in enumerate(zip(parts, halves, strict=True)):
         wide = float(half) * (factor if k in leading else 1.0)
-        found.append(Interval(*evidence.bounds(part, wide), method))
+        found.append(Interval(*evidence.bounds(part, wide), _about(evidence)))
     return found
+
+
+def _about(evidence: Evidence) -> str:
+    """What the intervals are for."""
+    if evidence.resampled:
+        return NEW_FOLDS
+    return ONE_SEED if evidence.seed_cov is None else NEW_ROWS
 
 
 def _to_settle(evidence: Evidence, leading: Sequence[int], pairs: int) -> tuple[int | None, int | None]:
@@ -274,7 +282,7 @@ def _to_settle(evidence: Evidence, leading: Sequence[int], pairs: int) -> tuple[
     """
     from scipy import stats
 
-    if len(leading) < 2 or evidence.seed_cov is None:
+    if len(leading) < 2 or evidence.seed_cov is None or evidence.resampled:
         return None, None
     needed = (float(stats.norm.isf((1 - LEVEL) / 2 / pairs)) + POWER) ** 2
     rows, seeds = 0.0, 0.0
@@ -322,7 +330,13 @@ def _cheapest(leaders: Sequence[Finalist]) -> int | None:
 
 
 def _sentence(
-    leaders: Sequence[Finalist], cheapest: int | None, finalists: int, seeds: int, rows: int | None, more: int | None
+    leaders: Sequence[Finalist],
+    cheapest: int | None,
+    finalists: int,
+    seeds: int,
+    rows: int | None,
+    more: int | None,
+    resampled: bool = False,
 ) -> str:
     if not leaders:
         return "every finalist diverged on some seed: there is no winner"
@@ -339,6 +353,8 @@ def _sentence(
     text = f"trial {first} leads; on new rows it cannot be told apart from {names}"
     if cheapest is not None:
         text += f"; {cheapest} is the cheapest"
+    if resampled:
+        return text
     if rows is not None:
         return f"{text}; about {rows:,} test rows would settle it"
     if more is not None:

@@ -34,7 +34,8 @@ class Evidence:
     ``values`` (K, S) are the metric by finalist and seed on all test rows. ``row_cov`` (K, K) is the covariance that
     comes from which rows were drawn, ``seed_cov`` (K, K) that from which seeds were drawn (None: one seed). ``rows`` is
     the number of rows (of weighted ones: of equal rows that would say as much). On the ``scale`` "share" the
-    metric is a mean of zeros and ones, on "positive" it cannot be negative.
+    metric is a mean of zeros and ones, on "positive" it cannot be negative. Of ``resampled`` evidence the S values are
+    those of folds, which stand for rows, too, and ``rows`` is their number.
     """
 
     values: Array
@@ -42,6 +43,7 @@ class Evidence:
     seed_cov: Array | None
     rows: float
     scale: Scale = "plain"
+    resampled: bool = False
 
     @property
     def means(self) -> Array:
@@ -136,6 +138,19 @@ def evidence_of_means(scores: Sequence[Array], weights: Array | None = None, sca
     apart = np.mean([covariance([each[s] for each in scores], values[:, s]) for s in seeds], axis=0)
     size = float(own.sum() ** 2 / (own**2).sum())
     return Evidence(values, together, _seed_covariance(values, together, apart), size, scale)
+
+
+def evidence_of_folds(values: Array, test_share: float, scale: Scale = "plain") -> Evidence:
+    """Of repeated k-fold splits; ``values`` (K, J) are the metric by finalist on the rows that each fold leaves out.
+
+    Folds share training rows, so their values are not independent: their variance counts (1/J + n_test / n_train)
+    instead of 1/J times (Nadeau and Bengio 2003, Inference for the generalization error). ``test_share`` is the
+    share of all rows that a fold leaves out, n_test / (n_test + n_train).
+    """
+    folds = values.shape[1]
+    ratio = test_share / (1.0 - test_share)
+    covariance = np.atleast_2d(np.cov(values)) * (1.0 / folds + ratio)
+    return Evidence(values, covariance, np.zeros_like(covariance), float(folds), scale, resampled=True)
 
 
 def evidence_of_metric(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sweeper.insight.certainty import Comparison, Direction, Finalist, Standing, Verdict, judge
-from sweeper.insight.test_rows import Outputs, evidence_on_test
+from sweeper.insight.evidence import evidence_of_folds
+from sweeper.insight.test_rows import Outputs, evidence_on_test, scale_of
 from sweeper.models.metric_names import OF_TASK, plain
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.spec.goals import network_size
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 SUMMARY = "finals"  # the outcome's key in a sweep's summary
 LEADERS = 4  # that a sentence has room for
+FEW = 3  # times the test rows: who would need more than that has better judged the finals in folds
+REPEATS, FOLDS = 10, 5  # that are recommended then
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,9 @@ class FinalistPair:
 class FinalsOutcome:
     """What the finals came to on ``rows`` test rows, the best finalist first; see ``certainty.Verdict``.
 
-    ``sweep`` is the finals' own id, ``metric`` begins with ``test_``, ``interval`` says what all intervals are for.
+    ``sweep`` is the finals' own id, ``metric`` begins with ``test_``, ``interval`` says what all intervals are for. Of
+    finals in ``folds`` a finalist's values are those of the folds, ``repeats`` times all of them; ``rows`` are then
+    all rows, and ``sweep`` is empty.
     """
 
     sweep: str
@@ -88,6 +95,8 @@ class FinalsOutcome:
     cheapest: int | None
     rows_to_settle: int | None
     seeds_to_settle: int | None
+    folds: int | None
+    repeats: int
     standings: tuple[FinalistRow, ...]
     comparisons: tuple[FinalistPair, ...]
 
@@ -132,6 +141,8 @@ class FinalsOutcome:
 
     def certainty(self, searched_best: int) -> str:
         """What the outcome rests on; ``searched_best`` is the trial that the search alone would have named."""
+        if self.folds is not None:
+            return self._in_folds(searched_best)
         finalists = f"{len(self.standings)} finalists were" if len(self.standings) > 1 else "One finalist was"
         seeds = "one fresh seed" if len(self.seeds) == 1 else f"{len(self.seeds)} fresh seeds each"
         text = f"{finalists} trained again on {seeds} and judged on {counted(self.rows, 'test row')}, "
@@ -143,6 +154,19 @@ class FinalsOutcome:
             text += f"Mean {self.metric} with its 95% interval {self.interval}: {', '.join(shown)}{more}. "
         elif scored and len(self.standings) > 1:
             text += f"It is the best of them with a probability of {percent(scored[0].probability_best)}. "
+        places = [p.trial for p in self.standings]
+        if searched_best in places[1:] and searched_best not in self.leaders:
+            text += f"The best trial of the search, {searched_best}, comes {_ordinal(places.index(searched_best) + 1)}."
+        return text.strip()
+
+    def _in_folds(self, searched_best: int) -> str:
+        """As ``certainty``, of finals in folds."""
+        text = f"{counted(len(self.standings), 'finalist')} trained again on {self.folds} folds of all "
+        text += (
+            f"{self.rows:,} rows{f', {self.repeats} times anew' if self.repeats > 1 else ''}, and judged on the rows "
+        )
+        text += f"that each fold leaves out. Intervals hold {self.interval}. The search saw most of these rows, so the "
+        text += "numbers flatter the finalists a little, all of them alike. "
         places = [p.trial for p in self.standings]
         if searched_best in places[1:] and searched_best not in self.leaders:
             text += f"The best trial of the search, {searched_best}, comes {_ordinal(places.index(searched_best) + 1)}."
@@ -167,13 +191,18 @@ class FinalsOutcome:
     @property
     def next_step(self) -> str:
         """What would tell the first from the other leaders, if their differences are what they seem ("": nothing)."""
-        if len(self.leaders) < 2 or len(self.seeds) == 1:
+        if len(self.leaders) < 2 or len(self.seeds) == 1 or self.folds is not None:
             return ""
         ways = []
         if self.rows_to_settle is not None:
             ways.append(f"about {self.rows_to_settle:,} test rows")
         if self.seeds_to_settle is not None:
             ways.append(f"about {self.seeds_to_settle} seeds on these rows")
+        if not ways or (self.rows_to_settle or 0) > FEW * self.rows:
+            ways_of = " or ".join(
+                [*ways, f"`finals: {{repeats: {REPEATS}, folds: {FOLDS}}}`, which tests on every row"]
+            )
+            return f"{counted(self.rows, 'test row')} cannot tell the leaders apart. What may: {ways_of}."
         if not ways:
             return "No number of test rows or seeds that anybody would get alone tells the leaders apart."
         return f"If the differences between the leaders are what they seem, {' or '.join(ways)} show them."
@@ -234,6 +263,8 @@ def outcome_from(
     direction: Direction,
     seeds: Sequence[int],
     test_rows: int,
+    folds: int | None = None,
+    repeats: int = 1,
 ) -> FinalsOutcome:
     """The record of a verdict; ``metric`` is the plain name."""
     return FinalsOutcome(
@@ -248,9 +279,50 @@ def outcome_from(
         cheapest=verdict.cheapest,
         rows_to_settle=verdict.rows_to_settle,
         seeds_to_settle=verdict.seeds_to_settle,
+        folds=folds,
+        repeats=repeats,
         standings=tuple(rows),
         comparisons=tuple(map(pair_row, verdict.comparisons)),
     )
+
+
+def outcome_of_folds(
+    spec: SweepSpec,
+    chosen: Sequence[TrialRecord],
+    scores: Mapping[int, Sequence[Mapping[str, float]]],
+    seeds: Sequence[int],
+    dataset: Dataset,
+) -> FinalsOutcome:
+    """Judge finals in folds: ``scores`` has for each trial the metrics by fold (empty: it diverged there)."""
+    assert spec.finals is not None
+    assert spec.finals.folds is not None
+    metric, goal, folds = test_metric(spec, dataset.task), spec.objective, spec.finals.folds
+    entrants = []
+    for trial in chosen:
+        values = tuple(found.get(f"test_{metric}", math.nan) for found in scores[trial.number])
+        config = spec.trial_config(trial.params or {})
+        cost = network_size(dataset.n_inputs, config.hidden_layers, dataset.n_outputs)
+        entrants.append(Finalist(trial.number, values, float(cost)))
+    stable = np.array([e.values for e in entrants if e.stable])
+    scale = scale_of(metric)
+    evidence = evidence_of_folds(stable, 1 / folds, "plain" if scale == "share" else scale) if len(stable) else None
+    direction: Direction = goal.direction if metric == plain(goal.metric) else "minimize"
+    verdict = judge(entrants, evidence, direction, spec.search.seed)
+    searched = {trial.number: _number(trial.value) for trial in chosen}
+    values_of = {entrant.trial: entrant.values for entrant in entrants}
+    rows = []
+    for standing in verdict.standings:
+        row = standing_row(standing, values_of[standing.trial], searched[standing.trial], (), "")
+        done = [found for found in scores[standing.trial] if found]
+        names = sorted(
+            {name for found in done for name in found if name.startswith("test_") and name != f"test_{metric}"}
+        )
+        columns = {name: [found[name] for found in done] for name in names}
+        validated = [found[goal.metric] for found in done if goal.metric in found]
+        spreads = {name: Spread(_mean(column), _deviation(column)) for name, column in columns.items()}
+        rows.append(replace(row, validation_mean=_mean(validated), metrics=spreads))
+    count = len(dataset.y_train) + len(dataset.y_val) + len(dataset.y_test)
+    return outcome_from(verdict, rows, "", metric, direction, seeds, count, folds, spec.finals.repeats)
 
 
 def test_metric(spec: SweepSpec, task: Task) -> str:

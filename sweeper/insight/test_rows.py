@@ -89,6 +89,22 @@ def winner_test(
     return WinnerTest(trial, len(dataset.y_test), finite, found)
 
 
+@dataclass(frozen=True)
+class RowDifference:
+    """The first network's score less the second's on common test rows, and its 95% interval for new rows."""
+
+    value: float
+    low: float
+    high: float
+
+
+def difference_between(metric: str, dataset: Dataset, first: Outputs, second: Outputs) -> RowDifference:
+    """Two single networks compared row by row, in a metric by plain name."""
+    estimate = evidence_on_test(metric, dataset, [[first], [second]]).of_pair(0, 1)
+    half = half_width(estimate)
+    return RowDifference(estimate.value, estimate.value - half, estimate.value + half)
+
+
 def scale_of(metric: str) -> Scale:
     """What values a metric can have, by plain name."""
     return "share" if metric == SHARE else "plain" if metric in LARGER_IS_BETTER else "positive"

@@ -12,6 +12,7 @@ from typing import Any
 from sweeper.insight.finals import SUMMARY, FinalsOutcome, outcome_of, read_finals, test_metric
 from sweeper.ledger.protocol import Ledger, LedgerReader
 from sweeper.records import SweepChanged, SweepRecord, TrialRecord
+from sweeper.running.folds import judge_in_folds
 from sweeper.running.outputs import OutputsOnTest
 from sweeper.running.run import Best, SweepRun
 from sweeper.spec.parse import SweepSpec
@@ -83,6 +84,8 @@ def are_halted(finals: SweepRecord | None) -> bool:
 def open_finals(ledger: Ledger, run: SweepRun) -> SweepRun | None:
     """The finals of a sweep that has ended, new or interrupted, ready for the controller (None: none are due).
 
+    Finals in folds are no sweep: they are trained and judged here, and then none are due any more.
+
     Trial i trains finalist ``i % K`` on fresh seed ``i // K``, for K finalists.
     """
     record, spec = ledger.sweep(run.id), run.spec
@@ -90,6 +93,9 @@ def open_finals(ledger: Ledger, run: SweepRun) -> SweepRun | None:
         return None
     assert spec.finals is not None
     chosen = finalists(ledger, record, spec)
+    if spec.finals.folds is not None:
+        _keep(ledger, run, judge_in_folds(run, chosen))
+        return None
     start = spec.search.seed + FRESH
     fresh = tuple(range(start, start + spec.finals.seeds))
     own = final_spec(spec, len(chosen) * len(fresh))
@@ -146,9 +152,13 @@ def conclude(ledger: Ledger, run: SweepRun, finals: SweepRun) -> FinalsOutcome:
     outcome = outcome_of(
         finals.id, run.spec, chosen, ledger.trials(finals.id), run.dataset, outputs_of(run, finals.spec).of
     )
+    _keep(ledger, run, outcome)
+    return outcome
+
+
+def _keep(ledger: Ledger, run: SweepRun, outcome: FinalsOutcome) -> None:
     summary = {**ledger.sweep(run.id).summary, SUMMARY: outcome.to_json()}
     ledger.commit(run.id, [SweepChanged(summary=summary, reason="every trial has ended")])
-    return outcome
 
 
 def choose_finals_winner(record: SweepRecord, run: SweepRun) -> None:

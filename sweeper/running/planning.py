@@ -51,7 +51,7 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
     sizes = (dataset.n_inputs, *layers, dataset.n_outputs)
     fit = rows_that_fit(sizes, dataset.n_train if size == "full" else size, device.free_bytes // 4)
     per_training = _seconds_per_epoch(spec, dataset, samples) * spec.training.epochs * max(1, len(dataset.folds))
-    finals = 0 if spec.finals is None else min(spec.finals.top, requested) * spec.finals.seeds
+    finals = 0 if spec.finals is None else min(spec.finals.top, requested) * spec.finals.trainings
     seconds = per_training * (requested * spec.training.replicates + finals)
     return {
         "name": spec.name,

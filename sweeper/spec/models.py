@@ -127,10 +127,21 @@ class SearchSpec(_Section):
 
 
 class FinalsSpec(_Section):
-    """Train the ``top`` trials again on ``seeds`` fresh seeds each."""
+    """Train the ``top`` trials again on ``seeds`` fresh seeds each, or in ``folds``.
+
+    Then all rows are cut into ``folds`` parts, ``repeats`` times anew; each part is left out once, and judges what is
+    trained on the others. Every such training has a fresh seed of its own, and ``seeds`` does not apply.
+    """
 
     top: Annotated[int, Field(ge=1, le=1000)] = 5
     seeds: Annotated[int, Field(ge=1, le=1000)] = 10
+    folds: Annotated[int, Field(ge=2, le=1000)] | None = None
+    repeats: Annotated[int, Field(ge=1, le=1000)] = 1
+
+    @property
+    def trainings(self) -> int:
+        """Trainings of each finalist."""
+        return self.seeds if self.folds is None else self.folds * self.repeats
 
 
 class TrackingSpec(_Section):
@@ -176,6 +187,7 @@ class SweepSpec(_Section):
             refuse("it has both objective and objectives", "objectives", "Keep one of the two")
         check_goals(self.objectives, self.constraints, self.search)
         check_split(self.dataset, self.split)
+        _check_finals(self)
         if self.search.pruner == "gradient_flow" and self.training.gradient_flow is None:
             refuse("the pruner gradient_flow needs it", "training.gradient_flow", "Measure every epoch: 1")
         return self
@@ -269,3 +281,19 @@ class SweepSpec(_Section):
             return TrialConfig.from_params(params)
         except (ValueError, TypeError) as error:
             raise SpecError(str(error), key="space") from error
+
+
+def _check_finals(spec: SweepSpec) -> None:
+    """Refuse finals in folds of rows that must not be drawn at random."""
+    if spec.finals is None:
+        return
+    if spec.finals.folds is None:
+        if spec.finals.repeats > 1:
+            refuse("only folds are repeated", "finals.repeats", "Add finals.folds, such as 5, or remove it")
+        return
+    rules = {f"split.{key}": getattr(spec.split, key) for key in ("group", "time", "column")}
+    rules |= {"dataset.test": spec.dataset.test, "dataset.validation": spec.dataset.validation}
+    for key, value in rules.items():
+        if value is not None:
+            why = f"they are drawn from all rows at random, which {key} rules out"
+            refuse(why, "finals.folds", f"Remove finals.folds, or {key}")

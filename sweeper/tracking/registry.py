@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sweeper.insight.certainty import half_width
-from sweeper.insight.evidence import Estimate
-from sweeper.insight.test_rows import evidence_on_test
+from sweeper.insight.test_rows import RowDifference, difference_between
 from sweeper.models.metric_names import larger_is_better
 from sweeper.text import from_to, number
 
@@ -47,7 +45,7 @@ def score_tags(scores: Mapping[str, float], same_rows: str) -> dict[str, str]:
 
 
 def judge(
-    new: Mapping[str, str], old: Mapping[str, str] | None, metric: str, difference: Estimate | None
+    new: Mapping[str, str], old: Mapping[str, str] | None, metric: str, difference: RowDifference | None
 ) -> tuple[bool, str]:
     """Whether a version with the tags ``new`` takes the alias from one with the tags ``old``, and why.
 
@@ -68,10 +66,8 @@ def judge(
     shown = f"{name} {number(mine)} against {number(theirs)} on the same rows"
     if not (mine > theirs if larger_is_better(metric) else mine < theirs):
         return False, f"{shown}: not better"
-    half = half_width(difference)
-    low, high = difference.value - half, difference.value + half
-    bounds = f"a difference of {from_to(low, high, 3)}" if math.isfinite(half) else "their rows do not vary"
-    if low <= 0.0 <= high:
+    bounds = f"a difference of {from_to(difference.low, difference.high, 3)}"
+    if difference.low <= 0.0 <= difference.high:
         return False, f"{shown}: on new rows they cannot be told apart ({bounds})"
     return True, f"{shown}, and so on new rows ({bounds})"
 
@@ -95,11 +91,11 @@ def kept_outputs(client: MlflowClient, version: Any) -> np.ndarray | None:
         return found
 
 
-def difference_on(dataset: Dataset, metric: str, new: np.ndarray, old: np.ndarray | None) -> Estimate | None:
+def difference_on(dataset: Dataset, metric: str, new: np.ndarray, old: np.ndarray | None) -> RowDifference | None:
     """New - old on the dataset's test rows, row by row; None: the old outputs are not there or of another form."""
     if old is None or old.shape != new.shape:
         return None
-    return evidence_on_test(metric, dataset, [[new], [old]]).of_pair(0, 1)
+    return difference_between(metric, dataset, new, old)
 
 
 def _file_of(trial: int) -> str:
@@ -129,7 +125,7 @@ def promote(
     version: str,
     tags: Mapping[str, str],
     metric: str,
-    difference_from: Callable[[Any], Estimate | None],
+    difference_from: Callable[[Any], RowDifference | None],
 ) -> Registration:
     """Move the alias to this version, or leave it where it is; the version's description says why.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import sweeper
 from sweeper.ledger.opening import open_ledger
@@ -221,3 +222,37 @@ def test_what_a_finalists_network_says_of_the_test_rows_is_kept_and_made_again_w
         np.testing.assert_allclose(outputs.of(trial), kept[name], rtol=1e-3, atol=1e-3)
         assert np.load(folder / name).shape == (30, 3)
     ledger.close()
+
+
+def test_finals_in_folds_judge_every_row_and_go_on_from_what_is_kept(tmp_path: Path) -> None:
+    spec = SPEC | {"training": {"epochs": 3}, "search": {"trials": 3}, "finals": {"top": 2, "folds": 3, "repeats": 2}}
+    file = tmp_path / "sweep.json"
+    file.write_text(json.dumps(spec))
+    site = Site(tmp_path / "home")
+    found = site.answer("run", str(file), *INLINE)["finals"]
+    assert (found["folds"], found["repeats"], found["rows"]) == (3, 2, 150)
+    assert [len(standing["values"]) for standing in found["standings"]] == [6, 6]
+    first, second = (np.array(standing["values"]) for standing in found["standings"])
+    [pair] = found["comparisons"]
+    # Nadeau and Bengio (2003): variance of the mean difference = (1/J + n_test/n_train) * s^2, J - 1 degrees of freedom
+    half = stats.t.isf(0.025, 5) * np.sqrt((1 / 6 + 50 / 100) * np.var(first - second, ddof=1))
+    assert pair["difference"] == pytest.approx((first - second).mean())
+    assert pair["high"] - pair["difference"] == pytest.approx(half, rel=1e-3)
+    [folder] = (site.home / "sweeps").glob("*/folds")
+    assert len(list(folder.iterdir())) == 2 * 6
+    site.close()
+
+
+def test_more_final_folds_than_rows_of_a_class_are_refused_before_anything_starts(tmp_path: Path) -> None:
+    site = Site(tmp_path / "home")
+    for finals, said in (
+        ({"folds": 51}, "finals.folds: 51 folds, and the class '0' has 50 rows. Use 50 or fewer"),
+        ({"repeats": 3}, "finals.repeats"),
+    ):
+        file = tmp_path / "sweep.json"
+        file.write_text(json.dumps(SPEC | {"finals": finals}))
+        answer = site.run("run", str(file), *INLINE)
+        assert answer.returncode == 2
+        assert said in answer.stderr
+    assert not list((site.home / "sweeps").glob("*")) if (site.home / "sweeps").exists() else True
+    site.close()

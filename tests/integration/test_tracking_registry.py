@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sweeper.data.dataset import Dataset, load_dataset
-from sweeper.insight.evidence import Estimate
+from sweeper.insight.test_rows import RowDifference
 from sweeper.spec.models import DatasetSpec, SplitSpec
 from sweeper.tracking.registry import (
     CHAMPION,
@@ -28,9 +28,9 @@ from sweeper.tracking.store import Store
 ROWS = "sha of the rows"
 
 
-def held(difference: float) -> Estimate:
-    """A difference between two networks on 100 rows, with a standard error of 0.01."""
-    return Estimate(difference, 1e-4, 0.0, 99.0, 1.0, 0)
+def held(difference: float) -> RowDifference:
+    """A difference between two networks, with a standard error of about 0.01."""
+    return RowDifference(difference, difference - 0.02, difference + 0.02)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_version_takes_the_alias_when_it_is_better_on_new_rows(
     new: dict[str, float],
     old: dict[str, float] | None,
     metric: str,
-    difference: Estimate | None,
+    difference: RowDifference | None,
     moves: bool,
     why: str,
 ) -> None:
@@ -95,7 +95,7 @@ def register(client: Any, run: str, dataset: Dataset, folder: Path, wrong: int, 
     assert find_version(client, "cancer's best", run, tags).version == version.version
     assert find_version(client, "cancer's best", run, {"winner.trial": "another"}) is None
 
-    def compare(old: Any) -> Estimate | None:
+    def compare(old: Any) -> RowDifference | None:
         return difference_on(dataset, "loss", outputs, kept_outputs(client, old))
 
     return promote(client, "cancer's best", str(version.version), tags, "loss", compare)
