@@ -199,12 +199,8 @@ class FinalsOutcome:
         if self.seeds_to_settle is not None:
             ways.append(f"about {self.seeds_to_settle} seeds on these rows")
         if not ways or (self.rows_to_settle or 0) > FEW * self.rows:
-            ways_of = " or ".join(
-                [*ways, f"`finals: {{repeats: {REPEATS}, folds: {FOLDS}}}`, which tests on every row"]
-            )
-            return f"{counted(self.rows, 'test row')} cannot tell the leaders apart. What may: {ways_of}."
-        if not ways:
-            return "No number of test rows or seeds that anybody would get alone tells the leaders apart."
+            ways.append(f"`finals: {{repeats: {REPEATS}, folds: {FOLDS}}}`, which tests on every row")
+            return f"{counted(self.rows, 'test row')} cannot tell the leaders apart. What may: {', or '.join(ways)}."
         return f"If the differences between the leaders are what they seem, {' or '.join(ways)} show them."
 
     def _score(self, place: FinalistRow) -> str:

@@ -246,7 +246,7 @@ def test_finals_in_folds_judge_every_row_and_go_on_from_what_is_kept(tmp_path: P
 def test_more_final_folds_than_rows_of_a_class_are_refused_before_anything_starts(tmp_path: Path) -> None:
     site = Site(tmp_path / "home")
     for finals, said in (
-        ({"folds": 51}, "finals.folds: 51 folds, and the class '0' has 50 rows. Use 50 or fewer"),
+        ({"folds": 51}, "finals.folds: 51 folds, and the class 'setosa' has 50 rows. Use 50 or fewer"),
         ({"repeats": 3}, "finals.repeats"),
     ):
         file = tmp_path / "sweep.json"
@@ -254,5 +254,5 @@ def test_more_final_folds_than_rows_of_a_class_are_refused_before_anything_start
         answer = site.run("run", str(file), *INLINE)
         assert answer.returncode == 2
         assert said in answer.stderr
-    assert not list((site.home / "sweeps").glob("*")) if (site.home / "sweeps").exists() else True
+    assert not list(site.home.glob("sweeps/*"))
     site.close()

@@ -59,12 +59,16 @@ def test_what_would_tell_the_leaders_apart_is_said_in_rows_and_seeds() -> None:
     """Rows differ much here, seeds little: more rows help, more seeds do not."""
     assert finals_of(outcome(CLEAR)).next_step == ""
     near = {7: [0.100, 0.101, 0.102], 4: [0.110, 0.112, 0.111]}
-    finals = finals_of(outcome(near, noise=0.3))
+    finals = finals_of(outcome(near, noise=0.09))
     assert finals.rows_to_settle is not None
     assert finals.seeds_to_settle is None
     assert f"about {finals.rows_to_settle:,} test rows show them" in finals.next_step
+    few = finals_of(outcome(near, noise=0.3))
+    assert few.rows_to_settle is not None
+    assert "400 test rows cannot tell the leaders apart" in few.next_step
+    assert f"about {few.rows_to_settle:,} test rows, or `finals: {{repeats: 10, folds: 5}}`" in few.next_step
     alike = finals_of(outcome({7: [0.10, 0.30, 0.20], 4: [0.20, 0.10, 0.30001]}))
-    assert "No number of test rows or seeds" in alike.next_step
+    assert "What may: `finals: {repeats: 10, folds: 5}`" in alike.next_step
 
 
 def test_the_selection_bias_is_the_mean_loss_of_the_finalists_on_fresh_seeds() -> None:
