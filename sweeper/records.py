@@ -42,8 +42,9 @@ class TrialRecord:
 
     ``cause`` says why a trial failed or was stopped (None: it did not). ``attempt`` counts assignments from 1 (0: never
     started); ``lost`` counts the attempts that a lost worker cost. ``value`` is the objective at the end (None when
-    there is none), ``metrics`` the last epoch's metrics, ``epochs`` the finished epochs, ``seconds`` the training wall
-    time. Times are Unix seconds.
+    there is none), ``metrics`` those of a complete trial's kept epoch (``training.keep``), else of the last one, and
+    what the trial cost as a whole; ``epochs`` the finished epochs, ``seconds`` the training wall time. Times are Unix
+    seconds.
     """
 
     number: int
@@ -133,12 +134,16 @@ class Started:
 
 @dataclass(frozen=True)
 class Reported:
-    """Epochs that one leg of a running trial finished; ``seconds`` is the training time they took."""
+    """Epochs that one leg of a running trial finished; ``seconds`` is the training time they took.
+
+    ``metrics`` are those of the trial as a whole, which has ended (None: those of its last epoch).
+    """
 
     number: int
     attempt: int
     reports: tuple[EpochReport, ...]
     seconds: float = 0.0
+    metrics: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)

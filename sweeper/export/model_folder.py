@@ -69,23 +69,24 @@ def train_winner(spec: SweepSpec, dataset: Dataset, trial: TrialRecord) -> Winne
             problem = f"trial {trial.number} diverged when it was trained again: {history.divergence}"
             raise SweeperError(f"{problem}. {remedy}")
     config = spec.trial_config(params)
+    train = spec.train_config(dataset.task, params)
     model = model_of(dataset, config, weights_of(histories))
     name = f"val_{METRIC[dataset.task]}"
     scale = dataset.target_std if dataset.task == "regression" else 1.0
     return Winner(
         trial=trial,
         config=config,
-        train=spec.train_config(dataset.task, params),
+        train=train,
         histories=histories,
         model=model,
-        validation={"val_loss": _last(histories, "val_loss"), name: _last(histories, name) * scale},
+        validation={"val_loss": _kept(histories, train, "val_loss"), name: _kept(histories, train, name) * scale},
         test=scores_on_test(model.dataset, model.network()),
     )
 
 
-def _last(histories: Sequence[History], metric: str) -> float:
-    """A metric after the last epoch, the mean over folds."""
-    return sum(float(getattr(history, metric)[-1]) for history in histories) / len(histories)
+def _kept(histories: Sequence[History], train: TrainConfig, metric: str) -> float:
+    """A metric of the epoch whose weights were kept, the mean over folds."""
+    return sum(float(history.series(metric)[history.kept_epoch(train)]) for history in histories) / len(histories)
 
 
 def model_files(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, bytes]:
@@ -162,7 +163,7 @@ def _script(dataset: Dataset, winner: Winner) -> dict[str, Any]:
         )
     return {
         "seed": winner.trial.seed,
-        "epochs": train.epochs,
+        "epochs": winner.histories[0].kept_epoch(train) + 1,  # with folds there is no script
         "batch_size": resolve_batch_size(config, train, dataset.n_train),
         "widths": [dataset.n_inputs, *config.hidden_layers, dataset.n_outputs],
         "initialization": INITIALIZATIONS[config.initialization],
@@ -229,6 +230,7 @@ def _card(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner
         **{name: script[name] for name in ("seed", "epochs", "batch_size")},
         "clipping": "no gradient clipping" if script["clip_norm"] is None else f"clipped to {script['clip_norm']:g}",
         "plateau": _plateau(winner.train),
+        "kept": _which_epoch(winner),
         "replicates": "" if replicates == 1 else _replicated(replicates),
         "results": _results(winner),
         "metric": spec.objective.metric,
@@ -263,7 +265,9 @@ def _split_rules(spec: SweepSpec) -> list[str]:
 def _objective(spec: SweepSpec, winner: Winner) -> float:
     """The objective of the weights that were trained again."""
     metric = spec.objective.metric
-    return float(winner.validation[metric] if metric in winner.validation else _last(winner.histories, metric))
+    if metric in winner.validation:
+        return float(winner.validation[metric])
+    return _kept(winner.histories, winner.train, metric)
 
 
 def differs(spec: SweepSpec, winner: Winner) -> bool:
@@ -284,6 +288,16 @@ def _plateau(train: TrainConfig) -> str:
     if p is None:
         return "the learning rate stays the same"
     return f"the learning rate times {p.factor:g} after {p.patience} epochs without progress, down to {p.min_lr:g}"
+
+
+def _which_epoch(winner: Winner) -> str:
+    train = winner.train
+    if all(history.kept_epoch(train) == history.epochs - 1 for history in winner.histories):
+        return "The weights are those after the last epoch."
+    if len(winner.histories) > 1:
+        return f"Each fold's weights are those of its best epoch by {train.monitor}."
+    trained = winner.histories[0].epochs
+    return f"The sweep trained {trained} epochs and kept the weights of the best one by {train.monitor}."
 
 
 def _replicated(replicates: int) -> str:

@@ -178,13 +178,18 @@ class Commit:
         if row is None:
             return False
         new = _fresh(change.reports, row.epochs)
+        if change.metrics is not None:
+            row.metrics = change.metrics
+            self.changed.add(change.number)
         if not new:
             return True  # every epoch was reported before
         edit = self.edits.get(change.number)
         if edit is None:
             edit = self.edits[change.number] = ReportEdit()
         edit.new += new
-        row.epochs, row.metrics = new[-1].epoch + 1, new[-1].metrics
+        row.epochs = new[-1].epoch + 1
+        if change.metrics is None:
+            row.metrics = new[-1].metrics
         row.seconds += change.seconds
         self.changed.add(change.number)
         return True

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 LEG_SECONDS = 1.0
 MEMORY_SHARE = 0.25  # of a device's free memory that one cohort may take
+BEST_EPOCH = "best_epoch"  # metric of a complete trial: its best epoch, counted from 1; the mean over replicates
 
 
 @dataclass
@@ -287,6 +288,8 @@ class SweepRun:
             mine.curve += trial.metrics.get(self.spec.objective.metric, [])
             mine.seconds += trial.seconds
             mine.folds = trial.folds
+            if trial.kept is not None and trial.best_epoch is not None:
+                mine.kept = {**trial.kept, BEST_EPOCH: trial.best_epoch}
         settled = self._settled(result)
         ended = {o.number: o for o in settled.outcomes if o.verdict in (Verdict.COMPLETE, Verdict.PRUNED)}
         settled.reports = [
@@ -308,18 +311,21 @@ class SweepRun:
         return settled
 
     def _concluded(self, reported: Reported, outcome: LegOutcome, weights: Mapping[int, Arrays]) -> Reported:
-        """The last report of a trial that has ended says what it cost as a whole, too, and what ``examine`` finds."""
+        """With the last report of a trial that has ended, what it stands with as a whole.
+
+        That is its kept epoch where it is complete, else its last one, with its costs and what ``examine`` finds.
+        """
         number, reports = reported.number, reported.reports
         if not reports or reports[-1].epoch + 1 != outcome.epochs:
             return reported
-        *before, last = reports
-        metrics = {**last.metrics, **self._costs(number)}
+        metrics, mine = {**reports[-1].metrics, **self._costs(number)}, self.trials[number]
         if outcome.verdict is Verdict.COMPLETE:
-            metrics |= {fold_metric(i): value for i, value in enumerate(self.trials[number].folds)}
-        if self.examine is not None and outcome.verdict is Verdict.COMPLETE:
-            metrics |= self.examine(number, self.params(number), weights[number])
-        self._judge(self.trials[number], metrics)
-        return replace(reported, reports=(*before, replace(last, metrics=metrics)))
+            metrics |= mine.kept or {}
+            metrics |= {fold_metric(i): value for i, value in enumerate(mine.folds)}
+            if self.examine is not None:
+                metrics |= self.examine(number, self.params(number), weights[number])
+        self._judge(mine, metrics)
+        return replace(reported, metrics=metrics)
 
     def _costs(self, number: int) -> dict[str, float]:
         """What an ended trial cost: the size of its network, and its time in a sweep that may depend on time."""
@@ -369,8 +375,9 @@ class SweepRun:
             how = (Verdict.FAILED, reason, None, Cause.DIVERGED)
             return LegOutcome(trial.number, trial.attempt, trial.epochs, *how)
         if trial.finished:
-            reason = f"trained {trial.epochs} epochs"
-            return LegOutcome(trial.number, trial.attempt, trial.epochs, Verdict.COMPLETE, reason, last)
+            value = (trial.kept or {}).get(self.spec.objective.metric, last)
+            reason = trained(trial, self.spec.training.epochs, self.spec.training.patience)
+            return LegOutcome(trial.number, trial.attempt, trial.epochs, Verdict.COMPLETE, reason, value)
         return LegOutcome(trial.number, trial.attempt, trial.epochs, Verdict.CONTINUE)
 
     def consider(self, number: int, value: float | None, weights: Arrays | None) -> bool:
@@ -388,6 +395,14 @@ class SweepRun:
                 return False
         self.best = Best(number, value, weights, beyond)
         return True
+
+
+def trained(trial: TrialLeg, epochs: int, patience: int | None) -> str:
+    """The reason of a complete trial, of at most ``epochs`` epochs."""
+    reason = f"trained {trial.epochs} epochs"
+    if trial.best_epoch is not None and trial.best_epoch < trial.epochs:
+        reason += f", best was {trial.best_epoch:.3g}"
+    return f"{reason} (patience {patience})" if trial.epochs < epochs else reason
 
 
 def winner_weights(run: SweepRun) -> Arrays:

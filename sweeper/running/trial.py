@@ -12,8 +12,9 @@ class TrialRun:
     """One trial that was suggested, or ended before it was.
 
     ``params`` are None until it is suggested. ``curve`` holds the objective of each finished epoch, as long as another
-    trial or the study may ask for it. ``metrics`` are those of its last epoch once it has ended, in a sweep whose other
-    objectives or constraints are judged by them. ``folds`` are the objective's last values on each fold of the data.
+    trial or the study may ask for it. ``kept`` are the metrics of the epoch that it kept once it has finished.
+    ``metrics`` are what it stands with once it has ended, in a sweep whose other objectives or constraints are judged
+    by them. ``folds`` are the objective's values on each fold of the data, kept or last.
     """
 
     params: Mapping[str, Any] | None = None
@@ -23,10 +24,11 @@ class TrialRun:
     metrics: Mapping[str, float] = field(default_factory=dict)
     folds: tuple[float, ...] = ()
     ended: bool = False
+    kept: Mapping[str, float] | None = None
 
     def start_over(self) -> None:
         """It waits again: what it has done does not count, but for the time it took."""
-        self.curve, self.metrics, self.folds, self.ended = [], {}, (), False
+        self.curve, self.metrics, self.folds, self.ended, self.kept = [], {}, (), False, None
 
 
 class CurvesBefore(Mapping[int, list[float]]):

@@ -76,7 +76,9 @@ class PlateauSpec(_Section):
 class TrainingSpec(_Section):
     """What all trials share while they train, on ``replicates`` seeds each. ``clip_norm``, ``plateau`` may be null.
 
-    ``gradient_flow`` is the number of epochs from one measurement of the layers to the next (null: none).
+    ``gradient_flow`` is the number of epochs from one measurement of the layers to the next (null: none). ``keep``: a
+    trial's value, metrics and weights are those of its best epoch by the objective's metric, or of its last. With
+    ``patience`` N a trial is complete when N epochs in a row were not the best so far (null: it trains them all).
     """
 
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 20
@@ -85,6 +87,8 @@ class TrainingSpec(_Section):
     plateau: PlateauSpec | None = Field(default_factory=PlateauSpec)
     replicates: Annotated[int, Field(ge=1, le=1000)] = 1
     gradient_flow: Annotated[int, Field(ge=1, le=1_000_000)] | None = 1
+    keep: Literal["best", "last"] = "best"
+    patience: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
 
 class SearchSpec(_Section):
@@ -256,10 +260,14 @@ class SweepSpec(_Section):
                 raise SpecError(f"a {task} has no {metric}", key=key, remedy=remedy)
 
     def train_config(self, task: Task, params: Mapping[str, Any] | None = None) -> TrainConfig:
-        """The training rules of a trial: the sweep's, with the batch size of ``params`` where the space searches it."""
+        """The training rules of a trial: the sweep's, with the batch size of ``params`` where the space searches it.
+
+        The best epoch is that of the first objective where it is measured on the validation rows, else of val_loss.
+        """
         from sweeper.models.config import PlateauConfig, TrainConfig
 
-        plateau = self.training.plateau
+        plateau, goal = self.training.plateau, self.objective
+        watched = goal.metric.startswith("val_")
         return TrainConfig(
             epochs=self.training.epochs,
             batch_size=(params or {}).get("batch_size", self.training.batch_size),
@@ -267,6 +275,10 @@ class SweepSpec(_Section):
             plateau=None if plateau is None else PlateauConfig(**plateau.model_dump()),
             task=task,
             gradient_flow=self.training.gradient_flow,
+            keep=self.training.keep,
+            patience=self.training.patience,
+            monitor=goal.metric if watched else "val_loss",
+            minimize=goal.direction == "minimize" or not watched,
         )
 
     def trial_config(self, params: Mapping[str, Any]) -> TrialConfig:

@@ -189,13 +189,26 @@ def _points(
         for name, values in curves.items()
         if name in _SUMMARISED
     }
-    summary |= {name: value for name, value in trial.metrics.items() if name not in curves}
+    summary |= _kept(trial, curves)
     summary |= {"epochs": float(trial.epochs), "seconds": round(trial.seconds, 4)}
     if trial.state is TrialState.COMPLETE and trial.value is not None:
         summary["objective"] = trial.value
     for name, value in summary.items():
         if math.isfinite(value):
             yield Point(clean_key(name), float(value), milliseconds(ended), trial.epochs)
+
+
+def _kept(trial: TrialRecord, curves: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """What the trial stands with as a whole.
+
+    Where that is another epoch than the last, MLflow's own name, which shows the latest number, says the kept epoch's,
+    and ``last_`` before it the last epoch's.
+    """
+    alone = {name: value for name, value in trial.metrics.items() if name not in curves}
+    if trial.state is not TrialState.COMPLETE:
+        return alone
+    other = {name: value for name, value in trial.metrics.items() if name in curves and value != curves[name][-1]}
+    return alone | other | {f"last_{name}": curves[name][-1] for name in other}
 
 
 def _flatten(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

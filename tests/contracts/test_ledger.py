@@ -215,6 +215,17 @@ class TestTrials:
         trial = ledger.trial(sweep, 0)
         assert (trial.epochs, trial.seconds, trial.metrics["val_loss"]) == (3, 4.0, 0.8)
 
+    def test_a_trial_stands_with_metrics_of_its_own_and_its_epochs_keep_theirs(
+        self, ledger: Ledger, sweep: str
+    ) -> None:
+        whole = {"val_loss": 0.4, "best_epoch": 2.0, "undefined": math.nan}
+        reported = Reported(0, 1, epochs(0.9, 0.4, 0.7), metrics=whole)
+        ledger.commit(sweep, [*run(0), reported, Ended(0, 1, COMPLETE, "trained", 0.4, at=1.0)])
+        metrics = dict(ledger.trial(sweep, 0).metrics)
+        assert math.isnan(metrics.pop("undefined"))
+        assert metrics == {"val_loss": 0.4, "best_epoch": 2.0}
+        assert [report.metrics["val_loss"] for report in ledger.reports(sweep)[0]] == [0.9, 0.4, 0.7]
+
     def test_non_finite_numbers_come_back_as_they_were(self, ledger: Ledger, sweep: str) -> None:
         odd = (math.nan, math.inf, -math.inf)
         for number, value in enumerate(odd):

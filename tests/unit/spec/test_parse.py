@@ -84,6 +84,8 @@ def test_the_defaults_are_those_of_the_design():
             "plateau": {"factor": 0.5, "patience": 3, "min_lr": 1e-6, "threshold": 1e-4, "cooldown": 0},
             "replicates": 1,
             "gradient_flow": 1,
+            "keep": "best",
+            "patience": None,
         },
         "objective": {"metric": "val_loss", "direction": "minimize"},
         "constraints": [],
