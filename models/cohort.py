@@ -232,7 +232,7 @@ class Cohort:
         """What the scorers say of each row's outputs ``(A, v, C)``."""
         if outputs is None:
             return [{}] * count
-        columns = [scorer(outputs, data.y_val, None).tolist() for scorer in self.scorers.values()]
+        columns = [scorer(outputs, data.y_val, data.w_val).tolist() for scorer in self.scorers.values()]
         return [dict(zip(self.scorers, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def _report(self, occupant: _Occupant, first: int) -> RowReport:

@@ -16,13 +16,16 @@ class Data:
 
     x_train ``(n, D)`` and x_val ``(v, D)`` are float32 or float64, already normalised; their dtype is the dtype of
     all arithmetic. y_train ``(n,)`` and y_val ``(v,)`` are int64 class indices (classification) or floats of the same
-    dtype as x (regression).
+    dtype as x (regression). w_train ``(n,)`` and w_val ``(v,)``, in the dtype of x, say how much each row counts in
+    losses and metrics: they are means of the rows weighted so (None: all count the same).
     """
 
     x_train: Tensor
     y_train: Tensor
     x_val: Tensor
     y_val: Tensor
+    w_train: Tensor | None = None
+    w_val: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.x_train.ndim != 2 or self.x_val.ndim != 2 or self.x_train.shape[1] != self.x_val.shape[1]:
@@ -31,15 +34,21 @@ class Data:
             raise ValueError("y_train and y_val must be (n,) and (v,), one target per row of x")
         if self.x_train.dtype not in (torch.float32, torch.float64) or self.x_val.dtype != self.x_train.dtype:
             raise ValueError("x_train and x_val must both be float32 or both be float64")
+        for name, w, x in (("w_train", self.w_train, self.x_train), ("w_val", self.w_val, self.x_val)):
+            if w is not None and (w.shape != x.shape[:1] or w.dtype != x.dtype or not w.sum() > 0 or w.min() < 0):
+                raise ValueError(
+                    f"{name} must have one number of 0 or more per row, in the dtype of x, not all of them 0"
+                )
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Data:
-        """The tensors of four numpy arrays with this record's field names; the arrays are copied."""
-        return cls(**{f.name: torch.tensor(arrays[f.name]) for f in fields(cls)})
+        """The tensors of numpy arrays with this record's field names, of which weights may lack; they are copied."""
+        return cls(**{f.name: torch.tensor(arrays[f.name]) for f in fields(cls) if f.name in arrays})
 
     def to(self, device: torch.device | str) -> Data:
         """The same arrays on another device."""
-        return Data(*(t.to(device) for t in (self.x_train, self.y_train, self.x_val, self.y_val)))
+        weights = (None if w is None else w.to(device) for w in (self.w_train, self.w_val))
+        return Data(*(t.to(device) for t in (self.x_train, self.y_train, self.x_val, self.y_val)), *weights)
 
 
 def batch_order(n: int, seed: int, epoch: int) -> Tensor:

@@ -4,7 +4,7 @@ Dimensions: A rows of a chunk, P parameters per row, B examples of a minibatch, 
 Activations are feature-major ``(A, H, B)`` and weights ``(A, out, in)``, as in torch's Linear.
 
     forward    z_l = W_l h_(l-1) + b_l,  h_l = act(z_l),  h_0 = x^T;  y_hat = softmax(z_L), or z_L for regression
-    backward   dz_L = (y_hat - y) / B, or 2 (y_hat - y) / B
+    backward   dz_L = (y_hat - y) / B, or 2 (y_hat - y) / B; with weights w of the rows, w / sum w instead of 1 / B
                dW_l = dz_l h_(l-1)^T,  db_l = sum_B dz_l,  dz_(l-1) = (W_l^T dz_l) * act'(z_(l-1))
     step       g *= min(1, clip / (|g| + 1e-6)), then the update rule of models/update.py
 """
@@ -77,7 +77,7 @@ class EagerPath:
         """One epoch of a chunk: loads the rows into the workspace, trains and evaluates them, stores them back."""
         device = rows.theta.device
         active, orders = active.to(device), orders.to(device)
-        count, n = orders.shape
+        data, (count, n) = self.data, orders.shape
         chunk = self.net.load(rows, active, segments(codes))
         plain = partial(self._step, chunk)
         steps, measured = -(-n // self.batch_size), measured_step(n, self.batch_size)
@@ -94,7 +94,10 @@ class EagerPath:
                 loss, norm = self.recordings.step(chunk, plain, batch, c, step)
             if watch is not None:
                 watch.norms.append(norm.clone())
-            sums[0].add_(loss, alpha=size / n)
+            if data.w_train is None:
+                sums[0].add_(loss, alpha=size / n)
+            else:
+                sums[0].addcmul_(loss, data.w_train[batch].view(count, -1).sum(dim=1) / data.w_train.sum())
             sums[1].add_(norm, alpha=1 / steps)
         self._evaluate(chunk, sums, outputs)
         chunk.store(rows, active)
@@ -108,7 +111,8 @@ class EagerPath:
         data = self.data
         x, y = data.x_train.index_select(0, batch), data.y_train.index_select(0, batch)
         forward = chunk.forward(x.view(chunk.count, len(batch) // chunk.count, -1))
-        loss, dz = loss_and_gradient(forward.output, y.view(chunk.count, -1), self.task)
+        w = None if data.w_train is None else data.w_train.index_select(0, batch).view(chunk.count, -1)
+        loss, dz = loss_and_gradient(forward.output, y.view(chunk.count, -1), self.task, w)
         if watch is not None:
             watch.forward_done(forward)
         gradients = chunk.backward(forward, dz, c.clip)
@@ -122,35 +126,50 @@ class EagerPath:
     def _evaluate(self, chunk: Chunk, sums: Tensor, outputs: Tensor | None) -> None:
         """Write loss and metric on the validation split into ``sums[2:] (2, A)``, and the outputs ``(A, v, C)``."""
         data, v, start = self.data, self.data.x_val.shape[0], 0
+        counted = 0.0 if data.w_val is None else data.w_val.sum()
         for x, y in zip(data.x_val.split(EVAL_BLOCK), data.y_val.split(EVAL_BLOCK), strict=True):
+            block = slice(start, start + len(y))
+            start += len(y)
+            w = None if data.w_val is None else data.w_val[block].expand(chunk.count, -1)
             output = chunk.forward(x.expand(chunk.count, -1, -1)).output
             target = y.expand(chunk.count, -1)
             if outputs is not None:
-                outputs[:, start : start + len(y)] = output.transpose(1, 2)
-                start += len(y)
-            if self.task == "classification":
-                sums[3].add_((output.argmax(dim=1) == target).sum(dim=1), alpha=1 / v)
-            loss, _ = loss_and_gradient(output, target, self.task)
-            sums[2].add_(loss, alpha=len(y) / v)
+                outputs[:, block] = output.transpose(1, 2)
+            right = output.argmax(dim=1) == target
+            loss, _ = loss_and_gradient(output, target, self.task, w)
+            if w is None:
+                sums[2].add_(loss, alpha=len(y) / v)
+                sums[3].add_(right.sum(dim=1), alpha=1 / v)
+            else:
+                sums[2].addcmul_(loss, w.sum(dim=1) / counted)
+                sums[3].add_((right * w).sum(dim=1) / counted)
         if self.task == "regression":
             torch.sqrt(sums[2], out=sums[3])
 
 
-def loss_and_gradient(output: Tensor, y: Tensor, task: Task) -> tuple[Tensor, Tensor]:
+def loss_and_gradient(output: Tensor, y: Tensor, task: Task, w: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Mean loss ``(A,)`` of ``output (A, C, B)`` against ``y (A, B)``, and its gradient ``(A, C, B)``.
 
-    Cross-entropy: dz = (softmax(z) - onehot(y)) / B. Mean squared error: dz = 2 (z - y) / B.
+    Cross-entropy: dz = (softmax(z) - onehot(y)) / B. Mean squared error: dz = 2 (z - y) / B. With weights ``w (A, B)``
+    it is w / sum w instead of 1 / B, and 0 where no row counts.
     """
     size = output.shape[2]
+    share = None
+    if w is not None:
+        total = w.sum(dim=1, keepdim=True)
+        share = (w / torch.where(total > 0, total, 1.0))[:, None]  # (A, 1, B)
     if task == "regression":
         error = output - y[:, None]
+        if share is not None:
+            return (error.square() * share).sum(dim=(1, 2)), error.mul_(share).mul_(2.0)
         return error.square().mean(dim=(1, 2)), error.mul_(2.0 / size)
     log_p = torch.log_softmax(output, dim=1)
     target = y[:, None]  # (A, 1, B)
-    loss = log_p.gather(1, target).mean(dim=(1, 2)).neg_()
+    losses = log_p.gather(1, target)  # (A, 1, B), negative
+    loss = (losses.mean(dim=(1, 2)) if share is None else (losses * share).sum(dim=(1, 2))).neg_()
     dz = log_p.exp_()
     dz.scatter_add_(1, target, dz.new_full((), -1.0).expand_as(target))
-    return loss, dz.div_(size)
+    return loss, dz.div_(size) if share is None else dz.mul_(share)
 
 
 @contextmanager

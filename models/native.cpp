@@ -20,6 +20,7 @@ struct Job {
     index_t linears, batch, train, val, classify, active, stride, threads, workspace_bytes;
     const index_t *sizes, *slots, *orders;
     const void *x_train, *y_train, *x_val, *y_val;
+    const void *w_train, *w_val;  // how much each row counts, or none at all: all count the same
     void *theta, *m, *v, *workspace;
     const double *lr, *wd_coupled, *wd_decoupled, *b1, *cg, *b2, *s, *eps, *nesterov, *clip, *corrected;
     index_t* t;
@@ -91,17 +92,19 @@ template <class T> class Row {
         exchange(slot, false);
         const bool measured = job_.measured && job_.measured[number];
         const index_t last_full = (job_.train / job_.batch - 1) * job_.batch;
-        double loss = 0.0, norms = 0.0;
+        double loss = 0.0, norms = 0.0, counted = 0.0;
         index_t steps = 0;
         clipped_ = 0;
         for (index_t start = 0; start < job_.train; start += job_.batch, steps++) {
             const index_t left = job_.train - start, size = left < job_.batch ? left : job_.batch;
             flow_ = measured && start == last_full ? job_.flow + number * plan_.linears * kStatistics : nullptr;
-            loss += gradient(order + start, size);
+            const double total = total_weight(job_.w_train, order + start, 0, size);
+            loss += gradient(order + start, size, total);
+            counted += total;
             norms += step(slot, ++job_.t[slot]);
             if (start + job_.batch < job_.train) refresh();
         }
-        job_.train_loss[number] = loss / double(job_.train), job_.grad_norm[number] = norms / double(steps);
+        job_.train_loss[number] = loss / counted, job_.grad_norm[number] = norms / double(steps);
         if (measured) job_.clip_rate[number] = double(clipped_) / double(steps);
         evaluate(number);
         exchange(slot, true);
@@ -171,8 +174,19 @@ template <class T> class Row {
 
     // ---- one minibatch
 
-    // g <- gradient of the mean loss over the `size` examples order[0..]; returns the sum of their losses
-    double gradient(const index_t* order, index_t size) {
+    // the sum of the weights of `size` rows, those of order[0..] or from `start` on; their number where they have none
+    static double total_weight(const void* weights, const index_t* order, index_t start, index_t size) {
+        if (!weights) return double(size);
+        const T* w = static_cast<const T*>(weights) + start;
+        double total = 0.0;
+        for (index_t r = 0; r < size; r++) total += double(w[order ? order[r] : r]);
+        return total;
+    }
+
+    // g <- gradient of the mean loss over the `size` examples order[0..], which weigh `total`; returns the sum of their
+    // weighted losses
+    double gradient(const index_t* order, index_t size, double total) {
+        const T scale = total > 0.0 ? T(1.0 / total) : T(0);
         double loss = 0.0;
         for (index_t start = 0; start < size; start += kChunk) {
             const index_t rows = size - start < kChunk ? size - start : kChunk;
@@ -184,7 +198,7 @@ template <class T> class Row {
                             sizeof(T) * size_t(first.in));
             forward(input, first.in_spread, rows);
             if (flow_) observe(rows, start == 0, start + rows == size ? size : 0);
-            loss += score(rows, job_.y_train, 0, order + start, T(1.0 / double(size)), true).loss;
+            loss += score(rows, job_.y_train, job_.w_train, 0, order + start, scale, true).loss;
             backward(input, rows, start > 0);
         }
         return loss;
@@ -204,13 +218,15 @@ template <class T> class Row {
         }
     }
 
-    Score score(index_t rows, const void* y, index_t start, const index_t* order, T scale, bool gradient) {
+    Score score(index_t rows, const void* y, const void* w, index_t start, const index_t* order, T scale, bool gradient) {
+        const T* weights = w ? static_cast<const T*>(w) + start : nullptr;
         const Linear& last = plan_.linear[plan_.linears - 1];
         T* z = memory_ + last.output;
         if (!job_.classify)
-            return squared_error(z, last.out_spread, rows, static_cast<const T*>(y) + start, order, scale, gradient);
-        return cross_entropy(z, last.out_spread, rows, last.out, static_cast<const index_t*>(y) + start, order, scale,
-                             gradient, memory_ + plan_.sums);
+            return squared_error(z, last.out_spread, rows, static_cast<const T*>(y) + start, weights, order, scale,
+                                 gradient);
+        return cross_entropy(z, last.out_spread, rows, last.out, static_cast<const index_t*>(y) + start, weights, order,
+                             scale, gradient, memory_ + plan_.sums);
     }
 
     // from the gradient of the outputs to that of every weight; each layer's gradient takes its activation's place
@@ -322,17 +338,18 @@ template <class T> class Row {
 
     void evaluate(index_t number) {
         const index_t D = plan_.linear[0].in;
+        const double counted = total_weight(job_.w_val, nullptr, 0, job_.val);
         double loss = 0.0, right = 0.0;
         for (index_t start = 0; start < job_.val; start += kChunk) {
             const index_t rows = job_.val - start < kChunk ? job_.val - start : kChunk;
             forward(static_cast<const T*>(job_.x_val) + start * D, D, rows);
             if (job_.outputs) hand_out(number, start, rows);
-            const Score part = score(rows, job_.y_val, start, nullptr, T(1), false);
+            const Score part = score(rows, job_.y_val, job_.w_val, start, nullptr, T(1), false);
             loss += part.loss, right += part.right;
         }
-        loss /= double(job_.val);
+        loss /= counted;
         job_.val_loss[number] = loss;
-        job_.val_metric[number] = job_.classify ? right / double(job_.val) : std::sqrt(loss);
+        job_.val_metric[number] = job_.classify ? right / counted : std::sqrt(loss);
     }
 };
 

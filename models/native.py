@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from ctypes import POINTER, c_int64, c_void_p
+from dataclasses import fields
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -26,6 +27,7 @@ class _Job(ctypes.Structure):
         *((name, c_int64) for name in ("linears", "batch", "train", "val", "classify", "active", "stride")),
         *((name, c_int64) for name in ("threads", "workspace_bytes")),
         *((name, c_void_p) for name in ("sizes", "slots", "orders", "x_train", "y_train", "x_val", "y_val")),
+        *((name, c_void_p) for name in ("w_train", "w_val")),
         *((name, c_void_p) for name in ("theta", "m", "v", "workspace")),
         *((name, c_void_p) for name in COLUMNS),
         *((name, c_void_p) for name in ("t", "activation", *EpochSums._fields)),
@@ -54,7 +56,8 @@ class NativePath:
         self.threads = max(1, min(threads or torch.get_num_threads(), width))
         suffix = "f32" if data.x_train.dtype == torch.float32 else "f64"
         self._run = getattr(library, f"cohort_epoch_{suffix}")
-        self._data = [t.contiguous() for t in (data.x_train, data.y_train, data.x_val, data.y_val)]
+        tensors = {field.name: getattr(data, field.name) for field in fields(data)}
+        self._data = {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
         self._sizes = torch.tensor(sizes)
         self._bytes = getattr(library, f"cohort_workspace_{suffix}")(len(sizes) - 1, self._sizes.data_ptr())
         self._workspace = torch.zeros(self.threads * self._bytes + 64, dtype=torch.uint8)
@@ -70,8 +73,7 @@ class NativePath:
         """See ``TrainingPath.epoch``."""
         slots, orders = active.contiguous(), orders.contiguous()
         sums = EpochSums(*torch.empty(len(EpochSums._fields), len(slots), dtype=torch.float64))
-        names = ("x_train", "y_train", "x_val", "y_val")
-        tensors = dict(zip(names, self._data, strict=True)) | sums._asdict()
+        tensors = self._data | sums._asdict()
         tensors |= {name: getattr(rows, name) for name in ("theta", "m", "v", *COLUMNS, "t", "activation")}
         tensors |= {"sizes": self._sizes, "slots": slots, "orders": orders}
         if flow is not None:
@@ -81,8 +83,8 @@ class NativePath:
         job = _Job(
             linears=len(self._sizes) - 1,
             batch=self.batch_size,
-            train=self._data[0].shape[0],
-            val=self._data[2].shape[0],
+            train=self._data["x_train"].shape[0],
+            val=self._data["x_val"].shape[0],
             classify=self.task == "classification",
             active=len(slots),
             stride=rows.theta.stride(0),

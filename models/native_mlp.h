@@ -94,10 +94,11 @@ template <class T> void retreat(index_t activation, T* a, const T* slope, const 
 }
 
 // ---- losses: sums over the rows of a chunk, and the gradient of scale * sum in place of the outputs ------------------
+// Each row counts as often as its weight says; without weights, once.
 
 struct Score {
     double loss = 0.0;   // sum over examples
-    double right = 0.0;  // classification: examples whose largest output is their class
+    double right = 0.0;  // classification: sum over examples whose largest output is their class
 };
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
@@ -110,8 +111,8 @@ template <class T> index_t first_largest(const T* z, index_t classes) {
 
 // loss_r = log(sum_j exp(z_rj)) - z_r,y; its gradient is softmax(z_r) - onehot(y). sums: room for one number a row.
 template <class T>
-Score cross_entropy(T* z, index_t ld, index_t rows, index_t classes, const index_t* labels, const index_t* order,
-                    T scale, bool gradient, T* sums) {
+Score cross_entropy(T* z, index_t ld, index_t rows, index_t classes, const index_t* labels, const T* weights,
+                    const index_t* order, T scale, bool gradient, T* sums) {
     constexpr index_t L = kLanes<T>;
     Vec<T> lane;
     for (index_t i = 0; i < L; i++) lane[i] = T(i);
@@ -120,9 +121,10 @@ Score cross_entropy(T* z, index_t ld, index_t rows, index_t classes, const index
     for (index_t r = 0; r < rows; r++) {
         T* row = z + r * ld;
         const index_t label = labels[order ? order[r] : r];
+        const T weight = weights ? weights[order ? order[r] : r] : T(1);
         const bool known = label >= 0 && label < classes;
         const double target = known ? double(row[label]) : kNaN;
-        if (!gradient) score.right += known && first_largest(row, classes) == label;
+        if (!gradient && known && first_largest(row, classes) == label) score.right += double(weight);
         Vec<T> top = nothing, total{};
         for (index_t j = 0; j < classes; j += L) top = larger<T>(top, lane + T(j) < T(classes) ? load(row + j) : nothing);
         const T largest = max_lanes<T>(top);
@@ -132,28 +134,33 @@ Score cross_entropy(T* z, index_t ld, index_t rows, index_t classes, const index
             total += e;
         }
         sums[r] = sum_lanes<T>(total);
-        score.loss += double(largest) - target;
+        score.loss += double(weight) * (double(largest) - target);
         if (!gradient) continue;
-        const T share = scale / sums[r];
+        const T part = scale * weight, share = part / sums[r];
         for (index_t j = 0; j < classes; j += L) store(row + j, load(row + j) * share);
-        if (known) row[label] -= scale;
+        if (known) row[label] -= part;
     }
     for (index_t r = rows; r % L; r++) sums[r] = T(1);
     for (index_t r = 0; r < rows; r += L) {
         const Vec<T> log = logarithm(load(sums + r));
-        for (index_t i = 0; i < L; i++) score.loss += double(log[i]);
+        for (index_t i = 0; i < L; i++) {
+            const index_t at = r + i < rows ? r + i : rows - 1;  // beyond the rows the logarithm is 0
+            score.loss += double(weights ? weights[order ? order[at] : at] : T(1)) * double(log[i]);
+        }
     }
     return score;
 }
 
 // loss_r = (z_r - y_r)^2
 template <class T>
-Score squared_error(T* z, index_t ld, index_t rows, const T* targets, const index_t* order, T scale, bool gradient) {
+Score squared_error(T* z, index_t ld, index_t rows, const T* targets, const T* weights, const index_t* order, T scale,
+                    bool gradient) {
     Score score;
     for (index_t r = 0; r < rows; r++) {
         const T miss = z[r * ld] - targets[order ? order[r] : r];
-        score.loss += double(miss) * double(miss);
-        if (gradient) z[r * ld] = T(2) * scale * miss;
+        const T weight = weights ? weights[order ? order[r] : r] : T(1);
+        score.loss += double(weight) * double(miss) * double(miss);
+        if (gradient) z[r * ld] = T(2) * scale * weight * miss;
     }
     return score;
 }

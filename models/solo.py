@@ -47,7 +47,8 @@ def train_solo(
             if is_measured(epoch, train.gradient_flow) and steps == measured_step(n, batch_size):
                 watch = Watch(model, config.activation)
             optimizer.zero_grad()
-            loss = loss_of(model(x[batch]), y[batch], train.task)
+            w = None if data.w_train is None else data.w_train[batch]
+            loss = loss_of(model(x[batch]), y[batch], train.task, w)
             loss.backward()
             if watch is not None:
                 watch.backward_done()
@@ -55,7 +56,7 @@ def train_solo(
             optimizer.step()
             if watch is not None:
                 layers, watch = watch.stepped(), None
-            loss_sum += loss.item() * len(batch)
+            loss_sum += loss.item() * (len(batch) if w is None else w.sum().item())
             norm_sum += norm.item()
             steps += 1
             clipped += clip_norm is not None and clip_norm / (norm.item() + 1e-6) < 1.0
@@ -66,7 +67,7 @@ def train_solo(
         rate = float(optimizer.param_groups[0]["lr"])
         going_on = history.record(
             train,
-            train_loss=loss_sum / n,
+            train_loss=loss_sum / (n if data.w_train is None else data.w_train.sum().item()),
             grad_norm=norm_sum / steps,
             val_loss=val_loss,
             val_metric=metric,
@@ -119,8 +120,16 @@ def make_scheduler(train: TrainConfig, optimizer: torch.optim.Optimizer) -> Redu
     )
 
 
-def loss_of(output: Tensor, y: Tensor, task: Task) -> Tensor:
-    """The mean loss of ``output (B, C)`` against ``y (B,)``: cross-entropy of the logits, or mean squared error."""
+def loss_of(output: Tensor, y: Tensor, task: Task, w: Tensor | None = None) -> Tensor:
+    """The mean loss of ``output (B, C)`` against ``y (B,)``: cross-entropy of the logits, or mean squared error.
+
+    With weights ``w (B,)`` it is ``sum w l / sum w``, and 0 where no row counts.
+    """
+    if w is not None:
+        each = functional.cross_entropy(output, y, reduction="none") if task == "classification" else None
+        losses = (output[:, 0] - y).square() if each is None else each
+        total = w.sum()
+        return (w * losses).sum() / torch.where(total > 0, total, 1.0)
     return functional.cross_entropy(output, y) if task == "classification" else functional.mse_loss(output[:, 0], y)
 
 
@@ -128,14 +137,17 @@ def loss_of(output: Tensor, y: Tensor, task: Task) -> Tensor:
 def scores_of(scorers: Mapping[str, Scorer], model: nn.Module, data: Data) -> dict[str, float]:
     """What each scorer says of a network's outputs on the validation rows."""
     outputs = model(data.x_val)[None] if scorers else data.x_val  # (1, v, C)
-    return {name: scorer(outputs, data.y_val, None).item() for name, scorer in scorers.items()}
+    return {name: scorer(outputs, data.y_val, data.w_val).item() for name, scorer in scorers.items()}
 
 
 @torch.no_grad()
 def evaluate(model: nn.Module, data: Data, task: Task) -> tuple[float, float]:
     """Loss and metric (accuracy, or root mean squared error) on the whole validation split."""
     output = model(data.x_val)
-    loss = loss_of(output, data.y_val, task).item()
+    loss = loss_of(output, data.y_val, task, data.w_val).item()
     if task == "regression":
         return loss, loss**0.5
-    return loss, (output.argmax(dim=1) == data.y_val).double().mean().item()
+    right = (output.argmax(dim=1) == data.y_val).double()
+    if data.w_val is not None:
+        return loss, ((right * data.w_val).sum() / data.w_val.sum()).item()
+    return loss, right.mean().item()
