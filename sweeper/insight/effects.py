@@ -26,12 +26,14 @@ from scipy import stats
 
 from sweeper.insight.certainty import LEVEL
 from sweeper.insight.factors import FEW, Array, Factor, Table
+from sweeper.insight.misfit import misfit
 
 MIN_TRIALS = 30  # fewer say nothing about five parameters
 PER_COLUMN = 4  # trials per column of the model
 MAX_PAIRS = 4  # interactions that a reader can take in
 AVERAGED = 400  # trials over which a contrast is averaged
 DRAWS = 4000
+SURE = 0.01  # a pair of parameters comes in below this p value: it is chosen among many, and changes all that is said
 MAX_RARE = 0.2  # a parameter with more trials than this in rare choices is left out itself
 MAX_LEVERAGE = 0.95  # a trial that determines a coefficient alone has no residual to judge it by
 
@@ -65,6 +67,7 @@ class Model:
     """
 
     table: Table
+    raw: Array
     terms: tuple[Term, ...]
     splines: Mapping[str, Spline]
     estimate: Array
@@ -178,6 +181,7 @@ def fit(table: Table) -> Model | None:
             break
     else:
         return None
+    table, raw = _without_misfit(table, design), table.scores
     candidates = _candidates(table)
     evidence: dict[Term, float] = {}
     while candidates and len(evidence) < MAX_PAIRS:
@@ -185,13 +189,13 @@ def fit(table: Table) -> Model | None:
         p = {term: _p_pair(table, term, splines, base, design.shape[1]) for term in candidates}
         best = min(p, key=lambda term: p[term])
         corrected = p[best] * len(candidates)
-        if corrected >= 1 - LEVEL:
+        if corrected >= SURE:
             break
         evidence[best] = corrected
         terms = (*terms, best)
         candidates.remove(best)
         design = _design(table.factors, codes, terms, splines)
-    return _fitted(table, terms, splines, design, evidence)
+    return _fitted(table, raw, terms, splines, design, evidence)
 
 
 def _common(table: Table) -> Table:
@@ -218,6 +222,14 @@ def _common(table: Table) -> Table:
         else:
             factors.append(f)
     return replace(table, factors=tuple(factors))
+
+
+def _without_misfit(table: Table, design: Array) -> Table:
+    """The table with the scores that the trials would have if the numbers' effects were as smooth as the model's."""
+    base = _svd(design)[0]
+    residual = table.scores - base @ (base.T @ table.scores)
+    numbers = tuple(f for f in table.factors if not f.is_choice)
+    return replace(table, scores=table.scores - misfit(numbers, residual))
 
 
 def _candidates(table: Table) -> list[Term]:
@@ -285,7 +297,7 @@ def _svd(design: Array) -> tuple[Array, Array, Array]:
 
 
 def _fitted(
-    table: Table, terms: tuple[Term, ...], splines: Mapping[str, Spline], design: Array, evidence: Mapping[Term, float]
+    table: Table, raw: Array, terms: tuple[Term, ...], splines: Mapping[str, Spline], design: Array, evidence: Mapping[Term, float]
 ) -> Model:
     u, s, vt = _svd(design)
     inverse = (vt.T / s) @ u.T  # (p, n)
@@ -295,9 +307,9 @@ def _fitted(
     leverage = np.minimum(np.sum(u**2, axis=1), MAX_LEVERAGE)
     classical = (vt.T / s**2) @ vt * (residual @ residual / dof)
     weighted = inverse * (residual / (1 - leverage))
-    spread = table.scores - table.scores.mean()
+    spread = raw - raw.mean()
     explained = 1 - float(residual @ residual) / float(spread @ spread)
-    return Model(table, terms, splines, estimate, classical, weighted @ weighted.T, vt, dof, explained, evidence)
+    return Model(table, raw, terms, splines, estimate, classical, weighted @ weighted.T, vt, dof, explained, evidence)
 
 
 def _p_pair(table: Table, pair: Term, splines: Mapping[str, Spline], base: Array, size: int) -> float:
