@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import (
+    claims,
     coverage,
     engine,
     flow,
@@ -32,6 +33,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], dict[str, Any] | None]] = {
     "suggest": suggest.measure,
     "objectives": objectives.measure,
     "pruning": pruning.measure,
+    "claims": claims.measure,
     "gpu": gpu.measure,
     "coverage": coverage.measure,
 }
@@ -44,6 +46,7 @@ RENDERERS: dict[str, results.Tables] = {
     "suggest": suggest.tables,
     "objectives": objectives.tables,
     "pruning": pruning.tables,
+    "claims": claims.tables,
     "gpu": gpu.tables,
     "coverage": coverage.tables,
 }

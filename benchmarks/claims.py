@@ -8,39 +8,50 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from benchmarks.fake_sweeps import NULLS, SEARCHES, TRUTHS, FakeSweep, Surface, fake_sweep
 from benchmarks.results import Table
-from sweeper.insight.findings import Insight, study_trials
+from sweeper.insight.advice import edges, no_effect, ranked
+from sweeper.insight.contrasts import choice_effects, interactions
+from sweeper.insight.effects import fit
+from sweeper.insight.factors import build_table
+from sweeper.insight.importance import importance
 
 KINDS = ("beats", "interaction", "condition", "no effect", "boundary")
 SURFACES = {**NULLS, **TRUTHS}
+TRIALS = 128
 
 
-def claims(insight: Insight) -> dict[str, set[str]]:
-    """What a report claims, by kind: the parameters that each claim is about."""
+def claims(sweep: FakeSweep) -> tuple[dict[str, set[str]], bool]:
+    """What a report claims, by kind: the parameters that each claim is about; and whether it speaks of the end.
+
+    As ``study_trials`` does, but without the questions, which repeat these claims.
+    """
+    table = build_table(sweep.spec, sweep.trials, sweep.reports)
+    model = fit(table)
     found: dict[str, set[str]] = {kind: set() for kind in KINDS}
-    for choice in insight.choices:
-        if any(pair.shown for pair in choice.pairs):
-            found["beats"].add(choice.parameter)
-    for pair in insight.interactions:
-        name = f"{pair.parameter}, {pair.along}"
-        found["interaction"].add(name)
-        if pair.conditions:
-            found["condition"].add(name)
-    for advice in insight.advice:
-        if advice.kind in ("no effect", "edge"):
-            found["boundary" if advice.kind == "edge" else "no effect"].add(str(advice.parameter))
-    return found
+    if model is None:
+        return found, table.basis.at_end
+    found["beats"] = {choice.parameter for choice in choice_effects(model) if any(pair.shown for pair in choice.pairs)}
+    pairs = interactions(model)
+    found["interaction"] = {f"{pair.parameter}, {pair.along}" for pair in pairs}
+    found["condition"] = {f"{pair.parameter}, {pair.along}" for pair in pairs if pair.conditions}
+    found["no effect"] = {str(advice.parameter) for advice in no_effect(model, importance(table))}
+    found["boundary"] = {str(advice.parameter) for advice in edges(sweep.spec, ranked(sweep.spec, sweep.trials), model)}
+    return found, table.basis.at_end
 
 
 def judged(surface: Surface, sweep: FakeSweep) -> dict[str, tuple[bool, bool]]:
     """By kind: whether the report makes a false claim, and whether it makes a true one."""
-    made = claims(study_trials(sweep.spec, sweep.trials, sweep.reports))
+    made, at_end = claims(sweep)
     real = {kind: surface.real.get(kind, frozenset()) for kind in KINDS}
+    if not at_end:
+        real["beats"] |= surface.early
     return {kind: (bool(made[kind] - real[kind]), bool(made[kind] & real[kind])) for kind in KINDS}
 
 
-def rates(surface: str, search: str, sweeps: int, trials: int) -> dict[str, dict[str, float]]:
+def rates(surface: str, search: str, sweeps: int, trials: int = TRIALS) -> dict[str, dict[str, float]]:
     """The shares of sweeps with a false and with a true claim of each kind."""
     false: Counter[str] = Counter()
     true: Counter[str] = Counter()
@@ -51,18 +62,51 @@ def rates(surface: str, search: str, sweeps: int, trials: int) -> dict[str, dict
     return {kind: {"false": false[kind] / sweeps, "true": true[kind] / sweeps} for kind in KINDS}
 
 
-if __name__ == "__main__":
-    import sys, time
-    from threadpoolctl import threadpool_limits
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Run in a child."""
+    from benchmarks import process
+
+    return process.measure("claims", *(["--quick"] if options.quick else []), one_core=True)
+
+
+def tables(section: Mapping[str, Any]) -> list[Table]:
+    """False claims, and true ones, for each surface and search."""
+    note = f"Shares of {section['sweeps']} sweeps of {section['trials']} trials. "
+    found = []
+    for what, title, meaning in (
+        ("false", "Sweeps with a false claim", "Whatever is said of a choice that makes no difference is false."),
+        ("true", "Sweeps with a true claim", "-: there is none to be made."),
+    ):
+        rows = tuple(
+            (row["surface"], row["search"], *(_share(row, kind, what) for kind in KINDS)) for row in section["rows"]
+        )
+        found.append(Table(title, ("surface", "search", *KINDS), rows, note + meaning))
+    return found
+
+
+def _share(row: Mapping[str, Any], kind: str, what: str) -> str:
+    if what == "true" and kind not in SURFACES[row["surface"]].real:
+        return "-"
+    return f"{row['rates'][kind][what]:.1%}"
+
+
+def main() -> None:
+    """Measure and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sweeps", type=int, default=200)
-    parser.add_argument("--trials", type=int, default=128)
-    parser.add_argument("--surfaces", nargs="*", default=list(SURFACES))
-    parser.add_argument("--searches", nargs="*", default=list(SEARCHES))
-    o = parser.parse_args()
+    parser.add_argument("--surfaces", nargs="*", default=list(SURFACES), choices=SURFACES)
+    parser.add_argument("--searches", nargs="*", default=list(SEARCHES), choices=SEARCHES)
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    sweeps = 1 if options.quick else options.sweeps
     with threadpool_limits(1):
-        for surface in o.surfaces:
-            for search in o.searches:
-                b = time.process_time()
-                r = rates(surface, search, o.sweeps, o.trials)
-                print(f"{surface:14s} {search:16s}", " ".join(f"{k} {v['false']:.0%}/{v['true']:.0%}" for k, v in r.items()), f"{time.process_time()-b:.1f}s", flush=True)
+        rows = [
+            {"surface": surface, "search": search, "rates": rates(surface, search, sweeps)}
+            for surface in options.surfaces
+            for search in options.searches
+        ]
+    print(json.dumps({"sweeps": sweeps, "trials": TRIALS, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()

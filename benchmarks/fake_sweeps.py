@@ -1,11 +1,11 @@
 """Sweeps without training: the project's own study and pruners over learning curves whose truth is known.
 
-A trial's final loss is ``exp(level(params) + noise)``. Its curve begins far above that and gets there exactly at the last
+A trial's final loss is ``exp(level(params) + noise)``. Its curve begins far above that and gets there at the last
 epoch, at a speed that may differ between optimizers:
 
     loss(e) = final * (1 + 4 (exp(-speed e) - exp(-speed E)) / (1 - exp(-speed E))) * exp(jitter(e))
 
-Names of dimensions: E epochs of a complete trial; u and w are the learning rate and the weight decay, from 0 to 1 on the
+Names of dimensions: E epochs of a complete trial; u and w are learning rate and weight decay, from 0 to 1 on the
 logarithm of their ranges.
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 from sweeper.records import EpochReport, TrialRecord
 from sweeper.running.run import window_and_batch
 from sweeper.scheduling.window import told_before
-from sweeper.search.pruning import Objective, Pruner, make_pruner
+from sweeper.search.pruning import BatchPruner, Judged, Objective, Pruner, make_pruner
 from sweeper.search.study import Outcome, Study
 from sweeper.spec.parse import SweepSpec, load_spec
 from sweeper.states import TrialState
@@ -66,13 +66,15 @@ def _calm(point: Point) -> float:
 class Surface:
     """The truth: the ``level`` of the log loss, the ``noise`` about it and the ``speed`` of learning.
 
-    ``real`` are the claims that hold on it, by kind; every other claim of a kind is false.
+    ``real`` are the claims that hold on it, by kind; every other claim of a kind is false. At an early
+    epoch the choices of ``early`` differ as well: that one of them leads there is true.
     """
 
     level: Shape
     noise: Shape = _same
     speed: Shape = _calm
     real: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    early: frozenset[str] = frozenset()  # the choices that differ before the end
 
 
 def valley(p: Point) -> float:
@@ -112,7 +114,7 @@ def crossing(p: Point) -> float:
 
 INERT = {"no effect": frozenset({"weight_decay", "optimizer", "activation", "initialization"})}
 NULLS = {
-    "tie": Surface(valley, speed=_uneven_speed, real=INERT),
+    "tie": Surface(valley, speed=_uneven_speed, real=INERT, early=frozenset({"optimizer"})),
     "cliff": Surface(cliff, _little, real=INERT),
     "uneven noise": Surface(valley, _uneven, real=INERT),
     "curved": Surface(bent, real={"no effect": INERT["no effect"] - {"weight_decay"}}),
@@ -175,9 +177,10 @@ def fake_sweep(surface: Surface, search: str, trials: int, seed: int) -> FakeSwe
         params = study.ask(numbers)
         whole = {n: _curve(surface, p, rng) for n, p in zip(numbers, params, strict=True)}
         peers = {n: curve for n, curve in curves.items() if n < seen}
-        kept = _pruned_together(pruner, whole) if pruner.group else {
-            n: _pruned(pruner, n, curve, peers) for n, curve in whole.items()
-        }
+        if isinstance(pruner, BatchPruner):
+            kept = _pruned_together(pruner, whole)
+        else:
+            kept = {n: _pruned(pruner, n, curve, peers) for n, curve in whole.items()}
         for n, point in zip(numbers, params, strict=True):
             curves[n] = kept[n]
             records.append(_record(n, point, kept[n]))
@@ -200,17 +203,17 @@ def _curve(surface: Surface, params: Mapping[str, Any], rng: np.random.Generator
 def _pruned(pruner: Pruner, number: int, curve: list[float], peers: Mapping[int, list[float]]) -> list[float]:
     """The epochs that a trial was allowed, decided by itself."""
     for epochs in pruner.legs(EPOCHS):
-        if pruner.decide(number, curve[:epochs], peers).stop:
+        if pruner.decide(Judged(number, curve[:epochs], peers)).stop:
             return curve[:epochs]
     return curve
 
 
-def _pruned_together(pruner: Pruner, curves: Mapping[int, list[float]]) -> dict[int, list[float]]:
+def _pruned_together(pruner: BatchPruner, curves: Mapping[int, list[float]]) -> dict[int, list[float]]:
     """The epochs that the trials of a batch were allowed."""
     kept = dict(curves)
     alive = set(curves)
     for epochs in pruner.legs(EPOCHS):
-        decisions = pruner.decide_group({n: curves[n][epochs - 1] for n in sorted(alive)}, epochs)
+        decisions = pruner.decide_batch({n: curves[n][epochs - 1] for n in sorted(alive)}, epochs)
         stopped = {n for n, decision in decisions.items() if decision.stop}
         kept |= {n: curves[n][:epochs] for n in stopped}
         alive -= stopped

@@ -6,29 +6,35 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
 
 from sweeper.insight import pareto
-from sweeper.insight.certainty import LEVEL
 from sweeper.insight.effects import MIN_TRIALS, Model
+from sweeper.insight.factors import Factor
 from sweeper.insight.importance import Importance
 from sweeper.records import TrialRecord
 from sweeper.search_spaces.vocabulary import Domain, listed
 from sweeper.search_spaces.widening import NEAR
 from sweeper.spec.parse import SweepSpec
+from sweeper.text import number
 
 Kind = Literal["edge", "no effect", "duplicates", "plateau"]
 TOP = 0.1  # the share of the trials that counts as the best
 PRESSING = 0.3  # the share of them at one edge that presses against it, if that is no chance:
 SURPRISING = 0.01  # so improbable it must be for points drawn evenly
 SELDOM = 0.1  # an edge that takes a larger share of the range says nothing about the winner alone
+INSIDE = 0.25  # the share of a range that lies between its edge and what the edge is compared with
+POINTS = 21
 MIN_TOP = 5
 MIN_PLATEAU = 20
 SMALL_GAIN = 0.01
 SMALL_SHARE = 0.1
+MARGIN = 0.08  # an effect up to this share of the metric (of its spread over trials, where it has no ratios) is small
+UNSEEN = 0.1  # p values below this are a sign of an effect
 
 
 @dataclass(frozen=True)
@@ -51,15 +57,18 @@ def advise(
 ) -> tuple[Advice, ...]:
     """Everything worth changing."""
     best_first = ranked(spec, trials)
-    found = [*edges(spec, best_first), *plateau(spec, best_first), *duplicates(trials)]
+    found = [*edges(spec, best_first, model), *plateau(spec, best_first), *duplicates(trials)]
     if model is not None:
         found += no_effect(model, importance)
     return tuple(found)
 
 
-def edges(spec: SweepSpec, best_first: Sequence[TrialRecord]) -> list[Advice]:
-    """Ranges against an edge of which the winner, or many of the best tenth, press."""
-    if spec.space.is_function or not best_first:
+def edges(spec: SweepSpec, best_first: Sequence[TrialRecord], model: Model | None) -> list[Advice]:
+    """Ranges against an edge of which the winner, or many of the best tenth, press while the values improve towards it.
+
+    A winner at an edge alone is chance too often: a parameter without effect puts it there in 6 of 100 sweeps.
+    """
+    if spec.space.is_function or not best_first or model is None:
         return []
     chances = {p.name: _chance(p.domain) for p in spec.space.parameters}
     top = best_first[: max(MIN_TOP, round(TOP * len(best_first)))]
@@ -70,15 +79,32 @@ def edges(spec: SweepSpec, best_first: Sequence[TrialRecord]) -> list[Advice]:
         winner = (name, side) in found[0] and chances[name] <= SELDOM
         expected = float(stats.binom.sf(count - 1, len(top), chances[name]))
         pressing = count >= max(3, PRESSING * len(top)) and expected < SURPRISING
-        if not winner and not pressing:
+        if not (winner or pressing) or not _improves_towards(model, name, side):
             continue
         bound = next(edge[name, side] for edge in found if (name, side) in edge)
         who = f"{count} of the best {len(top)} trials lie" if pressing else "the winner lies"
         who = f"the winner and {count - 1} more of the best {len(top)} trials lie" if winner and pressing else who
         end = "lower" if side == "low" else "upper"
-        sentence = f"{name}: {who} at the {end} edge of its range. Widen it to {bound:g}."
+        sentence = f"{name}: {who} at the {end} edge of its range"
+        sentence += f", and {spec.objective.metric} still improves towards it. Widen it to {bound:g}."
         advice.append(Advice("edge", name, float(bound), sentence))
     return advice
+
+
+def _improves_towards(model: Model, name: str, side: str) -> bool:
+    """Whether the model is best at this end of a number and, beyond chance, better there than further inside."""
+    factor = model.table.factor(name)
+    if factor is None or factor.is_choice:
+        return False
+    values = np.unique(factor.codes[~np.isnan(factor.codes)])
+    values = values if side == "high" else values[::-1]  # the last one is the end
+    inside = values[np.abs(values - values[-1]) >= INSIDE * np.ptp(values)]
+    points = np.linspace(values[0], values[-1], POINTS) if len(values) > POINTS else values
+    designs = np.array([model.average_design({name: float(x)}) for x in (*points, inside[-1])])
+    along, _ = model.contrasts(designs[:-1])
+    [gain], [error] = model.contrasts((designs[-2] - designs[-1])[None])
+    best = bool(along[-1] <= along.min())
+    return best and error > 0 and float(stats.t.cdf(gain / error, model.dof)) < SURPRISING / 2
 
 
 def _chance(domain: Domain) -> float:
@@ -88,18 +114,39 @@ def _chance(domain: Domain) -> float:
 
 
 def no_effect(model: Model, importance: Importance) -> list[Advice]:
-    """Parameters of which neither the linear model nor a forest that explains the trials sees anything."""
+    """Parameters whose effect is shown to be small: no test sees it, and larger ones than ``MARGIN`` are ruled out.
+
+    A forest that explains the trials has to agree, since it sees what depends on several numbers at once. Effects on
+    early epochs say nothing of this.
+    """
     advice: list[Advice] = []
+    if not model.table.basis.at_end:
+        return advice
     for factor in model.table.factors:
         p, entry = model.p_without(factor.name), importance.of(factor.name)
         count = int(np.sum(~np.isnan(factor.codes)))
-        visible = p < 1 - LEVEL or entry is None or entry.interval.high > SMALL_SHARE
+        visible = p < UNSEEN or entry is None or entry.interval.high > SMALL_SHARE
         if visible or count < MIN_TRIALS:
             continue
-        sentence = f"{factor.name}: no effect can be seen in {count:,} trials (p = {p:.2f}). "
+        largest = _largest_difference(model, factor)
+        allowed = MARGIN if model.table.scale.log else MARGIN * float(model.raw.std())
+        if largest > allowed or model.p_mixed(factor.name) < UNSEEN:
+            continue
+        size = f"{largest:.0%}" if model.table.scale.log else number(largest, 2)
+        sentence = f"{factor.name}: no effect can be seen in {count:,} trials, and one above {size} of "
+        sentence += f"{model.table.scale.metric} is ruled out (95%). "
         sentence += "Fix it, and the same number of trials searches the others more densely."
         advice.append(Advice("no effect", factor.name, p, sentence))
     return advice
+
+
+def _largest_difference(model: Model, factor: Factor) -> float:
+    """The most by which two choices may differ, or two standard deviations of a number's effect (95%)."""
+    if factor.levels is None:
+        return 2 * model.largest_effect(factor.name)
+    designs = [model.average_design({factor.name: float(i)}) for i in range(len(factor.levels))]
+    estimates, errors = model.contrasts(np.array([a - b for a, b in combinations(designs, 2)]))
+    return float(np.max(np.abs(estimates) + model.half_width * errors))
 
 
 def duplicates(trials: Sequence[TrialRecord]) -> list[Advice]:

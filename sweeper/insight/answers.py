@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sweeper.insight.basis import Reports
 from sweeper.insight.contrasts import ChoiceEffects, choice_effects, conditions_of, listed
 from sweeper.insight.effects import Model, fit
 from sweeper.insight.factors import Factor, Scale, Table
-from sweeper.records import EpochReport, TrialRecord
+from sweeper.records import TrialRecord
 from sweeper.spec.parse import SweepSpec
 from sweeper.text import from_to, number
 
-Reports = Mapping[int, Sequence[EpochReport]]
 MANY_TRIALS = 100  # of each choice: what they do not show, more of them will not
 FEW_TRIALS = 30  # a choice tried less often than this may be undecided for want of trials
 TOO_FEW = "This sweep has too few different trials to say."
@@ -89,6 +89,7 @@ def _duel(sweep: _Sweep, parameter: str, one: str, rivals: Sequence[str], questi
         averages.append(pair.sentence if pair else f"{one} or {rival} was tried too rarely to say")
         elsewhere += [condition.sentence for condition in conditions]
         settled &= bool(conditions) or (pair is not None and pair.shown)
+    evidence += (sweep.table.basis.sentence,) if sweep.table.basis.pruned else ()
     if not elsewhere:
         evidence += ("That this depends on any other parameter cannot be shown.",)
     text = f"On average over the settings tried, {'; '.join([*averages, *elsewhere])}."
@@ -103,6 +104,7 @@ def _initialization(sweep: _Sweep, factor: Factor, reports: Reports) -> Answer:
     step = _next_step(sweep, factor, levels)
     if sweep.model is None or factor.name not in sweep.effects:
         return Answer(factor.name, question, TOO_FEW, evidence, step)
+    evidence += (sweep.table.basis.sentence,) if sweep.table.basis.pruned else ()
     effects = sweep.effects[factor.name]
     shown = any(pair.shown for pair in effects.pairs)
     claims = [effects.sentence.removeprefix(f"{factor.name}: ")]

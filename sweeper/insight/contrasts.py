@@ -12,6 +12,7 @@ from itertools import combinations, groupby
 import numpy as np
 from numpy.typing import NDArray
 
+from sweeper.insight.basis import Basis
 from sweeper.insight.certainty import LEVEL, Interval, holm
 from sweeper.insight.effects import Model, Term
 from sweeper.insight.factors import FEW, Array, Factor
@@ -132,7 +133,7 @@ def choice_effects(model: Model) -> tuple[ChoiceEffects, ...]:
     for f in choices:
         effects = _effects(model, f, designs[f.name])
         pairs = [_pair(model, f, designs[f.name], i, j, next(adjusted)) for i, j in _pairs(f)]
-        sentence = _choice_sentence(f.name, effects, pairs)
+        sentence = _choice_sentence(f.name, effects, pairs, model.table.basis)
         found.append(ChoiceEffects(f.name, tuple(effects), tuple(pairs), sentence))
     return tuple(found)
 
@@ -191,7 +192,8 @@ def _pair(model: Model, factor: Factor, designs: Array, i: int, j: int, p: float
     better, worse, value = factor.levels[i], factor.levels[j], scale.shown(float(delta))
     shown = p < 1 - LEVEL and interval.excludes(scale.neutral)
     if shown:
-        sentence = f"{better} beats {worse}: {scale.words(value, interval)}"
+        basis = model.table.basis
+        sentence = f"{basis.where}{better} {basis.beats} {worse}: {scale.words(value, interval)}"
     else:
         sentence = f"{better} and {worse} cannot be told apart"
     return Pair(factor.name, better, worse, value, interval, p, shown, sentence)
@@ -202,7 +204,7 @@ def _interval(model: Model, estimate: float, error: float) -> Interval:
     return model.table.scale.interval(estimate - half, estimate + half, ADJUSTED)
 
 
-def _choice_sentence(name: str, effects: Sequence[Effect], pairs: Sequence[Pair]) -> str:
+def _choice_sentence(name: str, effects: Sequence[Effect], pairs: Sequence[Pair], basis: Basis) -> str:
     best = effects[0].level
     beaten = [p for p in pairs if p.better == best and p.shown]
     others = len(effects) - 1
@@ -210,13 +212,13 @@ def _choice_sentence(name: str, effects: Sequence[Effect], pairs: Sequence[Pair]
         return f"{name}: no difference between {listed([e.level for e in effects])} can be shown"
     if not beaten:
         worst = next(p for p in pairs if p.shown)
-        return f"{name}: no choice is clearly best; {worst.sentence}"
+        return f"{name}: no choice is clearly {'best' if basis.at_end else 'ahead'}; {worst.sentence}"
     if len(beaten) == others:
         strongest = min(beaten, key=lambda p: [e.level for e in effects].index(p.worse))
-        return f"{name}: {best} is best; {strongest.sentence}"
+        return f"{name}: {best} {'is best' if basis.at_end else 'is ahead of all others'}; {strongest.sentence}"
     left = [e.level for e in effects[1:] if e.level not in {p.worse for p in beaten}]
     losers = [e.level for e in effects if e.level in {p.worse for p in beaten}]
-    return f"{name}: {best} beats {listed(losers)}; it cannot be told apart from {listed(left)}"
+    return f"{name}: {basis.where}{best} {basis.beats} {listed(losers)}; it cannot be told apart from {listed(left)}"
 
 
 class _Surface:
@@ -266,10 +268,10 @@ class _Surface:
         tried = self.supported[i] & self.supported[j]
         everywhere = len(regions) == 1 and bool((signs[tried] == signs[tried][0]).all())
         if self.modifier.levels is not None:
-            sentence = _sentence_of_choices(first, second, self.modifier, regions)
+            sentence = _sentence_of_choices(first, second, self.modifier, regions, self.model.table.basis)
         else:
             span = (self._number(int(np.argmax(tried))), self._number(len(tried) - 1 - int(np.argmax(tried[::-1]))))
-            sentence = _sentence_of_numbers(first, second, self.modifier.name, regions, span)
+            sentence = _sentence_of_numbers(first, second, self.modifier.name, regions, span, self.model.table.basis)
         return Condition(self.actor.name, first, second, self.modifier.name, regions, everywhere, sentence)
 
     def _regions(self, signs: NDArray[np.int_], first: str, second: str) -> tuple[Region, ...]:
@@ -338,38 +340,41 @@ def _rank(factor: Factor) -> int:
     return ACTORS.index(factor.name) if factor.name in ACTORS else len(ACTORS)
 
 
-def _sentence_of_choices(first: str, second: str, along: Factor, regions: Sequence[Region]) -> str:
+def _sentence_of_choices(first: str, second: str, along: Factor, regions: Sequence[Region], basis: Basis) -> str:
     where = {region.better: listed(region.levels) for region in regions}
+    lead = f"{basis.where}{first} {basis.beats} {second}"
     if first in where and second in where:
-        return f"{first} beats {second} with {along.name} {where[first]}, loses with {where[second]}"
+        return f"{lead} with {along.name} {where[first]}, {basis.loses} with {where[second]}"
     better, worse = (first, second) if first in where else (second, first)
+    lead = f"{basis.where}{better} {basis.beats} {worse}"
     if len(regions[0].levels) == len(along.levels or ()):
-        return f"{better} beats {worse} with every {along.name}"
-    return f"{better} beats {worse} with {along.name} {where[better]} (with others, no difference can be shown)"
+        return f"{lead} with every {along.name}"
+    return f"{lead} with {along.name} {where[better]} (with others, no difference can be shown)"
 
 
 def _sentence_of_numbers(
-    first: str, second: str, along: str, regions: Sequence[Region], span: tuple[float, float]
+    first: str, second: str, along: str, regions: Sequence[Region], span: tuple[float, float], basis: Basis
 ) -> str:
     if regions[0].better != first and len({region.better for region in regions}) == 1:
         first, second = second, first
+    lead = f"{basis.where}{first} {basis.beats} {second}"
     if len(regions) == 1:
         low, high = regions[0].low, regions[0].high
         if (low, high) == span:
-            return f"{first} beats {second} at every {along} tried with both ({from_to(low, high, 2)})"
+            return f"{lead} at every {along} tried with both ({from_to(low, high, 2)})"
         if low == span[0]:
-            return f"{first} beats {second} below {along} {number(high, 2)} (above, no difference can be shown)"
+            return f"{lead} below {along} {number(high, 2)} (above, no difference can be shown)"
         if high == span[1]:
-            return f"{first} beats {second} above {along} {number(low, 2)} (below, no difference can be shown)"
+            return f"{lead} above {along} {number(low, 2)} (below, no difference can be shown)"
     if len(regions) == 2 and regions[0].better != regions[1].better:
         below, above = regions
         if below.better == first:
-            return f"{first} beats {second} below {along} {number(below.high, 2)}, loses above {number(above.low, 2)}"
-        return f"{first} beats {second} above {along} {number(above.low, 2)}, loses below {number(below.high, 2)}"
+            return f"{lead} below {along} {number(below.high, 2)}, {basis.loses} above {number(above.low, 2)}"
+        return f"{lead} above {along} {number(above.low, 2)}, {basis.loses} below {number(below.high, 2)}"
     wins = listed([from_to(r.low, r.high, 2) for r in regions if r.better == first])
     losses = listed([from_to(r.low, r.high, 2) for r in regions if r.better != first])
-    rest = f", loses at {losses}" if losses else " (elsewhere, no difference can be shown)"
-    return f"{first} beats {second} at {along} {wins}{rest}"
+    rest = f", {basis.loses} at {losses}" if losses else " (elsewhere, no difference can be shown)"
+    return f"{lead} at {along} {wins}{rest}"
 
 
 def listed(words: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ from functools import cached_property
 from itertools import combinations
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 from sweeper.insight.certainty import LEVEL
 from sweeper.insight.factors import FEW, Array, Factor, Table
@@ -159,6 +159,44 @@ class Model:
         full = _design(self.table.factors, codes, self.terms, self.splines)
         reduced = _design(self.table.factors, codes, kept, self.splines)
         return _p_added(_svd(reduced)[0], full, self.table.scores)
+
+    def largest_effect(self, name: str) -> float:
+        """The upper end of the 95% interval of a factor's effect: the standard deviation, over trials, of its share.
+
+        The F statistic of q columns has the noncentrality n effect^2 / sigma^2, whose upper confidence limit is where
+        the statistic would be this small in 2.5% of cases (Steiger 2004, Psychological Methods 9).
+        """
+        kept = tuple(term for term in self.terms if not term.has(name))
+        codes = {f.name: f.codes for f in self.table.factors}
+        base = _svd(_design(self.table.factors, codes, kept, self.splines))[0]
+        full = _design(self.table.factors, codes, self.terms, self.splines)
+        added = full - base @ (base.T @ full)
+        v, s, _ = _svd_safe(added, float(np.linalg.norm(full)))
+        residual = self.table.scores - base @ (base.T @ self.table.scores)
+        explained = float(np.square(v.T @ residual).sum())
+        variance = (float(residual @ residual) - explained) / self.dof
+        if not len(s) or variance <= 0:
+            return np.inf
+        statistic = explained / len(s) / variance
+        count = len(residual)
+
+        def excess(noncentrality: float) -> float:
+            return float(stats.ncf.cdf(statistic, len(s), self.dof, noncentrality)) - (1 - LEVEL) / 2
+
+        low, high = 1e-9, 10.0 * (len(s) * statistic + 10)
+        limit = optimize.brentq(excess, low, high) if excess(low) > 0 > excess(high) else high
+        return float(np.sqrt(limit * variance / count))
+
+    def p_mixed(self, name: str) -> float:
+        """The smallest corrected p value of a factor's products with each other factor, in the scores as they are."""
+        codes = {f.name: f.codes for f in self.table.factors}
+        base = _svd(_design(self.table.factors, codes, self.terms, self.splines))[0]
+        mains = {
+            f.name: _columns(f, f.codes, self.splines)[:, : None if f.is_choice else 2] for f in self.table.factors
+        }
+        others = [f.name for f in self.table.factors if f.name != name]
+        found = [_p_added(base, _products(mains[name], mains[other]), self.raw) for other in others]
+        return min([1.0, *(p * len(others) for p in found)])
 
 
 def fit(table: Table) -> Model | None:
@@ -297,7 +335,12 @@ def _svd(design: Array) -> tuple[Array, Array, Array]:
 
 
 def _fitted(
-    table: Table, raw: Array, terms: tuple[Term, ...], splines: Mapping[str, Spline], design: Array, evidence: Mapping[Term, float]
+    table: Table,
+    raw: Array,
+    terms: tuple[Term, ...],
+    splines: Mapping[str, Spline],
+    design: Array,
+    evidence: Mapping[Term, float],
 ) -> Model:
     u, s, vt = _svd(design)
     inverse = (vt.T / s) @ u.T  # (p, n)

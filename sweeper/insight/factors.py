@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sweeper.insight.basis import Basis, Reports, values_at, whole
 from sweeper.insight.certainty import Interval
 from sweeper.records import TrialRecord
 from sweeper.search_spaces.vocabulary import Choice, FloatRange, IntRange
@@ -101,6 +102,7 @@ class Table:
     factors: tuple[Factor, ...]
     scale: Scale
     diverged: int
+    basis: Basis = field(default_factory=lambda: whole(0))
 
     def sample(self, seed: int = 0) -> Table:
         """At most ``MAX_ROWS`` of the trials, drawn without regard to their scores."""
@@ -132,17 +134,24 @@ def final_value(trial: TrialRecord, metric: str) -> float | None:
     return math.inf if trial.cause is Cause.DIVERGED else None
 
 
-def build_table(spec: SweepSpec, trials: Sequence[TrialRecord]) -> Table:
-    """The trials that say something about their parameters: complete, pruned (their last value) and diverged ones.
+def build_table(spec: SweepSpec, trials: Sequence[TrialRecord], reports: Reports | None = None) -> Table:
+    """The trials that say something about their parameters: complete, pruned and diverged ones.
+
+    Given ``reports``, trials are made comparable (see ``basis``); else a pruned trial stands with its last value, which
+    shows what happened and must not be compared with values of the end.
 
     A diverged trial counts as the worst of the others, as it does for the sampler. Its real loss is worse without a
     bound, so what is said about parameters that diverge is an understatement.
     """
     metric, maximize = spec.objective.metric, spec.objective.direction == "maximize"
     ended = [(t, v) for t in trials if t.params and (v := final_value(t, metric)) is not None]
+    basis = whole(len(ended))
+    if reports is not None:
+        compared, basis = values_at(spec, {t.number: (t, v) for t, v in ended}, reports)
+        ended = [(t, compared[t.number]) for t, _ in ended if t.number in compared]
     finite = [v for _, v in ended if math.isfinite(v)]
     if not finite:
-        return Table((), np.zeros(0), (), Scale(metric, False, 1.0), 0)
+        return Table((), np.zeros(0), (), Scale(metric, False, 1.0), 0, basis)
     worst = min(finite) if maximize else max(finite)
     values = np.array([v if math.isfinite(v) else worst for _, v in ended])
     scale = Scale(metric, metric != "val_accuracy" and min(finite) > 0, -1.0 if maximize else 1.0)
@@ -151,7 +160,7 @@ def build_table(spec: SweepSpec, trials: Sequence[TrialRecord]) -> Table:
     factors = (_factor(name, spec, params) for name in _names(spec, params))
     diverged = sum(math.isinf(v) for _, v in ended)
     numbers = tuple(t.number for t, _ in ended)
-    return Table(numbers, scores, tuple(f for f in factors if _varies(f)), scale, diverged)
+    return Table(numbers, scores, tuple(f for f in factors if _varies(f)), scale, diverged, basis)
 
 
 def label(value: Any) -> str:

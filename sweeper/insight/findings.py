@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sweeper.insight.advice import Advice, advise, ranked
 from sweeper.insight.answers import Answer, Reports, answers
+from sweeper.insight.basis import Basis
 from sweeper.insight.contrasts import ChoiceEffects, Interaction, choice_effects, interactions
 from sweeper.insight.effects import MIN_TRIALS, fit
 from sweeper.insight.factors import Scale, build_table
@@ -14,13 +15,17 @@ from sweeper.insight.importance import Importance, importance
 from sweeper.records import TrialRecord
 from sweeper.spec.parse import SweepSpec
 
+ADAPTIVE = ("tpe", "gp", "cmaes")  # samplers that learn from results
+CHOSEN = "The sampler chose the trials of this sweep by earlier results: averages are over the settings it preferred."
+
 
 @dataclass(frozen=True)
 class Insight:
     """What was found in ``trials`` trials, drawn from ``sampled_from``, ``diverged`` of them at the worst value.
 
     ``explained`` is the linear model's R^2; without a model it is None, ``choices`` and ``interactions`` are empty, and
-    ``remark`` says why. Effects are ratios or differences of the metric, as ``scale`` says.
+    ``remark`` says why. ``basis`` says at which epoch trials are compared, and ``chosen`` what an adaptive sampler
+    means for averages (empty: it was none). Effects are ratios or differences of the metric, as ``scale`` says.
     """
 
     trials: int
@@ -33,6 +38,8 @@ class Insight:
     interactions: tuple[Interaction, ...]
     answers: tuple[Answer, ...]
     advice: tuple[Advice, ...]
+    basis: Basis
+    chosen: str
     remark: str
 
     @property
@@ -44,7 +51,7 @@ class Insight:
 
 def study_trials(spec: SweepSpec, trials: Sequence[TrialRecord], reports: Reports, seed: int = 0) -> Insight:
     """What the trials teach. The same trials and seed give the same insight."""
-    everything = build_table(spec, trials)
+    everything = build_table(spec, trials, reports)
     table = everything.sample(seed)
     model = fit(table)
     weights = importance(table, seed)
@@ -65,5 +72,7 @@ def study_trials(spec: SweepSpec, trials: Sequence[TrialRecord], reports: Report
         interactions(model) if model is not None else (),
         answers(spec, best_first, everything, table, model, effects, reports),
         advise(spec, trials, model, weights),
+        everything.basis,
+        CHOSEN if spec.search.sampler in ADAPTIVE else "",
         remark,
     )

@@ -1,9 +1,10 @@
 """What smooth curves leave over of the numbers' effect, such as cliffs and bends, taken out of the scores.
 
-An adaptive sampler tries each choice at other numbers. What the curves miss there, such as a cliff in the learning rate,
-would then look like a difference between choices or like an interaction. Each trial's share is predicted from the other
-trials, so that its own noise is not taken out with it: kernel ridge regression (Saunders et al. 1998), its predictions
-without the trial itself in closed form, ``(H r - h r) / (1 - h)`` with ``h`` the diagonal of the hat matrix H.
+An adaptive sampler tries each choice at other numbers. What the curves miss there, such as a cliff in the learning
+rate, would then look like a difference between choices or like an interaction. Each trial's share is predicted from
+the other trials, so that its own noise is not taken out with it: kernel ridge regression (Saunders et al. 1998), its
+predictions without the trial itself in closed form, ``(H r - h r) / (1 - h)`` with ``h`` the diagonal of the hat
+matrix H.
 
 Names of dimensions: n trials, m of them that are learnt from, k numbers.
 """
@@ -11,6 +12,7 @@ Names of dimensions: n trials, m of them that are learnt from, k numbers.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sweeper.insight.factors import Array, Factor
 
@@ -26,7 +28,9 @@ def misfit(numbers: tuple[Factor, ...], residual: Array, seed: int = 0) -> Array
     columns = np.column_stack([_known(f.codes) for f in numbers])
     points = (columns - columns.mean(axis=0)) / columns.std(axis=0)
     learnt = np.random.default_rng(seed).permutation(len(residual))[:MAX_ROWS]
-    predicted = min((_without_itself(points, residual, learnt, width) for width in WIDTHS), key=lambda found: found[0])[1]
+    predicted = min((_without_itself(points, residual, learnt, width) for width in WIDTHS), key=lambda found: found[0])[
+        1
+    ]
     predicted -= predicted.mean()
     size = float(predicted @ predicted)
     share = float(predicted @ residual) / size if size > 0 else 0.0
@@ -34,7 +38,7 @@ def misfit(numbers: tuple[Factor, ...], residual: Array, seed: int = 0) -> Array
     return found
 
 
-def _without_itself(points: Array, residual: Array, learnt: Array, width: float) -> tuple[float, Array]:
+def _without_itself(points: Array, residual: Array, learnt: NDArray[np.intp], width: float) -> tuple[float, Array]:
     """The mean squared error of the best penalty, and (n,) its predictions."""
     kernel = _kernel(points[learnt], points[learnt], width)  # (m, m)
     known, best = residual[learnt], (np.inf, 0.0, np.zeros(len(learnt)))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeper.insight.advice import duplicates, edges, plateau, ranked
+from sweeper.insight.advice import Advice, duplicates, edges, plateau, ranked
 from sweeper.insight.contrasts import choice_effects, interactions
 from sweeper.insight.effects import fit
 from sweeper.insight.factors import MAX_ROWS, build_table
@@ -55,6 +55,10 @@ def sweep_of(effect: Effect, count: int = 200, seed: int = 0, noise: float = NOI
 
 def insight_of(effect: Effect, count: int = 200, seed: int = 0, spec: SweepSpec | None = None) -> Insight:
     return study_trials(spec or spec_of(), sweep_of(effect, count, seed), {})
+
+
+def edges_of(spec: SweepSpec, trials: list[TrialRecord]) -> list[Advice]:
+    return edges(spec, ranked(spec, trials), fit(build_table(spec, trials)))
 
 
 def answer(insight: Insight, parameter: str) -> str:
@@ -172,7 +176,7 @@ def test_intervals_of_effects_cover_the_truth() -> None:
 
 
 def test_the_important_parameter_is_named_and_the_useless_ones_may_be_fixed() -> None:
-    insight = insight_of(learning_rate_valley)
+    insight = insight_of(learning_rate_valley, 1000)
     first = insight.importance.parameters[0]
     assert first.parameter == "learning_rate"
     assert first.share > 0.8
@@ -253,11 +257,11 @@ def test_an_accuracy_is_compared_by_differences_and_more_of_it_is_better() -> No
 
 def test_a_winner_at_the_edge_is_told_how_far_to_widen() -> None:
     trials = sweep_of(lambda params: -math.log10(params["learning_rate"]), 100, noise=0.01)
-    [edge] = [a for a in edges(spec_of(), ranked(spec_of(), trials)) if a.parameter == "learning_rate"]
+    [edge] = [a for a in edges_of(spec_of(), trials) if a.parameter == "learning_rate"]
     assert edge.number == 1.0
-    assert "upper edge of its range. Widen it to 1." in edge.sentence
+    assert "upper edge of its range, and val_loss still improves towards it. Widen it to 1." in edge.sentence
     inner = sweep_of(learning_rate_valley, 100, noise=0.01)
-    assert all(a.parameter != "learning_rate" for a in edges(spec_of(), ranked(spec_of(), inner)))
+    assert all(a.parameter != "learning_rate" for a in edges_of(spec_of(), inner))
 
 
 def test_the_ends_of_a_short_list_of_values_are_no_edges_to_press_against() -> None:
@@ -270,10 +274,13 @@ def test_the_ends_of_a_short_list_of_values_are_no_edges_to_press_against() -> N
         )
         for n, value in enumerate(rng.random(100))
     ]
-    assert edges(spec, ranked(spec, trials)) == []
+    assert edges_of(spec, trials) == []
     deep_wins = [replace(t, value=1.0 - (t.params or {})["depth"] / 10) for t in trials]
-    [edge] = edges(spec, ranked(spec, deep_wins))
-    assert edge.sentence == "depth: 10 of the best 10 trials lie at the upper edge of its range. Widen it to 6."
+    [edge] = edges_of(spec, deep_wins)
+    assert edge.sentence == (
+        "depth: 10 of the best 10 trials lie at the upper edge of its range, and val_loss still improves towards it. "
+        "Widen it to 6."
+    )
 
 
 def test_a_parameter_with_a_different_choice_in_nearly_every_trial_does_not_hide_the_others() -> None:

@@ -1,0 +1,49 @@
+"""Over simulated sweeps whose truth is known the report does not claim what is false, and finds what is true."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.claims import claims, judged
+from benchmarks.fake_sweeps import NULLS, TRUTHS, fake_sweep
+from sweeper.insight.findings import study_trials
+
+SWEEPS = 6
+
+
+def false_claims(surface: str, search: str, kinds: tuple[str, ...]) -> int:
+    verdicts = [judged(NULLS[surface], fake_sweep(NULLS[surface], search, 128, seed)) for seed in range(SWEEPS)]
+    return sum(verdict[kind][0] for verdict in verdicts for kind in kinds)
+
+
+@pytest.mark.parametrize("surface", ["cliff", "curved"])
+def test_what_curves_miss_under_tpe_is_no_difference_and_no_interaction(surface: str) -> None:
+    assert false_claims(surface, "tpe", ("beats", "interaction", "condition", "no effect")) <= 1
+
+
+def test_noise_that_differs_between_settings_is_no_boundary() -> None:
+    assert false_claims("uneven noise", "random", ("beats", "boundary")) <= 1
+
+
+@pytest.mark.parametrize("search", ["tpe, asha", "tpe, median", "tpe, hyperband"])
+def test_early_losses_of_pruned_trials_are_no_claim_about_the_end(search: str) -> None:
+    sweep = fake_sweep(NULLS["tie"], search, 128, 0)
+    insight = study_trials(sweep.spec, sweep.trials, sweep.reports)
+    said = [choice.sentence for choice in insight.choices] + [answer.answer for answer in insight.answers]
+    assert not any(" beats " in sentence or " is best" in sentence for sentence in said)
+    assert "compared at epoch 1 of 20, which 128 of 128 trials reached" in insight.basis.sentence
+    assert any("adam leads sgd" in sentence and "at epoch 1" in sentence for sentence in said)
+    assert "no effect" not in {advice.kind for advice in insight.advice}
+
+
+@pytest.mark.parametrize("search", ["random", "tpe"])
+def test_true_effects_are_found(search: str) -> None:
+    made = [claims(fake_sweep(TRUTHS["optimizer 20%"], search, 128, seed))[0] for seed in range(3)]
+    assert all(found["beats"] == {"optimizer"} for found in made)
+    crossing = [claims(fake_sweep(TRUTHS["crossing"], search, 128, seed))[0] for seed in range(2)]
+    assert all("optimizer, learning_rate" in found["condition"] for found in crossing)
+
+
+def test_an_optimum_at_the_edge_is_found() -> None:
+    made = [claims(fake_sweep(TRUTHS["edge"], "tpe", 128, seed))[0] for seed in range(4)]
+    assert sum(found["boundary"] == {"learning_rate"} for found in made) >= 3
