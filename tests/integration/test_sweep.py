@@ -151,7 +151,7 @@ def test_the_command_line_answers_as_the_contract_says(
         return json.loads(capsys.readouterr().out)
 
     trials = answer("trials", result.sweep, "--json")
-    keys = "number state reason value attempts epochs params metrics mlflow_run_id seconds".split()
+    keys = "number state reason value attempts epochs params metrics folds mlflow_run_id seconds".split()
     assert trials["sweep"] == result.sweep
     assert list(trials["trials"][0]) == keys
     listed = answer("list", "--json")["sweeps"]
@@ -266,14 +266,14 @@ def test_diverging_trials_teach_the_sampler_to_stay_away() -> None:
 
 
 def test_a_loss_that_explodes_but_stays_finite_is_divergence() -> None:
-    space = {"learning_rate": {"choice": [1e-3, 0.3, 2.0]}, "optimizer": "sgd", "hidden_layers": []}
+    space = {"learning_rate": {"choice": [1e-3, 0.3, 50.0]}, "optimizer": "sgd", "hidden_layers": []}
     training = {"epochs": 12, "batch_size": 16, "clip_norm": None, "plateau": None}
     spec = {"name": "blown", "dataset": {"name": "diabetes"}, "space": space, "training": training}
     trials = sweeper.run(spec | {"search": {"trials": 3, "sampler": "grid", "seed": 0}}, workers="inline").trials
     exploded = trials[trials["reason"].str.contains("exploded")]
     assert list(trials.loc[trials["params_learning_rate"] == 1e-3, "state"]) == ["complete"]
     assert list(exploded["params_learning_rate"]) == [0.3]
-    assert list(trials.loc[trials["params_learning_rate"] == 2.0, "state"]) == ["failed"]
+    assert list(trials.loc[trials["params_learning_rate"] == 50.0, "state"]) == ["failed"]
     assert set(exploded["state"]) == {"failed"}
     for row in exploded.itertuples():
         assert f"in epoch {row.epochs}" in row.reason
