@@ -391,6 +391,7 @@ template <class T> void run(const Job& job) {
 
 EXPORT index_t cohort_workspace_f32(index_t linears, const index_t* sizes) { return Plan<float>(linears, sizes).total * 4; }
 EXPORT index_t cohort_workspace_f64(index_t linears, const index_t* sizes) { return Plan<double>(linears, sizes).total * 8; }
+EXPORT index_t cohort_job_bytes() { return index_t(sizeof(Job)); }
 EXPORT void cohort_epoch_f32(const Job* job) { run<float>(*job); }
 EXPORT void cohort_epoch_f64(const Job* job) { run<double>(*job); }
 

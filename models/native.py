@@ -99,7 +99,11 @@ class NativePath:
 
 @cache
 def variants() -> dict[str, ctypes.CDLL]:
-    """The built variants that this processor runs, the best first, by module name. Looked for beside this file."""
+    """The built variants that this processor runs, the best first, by module name. Looked for beside this file.
+
+    Raises:
+        RuntimeError: one of them was built from other sources than this file.
+    """
     built = {module: _open(module) for _, module in VARIANTS}
     baseline = built["_native"]
     level = -1 if baseline is None else baseline.cohort_cpu_level()
@@ -114,6 +118,9 @@ def _open(module: str) -> ctypes.CDLL | None:
                 library = ctypes.CDLL(str(file))
             except OSError:  # built for another machine
                 continue
+            known = getattr(library, "cohort_job_bytes", None)
+            if known is None or known() != ctypes.sizeof(_Job):
+                raise RuntimeError(f"{file} was built from other sources: python setup.py build_ext --inplace")
             for dtype in ("f32", "f64"):
                 getattr(library, f"cohort_epoch_{dtype}").argtypes = [POINTER(_Job)]
                 getattr(library, f"cohort_epoch_{dtype}").restype = None
