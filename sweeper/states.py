@@ -27,6 +27,7 @@ class Cause(StrEnum):
     DIVERGED = "diverged"  # a loss or gradient became non-finite or far too large
     LOST = "lost"  # too many workers went down with it
     OUT_OF_MEMORY = "out of memory"  # even alone on its worker
+    METRIC = "metric"  # a metric of the user's own could not be computed
     EXHAUSTED = "exhausted"  # the space has no point for it
     STOPPED = "stopped"  # the sweep was stopped
 

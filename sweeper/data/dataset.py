@@ -225,11 +225,13 @@ def load(spec: SweepSpec) -> Dataset:
     Raises:
         SpecError: the data cannot be used as it is.
     """
+    from sweeper.data.goals import check_goals, with_class_weights
+
     dataset = load_dataset(spec.dataset, spec.split, spec.normalize)
-    spec.check_task(dataset.task)
+    check_goals(spec, dataset)
     if spec.finals is not None and spec.finals.folds is not None:
         _check_final_folds(dataset, spec.finals.folds, spec.dataset.path)
-    return dataset
+    return with_class_weights(spec, dataset)
 
 
 def load_same(record: SweepRecord, spec: SweepSpec) -> Dataset:

@@ -7,21 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from sweeper.insight.certainty import Interval
+from sweeper.insight.certainty import LEVEL, chance, half_width, holm
+from sweeper.insight.test_rows import evidence_on_test
 from sweeper.models.metric_names import larger_is_better, plain
 from sweeper.records import SweepRecord
 from sweeper.text import number
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
     from sweeper.data.dataset import Dataset
     from sweeper.training.baselines import Baseline
 
 SUMMARY = "baselines"  # the record's key in a sweep's summary
-GROUPS = 40  # of test rows that are left out in turn
-LEVEL = 0.95  # of all comparisons together
 CALLED = {"constant": "a constant prediction", "linear": "a linear model", "tree": "an untuned tree model"}
 
 
@@ -38,9 +36,10 @@ class BaselineRow:
 
 @dataclass(frozen=True)
 class BaselinePair:
-    """The winner against a simple model on the test rows: winner - model in ``metric``, with its interval.
+    """The winner against a simple model on the test rows: winner - model in ``metric``, with its 95% interval.
 
-    ``better`` is only said where it holds on new rows.
+    ``better`` is only said where it holds for new rows, of all models at once. It is about these very networks: other
+    seeds could do better or worse.
     """
 
     method: str
@@ -73,9 +72,7 @@ class BaselineOutcome:
     def from_json(cls, data: Mapping[str, Any]) -> BaselineOutcome:
         """The record that ``to_json`` wrote."""
         known = {key: value for key, value in data.items() if key != "sentence"}
-        pairs = [
-            {**pair, **{key: _number(pair[key]) for key in ("difference", "low", "high")}} for pair in data["pairs"]
-        ]
+        pairs = [{**pair, **{end: _bound(pair[end], end) for end in ("low", "high")}} for pair in data["pairs"]]
         lists = {"rows": tuple(BaselineRow(**row) for row in data["rows"])}
         return cls(**{**known, **lists, "pairs": tuple(BaselinePair(**pair) for pair in pairs)})
 
@@ -172,66 +169,21 @@ def compare_with_baselines(
 def _pairs(
     dataset: Dataset, metric: str, outputs: Sequence[torch.Tensor], methods: Sequence[str]
 ) -> tuple[BaselinePair, ...]:
-    """The first model against each of the others."""
-    import numpy as np
-
-    whole, without = leave_groups_out(dataset, metric, outputs)
+    """The first model against each of the others, row by row; p values are corrected for their number (Holm)."""
+    if not methods:
+        return ()
+    evidence = evidence_on_test(metric, dataset, [[one.numpy()] for one in outputs])
+    parts = [evidence.of_pair(0, i) for i in range(1, len(outputs))]
+    known = [(method, part) for method, part in zip(methods, parts, strict=True) if math.isfinite(part.value)]
+    adjusted = holm([chance(part, abs(part.value)) for _, part in known])
     pairs = []
-    for i, method in enumerate(methods, start=1):
-        difference, left = whole[0] - whole[i], without[:, 0] - without[:, i]
-        if not math.isfinite(difference):
-            continue
-        bounds = jackknife_interval(difference, left, 1 - (1 - LEVEL) / len(methods))
-        apart = bounds.low > 0 or bounds.high < 0
-        if apart and metric == "accuracy":
-            right = [(one.numpy().argmax(axis=1) == dataset.y_test) for one in (outputs[0], outputs[i])]
-            apart = _mcnemar(np.sum(right[0] & ~right[1]), np.sum(right[1] & ~right[0])) < (1 - LEVEL) / len(methods)
-        ahead = (difference > 0) == larger_is_better(metric)
-        better: Literal["winner", "baseline", "neither"] = "neither" if not apart else "winner" if ahead else "baseline"
-        pairs.append(BaselinePair(method, difference, bounds.low, bounds.high, better))
+    for (method, part), p in zip(known, adjusted, strict=True):
+        ahead, half = (part.value > 0) == larger_is_better(metric), half_width(part)
+        better: Literal["winner", "baseline", "neither"] = "winner" if ahead else "baseline"
+        if p >= 1 - LEVEL:
+            better = "neither"
+        pairs.append(BaselinePair(method, part.value, part.value - half, part.value + half, better))
     return tuple(pairs)
-
-
-def leave_groups_out(dataset: Dataset, metric: str, outputs: Sequence[torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    """A metric of A models on the test rows ``(A,)``, and without each of G random groups of rows ``(G, A)``."""
-    import numpy as np
-    import torch
-
-    from sweeper.models.metrics import make_scorers
-
-    [scorer] = make_scorers([metric], dataset.task, dataset.target_mean, dataset.target_std).values()
-    y, stacked = torch.tensor(dataset.y_test), torch.stack(list(outputs))
-    order = np.random.default_rng(0).permutation(len(y))
-    without = []
-    for group in np.array_split(order, min(GROUPS, len(y))):
-        weights = torch.ones(len(y), dtype=torch.float64)
-        weights[torch.from_numpy(group)] = 0.0
-        without.append(scorer(stacked, y, weights).numpy())
-    return scorer(stacked, y, None).numpy(), np.stack(without)
-
-
-def jackknife_interval(value: float, without: np.ndarray, level: float) -> Interval:
-    """A t interval from the values without each of G groups ``(G,)``: var = (G - 1) / G sum (value_g - mean)^2.
-
-    The delete-a-group jackknife (Kott 2001), which holds for means and for smooth functions of them such as areas
-    under curves. Groups for which the metric is not defined make the interval endless.
-    """
-    import numpy as np
-    from scipy import stats
-
-    groups = len(without)
-    if groups < 2 or not np.isfinite(without).all():
-        return Interval(-math.inf, math.inf, "jackknife")
-    deviation = math.sqrt((groups - 1) / groups * float(np.square(without - without.mean()).sum()))
-    half = float(stats.t.ppf((1 + level) / 2, groups - 1)) * deviation
-    return Interval(value - half, value + half, "jackknife")
-
-
-def _mcnemar(first: int, second: int) -> float:
-    """The exact p of so many rows that only the first or only the second model has right."""
-    from scipy import stats
-
-    return float(stats.binomtest(int(first), int(first + second)).pvalue) if first + second else 1.0
 
 
 def _seconds(row: BaselineRow) -> str:
@@ -251,5 +203,6 @@ def _plain_bounds(pair: BaselinePair) -> dict[str, float | None]:
     return {key: value if math.isfinite(value) else None for key, value in (("low", pair.low), ("high", pair.high))}
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
+def _bound(value: float | None, end: str) -> float:
+    """An interval's end: endless where JSON has none."""
+    return float(value) if value is not None else -math.inf if end == "low" else math.inf

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sweeper.insight.basis import Basis, Reports, values_at, whole
 from sweeper.insight.certainty import Interval
+from sweeper.models.metric_names import larger_is_better
 from sweeper.records import TrialRecord
 from sweeper.search_spaces.vocabulary import Choice, FloatRange, IntRange
 from sweeper.spec.parse import SweepSpec
@@ -154,7 +155,7 @@ def build_table(spec: SweepSpec, trials: Sequence[TrialRecord], reports: Reports
         return Table((), np.zeros(0), (), Scale(metric, False, 1.0), 0, basis)
     worst = min(finite) if maximize else max(finite)
     values = np.array([v if math.isfinite(v) else worst for _, v in ended])
-    scale = Scale(metric, metric != "val_accuracy" and min(finite) > 0, -1.0 if maximize else 1.0)
+    scale = Scale(metric, not larger_is_better(metric) and min(finite) > 0, -1.0 if maximize else 1.0)
     scores = scale.sign * (np.log(values) if scale.log else values)
     params = [t.params or {} for t, _ in ended]
     factors = (_factor(name, spec, params) for name in _names(spec, params))

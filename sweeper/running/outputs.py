@@ -32,12 +32,13 @@ class OutputsOnTest:
 
         A full disk costs the file only: it is missing then.
         """
-        from sweeper.training.again import network_of, outputs_on_test, scores_on_test
+        from sweeper.training.again import network_of, outputs_on_test, scores_of_judges, scores_on_test
 
         network = network_of(self._spec, self._dataset, params, weights)
         outputs = outputs_on_test(self._dataset, network)
         self._save(number, outputs)
-        return scores_on_test(self._dataset, network, [self._metric], outputs)
+        judged = scores_of_judges(self._spec, self._dataset, outputs)
+        return judged | scores_on_test(self._dataset, network, [self._metric], outputs)
 
     def of(self, trial: TrialRecord) -> np.ndarray:
         """(t, C) float32: what the trial's network says of the test rows."""

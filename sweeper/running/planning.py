@@ -88,13 +88,16 @@ def _given(spec: SweepSpec) -> dict[str, Any]:
 def _seconds_per_epoch(spec: SweepSpec, dataset: Dataset, samples: list[dict[str, Any]]) -> float:
     """Seconds of one core that one trial's epoch takes, measured."""
     from sweeper.models import train_cohort
+    from sweeper.training.scoring import scoring_of
 
     configs = [spec.trial_config(params) for params in samples[:PROBE_ROWS]]
     train = spec.model_copy(update={"training": spec.training.model_copy(update={"epochs": 1})}).train_config(
         dataset.task
     )
     data = (dataset.folds or (dataset,))[0].tensors()
-    train_cohort(configs[:1], train, data, [0])
+    scoring = scoring_of(spec, dataset)
+    scorers = {} if scoring is None else scoring.scorers()
+    train_cohort(configs[:1], train, data, [0], scorers=scorers)
     began = time.perf_counter()
-    train_cohort(configs, train, data, [0] * len(configs))
+    train_cohort(configs, train, data, [0] * len(configs), scorers=scorers)
     return (time.perf_counter() - began) / len(configs)

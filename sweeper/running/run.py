@@ -28,7 +28,9 @@ from sweeper.training.legs import (
     TrialStart,
     curve_in,
     cut_at_explosion,
+    cut_at_failure,
 )
+from sweeper.training.scoring import scoring_of
 
 if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset
@@ -250,6 +252,7 @@ class SweepRun:
             units=self.units,
             keep_better_than=self.best.value if self.best and self.best.beyond <= 0 else None,
             export=export,
+            scoring=scoring_of(self.spec, self.dataset),
         )
 
     def kept(self, number: int) -> int:
@@ -282,7 +285,7 @@ class SweepRun:
 
     def outcomes(self, result: LegResult) -> Settled:
         """What a leg means for its trials, and where a batch decides together for others of theirs."""
-        result = replace(result, trials=tuple(cut_at_explosion(trial) for trial in result.trials))
+        result = replace(result, trials=tuple(cut_at_failure(cut_at_explosion(trial)) for trial in result.trials))
         for trial in result.trials:
             mine = self.trials[trial.number]
             mine.curve += trial.metrics.get(self.spec.objective.metric, [])
@@ -373,6 +376,9 @@ class SweepRun:
             seen = f"; last finite {self.spec.objective.metric} {last:.6g}" if last is not None else ""
             reason = f"diverged: {trial.diverged}{seen}"
             how = (Verdict.FAILED, reason, None, Cause.DIVERGED)
+            return LegOutcome(trial.number, trial.attempt, trial.epochs, *how)
+        if trial.failed is not None:
+            how = (Verdict.FAILED, trial.failed, None, Cause.METRIC)
             return LegOutcome(trial.number, trial.attempt, trial.epochs, *how)
         if trial.finished:
             value = (trial.kept or {}).get(self.spec.objective.metric, last)

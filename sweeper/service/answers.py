@@ -109,7 +109,7 @@ class Trial(_Answer):
     number: int
     state: Literal["waiting", "running", "complete", "pruned", "failed", "stopped"]
     reason: str
-    cause: Literal["diverged", "lost", "out of memory", "exhausted", "stopped"] | None = Field(
+    cause: Literal["diverged", "lost", "out of memory", "metric", "exhausted", "stopped"] | None = Field(
         description="Why it failed or was stopped."
     )
     value: Number

@@ -44,6 +44,11 @@ def read_submission(data: Any, uploads: Path) -> SweepSpec:
         raise SpecError("a sweep file is a mapping", remedy="Start with dataset: {name: digits}")
     spec = sweep_file_of(data)
     _check_space(spec.get("space", "mlp"))
+    if spec.get("metrics"):
+        problem = "a metric of your own is code, and the server runs nobody's code"
+        raise SpecError(
+            problem, key="metrics", remedy="Remove it, or run the sweep on your own machine without --server"
+        )
     if isinstance(spec.get("dataset"), Mapping):
         spec["dataset"] = _dataset(spec["dataset"], uploads)
     try:

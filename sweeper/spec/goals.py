@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer
 
 from sweeper.errors import nearest
+from sweeper.models.metric_names import OF_TASK, larger_is_better
 from sweeper.spec.section import Section, refuse
 from sweeper.spec.warm import as_tuple
 
@@ -19,8 +20,8 @@ Task = Literal["classification", "regression"]
 Direction = Literal["minimize", "maximize"]
 
 METRICS: dict[Task, tuple[str, ...]] = {
-    "classification": ("val_loss", "train_loss", "val_accuracy"),
-    "regression": ("val_loss", "train_loss", "val_rmse"),
+    task: ("val_loss", "train_loss", *(f"val_{name}" for name in names if name != "loss"))
+    for task, names in OF_TASK.items()
 }
 PARAMETERS, SECONDS = "parameters", "seconds"  # the network's weights and biases; the trial's training time
 COSTS = (PARAMETERS, SECONDS)  # metrics of a trial as a whole, not of an epoch
@@ -33,13 +34,13 @@ _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
 def natural_direction(metric: str) -> Direction:
     """The direction in which a metric gets better."""
-    return "maximize" if metric == "val_accuracy" else "minimize"
+    return "maximize" if larger_is_better(metric) else "minimize"
 
 
 class ObjectiveSpec(Section):
     """What is optimised, in which direction (default: the one in which the metric gets better)."""
 
-    metric: Literal["val_loss", "train_loss", "val_accuracy", "val_rmse", "parameters", "seconds"] = "val_loss"
+    metric: str = "val_loss"
     direction: Literal["minimize", "maximize"] = Field(default_factory=lambda data: natural_direction(data["metric"]))
 
     @property
@@ -82,7 +83,7 @@ def parse_constraint(text: Any) -> Constraint:
     if match is None:
         refuse(f"{text[:60]!r} is not a constraint", remedy=remedy)
     metric, sign, bound = match["metric"], match["sign"], match["bound"]
-    if metric not in ALL_METRICS:
+    if not metric.isidentifier():
         refuse(f"{metric[:60]!r} is not a metric", remedy=nearest(metric[:60], ALL_METRICS))
     if sign not in ("<=", ">="):
         refuse(f"{sign[:10]!r} is not a comparison", remedy="Use <= or >=")
@@ -132,9 +133,24 @@ def violation(excesses: Sequence[float]) -> float:
     return sum(excess for excess in excesses if excess > 0)
 
 
-def check_goals(objectives: Sequence[ObjectiveSpec], constraints: Sequence[Constraint], search: Any) -> None:
-    """Refuse what cannot be searched, as a validation error: ``search`` is the sweep's SearchSpec."""
+def places_of(objectives: Sequence[ObjectiveSpec], constraints: Sequence[Constraint]) -> list[tuple[str, str]]:
+    """Where a sweep file names a metric: (dotted key, metric)."""
+    keys = ["objective"] if len(objectives) == 1 else [f"objectives.{i}" for i in range(len(objectives))]
+    places = [(f"{key}.metric", objective.metric) for key, objective in zip(keys, objectives, strict=True)]
+    return places + [(f"constraints.{i}", constraint.metric) for i, constraint in enumerate(constraints)]
+
+
+def check_goals(
+    objectives: Sequence[ObjectiveSpec], constraints: Sequence[Constraint], search: Any, own: Sequence[str] = ()
+) -> None:
+    """Refuse what cannot be searched, as a validation error: ``search`` is the sweep's SearchSpec.
+
+    ``own`` are the names of the user's own metrics.
+    """
     names = [objective.metric for objective in objectives]
+    for key, metric in places_of(objectives, constraints):
+        if metric not in (*ALL_METRICS, *own):
+            refuse(f"{metric[:60]!r} is not a metric", key, nearest(metric[:60], (*own, *ALL_METRICS)))
     if names[0] in COSTS:
         remedy = "Put a metric of the training first, such as val_loss"
         refuse(f"{names[0]} alone says nothing about the training", "objective.metric", remedy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,7 +12,18 @@ from pydantic import BeforeValidator, Field, InstanceOf, ValidationError, model_
 from sweeper.errors import SpecError
 from sweeper.search_spaces import Space, SpaceError
 from sweeper.spec.dataset import MAX_SEED, DatasetSpec, SplitSpec, check_split
-from sweeper.spec.goals import COSTS, METRICS, Limits, Objectives, ObjectiveSpec, Task, check_goals, natural_direction
+from sweeper.spec.goals import (
+    COSTS,
+    METRICS,
+    Limits,
+    Objectives,
+    ObjectiveSpec,
+    Task,
+    check_goals,
+    natural_direction,
+    places_of,
+)
+from sweeper.spec.metric_files import OwnMetrics
 from sweeper.spec.section import Section as _Section
 from sweeper.spec.section import column, refuse, text
 from sweeper.spec.warm import WarmStart, as_tuple
@@ -41,6 +53,23 @@ def _batch(value: Any) -> Any:
     if value == "full" or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_SEED):
         return value
     refuse(f"{str(value)[:40]!r} is not a batch size", remedy='Write a whole number of 1 or more, or "full"')
+
+
+def _class_weights(value: Any) -> Any:
+    """``balanced``, or labels as texts with a weight each; a label that is a number reads as one in YAML."""
+    if value is None or value == "balanced":
+        return value
+    remedy = "Write balanced, or labels with their weights such as {yes: 2.0, no: 1.0}"
+    if not isinstance(value, Mapping) or not value:
+        refuse(f"{str(value)[:40]!r} is not valid", remedy=remedy)
+    found = {}
+    for label, weight in value.items():
+        name = str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
+        number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not number or not math.isfinite(weight) or weight <= 0:
+            refuse(f"the weight {str(weight)[:40]!r} of {name[:40]!r} is no number above 0", remedy=remedy)
+        found[name] = float(weight)
+    return found
 
 
 def _name(value: Any) -> Any:
@@ -79,6 +108,7 @@ class TrainingSpec(_Section):
     ``gradient_flow`` is the number of epochs from one measurement of the layers to the next (null: none). ``keep``: a
     trial's value, metrics and weights are those of its best epoch by the objective's metric, or of its last. With
     ``patience`` N a trial is complete when N epochs in a row were not the best so far (null: it trains them all).
+    ``class_weights`` say how much the training rows of a class count: ``balanced``, or label to weight (default 1).
     """
 
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 20
@@ -89,6 +119,7 @@ class TrainingSpec(_Section):
     gradient_flow: Annotated[int, Field(ge=1, le=1_000_000)] | None = 1
     keep: Literal["best", "last"] = "best"
     patience: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    class_weights: Annotated[Literal["balanced"] | dict[str, float], BeforeValidator(_class_weights)] | None = None
 
 
 class SearchSpec(_Section):
@@ -172,6 +203,7 @@ class SweepSpec(_Section):
     objective: ObjectiveSpec = Field(default_factory=ObjectiveSpec)
     objectives: Objectives = Field(default_factory=lambda data: (data["objective"],), min_length=1)
     constraints: Limits = ()
+    metrics: OwnMetrics = ()
     search: SearchSpec = Field(default_factory=SearchSpec)
     finals: FinalsSpec | None = None
     tracking: TrackingSpec = Field(default_factory=TrackingSpec)
@@ -189,7 +221,7 @@ class SweepSpec(_Section):
     def _goals(self) -> SweepSpec:
         if self.objectives[0] != self.objective:
             refuse("it has both objective and objectives", "objectives", "Keep one of the two")
-        check_goals(self.objectives, self.constraints, self.search)
+        check_goals(self.objectives, self.constraints, self.search, [metric.name for metric in self.metrics])
         check_split(self.dataset, self.split)
         _check_finals(self)
         if self.search.pruner == "gradient_flow" and self.training.gradient_flow is None:
@@ -248,14 +280,11 @@ class SweepSpec(_Section):
         Raises:
             SpecError: for example ``val_accuracy`` of a regression.
         """
-        valid = METRICS["regression" if task == "regression" else "classification"]
+        own = [metric.name for metric in self.metrics]
+        valid = (*METRICS["regression" if task == "regression" else "classification"], *own)
         several = len(self.objectives) > 1 or self.constraints
         remedy = f"Valid: {', '.join((*valid, *COSTS) if several else valid)}"
-        metrics: list[str] = [objective.metric for objective in self.objectives]
-        keys = ["objective"] if len(metrics) == 1 else [f"objectives.{i}" for i in range(len(metrics))]
-        places = [(f"{key}.metric", metric) for key, metric in zip(keys, metrics, strict=True)]
-        places += [(f"constraints.{i}", constraint.metric) for i, constraint in enumerate(self.constraints)]
-        for key, metric in places:
+        for key, metric in places_of(self.objectives, self.constraints):
             if metric not in (*valid, *COSTS):
                 raise SpecError(f"a {task} has no {metric}", key=key, remedy=remedy)
 

@@ -146,6 +146,8 @@ def _absolute_paths(data: dict[str, Any], base: Path) -> None:
         for key in FILES:
             if isinstance(table.get(key), str | os.PathLike) and str(table[key]):
                 table[key] = _absolute(table[key], base)
+    if isinstance(data.get("metrics"), list):
+        data["metrics"] = [_absolute(m, base) if isinstance(m, str) and ".py" in m else m for m in data["metrics"]]
     space = data.get("space")
     if isinstance(space, os.PathLike) or (isinstance(space, str) and _SPACE_FILE.search(space)):
         data["space"] = _absolute(space, base)

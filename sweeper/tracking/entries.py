@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeper.flow import first_to_last
+from sweeper.models.metric_names import OF_TASK, larger_is_better
 from sweeper.records import EpochReport, FlowReport, SweepRecord, TrialRecord
 from sweeper.spec.goals import COSTS, Constraint
 from sweeper.states import SweepState, TrialState
@@ -35,8 +36,7 @@ SWEEP_STATUS = {
 SWEEP_ID, PARENT = "sweep.id", "mlflow.parentRunId"
 NUMBER, STATE, ATTEMPTS, PARETO = "trial.number", "trial.state", "trial.attempts", "trial.pareto"
 _NO_PARAMETERS = ("search.trials", "search.timeout", "search.warm.points", "search.warm.left_out")
-_LARGER_IS_BETTER = ("val_accuracy",)
-_SUMMARISED = ("val_loss", "val_accuracy", "val_rmse")
+_SUMMARISED = tuple(f"val_{name}" for names in OF_TASK.values() for name in names)
 RATIO = "flow/first_over_last_gradient"
 FLOW_METRICS = (RATIO, "flow/dead_units", "flow/saturated", "flow/longest_step", "flow/clip_rate")
 MAX_FLOW_EPOCHS = 5  # the last included: MLflow's client takes 0.15 ms for a value, 15 ms for all epochs
@@ -103,6 +103,7 @@ def spec_params(spec: Mapping[str, Any]) -> dict[str, str]:
     Left out is what may change while a sweep lives, because MLflow never lets a parameter change, and what is long.
     """
     rest = {key: value for key, value in spec.items() if key not in ("space", "name")}
+    rest["metrics"] = [f"{metric['file']}:{metric['function']}" for metric in rest.get("metrics") or ()] or None
     flat = {key: value for key, value in _flatten(rest) if not key.startswith(_NO_PARAMETERS)}
     space = spec.get("space")
     if isinstance(space, Mapping):
@@ -185,7 +186,7 @@ def _points(
                 curves.setdefault(name, []).append(value)
                 yield Point(clean_key(name), float(value), at, epoch)
     summary = {
-        f"best_{name}": max(values) if name in _LARGER_IS_BETTER else min(values)
+        f"best_{name}": max(values) if larger_is_better(name) else min(values)
         for name, values in curves.items()
         if name in _SUMMARISED
     }

@@ -16,6 +16,7 @@ from sweeper.insight.pareto import pareto_front
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.search_spaces.vocabulary import FloatRange, IntRange
 from sweeper.settings import Settings
+from sweeper.spec.goals import COSTS, places_of
 from sweeper.tracking.entries import (
     FLOW_METRICS,
     PARETO,
@@ -272,7 +273,9 @@ def sweep_view(sweep: SweepRecord, spec: SweepSpec, task: str, parent: str, tria
         params = [p.name for p in varying]
         axes = [p.name for p in varying if not p.when]
         numeric = [p.name for p in varying if isinstance(p.domain, FloatRange | IntRange)]
-    curves = CURVES["regression" if task == "regression" else "classification"]
+    own = CURVES["regression" if task == "regression" else "classification"]
+    judged = [metric for _, metric in places_of(spec.objectives, spec.constraints) if metric not in COSTS]
+    curves = tuple(dict.fromkeys([*own, *judged, *(metric.name for metric in spec.metrics)]))
     return SweepView(
         title=f"{sweep.name} ({sweep.sweep})",
         parent=parent,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sweeper.data.folds import joined
+from sweeper.spec.own_metrics import OwnMetricError
+from sweeper.training.scoring import scoring_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +30,9 @@ def train_again(spec: SweepSpec, dataset: Dataset, params: Mapping[str, Any], se
     from sweeper.models import train_cohort
 
     train, config = spec.train_config(dataset.task, params), spec.trial_config(params)
-    return [train_cohort([config], train, part.tensors(), [seed])[0] for part in dataset.folds or (dataset,)]
+    scoring, parts = scoring_of(spec, dataset), dataset.folds or (dataset,)
+    scorers = {} if scoring is None else scoring.scorers()
+    return [train_cohort([config], train, part.tensors(), [seed], scorers=scorers)[0] for part in parts]
 
 
 def weights_of(histories: Sequence[History]) -> Arrays:
@@ -62,6 +67,24 @@ def scores_on_test(
     scorers = make_scorers(names, dataset.task, dataset.target_mean, dataset.target_std)
     y, w = torch.tensor(dataset.y_test), None if dataset.w_test is None else torch.tensor(dataset.w_test)
     return {f"test_{name}": float(scorer(made, y, w)[0]) for name, scorer in scorers.items()}
+
+
+def scores_of_judges(spec: SweepSpec, dataset: Dataset, outputs: np.ndarray) -> dict[str, float]:
+    """The twins on the test rows, ``test_...``, of the metrics that training does not measure by itself.
+
+    A function of the user's own that fails on these rows is left out.
+    """
+    import torch
+
+    scoring = scoring_of(spec, dataset)
+    if scoring is None:
+        return {}
+    y, w = torch.tensor(dataset.y_test), None if dataset.w_test is None else torch.tensor(dataset.w_test)
+    try:
+        found = scoring.score(torch.tensor(outputs), y, w)
+    except OwnMetricError:
+        found = replace(scoring, own=()).score(torch.tensor(outputs), y, w)
+    return {f"test_{name.removeprefix('val_')}": value for name, value in found.items()}
 
 
 def network_of(spec: SweepSpec, dataset: Dataset, params: Mapping[str, Any], weights: Arrays) -> nn.Module:

@@ -201,7 +201,7 @@ def _fitted(
     dataset: Dataset, model: Any, x_train: np.ndarray, x_val: np.ndarray, x_test: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Outputs of a scikit-learn model on validation and test rows: log-probabilities of all classes, or values."""
-    model.fit(x_train, dataset.y_train)
+    model.fit(x_train, dataset.y_train, sample_weight=dataset.w_train)
     if not _classes(dataset):
         validation, test = (model.predict(x).reshape(-1, 1).astype(np.float32) for x in (x_val, x_test))
         return validation, test

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,11 +13,13 @@ import numpy as np
 from sweeper.data.folds import joined
 from sweeper.flow import pack_flow
 from sweeper.scheduling.events import Shape
+from sweeper.training.scoring import Scoring, problem_of
 
 if TYPE_CHECKING:
     from sweeper.models import Cohort, Data, TrainConfig, TrialConfig
     from sweeper.models.cohort import RowReport
     from sweeper.models.gradient_flow import EpochFlow
+    from sweeper.models.metrics import Scorer
 
 Arrays = dict[str, np.ndarray]
 
@@ -68,6 +71,7 @@ class LegOrder:
     units: Mapping[str, float] = field(default_factory=dict)
     keep_better_than: float | None = None
     export: bool = False
+    scoring: Scoring | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,8 @@ class TrialLeg:
     ``best_epoch`` is the mean over rows of their best epochs, counted from 1. ``weights`` are those that the rows of
     the first seed kept, of several folds as ``sweeper.data.folds.joined`` puts them together. ``folds`` are the
     objective's values on each fold, kept or after the last epoch, none where the data has no folds. ``flow`` holds the
-    gradient flow of the measured epochs, packed by ``sweeper.flow``.
+    gradient flow of the measured epochs, packed by ``sweeper.flow``. ``failed`` says which of the user's own metrics
+    could not be computed.
     """
 
     number: int
@@ -95,6 +100,7 @@ class TrialLeg:
     folds: tuple[float, ...] = ()
     kept: Mapping[str, float] | None = None
     best_epoch: float | None = None
+    failed: str | None = None
 
     @property
     def epochs(self) -> int:
@@ -156,6 +162,7 @@ class LegRunner:
         self._cohort: Cohort | None = None
         self._cohort_id: tuple[str, int] | None = None
         self._running: dict[int, _Running] = {}
+        self._scorers: Mapping[str, Scorer] = {}
 
     def load(self, sweep: str, folds: Sequence[Arrays]) -> None:
         """Keep a sweep's data on the device, fold by fold; that of other sweeps without rows here is let go."""
@@ -183,7 +190,8 @@ class LegRunner:
 
         if self._cohort_id != (order.sweep, order.cohort) or self._cohort is None:
             data, rows = self._data[order.sweep], order.width * max((len(s.rows) for s in order.admit), default=1)
-            self._cohort = Cohort(order.train, order.shape.hidden_layers, data, rows)
+            self._scorers = {} if order.scoring is None else order.scoring.scorers()
+            self._cohort = Cohort(order.train, order.shape.hidden_layers, data, rows, scorers=self._scorers)
             self._cohort_id, self._running = (order.sweep, order.cohort), {}
         for number in order.drop:
             if (dropped := self._running.pop(number, None)) is not None:
@@ -251,6 +259,7 @@ class LegRunner:
                 folds=_of_folds(running, rows, order.metric),
                 kept=kept,
                 best_epoch=best,
+                failed=problem_of(self._scorers, running.metrics),
             )
             trials.append(leg)
             running.epoch = leg.epochs
@@ -337,3 +346,13 @@ def cut_at_explosion(trial: TrialLeg) -> TrialLeg:
                     trial, metrics=kept, finished=False, diverged=cause, weights=None, states=None, kept=None
                 )
     return trial
+
+
+def cut_at_failure(trial: TrialLeg) -> TrialLeg:
+    """The leg up to the epoch before a metric of the user's own ``failed``, NaN there; else the leg as it is."""
+    if trial.failed is None or trial.diverged is not None:
+        return trial
+    count = trial.epochs - trial.first_epoch
+    at = min((e for values in trial.metrics.values() for e in range(count) if math.isnan(values[e])), default=count)
+    kept = {metric: values[:at] for metric, values in trial.metrics.items()}
+    return replace(trial, metrics=kept, finished=False, weights=None, states=None, kept=None)

@@ -42,9 +42,11 @@ def score(
     from sweeper.models.metrics import make_scorers
 
     y = torch.tensor(dataset.y_val if rows == "validation" else dataset.y_test)
+    weights = dataset.w_val if rows == "validation" else dataset.w_test
+    w = None if weights is None else torch.tensor(weights)
     scorers = make_scorers(names, dataset.task, dataset.target_mean, dataset.target_std)
     stacked = torch.stack([torch.as_tensor(one) for one in outputs])  # (A, v, C)
-    return {name: scorer(stacked, y, None).tolist() for name, scorer in scorers.items()}
+    return {name: scorer(stacked, y, w).tolist() for name, scorer in scorers.items()} if len(y) else {}
 
 
 def outputs_of(dataset: Dataset, network: nn.Module, rows: Rows) -> torch.Tensor:

@@ -1,14 +1,13 @@
 """The winner beside simple models: what is said of it has to hold on new rows."""
 
 import json
-import math
 
 import numpy as np
 import pytest
 import torch
 
 from sweeper.data.dataset import load_dataset
-from sweeper.insight.baselines import BaselineOutcome, compare_with_baselines, jackknife_interval, leave_groups_out
+from sweeper.insight.baselines import BaselineOutcome, compare_with_baselines
 from sweeper.spec.parse import load_spec
 from sweeper.training.baselines import Baseline, train
 
@@ -75,31 +74,3 @@ def test_no_baseline_at_all_is_said(cancer, simple):
     outcome = compare_with_baselines(cancer, 7, "val_loss", outputs(simple[1]), [late])
 
     assert outcome.sentence == "No baseline could be trained."
-
-
-def test_the_interval_of_a_mean_is_the_t_interval_when_every_row_is_left_out_once():
-    from scipy import stats
-
-    values = np.random.default_rng(0).exponential(size=30)
-    without = (values.sum() - values) / 29
-
-    found = jackknife_interval(values.mean(), without, 0.95)
-
-    wanted = stats.t.interval(0.95, 29, values.mean(), values.std(ddof=1) / math.sqrt(30))
-    assert (found.low, found.high) == pytest.approx(wanted)
-
-
-def test_a_metric_that_some_rows_leave_undefined_tells_nothing_apart():
-    found = jackknife_interval(0.5, np.array([0.4, math.nan, 0.6]), 0.95)
-
-    assert (found.low, found.high) == (-math.inf, math.inf)
-
-
-def test_groups_of_rows_are_all_rows_once(cancer, simple):
-    test = [torch.from_numpy(one.test) for one in simple]
-
-    whole, without = leave_groups_out(cancer, "accuracy", test)
-
-    rows, sizes = len(cancer.y_test), np.array([len(g) for g in np.array_split(np.arange(len(cancer.y_test)), 40)])
-    right = (without * (rows - sizes)[:, None]).sum(axis=0)  # every row is counted in all groups but its own
-    assert right == pytest.approx(39 * whole * rows)

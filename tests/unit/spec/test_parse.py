@@ -86,9 +86,11 @@ def test_the_defaults_are_those_of_the_design():
             "gradient_flow": 1,
             "keep": "best",
             "patience": None,
+            "class_weights": None,
         },
         "objective": {"metric": "val_loss", "direction": "minimize"},
         "constraints": [],
+        "metrics": [],
         "search": {
             "sampler": "tpe",
             "pruner": "none",
@@ -157,7 +159,8 @@ def test_empty_sections_have_their_defaults():
 
 
 def test_finals_without_keys_have_their_defaults():
-    assert load_spec({**MINIMAL, "finals": {}}).finals.model_dump() == {"top": 5, "seeds": 10}
+    defaults = {"top": 5, "seeds": 10, "folds": None, "repeats": 1}
+    assert load_spec({**MINIMAL, "finals": {}}).finals.model_dump() == defaults
 
 
 def test_reading_a_mapping_does_not_change_it():
