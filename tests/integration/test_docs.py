@@ -97,7 +97,7 @@ def carry_out(command: str) -> None:
 
 def newest() -> str:
     """The id of the newest sweep in the reader's ledger."""
-    from sweeper.places.place import Here
+    from sweeper.places.here import Here
     from sweeper.settings import Settings
 
     return Here(Settings.from_env()).ledger.sweeps(limit=1)[0].sweep
