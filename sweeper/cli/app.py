@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -361,6 +362,8 @@ def _end(summary: dict[str, Any]) -> None:
 def main() -> None:
     """Entry point: every error becomes one message and an exit code; a traceback goes to a file."""
     gc.set_threshold(GARBAGE, 10, 10)
+    # requests ignores it, too, but a thread that puts filters back meanwhile (scikit-learn's fits do) undoes that
+    warnings.filterwarnings("ignore", module=r"urllib3\.contrib")
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         if code == INTERRUPTED:  # typer's exit code for Ctrl-C
