@@ -206,6 +206,7 @@ class SweepSpec(_Section):
     metrics: OwnMetrics = ()
     search: SearchSpec = Field(default_factory=SearchSpec)
     finals: FinalsSpec | None = None
+    winner: Literal["best", "folds"] | None = None
     tracking: TrackingSpec = Field(default_factory=TrackingSpec)
 
     @model_validator(mode="before")
@@ -224,6 +225,11 @@ class SweepSpec(_Section):
         check_goals(self.objectives, self.constraints, self.search, [metric.name for metric in self.metrics])
         check_split(self.dataset, self.split)
         _check_finals(self)
+        if self.winner == "folds" and self.split.folds is None:
+            refuse("there are no folds whose networks could be averaged", "winner", "Set split.folds: 5, or remove it")
+        if self.winner == "best" and self.split.folds is not None:
+            problem = f"the best trial is {self.split.folds} networks, one of each fold"
+            refuse(problem, "winner", "Use folds: the winner is the mean of them")
         if self.search.pruner == "gradient_flow" and self.training.gradient_flow is None:
             refuse("the pruner gradient_flow needs it", "training.gradient_flow", "Measure every epoch: 1")
         return self

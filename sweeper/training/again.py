@@ -36,7 +36,7 @@ def train_again(spec: SweepSpec, dataset: Dataset, params: Mapping[str, Any], se
 
 
 def weights_of(histories: Sequence[History]) -> Arrays:
-    """The last weights of what ``train_again`` trained, as a worker sends them."""
+    """The weights that ``train_again`` kept, as a worker sends them."""
     parts = [{name: tensor.numpy() for name, tensor in history.state_dict.items()} for history in histories]
     return joined(parts)
 

@@ -104,6 +104,7 @@ def test_the_defaults_are_those_of_the_design():
             "warm": None,
         },
         "finals": None,
+        "winner": None,
         "tracking": {"experiment": None, "register_model": None},
         "space": load_space("mlp").to_json(),
     }
@@ -571,11 +572,22 @@ def test_files_of_one_sweep_are_absolute_and_of_one_kind(folder):
         ({}, {"validation": 0.6, "test": 0.5}, ["split", "validation and test together take 1.1"]),
         ({}, {"folds": 1}, ["split.folds", "greater than or equal to 2"]),
         ({}, {"folds": "five"}, ["split.folds", "'five'"]),
+        ({"validation": "below/data2.csv"}, {"folds": 3}, ["dataset.validation", "folds have no validation file"]),
     ],
 )
 def test_columns_and_splits_that_contradict_each_other_are_refused(folder, dataset, split, needles):
     table = {"path": "below/data.csv", "target": "label"}
+    (folder / "below" / "data2.csv").write_text("a,label\n1,x\n")
     refused({"dataset": {**table, **dataset}, "split": split}, *needles)
+
+
+def test_the_winner_of_folds_is_the_mean_of_their_networks():
+    iris = {"dataset": {"name": "iris"}}
+    assert load_spec({**iris, "split": {"folds": 5}, "winner": "folds"}).winner == "folds"
+    assert load_spec({**iris, "winner": "best"}).winner == "best"
+    refused({**iris, "winner": "folds"}, "winner", "no folds", "split.folds")
+    refused({**iris, "split": {"folds": 5}, "winner": "best"}, "winner", "5 networks", "Use folds")
+    refused({**iris, "winner": "fold"}, "winner", "'folds'")
 
 
 def test_a_share_that_does_not_apply_is_not_counted(folder):
