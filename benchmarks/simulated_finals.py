@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeper.insight.certainty import Finalist, Verdict, judge
+from sweeper.insight.certainty import Finalist, Judgement, judge
 from sweeper.insight.evidence import Evidence, evidence_of_means, evidence_of_metric
 
 Array = NDArray[np.float64]
@@ -49,7 +49,7 @@ class Counts:
     certain: int = 0  # probability of being the best above CERTAIN
     width: float = 0.0  # of the winner's interval, summed
 
-    def add(self, verdict: Verdict, truth: Array, better: float) -> None:
+    def add(self, verdict: Judgement, truth: Array, better: float) -> None:
         """Count one verdict; ``better`` is 1 where a higher metric is better, else -1. Ties are equal truths."""
         first = verdict.standings[0]
         assert first.interval is not None

@@ -89,7 +89,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """The outcome of the finals: standings from best to worst, every pair, and the plain ``sentence``.
 
     ``leaders`` are the best finalist and those that cannot be told apart from it; ``cheapest`` is the one of them with
@@ -184,7 +184,7 @@ def compare(trials: Sequence[int], evidence: Evidence) -> tuple[Comparison, ...]
 
 def judge(
     finalists: Sequence[Finalist], evidence: Evidence | None, direction: Direction = "minimize", seed: int = 0
-) -> Verdict:
+) -> Judgement:
     """Who wins the finals on new rows, or who cannot be told apart.
 
     A finalist that diverged on any seed is out: a mean over its other seeds would reward it for diverging. The
@@ -204,7 +204,7 @@ def judge(
     if evidence is None or not stable:
         if stable:
             raise ValueError("finalists that did not diverge are judged by evidence")
-        return Verdict(tuple(out), (), (), None, None, None, _sentence([], None, len(finalists), 0, None, None))
+        return Judgement(tuple(out), (), (), None, None, None, _sentence([], None, len(finalists), 0, None, None))
     if len(evidence.values) != len(stable):
         raise ValueError(f"evidence of {len(evidence.values)} finalists cannot judge {len(stable)}")
     sign, means = (-1.0 if direction == "maximize" else 1.0), evidence.means
@@ -227,14 +227,14 @@ def judge(
     rows, seeds = _to_settle(evidence, leading, len(comparisons))
     sentence = _sentence(leaders, cheapest, len(finalists), evidence.values.shape[1], rows, seeds, evidence.resampled)
     trials = tuple(f.trial for f in leaders)
-    return Verdict((*standings, *out), tuple(pairs), trials, cheapest, rows, seeds, sentence)
+    return Judgement((*standings, *out), tuple(pairs), trials, cheapest, rows, seeds, sentence)
 
 
 def _errors(evidence: Evidence, seed: int) -> Array:
     """(B, K) how far the means could be off: a multivariate t for the rows plus one for the seeds."""
     rng, k = np.random.default_rng(seed), len(evidence.values)
     one = evidence.of_one(0)
-    rows = evidence.row_cov + (np.eye(k) / evidence.rows**2 if evidence.scale == "share" else 0.0)
+    rows = evidence.row_cov + np.eye(k) * evidence.one_row
     made = _t_draws(rng, rows, one.row_freedom)
     return made if evidence.seed_cov is None else made + _t_draws(rng, evidence.seed_cov, one.seed_freedom)
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Scale = Literal["share", "positive", "plain"]
+Scale = Literal["share", "score", "positive", "plain"]
 DRAWS = 400  # of rows, for a metric that is no mean
 LEAST_DRAWS = 100
 WORK = 400_000_000  # predictions that all draws together may score
@@ -33,9 +33,9 @@ class Evidence:
 
     ``values`` (K, S) are the metric by finalist and seed on all test rows. ``row_cov`` (K, K) is the covariance that
     comes from which rows were drawn, ``seed_cov`` (K, K) that from which seeds were drawn (None: one seed). ``rows`` is
-    the number of rows (of weighted ones: of equal rows that would say as much). On the ``scale`` "share" the
-    metric is a mean of zeros and ones, on "positive" it cannot be negative. Of ``resampled`` evidence the S values are
-    those of folds, which stand for rows, too, and ``rows`` is their number.
+    the number of rows (of weighted ones: of equal rows that would say as much). On the ``scale`` "share" the metric is
+    a mean of zeros and ones, on "score" it is at most 1 and no such mean, on "positive" it cannot be negative. Of
+    ``resampled`` evidence the S values are those of folds, which stand for rows, too, and ``rows`` is their number.
     """
 
     values: Array
@@ -54,7 +54,8 @@ class Evidence:
         """A finalist's mean: where its interval is centred, and its variances.
 
         Of a share, as if two more rows had been right and two wrong for every network (Agresti and Coull 1998): an
-        observed 100% has an interval, too.
+        observed 100% has an interval, too. So has any score of 1, which drawing rows again never changes: the weight of
+        one row is added to its deviation.
         """
         centre, rows, seeds = float(self.means[k]), float(self.row_cov[k, k]), self._seeds(k)
         if self.scale == "share":
@@ -63,6 +64,8 @@ class Evidence:
             centre = (n * right + PSEUDO_ROWS / 2) / more
             spread += n * (right - centre) ** 2 + PSEUDO_ROWS / 2 * ((1 - centre) ** 2 + centre**2)
             rows, seeds = spread / more / (more - 1), seeds * (n / more) ** 2
+        elif self.scale == "score":
+            rows += self.one_row
         return Estimate(centre, rows, seeds, self._row_freedom, 1.0 + (len(self.values) - 1) / 2, self._shared_freedom)
 
     def of_pair(self, first: int, second: int) -> Estimate:
@@ -70,7 +73,7 @@ class Evidence:
 
         Of a share, as if each had been right alone on one more row (Bonett and Price 2012).
         """
-        rows = _difference(self.row_cov, first, second) + (2.0 / self.rows**2 if self.scale == "share" else 0.0)
+        rows = _difference(self.row_cov, first, second) + 2.0 * self.one_row
         seeds = 0.0 if self.seed_cov is None else _difference(self.seed_cov, first, second)
         centre = float(self.means[first] - self.means[second])
         return Estimate(centre, rows, seeds, self._row_freedom, len(self.values) / 2, self._shared_freedom)
@@ -85,7 +88,13 @@ class Evidence:
             factor = math.exp(min(half_width / estimate.value, LARGEST))
             return estimate.value / factor, estimate.value * factor
         low, high = estimate.value - half_width, estimate.value + half_width
-        return (max(0.0, low), min(1.0, high)) if self.scale == "share" else (low, high)
+        low = max(0.0, low) if self.scale == "share" else low
+        return low, min(1.0, high) if self.scale in ("share", "score") else high
+
+    @property
+    def one_row(self) -> float:
+        """The variance that one more row adds to a metric that may stand at its edge."""
+        return 1.0 / self.rows**2 if self.scale in ("share", "score") else 0.0
 
     @property
     def _row_freedom(self) -> float:

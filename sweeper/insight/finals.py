@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sweeper.insight.certainty import Comparison, Direction, Finalist, Standing, Verdict, judge
+from sweeper.insight.certainty import Comparison, Direction, Finalist, Judgement, Standing, judge
 from sweeper.insight.evidence import evidence_of_folds
 from sweeper.insight.test_rows import Outputs, evidence_on_test, scale_of
 from sweeper.models.metric_names import OF_TASK, plain
@@ -77,7 +77,7 @@ class FinalistPair:
 
 @dataclass(frozen=True)
 class FinalsOutcome:
-    """What the finals came to on ``rows`` test rows, the best finalist first; see ``certainty.Verdict``.
+    """What the finals came to on ``rows`` test rows, the best finalist first; see ``certainty.Judgement``.
 
     ``sweep`` is the finals' own id, ``metric`` begins with ``test_``, ``interval`` says what all intervals are for. Of
     finals in ``folds`` a finalist's values are those of the folds, ``repeats`` times all of them; ``rows`` are then
@@ -240,19 +240,19 @@ def outcome_of(
     stable = [[outputs_of(run) for run in runs_of[e.trial]] for e in entrants if e.stable]
     evidence = evidence_on_test(metric, dataset, stable, spec.search.seed) if stable else None
     direction: Direction = goal.direction if metric == plain(goal.metric) else "minimize"
-    verdict = judge(entrants, evidence, direction, spec.search.seed)
+    judgement = judge(entrants, evidence, direction, spec.search.seed)
     searched = {trial.number: _number(trial.value) for trial in chosen}
     values_of = {entrant.trial: entrant.values for entrant in entrants}
     rows = [
         standing_row(s, values_of[s.trial], searched[s.trial], runs_of[s.trial], f"test_{metric}")
-        for s in verdict.standings
+        for s in judgement.standings
     ]
     seeds = sorted({trial.seed for trial in trained})
-    return outcome_from(verdict, rows, finals, metric, direction, seeds, len(dataset.y_test))
+    return outcome_from(judgement, rows, finals, metric, direction, seeds, len(dataset.y_test))
 
 
 def outcome_from(
-    verdict: Verdict,
+    judgement: Judgement,
     rows: Sequence[FinalistRow],
     finals: str,
     metric: str,
@@ -269,16 +269,16 @@ def outcome_from(
         direction=direction,
         seeds=tuple(seeds),
         rows=test_rows,
-        interval=next((s.interval.method for s in verdict.standings if s.interval is not None), ""),
-        sentence=verdict.sentence,
-        leaders=verdict.leaders,
-        cheapest=verdict.cheapest,
-        rows_to_settle=verdict.rows_to_settle,
-        seeds_to_settle=verdict.seeds_to_settle,
+        interval=next((s.interval.method for s in judgement.standings if s.interval is not None), ""),
+        sentence=judgement.sentence,
+        leaders=judgement.leaders,
+        cheapest=judgement.cheapest,
+        rows_to_settle=judgement.rows_to_settle,
+        seeds_to_settle=judgement.seeds_to_settle,
         folds=folds,
         repeats=repeats,
         standings=tuple(rows),
-        comparisons=tuple(map(pair_row, verdict.comparisons)),
+        comparisons=tuple(map(pair_row, judgement.comparisons)),
     )
 
 
@@ -301,13 +301,15 @@ def outcome_of_folds(
         entrants.append(Finalist(trial.number, values, float(cost)))
     stable = np.array([e.values for e in entrants if e.stable])
     scale = scale_of(metric)
-    evidence = evidence_of_folds(stable, 1 / folds, "plain" if scale == "share" else scale) if len(stable) else None
+    evidence = (
+        evidence_of_folds(stable, 1 / folds, "plain" if scale in ("share", "score") else scale) if len(stable) else None
+    )
     direction: Direction = goal.direction if metric == plain(goal.metric) else "minimize"
-    verdict = judge(entrants, evidence, direction, spec.search.seed)
+    judgement = judge(entrants, evidence, direction, spec.search.seed)
     searched = {trial.number: _number(trial.value) for trial in chosen}
     values_of = {entrant.trial: entrant.values for entrant in entrants}
     rows = []
-    for standing in verdict.standings:
+    for standing in judgement.standings:
         row = standing_row(standing, values_of[standing.trial], searched[standing.trial], (), "")
         done = [found for found in scores[standing.trial] if found]
         names = sorted(
@@ -318,7 +320,7 @@ def outcome_of_folds(
         spreads = {name: Spread(_mean(column), _deviation(column)) for name, column in columns.items()}
         rows.append(replace(row, validation_mean=_mean(validated), metrics=spreads))
     count = len(dataset.y_train) + len(dataset.y_val) + len(dataset.y_test)
-    return outcome_from(verdict, rows, "", metric, direction, seeds, count, folds, spec.finals.repeats)
+    return outcome_from(judgement, rows, "", metric, direction, seeds, count, folds, spec.finals.repeats)
 
 
 def test_metric(spec: SweepSpec, task: Task) -> str:

@@ -107,7 +107,7 @@ def difference_between(metric: str, dataset: Dataset, first: Outputs, second: Ou
 
 def scale_of(metric: str) -> Scale:
     """What values a metric can have, by plain name."""
-    return "share" if metric == SHARE else "plain" if metric in LARGER_IS_BETTER else "positive"
+    return "share" if metric == SHARE else "score" if metric in LARGER_IS_BETTER else "positive"
 
 
 def _known(scores: Array | None) -> Array:

@@ -233,3 +233,16 @@ def test_finalists_without_evidence_are_refused() -> None:
         judge([Finalist(1, (0.1,)), Finalist(2, (0.2,))], evidence)
     with pytest.raises(ValueError, match="judged by evidence"):
         judge([Finalist(1, (0.1,))], None)
+
+
+def test_a_perfect_score_that_is_no_mean_has_an_interval_all_the_same_and_none_goes_beyond_one() -> None:
+    def perfect(weights: np.ndarray) -> np.ndarray:
+        return np.full((2, 3), 1.0 if weights.any() else np.nan)
+
+    evidence = evidence_of_metric(perfect, 30, scale="score")
+    judged = judge([Finalist(1, (1.0,) * 3, 1.0), Finalist(2, (1.0,) * 3, 2.0)], evidence, "maximize", 0)
+    for standing in judged.standings:
+        assert standing.interval is not None
+        assert standing.interval.low < 1.0 - 1 / 30
+        assert standing.interval.high == 1.0
+    assert not any(pair.different for pair in judged.comparisons)
