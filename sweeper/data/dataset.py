@@ -164,6 +164,10 @@ class Dataset(Rows):
             folds=(),
         )
 
+    def together(self) -> Dataset:
+        """The rows of all folds as the training rows of a dataset without folds, and without validation rows."""
+        return replace(self, folds=())
+
     def test_tensors(self, dtype: torch.dtype | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """x_test ``(t, D)`` and y_test ``(t,)`` as tensors of ``dtype`` (default float32)."""
         return as_tensor(self.x_test, dtype), as_tensor(self.y_test, dtype)

@@ -58,7 +58,7 @@ def train_winner(spec: SweepSpec, dataset: Dataset, trial: TrialRecord) -> Winne
     Raises:
         SweeperError: it diverges here, which it did not where the sweep ran.
     """
-    from sweeper.training.again import scores_on_test, train_again, weights_of
+    from sweeper.training.again import refit, scores_on_test, train_again, weights_of
     from sweeper.training.averaging import model_of
 
     params = dict(trial.params or {})
@@ -70,7 +70,10 @@ def train_winner(spec: SweepSpec, dataset: Dataset, trial: TrialRecord) -> Winne
             raise SweeperError(f"{problem}. {remedy}")
     config = spec.trial_config(params)
     train = spec.train_config(dataset.task, params)
-    model = model_of(dataset, config, weights_of(histories))
+    weights = weights_of(histories)
+    if spec.winner == "refit":
+        weights = refit(spec, dataset, params, trial.seed, trial.metrics.get("best_epoch", trial.epochs))
+    model = model_of(dataset, config, weights)
     name = f"val_{METRIC[dataset.task]}"
     scale = dataset.target_std if dataset.task == "regression" else 1.0
     return Winner(
@@ -221,6 +224,7 @@ def _card(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner
         "n_train": f"{dataset.n_train:,}",
         "n_val": f"{len(dataset.y_val):,}",
         "folds": len(dataset.folds),
+        "refit": spec.winner == "refit",
         "n_test": f"{len(dataset.y_test):,}",
         "normalize": spec.normalize,
         "classes": _cell(listed(dataset.class_names or ())),

@@ -8,7 +8,7 @@ from sweeper.insight.baselines import SUMMARY, BaselineOutcome, compare_with_bas
 from sweeper.ledger.protocol import Ledger
 from sweeper.logs import Emit
 from sweeper.records import SweepChanged
-from sweeper.running.run import SweepRun, winner_weights
+from sweeper.running.run import SweepRun, final_weights, winner_weights
 from sweeper.training.averaging import model_of, validation_outputs
 from sweeper.training.baselines import BaselineWork
 from sweeper.training.scores import outputs_of
@@ -38,7 +38,7 @@ def conclude_baselines(run: SweepRun, ledger: Ledger, folder: Path, emit: Emit) 
         assert run.baselines is not None
         baselines = run.baselines.result(PATIENCE)
         config, weights = run.spec.trial_config(run.params(run.best.number)), winner_weights(run)
-        winner = model_of(run.dataset, config, weights)
+        winner = model_of(run.dataset, config, final_weights(run, ledger.trial(run.id, run.best.number)))
         outcome = compare_with_baselines(
             winner.dataset,
             run.best.number,

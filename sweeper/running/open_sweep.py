@@ -20,7 +20,7 @@ from sweeper.running.checkpoints import Checkpoints
 from sweeper.running.finals import are_halted, choose_finals_winner, conclude, finals_are_due, finals_of, open_finals
 from sweeper.running.outputs import measure_winner
 from sweeper.running.parts import make_study
-from sweeper.running.run import SweepRun, winner_weights
+from sweeper.running.run import SweepRun, final_weights, winner_weights
 from sweeper.settings import Settings
 from sweeper.spec.stored import spec_of
 from sweeper.states import SweepState
@@ -87,16 +87,28 @@ class OpenSweep:
         choose_finals_winner(ledger.sweep(self.id), run)
         run.forget_search()
         tracker.trials_ended()
+        self._refit(ledger)
         conclude_baselines(run, ledger, self.log.folder, self.emit)
         measure_winner(run, ledger, test_metric(run.spec, run.dataset.task))
         # before the model: beside each other both take twice as long
         report_at_end(run, ledger, tracker, self.log.folder, self.emit)
         if run.best is not None:
             trial = ledger.trial(self.id, run.best.number)
-            tracker.log_winner(trial, run.spec.trial_config(run.params(trial.number)), winner_weights(run))
+            tracker.log_winner(trial, run.spec.trial_config(run.params(trial.number)), final_weights(run, trial))
         tracker.sweep_ended()
         tracker.flush(patience)
         self.emit("sweep.finished", {"sweep": self.id})
+
+    def _refit(self, ledger: Ledger) -> None:
+        """With ``winner: refit``, train the model that is kept; where it diverges, the mean of the folds stays."""
+        run = self.run
+        if run.best is None or run.spec.winner != "refit":
+            return
+        try:
+            final_weights(run, ledger.trial(self.id, run.best.number))
+        except SweeperError as error:
+            run.best.refitted = winner_weights(run)
+            self.emit("winner.refit_failed", {"sweep": self.id, "reason": str(error)})
 
     def rest(self, ledger: Ledger, patience: float) -> None:
         """Show in MLflow that the sweep or its finals wait for a resume, unless the next service goes on with it."""

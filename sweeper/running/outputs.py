@@ -13,7 +13,7 @@ from sweeper.insight.test_rows import SUMMARY, winner_test
 from sweeper.ledger.protocol import Ledger
 from sweeper.models.metric_names import OF_TASK
 from sweeper.records import SweepChanged, TrialRecord
-from sweeper.running.run import SweepRun, winner_weights
+from sweeper.running.run import SweepRun, final_weights
 from sweeper.spec.parse import SweepSpec
 from sweeper.training.legs import Arrays
 
@@ -79,12 +79,15 @@ def measure_winner(run: SweepRun, ledger: Ledger, metric: str) -> None:
 
     Intervals are those of the loss, of the accuracy or the error, and of the objective's ``metric`` (plain name).
     """
-    from sweeper.training.again import network_of, outputs_on_test, scores_on_test
+    from sweeper.training.again import outputs_on_test, scores_on_test
+    from sweeper.training.averaging import model_of
 
     if run.best is None:
         return
-    number, dataset = run.best.number, run.dataset
-    network = network_of(run.spec, dataset, run.params(number), winner_weights(run))
+    number = run.best.number
+    weights = final_weights(run, ledger.trial(run.id, number))
+    model = model_of(run.dataset, run.spec.trial_config(run.params(number)), weights)
+    dataset, network = model.dataset, model.network()
     outputs = outputs_on_test(dataset, network)
     names = [name for name, about in OF_TASK[dataset.task].items() if not about.binary or dataset.n_outputs == 2]
     found = scores_on_test(dataset, network, names, outputs)

@@ -46,13 +46,15 @@ BEST_EPOCH = "best_epoch"  # metric of a complete trial: its best epoch, counted
 class Best:
     """The best complete trial so far, in the user's units; ``weights`` are None after a resume.
 
-    ``beyond`` is how far it lies beyond the sweep's constraints (0: it satisfies them).
+    ``beyond`` is how far it lies beyond the sweep's constraints (0: it satisfies them). ``refitted`` are the weights of
+    the model that is kept with ``winner: refit``, once it has been trained.
     """
 
     number: int
     value: float
     weights: Arrays | None = None
     beyond: float = 0.0
+    refitted: Arrays | None = None
 
 
 class Examine(Protocol):
@@ -409,6 +411,19 @@ def trained(trial: TrialLeg, epochs: int, patience: int | None) -> str:
     if trial.best_epoch is not None and trial.best_epoch < trial.epochs:
         reason += f", best was {trial.best_epoch:.3g}"
     return f"{reason} (patience {patience})" if trial.epochs < epochs else reason
+
+
+def final_weights(run: SweepRun, trial: TrialRecord) -> Arrays:
+    """The weights of the model that is kept: the best trial's, or with ``winner: refit`` those of all folds' rows."""
+    from sweeper.training.again import refit
+
+    assert run.best is not None
+    if run.spec.winner != "refit":
+        return winner_weights(run)
+    if run.best.refitted is None:
+        epochs = trial.metrics.get("best_epoch", trial.epochs)
+        run.best.refitted = refit(run.spec, run.dataset, run.params(trial.number), trial.seed, epochs)
+    return run.best.refitted
 
 
 def winner_weights(run: SweepRun) -> Arrays:

@@ -206,7 +206,7 @@ class SweepSpec(_Section):
     metrics: OwnMetrics = ()
     search: SearchSpec = Field(default_factory=SearchSpec)
     finals: FinalsSpec | None = None
-    winner: Literal["best", "folds"] | None = None
+    winner: Literal["best", "folds", "refit"] | None = None
     tracking: TrackingSpec = Field(default_factory=TrackingSpec)
 
     @model_validator(mode="before")
@@ -225,11 +225,12 @@ class SweepSpec(_Section):
         check_goals(self.objectives, self.constraints, self.search, [metric.name for metric in self.metrics])
         check_split(self.dataset, self.split)
         _check_finals(self)
-        if self.winner == "folds" and self.split.folds is None:
-            refuse("there are no folds whose networks could be averaged", "winner", "Set split.folds: 5, or remove it")
+        if self.winner in ("folds", "refit") and self.split.folds is None:
+            what = "networks could be averaged" if self.winner == "folds" else "rows could be trained on together"
+            refuse(f"there are no folds whose {what}", "winner", "Set split.folds: 5, or remove it")
         if self.winner == "best" and self.split.folds is not None:
             problem = f"the best trial is {self.split.folds} networks, one of each fold"
-            refuse(problem, "winner", "Use folds: the winner is the mean of them")
+            refuse(problem, "winner", "Use folds: the mean of them, or refit: one trained on all their rows")
         if self.search.pruner == "gradient_flow" and self.training.gradient_flow is None:
             refuse("the pruner gradient_flow needs it", "training.gradient_flow", "Measure every epoch: 1")
         return self

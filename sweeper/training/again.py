@@ -41,6 +41,29 @@ def weights_of(histories: Sequence[History]) -> Arrays:
     return joined(parts)
 
 
+def refit(spec: SweepSpec, dataset: Dataset, params: Mapping[str, Any], seed: int, epochs: float) -> Arrays:
+    """The weights of a trial trained once more on the rows of all folds together.
+
+    It trains for as many ``epochs`` as its folds kept in the mean, rounded. No row is left to validate on: a learning
+    rate that drops on a plateau follows the loss of the training rows.
+
+    Raises:
+        SweeperError: it diverges.
+    """
+    from sweeper.errors import SweeperError
+    from sweeper.models import train_cohort
+
+    data = dataset.tensors()
+    data = replace(data, x_val=data.x_train, y_val=data.y_train, w_val=data.w_train)
+    train = spec.train_config(dataset.task, params)
+    train = replace(train, epochs=max(1, round(epochs)), keep="last", patience=None, gradient_flow=None)
+    train = replace(train, monitor="val_loss", minimize=True)
+    [history] = train_cohort([spec.trial_config(params)], train, data, [seed])
+    if history.diverged:
+        raise SweeperError(f"the winner diverged when it was trained on the rows of all folds: {history.divergence}")
+    return weights_of([history])
+
+
 def outputs_on_test(dataset: Dataset, network: nn.Module) -> np.ndarray:
     """(t, C) float32: what a network says of the prepared test rows, a part of them at a time."""
     import torch

@@ -43,10 +43,10 @@ class TrialModel:
 
 
 def model_of(dataset: Dataset, config: TrialConfig, weights: Arrays) -> TrialModel:
-    """A trial's one network: its own, or the mean of those of its folds."""
-    if not dataset.folds:
-        return TrialModel(dataset, config, weights)
+    """A trial's one network: its own, or the mean of those of its folds, or the one trained on their rows together."""
     parts = by_fold(weights)
+    if len(parts) == 1:
+        return TrialModel(dataset.together(), config, weights)
     wider = replace(config, hidden_layers=tuple(width * len(parts) for width in config.hidden_layers))
     return TrialModel(dataset.averaged(), wider, averaged(parts))
 

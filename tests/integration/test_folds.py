@@ -187,3 +187,37 @@ def test_pruners_see_the_mean_over_folds(home, source, monkeypatch):
     trials = trials_of(home, pruned.sweep)
     assert {trial["state"] for trial in trials} == {"complete", "pruned"}
     assert all(bool(trial["folds"]) == (trial["state"] == "complete") for trial in trials)
+
+
+def test_a_refitted_winner_is_plain_training_on_the_rows_of_all_folds(home, source, data, table, tmp_path, monkeypatch):
+    import mlflow
+
+    from sweeper.models import Data
+
+    monkeypatch.setenv("SWEEPER_HOME", str(home))
+    wanted = {**source, "name": "refit", "winner": "refit", "finals": None}
+    result = sweeper.run({**wanted, "training": {**SPEC["training"], "replicates": 1, "epochs": 6}}, workers="inline")
+    spec, best = result.spec, result.best
+    rows = data.tensors()
+    epochs = round(best["metrics"]["best_epoch"])
+    train = spec.train_config(data.task, best["params"])
+    train = type(train)(epochs=epochs, batch_size=train.batch_size, clip_norm=train.clip_norm, plateau=train.plateau)
+    whole = Data(rows.x_train, rows.y_train, rows.x_train, rows.y_train)
+    history = train_solo(spec.trial_config(best["params"]), train, whole, 3)
+    network = build_mlp(spec.trial_config(best["params"]), data.n_inputs, data.n_outputs, seed=0)
+    network.load_state_dict(history.state_dict)
+    raw = table.drop(columns=["who", "kind"]).head(40)
+    with torch.no_grad():
+        chances = torch.softmax(network(torch.tensor(data.recipe.transform(raw))), dim=1).numpy()
+        right = network(torch.tensor(data.x_test)).argmax(1).numpy() == data.y_test
+    mlflow.set_tracking_uri(result.summary["mlflow"]["tracking_uri"])
+    made = mlflow.pyfunc.load_model(f"runs:/{result.summary['mlflow']['run_id']}/model").predict(raw)
+    np.testing.assert_allclose(made.to_numpy(), chances, atol=1e-4)
+    assert result.summary["test"]["accuracy"] == pytest.approx(right.mean())
+    done = Site(home).run("export", result.sweep, "--model", str(tmp_path / "model"))
+    assert done.returncode == 0, done.stderr
+    raw.to_csv(tmp_path / "rows.csv", index=False)
+    program = [sys.executable, str(tmp_path / "model" / "predict.py"), str(tmp_path / "rows.csv")]
+    lines = subprocess.run(program, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    assert lines.count("\n") >= 40
+    assert "mean of 3 networks" not in (tmp_path / "model" / "model_card.md").read_text()
