@@ -147,7 +147,7 @@ def check_promise(site: Site, sweep: str, requested: int, undisturbed: Mapping[i
 
 
 def check_mlflow(site: Site, sweep: str, trials: list[dict[str, Any]]) -> None:
-    """MLflow has exactly one run per trial, with its state, its value and all of its epochs."""
+    """MLflow has exactly one run per trial, with its state, its value, all of its epochs and the one it kept."""
     from mlflow import MlflowClient
 
     client = MlflowClient(site.env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{site.home / 'mlflow.db'}")
@@ -167,4 +167,5 @@ def check_mlflow(site: Site, sweep: str, trials: list[dict[str, Any]]) -> None:
             assert run.data.metrics["objective"] == trial["value"]
     for trial in trials[:: max(1, len(trials) // 5)]:
         history = client.get_metric_history(trial["mlflow_run_id"], "val_loss")
-        assert [point.step for point in history] == list(range(trial["epochs"]))
+        kept = trial["metrics"].get("best_epoch", trial["epochs"])  # one more point has the value of the epoch it kept
+        assert [point.step for point in history] == list(range(trial["epochs"] + (kept != trial["epochs"])))
