@@ -152,9 +152,10 @@ def edge_warnings(spec: SweepSpec, params: Mapping[str, Any]) -> list[str]:
         return []
     sentences = []
     for edge in spec.space.edges(params):
-        name, value, side, wider = edge
+        name, value, side, _ = edge
         end = "lower" if side == "low" else "upper"
-        sentences.append(f"{name} = {value:g} lies at the {end} edge of its range: try a bound of {wider:g}")
+        place = f"{name} = {value:g} lies at the {end} edge of its range"
+        sentences.append(f"{place}; the report says whether the trials improve towards it")
     return sentences
 
 
