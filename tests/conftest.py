@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from tests.postgres import start_postgres
 
 postgres = pytest.fixture(scope="session", name="postgres")(start_postgres)
+
+
+@pytest.fixture(autouse=True)
+def no_tracking_uri_is_left() -> Iterator[None]:
+    """Put back what ``mlflow.set_tracking_uri`` has written into the environment, where later tests would read it."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    yield
+    if os.environ.get("MLFLOW_TRACKING_URI") != before and "mlflow" in sys.modules:
+        sys.modules["mlflow"].set_tracking_uri(before)
 
 
 @pytest.fixture(autouse=True)

@@ -161,7 +161,7 @@ def test_a_free_place_is_tried_and_a_full_cluster_is_told_at_once(
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "True\n"
-        assert "every place is taken" in ray_probe._bring_up(cluster.address).trouble
+        assert "all are busy" in ray_probe._bring_up(cluster.address).trouble
 
 
 def maps_torch(pid: int) -> bool:

@@ -13,7 +13,7 @@ import pytest
 
 from sweeper.insight.advice import ranked
 from sweeper.ledger.memory import MemoryLedger
-from sweeper.records import FlowReport, SweepChanged, SweepRecord, TrialRecord
+from sweeper.records import EpochReport, FlowReport, SweepChanged, SweepRecord, TrialRecord
 from sweeper.report.page import write_report
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import SweepState, TrialState
@@ -32,7 +32,7 @@ SAID = {
         ".verdict": "cannot be told apart",
         "#finals": "This is selection bias",
         "#winner": "Expected calibration error",
-        "#questions": "adam beats sgd below learning_rate",
+        "#questions": "adam leads sgd below learning_rate",
         "#gradients": "the first layer gets",
     },
     "compromise": {
@@ -81,6 +81,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """
     folder = tmp_path_factory.mktemp("report")
     record, spec, trials, reports = ended(300)
+    reports = {t.number: along(t, reports.get(t.number, [])) for t in trials}
     trials = [replace(t, value=planted(t)) if t.value is not None else t for t in trials]
     first, second, third = (t.number for t in ranked(spec, trials)[:3])
     finals = outcome({first: [0.10, 0.12, 0.11, 0.13], second: [0.11, 0.10, 0.12, 0.12], third: [0.3, 0.32, 0.31, 0.3]})
@@ -121,6 +122,14 @@ def flow(trial: TrialRecord, epoch: int) -> FlowReport:
     hidden = {**same, lost: 0.1 + 0.01 * epoch}
     layers = ({"grad_norm": share, **hidden}, {"grad_norm": 0.7, **hidden}, {"grad_norm": 1.0, **same})
     return FlowReport(epoch, layers, clip_rate=0.2)
+
+
+def along(trial: TrialRecord, reports: list[EpochReport]) -> list[EpochReport]:
+    """The trial's epochs, so that they lead to its planted value."""
+    if trial.value is None:
+        return reports
+    share = planted(trial) / trial.value
+    return [replace(r, metrics={**r.metrics, "val_loss": r.metrics["val_loss"] * share}) for r in reports]
 
 
 def planted(trial: TrialRecord) -> float:

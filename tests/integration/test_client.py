@@ -388,7 +388,7 @@ def test_a_table_is_sent_once_and_a_service_that_is_killed_goes_on(table: Path, 
     out, err = run.communicate(timeout=120)
     assert run.returncode == 0, err
     assert token not in out + err
-    for words in ("uploading flowers.csv", "'planet'", "trying again", "the server answers again", "is complete"):
+    for words in ("uploading flowers.csv", "'planet'", "reconnecting", "the server answers again", "is complete"):
         assert words in err
     summary = json.loads(out)
     assert summary["state"] == "complete"

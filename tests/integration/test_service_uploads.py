@@ -155,7 +155,7 @@ def test_what_is_beyond_the_quota_is_refused_with_the_limit_and_what_to_do(serve
     try:
         refused = problem(client.post("/datasets", params={"filename": "a.csv"}, content=table(10)), 507)
         assert f"{used + 10:,} bytes" in refused["detail"]
-        assert "Delete one" in refused["remedy"]
+        assert "Delete a file" in refused["remedy"]
         assert client.delete(f"/datasets/{first}").status_code == 204
         upload(served, "ada", table(10))
     finally:
