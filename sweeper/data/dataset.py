@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.data.rows import Rows, as_tensor
-from sweeper.errors import SpecError
-from sweeper.spec.stored import fingerprint_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,13 +18,11 @@ if TYPE_CHECKING:
 
     from sweeper.data.making import Making
     from sweeper.data.recipe import Recipe
-    from sweeper.data.splits import Splits
+    from sweeper.data.rows import Splits
     from sweeper.data.tables import Table
     from sweeper.data.targets import Label, Target
     from sweeper.models.config import Task
-    from sweeper.records import SweepRecord
     from sweeper.spec.dataset import DatasetSpec, SplitSpec
-    from sweeper.spec.parse import SweepSpec
 
 SAMPLE_ROWS = 5
 
@@ -223,52 +219,6 @@ def preprocess_from_json(data: dict[str, Any]) -> Recipe:
     return Recipe.from_json(data)
 
 
-def load(spec: SweepSpec) -> Dataset:
-    """The data of a sweep file, checked against what the file wants of it.
-
-    Raises:
-        SpecError: the data cannot be used as it is.
-    """
-    from sweeper.data.goals import check_goals, with_class_weights
-
-    dataset = load_dataset(spec.dataset, spec.split, spec.normalize)
-    check_goals(spec, dataset)
-    if spec.finals is not None and spec.finals.folds is not None:
-        _check_final_folds(dataset, spec.finals.folds, spec.dataset.path)
-    return with_class_weights(spec, dataset)
-
-
-def load_same(record: SweepRecord, spec: SweepSpec) -> Dataset:
-    """The data that a sweep began on.
-
-    Raises:
-        SpecError: it is gone, or has changed since.
-    """
-    dataset = load(spec)
-    if fingerprint_of(record) not in (None, dataset.fingerprint):
-        problem = "the data has changed since this sweep began"
-        remedy = "Restore the data, or start a new sweep"
-        raise SpecError(problem, file=spec.dataset.path, key="dataset", remedy=remedy)
-    return dataset
-
-
-def _check_final_folds(dataset: Dataset, folds: int, file: str | None) -> None:
-    """Refuse finals in more folds than there are rows of the rarest class, or rows."""
-    import numpy as np
-
-    from sweeper.text import shown
-
-    y = np.concatenate([dataset.y_train, dataset.y_val, dataset.y_test])
-    most, what = len(y), f"{folds} folds of {len(y)} rows"
-    if dataset.class_labels is not None:
-        counts = np.bincount(y)
-        most = int(counts.min())
-        what = f"{folds} folds, and the class '{shown(dataset.class_labels[int(counts.argmin())])}' has {most} rows"
-    if folds > most:
-        remedy = f"Use {most} or fewer" if most > 1 else "Remove finals.folds, or add rows of this class"
-        raise SpecError(what, file=file, key="finals.folds", remedy=remedy)
-
-
 def load_dataset(spec: DatasetSpec, split: SplitSpec, normalize: str) -> Dataset:
     """Load, split and preprocess what a sweep's spec names.
 
@@ -295,7 +245,7 @@ def repeated_folds(spec: DatasetSpec, split: SplitSpec, normalize: str, folds: i
     import numpy as np
 
     from sweeper.data.draws import draw_of
-    from sweeper.data.splits import Splits
+    from sweeper.data.rows import Splits
     from sweeper.data.tables import read_table
     from sweeper.data.targets import encode_target
 

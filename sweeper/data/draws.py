@@ -13,7 +13,7 @@ from sweeper.text import counted, shown
 
 if TYPE_CHECKING:
     from sweeper.data.tables import Table
-    from sweeper.data.targets import Target
+    from sweeper.data.targets import Target, too_rare
     from sweeper.spec.dataset import SplitSpec
 
 Folds = tuple[tuple[np.ndarray, np.ndarray], ...]
@@ -69,8 +69,6 @@ class AtRandom:
         try:
             rest, held = train_test_split(pool, test_size=count, random_state=self.split.seed, stratify=stratify)
         except ValueError as error:  # a rare class cannot be shared out
-            from sweeper.data.splits import too_rare
-
             raise too_rare(self.target, self.table) from error
         return np.sort(rest), np.sort(held)
 

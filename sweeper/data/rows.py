@@ -15,6 +15,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
+class Splits:
+    """Row numbers (from 0) of the table, ascending; training, validation and test are disjoint.
+
+    With ``folds``, pairs of training and validation rows, ``train`` holds all rows of the folds and ``validation``
+    none. Without, the three are all rows.
+    """
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    folds: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Rows:
     """What one training sees: n training and v validation rows of D inputs, with their numbers in the table.
 

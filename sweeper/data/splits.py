@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sweeper.data.draws import Draw, draw_of
-from sweeper.data.targets import Target
+from sweeper.data.rows import Splits
+from sweeper.data.targets import Target, too_rare
 from sweeper.data.words import Words, words_of
 from sweeper.errors import SpecError
 from sweeper.text import listed, shown
@@ -16,21 +16,6 @@ from sweeper.text import listed, shown
 if TYPE_CHECKING:
     from sweeper.data.tables import Table
     from sweeper.spec.dataset import SplitSpec
-
-
-@dataclass(frozen=True, eq=False)
-class Splits:
-    """Row numbers (from 0) of the table, ascending; training, validation and test are disjoint.
-
-    With ``folds``, pairs of training and validation rows, ``train`` holds all rows of the folds and ``validation``
-    none. Without, the three are all rows.
-    """
-
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
-    folds: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
-    warnings: tuple[str, ...] = ()
 
 
 def split_rows(table: Table, target: Target, split: SplitSpec) -> Splits:
@@ -105,15 +90,6 @@ def _check_draws(table: Table, target: Target, split: SplitSpec, words: Words) -
                 remedy = f"Use {max(classes, 1) / n:.2g} or more"
                 raise SpecError(what, file=table.file, key=f"split.{name}", remedy=remedy)
             raise SpecError(f"{what} to train on", file=table.file, key="split", remedy="Hold out a smaller share")
-
-
-def too_rare(target: Target, table: Table) -> SpecError:
-    """The refusal of a class with too few rows for every split to have one."""
-    counts = np.bincount(target.y[: table.parts[0].stop], minlength=len(target.labels or ()))
-    rare = [(target.labels or ())[i] for i in np.argsort(counts, kind="stable") if counts[i] <= max(2, counts.min())]
-    problem = f"{counts.min()} rows of the classes {listed(rare, 5)} are too few for training, validation and test"
-    remedy = "Add rows of these classes, merge them with others, or remove them"
-    return SpecError(problem, file=table.file, key="dataset.target", remedy=remedy)
 
 
 def _check_unseen(table: Table, target: Target) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 from sweeper.text import counted, listed
 
 if TYPE_CHECKING:
-    from sweeper.data.splits import Splits
+    from sweeper.data.rows import Splits
     from sweeper.data.tables import Table
     from sweeper.data.targets import Target
 

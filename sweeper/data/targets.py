@@ -12,7 +12,7 @@ from sweeper.errors import SpecError
 from sweeper.text import is_number, listed, shown
 
 if TYPE_CHECKING:
-    from sweeper.data.splits import Splits
+    from sweeper.data.rows import Splits
     from sweeper.data.tables import Table
     from sweeper.models.config import Task
 
@@ -137,3 +137,12 @@ def _plain(value: Any) -> Label:
 def _refuse(table: Table, problem: str, remedy: str) -> NoReturn:
     where = f"'{shown(table.target_name)}': "
     raise SpecError(where + problem, file=table.file, key="dataset.target", remedy=remedy)
+
+
+def too_rare(target: Target, table: Table) -> SpecError:
+    """The refusal of a class with too few rows for every split to have one."""
+    counts = np.bincount(target.y[: table.parts[0].stop], minlength=len(target.labels or ()))
+    rare = [(target.labels or ())[i] for i in np.argsort(counts, kind="stable") if counts[i] <= max(2, counts.min())]
+    problem = f"{counts.min()} rows of the classes {listed(rare, 5)} are too few for training, validation and test"
+    remedy = "Add rows of these classes, merge them with others, or remove them"
+    return SpecError(problem, file=table.file, key="dataset.target", remedy=remedy)

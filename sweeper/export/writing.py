@@ -59,7 +59,7 @@ def to_model(ledger: LedgerReader, ref: str, out: str) -> dict[str, Any]:
     found = best_trials(ledger, record, 1) if leader is None else [ledger.trial(record.sweep, leader)]
     if not found:
         raise NoTrialSucceeded(f"sweep {record.sweep} has no complete trial, so there is no model to export")
-    from sweeper.data.dataset import load_same
+    from sweeper.data.loading import load_same
     from sweeper.export.model_folder import differs, model_files, train_winner
 
     spec = spec_of(record)

@@ -150,7 +150,7 @@ class There:
         refuse_workers(workers)
         check_for_server(spec)
         if spec.dataset.path is not None:
-            from sweeper.data.dataset import load
+            from sweeper.data.loading import load
 
             load(spec)
         return submit(self.ledger, spec, _say, priority)

@@ -67,7 +67,7 @@ def _find_check(
 
 def _check_again(record: SweepRecord, spec: SweepSpec, winner: TrialRecord) -> Check | str:
     """Train the winner again, on the data of the sweep and no other."""
-    from sweeper.data.dataset import load_same
+    from sweeper.data.loading import load_same
     from sweeper.training.again import train_again, weights_of
 
     try:

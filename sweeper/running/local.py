@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
-from sweeper.data.dataset import load, load_same
+from sweeper.data.loading import load, load_same
 from sweeper.errors import Interrupted
 from sweeper.ledger.opening import open_home_ledger
 from sweeper.ledger.protocol import Ledger

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeper.data.dataset import load_same
+from sweeper.data.loading import load_same
 from sweeper.errors import SpecError, SweeperError
 from sweeper.insight.finals import test_metric
 from sweeper.ledger.protocol import Ledger, LedgerReader

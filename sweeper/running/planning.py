@@ -27,7 +27,7 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
     Raises:
         SpecError: the data cannot be used, or there is no such earlier sweep.
     """
-    from sweeper.data.dataset import load
+    from sweeper.data.loading import load
     from sweeper.models import rows_that_fit
     from sweeper.search.study import Study
     from sweeper.search.warm_start import take_over

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 import sweeper
-from sweeper.data.dataset import Dataset, load
+from sweeper.data.dataset import Dataset
+from sweeper.data.loading import load
 from sweeper.models import build_mlp, train_solo
 from sweeper.spec.parse import SweepSpec, load_spec
 from tests.faults import Site

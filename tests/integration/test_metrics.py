@@ -11,7 +11,7 @@ import sklearn.metrics as sk
 import torch
 
 import sweeper
-from sweeper.data.dataset import load
+from sweeper.data.loading import load
 from sweeper.models import build_mlp
 from sweeper.spec.parse import load_spec
 from sweeper.training.again import train_again

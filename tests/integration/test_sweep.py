@@ -124,7 +124,7 @@ def test_the_winner_is_shown_beside_simple_models_everywhere(result: sweeper.Res
 
 
 def test_a_trial_equals_the_plain_pytorch_run(result: sweeper.Result) -> None:
-    from sweeper.data.dataset import load
+    from sweeper.data.loading import load
     from sweeper.models import train_solo
     from sweeper.spec.parse import load_spec
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
-from sweeper.data.dataset import load
+from sweeper.data.loading import load
 from sweeper.errors import SpecError
 from sweeper.spec.parse import load_spec
 

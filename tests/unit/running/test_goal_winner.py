@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sweeper.data.dataset import load
+from sweeper.data.loading import load
 from sweeper.ledger.memory import MemoryLedger
 from sweeper.records import TrialRecord
 from sweeper.running.parts import make_study

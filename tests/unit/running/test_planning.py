@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from sweeper.data.dataset import load
+from sweeper.data.loading import load
 from sweeper.running.planning import plan
 from sweeper.spec.parse import load_spec
 
