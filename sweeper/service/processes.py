@@ -102,6 +102,8 @@ def keep_alive(works: Mapping[str, Callable[[], None]]) -> int:
                 time.sleep(0.1)  # until another start is due
                 continue
             ended.pid = 0
+            if stopping and code == -signal.SIGTERM:
+                code = 0  # it was told to end, and was between its own handler and its exit when told again
             if stopping or code in (0, USAGE):
                 stopping, result = True, max(result, code if code >= 0 else 1)
             else:
