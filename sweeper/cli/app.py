@@ -377,7 +377,7 @@ def main() -> None:
         print(f"sweeper: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        print("sweeper: interrupted", file=sys.stderr)
+        print("sweeper: interrupted. What was written is safe; go on with: sweeper resume SWEEP", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()

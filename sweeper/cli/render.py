@@ -179,7 +179,8 @@ def closing(
     if best is not None:
         metrics = {k: v for k, v in best["metrics"].items() if v is not None}
         title = "best of the search" if summary.get("finals") else "winner"
-        lines += ["", f"{title}: trial {best['trial']}, {spec.objective.metric} = {best['value']:.6g}"]
+        chosen = " (on the validation rows, which chose it)" if spec.objective.metric.startswith("val_") else ""
+        lines += ["", f"{title}: trial {best['trial']}, {spec.objective.metric} = {best['value']:.6g}{chosen}"]
         lines += [f"  {name:15s} {_plain(value)}" for name, value in best["params"].items()]
         lines += [f"  {short(metrics)}"]
     if (finals := summary.get("finals")) is not None:
