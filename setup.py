@@ -5,7 +5,7 @@ import platform
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fvisibility=hidden"]
+FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fvisibility=hidden"]
 SETS = {"sweeper.models._native": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     SETS |= {"sweeper.models._native_v3": ["-march=x86-64-v3"], "sweeper.models._native_v4": ["-march=x86-64-v4"]}

@@ -31,9 +31,9 @@ struct Job {
     void* outputs;  // (active, val, outputs of the network), or none at all
 };
 
-template <class T> constexpr index_t padded(index_t n) { return (n + kLanes<T> - 1) / kLanes<T> * kLanes<T>; }
-// distance between examples: an odd number of vectors, so that a column of them spreads over the cache's sets
-template <class T> constexpr index_t spread(index_t n) { return (padded<T>(n) / kLanes<T> | 1) * kLanes<T>; }
+template <class T> constexpr index_t padded(index_t n) { return (n + kGroup<T> - 1) / kGroup<T> * kGroup<T>; }
+// distance between examples: an odd number of groups, so that a column of them spreads over the cache's sets
+template <class T> constexpr index_t spread(index_t n) { return (padded<T>(n) / kGroup<T> | 1) * kGroup<T>; }
 
 // Where a Linear lies: in a row as torch has it, weight (out, in) then bias (out,); in the workspace as panels of its
 // transpose, (in, out) padded with zero columns; and `back` as panels of (out, in), for the gradient of its input.
@@ -135,7 +135,7 @@ template <class T> class Row {
     void exchange_plane(T* row, T* plane, bool out) {
         for (index_t l = 0; l < plan_.linears; l++) {
             const Linear& at = plan_.linear[l];
-            for (index_t o = 0; o < at.out; o += L)
+            for (index_t o = 0; o < padded<T>(at.out); o += L)
                 for (index_t i = 0; i < at.in; i += L) {
                     T *weight = row + at.weight + o * at.in + i, *panel = plane + at.panels + panel_at(at.in, at.out, i, o);
                     const index_t width = panel_width(at.out, o), outs = at.out - o, ins = at.in - i;
@@ -255,7 +255,7 @@ template <class T> class Row {
     }
 
     void bias_gradient(const Linear& at, const T* dz, index_t rows, bool add) {
-        for (index_t c = 0; c < at.out; c += L) {
+        for (index_t c = 0; c < padded<T>(at.out); c += L) {
             T* g = g_ + at.panel_bias + c;
             Vec<T> sum = add ? load(g) : Vec<T>{};
             for (index_t r = 0; r < rows; r++) sum += load(dz + r * at.out_spread + c);
@@ -275,8 +275,8 @@ template <class T> class Row {
         if (flow_) before_step();
         const bool corrected = job_.corrected[slot] != 0.0;
         const double b1 = job_.b1[slot], b2 = job_.b2[slot];
-        const double c1 = corrected ? 1.0 / (1.0 - std::pow(b1, double(t))) : 1.0;
-        const double c2 = corrected ? 1.0 / (1.0 - std::pow(b2, double(t))) : 1.0;
+        const double c1 = corrected ? 1.0 / (1.0 - power(b1, t)) : 1.0;
+        const double c2 = corrected ? 1.0 / (1.0 - power(b2, t)) : 1.0;
         const Rule<T> rule = {T(1.0 - lr * job_.wd_decoupled[slot]), T(job_.wd_coupled[slot]), T(b1), T(job_.cg[slot]),
                               T(b2), T(1.0 - b2), T(c2), T(job_.eps[slot]), T(lr * c1), job_.nesterov[slot] != 0.0};
         const auto rule_of = scaled_ ? (momentum_ ? update<T, true, true> : update<T, false, true>)
@@ -311,15 +311,15 @@ template <class T> class Row {
         std::memcpy(memory_ + plan_.before, theta_, sizeof(T) * size_t(plan_.parameters));
         for (index_t l = 0; l < plan_.linears; l++) {
             const Linear& at = plan_.linear[l];
-            flow_[l * kStatistics] = wide_norm<T, false>(g_ + at.panels, nullptr, length_of(at));
-            flow_[l * kStatistics + 1] = wide_norm<T, false>(theta_ + at.panels, nullptr, length_of(at));
+            flow_[l * kStatistics] = wide_norm<false>(g_ + at.panels, nullptr, length_of(at));
+            flow_[l * kStatistics + 1] = wide_norm<false>(theta_ + at.panels, nullptr, length_of(at));
         }
     }
 
     void after_step() {
         for (index_t l = 0; l < plan_.linears; l++) {
             const Linear& at = plan_.linear[l];
-            const double moved = wide_norm<T, true>(theta_ + at.panels, memory_ + plan_.before + at.panels, length_of(at));
+            const double moved = wide_norm<true>(theta_ + at.panels, memory_ + plan_.before + at.panels, length_of(at));
             double* numbers = flow_ + l * kStatistics;
             numbers[2] = moved > 0.0 ? moved / numbers[1] : 0.0;
         }

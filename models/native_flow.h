@@ -26,25 +26,30 @@ struct Tally {
 template <class T>
 void tally_outputs(const T* z, index_t ld, index_t rows, index_t columns, Bounded bound, bool first, T* peak,
                    Tally& tally) {
-    constexpr index_t L = kLanes<T>;
-    Vec<T> lane;
-    for (index_t i = 0; i < L; i++) lane[i] = T(i);
-    const Vec<T> shift = splat(T(tally.shift)), lowest = splat(-std::numeric_limits<T>::infinity());
+    constexpr index_t L = kLanes<T>, G = kGroup<T>;
+    const Vec<T> lane = lanes<T>(), shift = splat(T(tally.shift)), lowest = splat(-std::numeric_limits<T>::infinity());
     const T factor = T(bound.factor), centre = T(bound.shift);
-    for (index_t c = 0; c < columns; c += L) {
-        const auto inside = lane + T(c) < T(columns);
-        Vec<T> sum{}, squares{}, far{}, top = first ? lowest : load(peak + c);
-        for (index_t r = 0; r < rows; r++) {
-            const Vec<T> h = load(z + r * ld + c), away = h - shift, place = factor * h - centre;
-            sum += away;
-            squares += away * away;
-            far += place * place > T(kSaturated) ? splat(T(1)) : Vec<T>{};
-            top = larger<T>(top, h);
+    for (index_t c = 0; c < columns; c += G) {
+        Vec<T> sum[kRegisters] = {}, squares[kRegisters] = {}, far[kRegisters] = {};
+        for (int i = 0; i < kRegisters; i++) {
+            const index_t at = c + i * L;
+            const auto inside = lane + T(at) < T(columns);
+            Vec<T> top = first ? lowest : load(peak + at);
+            for (index_t r = 0; r < rows; r++) {
+                const Vec<T> h = load(z + r * ld + at), away = h - shift, place = fused<T>(h, factor, splat(-centre));
+                sum[i] += away;
+                squares[i] = fused(away, away, squares[i]);
+                far[i] += place * place > T(kSaturated) ? splat(T(1)) : Vec<T>{};
+                top = larger<T>(top, h);
+            }
+            store(peak + at, top);
+            sum[i] = inside ? sum[i] : Vec<T>{};
+            squares[i] = inside ? squares[i] : Vec<T>{};
+            far[i] = inside ? far[i] : Vec<T>{};
         }
-        store(peak + c, top);
-        tally.sum += double(sum_lanes<T>(inside ? sum : Vec<T>{}));
-        tally.squares += double(sum_lanes<T>(inside ? squares : Vec<T>{}));
-        tally.saturated += double(sum_lanes<T>(inside ? far : Vec<T>{}));
+        tally.sum += double(sum_group<T>(sum));
+        tally.squares += double(sum_group<T>(squares));
+        tally.saturated += double(sum_group<T>(far));
     }
 }
 
@@ -57,24 +62,36 @@ template <class T> double dead_share(const T* peak, index_t units) {
 
 typedef float HalfOfFloats __attribute__((vector_size(SIMD_BYTES / 2)));
 
-// the lower (half=0) or upper (half=1) lanes of x, or all of them where they are doubles already
+// the lower (half=0) or upper (half=1) lanes of x
 INLINE VD widened(VF x, int half) {
     HalfOfFloats part;
     std::memcpy(&part, reinterpret_cast<const char*>(&x) + half * (SIMD_BYTES / 2), sizeof part);
     return __builtin_convertvector(part, VD);
 }
-INLINE VD widened(VD x, int half) { return half ? VD{} : x; }
 
-// |a|, or |a - b|, summed in double: the square of a vanishing float would be zero. n: a multiple of the lanes.
-template <class T, bool Difference> double wide_norm(const T* a, const T* b, index_t n) {
-    VD sums[2] = {};
-    for (index_t i = 0; i < n; i += kLanes<T>)
-        for (int half = 0; half < 2; half++) {
-            VD x = widened(load(a + i), half);
-            if (Difference) x -= widened(load(b + i), half);
-            sums[half] += x * x;
+// |a|, or |a - b|, summed in double: the square of a vanishing float would be zero. n: a multiple of the group.
+template <bool Difference> double wide_norm(const double* a, const double* b, index_t n) {
+    constexpr index_t L = kLanes<double>;
+    VD sums[kRegisters] = {};
+    for (index_t i = 0; i < n; i += kGroup<double>)
+        for (int k = 0; k < kRegisters; k++) {
+            const VD x = Difference ? load(a + i + k * L) - load(b + i + k * L) : load(a + i + k * L);
+            sums[k] = fused(x, x, sums[k]);
         }
-    return std::sqrt(sum_lanes<double>(sums[0] + sums[1]));
+    return std::sqrt(sum_group<double>(sums));
+}
+template <bool Difference> double wide_norm(const float* a, const float* b, index_t n) {
+    constexpr index_t L = kLanes<float>;
+    VD sums[2 * kRegisters] = {};  // of a group of floats, which is two of doubles
+    for (index_t i = 0; i < n; i += kGroup<float>)
+        for (int k = 0; k < 2 * kRegisters; k++) {
+            VD x = widened(load(a + i + k / 2 * L), k % 2);
+            if (Difference) x -= widened(load(b + i + k / 2 * L), k % 2);
+            sums[k] = fused(x, x, sums[k]);
+        }
+    VD both[kRegisters];
+    for (int k = 0; k < kRegisters; k++) both[k] = sums[k] + sums[k + kRegisters];
+    return std::sqrt(sum_group<double>(both));
 }
 
 }  // namespace

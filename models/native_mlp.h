@@ -18,7 +18,7 @@ template <class T> struct Relu {
 template <class T> struct Tanh {
     static constexpr bool kFromInput = false;
     static INLINE Vec<T> value(Vec<T> x, Vec<T>&) { return tanh_(x); }
-    static INLINE Vec<T> slope(Vec<T> a) { return T(1) - a * a; }
+    static INLINE Vec<T> slope(Vec<T> a) { return fused<T>(-a, a, T(1)); }
 };
 template <class T> struct Sigmoid {
     static constexpr bool kFromInput = false;
@@ -38,8 +38,8 @@ template <class T> struct Elu {
 template <class T> struct Gelu {  // x * Phi(x), the exact one
     static constexpr bool kFromInput = true;
     static INLINE Vec<T> value(Vec<T> x, Vec<T>& slope) {
-        const Vec<T> phi = T(0.5) + T(0.5) * erf_(x * T(0.70710678118654752440));
-        slope = phi + x * exponential(T(-0.5) * x * x) * T(0.39894228040143267794);
+        const Vec<T> phi = fused<T>(erf_(x * T(0.70710678118654752440)), T(0.5), T(0.5));
+        slope = fused<T>(x * exponential(T(-0.5) * x * x), T(0.39894228040143267794), phi);
         return x * phi;
     }
     static INLINE Vec<T> slope(Vec<T> a) { return a; }
@@ -48,7 +48,7 @@ template <class T> struct Silu {
     static constexpr bool kFromInput = true;
     static INLINE Vec<T> value(Vec<T> x, Vec<T>& slope) {
         const Vec<T> s = sigmoid(x);
-        slope = s * (T(1) + x * (T(1) - s));
+        slope = s * fused<T>(x, T(1) - s, T(1));
         return x * s;
     }
     static INLINE Vec<T> slope(Vec<T> a) { return a; }
@@ -93,6 +93,12 @@ template <class T> void retreat(index_t activation, T* a, const T* slope, const 
 #undef CALL
 }
 
+template <class T> INLINE Vec<T> lanes() {  // 0 1 2 ..
+    Vec<T> lane;
+    for (int i = 0; i < kLanes<T>; i++) lane[i] = T(i);
+    return lane;
+}
+
 // ---- losses: sums over the rows of a chunk, and the gradient of scale * sum in place of the outputs ------------------
 // Each row counts as often as its weight says; without weights, once.
 
@@ -113,10 +119,8 @@ template <class T> index_t first_largest(const T* z, index_t classes) {
 template <class T>
 Score cross_entropy(T* z, index_t ld, index_t rows, index_t classes, const index_t* labels, const T* weights,
                     const index_t* order, T scale, bool gradient, T* sums) {
-    constexpr index_t L = kLanes<T>;
-    Vec<T> lane;
-    for (index_t i = 0; i < L; i++) lane[i] = T(i);
-    const Vec<T> nothing = splat(-std::numeric_limits<T>::infinity());
+    constexpr index_t L = kLanes<T>, G = kGroup<T>;
+    const Vec<T> lane = lanes<T>(), nothing = splat(-std::numeric_limits<T>::infinity());
     Score score;
     for (index_t r = 0; r < rows; r++) {
         T* row = z + r * ld;
@@ -125,15 +129,22 @@ Score cross_entropy(T* z, index_t ld, index_t rows, index_t classes, const index
         const bool known = label >= 0 && label < classes;
         const double target = known ? double(row[label]) : kNaN;
         if (!gradient && known && first_largest(row, classes) == label) score.right += double(weight);
-        Vec<T> top = nothing, total{};
-        for (index_t j = 0; j < classes; j += L) top = larger<T>(top, lane + T(j) < T(classes) ? load(row + j) : nothing);
-        const T largest = max_lanes<T>(top);
-        for (index_t j = 0; j < classes; j += L) {
-            const Vec<T> e = lane + T(j) < T(classes) ? exponential(load(row + j) - largest) : Vec<T>{};
-            store(row + j, e);
-            total += e;
-        }
-        sums[r] = sum_lanes<T>(total);
+        Vec<T> top[kRegisters], total[kRegisters] = {};
+        for (Vec<T>& part : top) part = nothing;
+        for (index_t j = 0; j < classes; j += G)
+            for (int i = 0; i < kRegisters; i++) {
+                const index_t at = j + i * L;
+                top[i] = larger<T>(top[i], lane + T(at) < T(classes) ? load(row + at) : nothing);
+            }
+        const T largest = max_group<T>(top);
+        for (index_t j = 0; j < classes; j += G)
+            for (int i = 0; i < kRegisters; i++) {
+                const index_t at = j + i * L;
+                const Vec<T> e = lane + T(at) < T(classes) ? exponential(load(row + at) - largest) : Vec<T>{};
+                store(row + at, e);
+                total[i] += e;
+            }
+        sums[r] = sum_group<T>(total);
         score.loss += double(weight) * (double(largest) - target);
         if (!gradient) continue;
         const T part = scale * weight, share = part / sums[r];
@@ -176,32 +187,49 @@ template <class T, bool Momentum, bool Scaled>
 void update(const Rule<T>& rule, T clip, index_t n, T* theta, T* m, T* v, const T* g) {
     for (index_t i = 0; i < n; i += kLanes<T>) {
         const Vec<T> weight = load(theta + i) * rule.keep;
-        const Vec<T> d = load(g + i) * clip + rule.coupled * weight;
+        const Vec<T> d = fused<T>(weight, rule.coupled, load(g + i) * clip);
         Vec<T> direction = rule.cg * d;
         if (Momentum) {
-            const Vec<T> moment = rule.b1 * load(m + i) + direction;
+            const Vec<T> moment = fused<T>(load(m + i), rule.b1, direction);
             store(m + i, moment);
-            direction = rule.nesterov ? d + rule.b1 * moment : moment;
+            direction = rule.nesterov ? fused<T>(moment, rule.b1, d) : moment;
         }
         if (Scaled) {
-            const Vec<T> square = rule.b2 * load(v + i) + rule.rest * d * d;
+            const Vec<T> square = fused(rule.rest * d, d, rule.b2 * load(v + i));
             store(v + i, square);
             direction = direction / (root<T>(square * rule.c2) + rule.eps);
         }
-        store(theta + i, weight - rule.step * direction);
+        store(theta + i, fused<T>(direction, -rule.step, weight));
     }
 }
 
+// |g|; n: a multiple of the group
 template <class T> double norm(const T* g, index_t n) {
-    constexpr index_t L = kLanes<T>;
-    Vec<T> sum[4] = {};
+    constexpr index_t L = kLanes<T>, G = kGroup<T>;
+    Vec<T> sum[4][kRegisters] = {};
     index_t i = 0;
-    for (; i + 4 * L <= n; i += 4 * L)
-        for (index_t j = 0; j < 4; j++) sum[j] += load(g + i + j * L) * load(g + i + j * L);
-    for (; i < n; i += L) sum[0] += load(g + i) * load(g + i);
+    for (; i + 4 * G <= n; i += 4 * G)
+        for (index_t j = 0; j < 4; j++)
+            for (int k = 0; k < kRegisters; k++) {
+                const Vec<T> x = load(g + i + j * G + k * L);
+                sum[j][k] = fused(x, x, sum[j][k]);
+            }
+    for (; i < n; i += G)
+        for (int k = 0; k < kRegisters; k++) {
+            const Vec<T> x = load(g + i + k * L);
+            sum[0][k] = fused(x, x, sum[0][k]);
+        }
     double total = 0.0;
-    for (index_t j = 0; j < 4; j++) total += double(sum_lanes<T>(sum[j]));
+    for (index_t j = 0; j < 4; j++) total += double(sum_group<T>(sum[j]));
     return std::sqrt(total);
+}
+
+// b^n by squaring, in the same operations on every processor, whatever the C library's pow does
+inline double power(double b, index_t n) {
+    long double square = b, product = 1.0;
+    for (; n > 0; n /= 2, square *= square)
+        if (n % 2) product *= square;
+    return double(product);
 }
 
 }  // namespace
