@@ -122,7 +122,7 @@ def _finals(finals: FinalsOutcome) -> list[str]:
     """The outcome of the finals: the sentence, and every finalist with its interval."""
     where = f"{counted(len(finals.seeds), 'fresh seed')} and {counted(finals.rows, 'test row')}"
     if finals.folds is not None:
-        where = f"{finals.folds} folds of all {finals.rows:,} rows, {counted(len(finals.seeds), 'training')} each"
+        where = f"{finals.folds} folds of {finals.rows:,} rows, {counted(len(finals.seeds), 'training')} each"
     lines = [f"finals on {where}:"]
     lines.append(f"  {finals.sentence}")
     for row in finals.standings:

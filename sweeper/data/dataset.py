@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from sweeper.data.targets import Label, Target
     from sweeper.models.config import Task
     from sweeper.spec.dataset import DatasetSpec, SplitSpec
+    from sweeper.spec.models import FinalsSpec
 
 SAMPLE_ROWS = 5
 
@@ -219,44 +219,23 @@ def preprocess_from_json(data: dict[str, Any]) -> Recipe:
     return Recipe.from_json(data)
 
 
-def load_dataset(spec: DatasetSpec, split: SplitSpec, normalize: str) -> Dataset:
-    """Load, split and preprocess what a sweep's spec names.
+def load_dataset(spec: DatasetSpec, split: SplitSpec, normalize: str, finals: FinalsSpec | None = None) -> Dataset:
+    """Load, split and preprocess what a sweep's spec names; ``finals`` in folds have to be possible with its rows.
 
     Raises:
         SpecError: the data cannot be used as it is; with file, column, row and what to do.
     """
+    from sweeper.data.final_folds import check_final_folds
     from sweeper.data.splits import split_rows
     from sweeper.data.tables import read_table
     from sweeper.data.targets import encode_target
 
     table = read_table(spec, split)
     target = encode_target(table, spec.task)
-    return _prepared(table, target, split_rows(table, target, split), spec, split, normalize)
-
-
-def repeated_folds(spec: DatasetSpec, split: SplitSpec, normalize: str, folds: int, repeats: int) -> Iterator[Dataset]:
-    """All rows cut into ``folds`` parts, ``repeats`` times anew: one dataset for each part, whose test rows it is.
-
-    The others train, but for the share ``split.validation`` of them. Preprocessing is fitted in every fold.
-
-    Raises:
-        SpecError: as ``load_dataset``, or there are more folds than rows of a class.
-    """
-    import numpy as np
-
-    from sweeper.data.draws import draw_of
-    from sweeper.data.rows import Splits
-    from sweeper.data.tables import read_table
-    from sweeper.data.targets import encode_target
-
-    table = read_table(spec, split)
-    target = encode_target(table, spec.task)
-    for repeat in range(repeats):
-        drawn = split.model_copy(update={"seed": split.seed + repeat})
-        draw = draw_of(table, target, drawn)
-        for train, test in draw.folds(np.arange(len(target.y)), folds):
-            rest, validation = draw.hold_out(train, round(len(train) * split.validation), "validation")
-            yield _prepared(table, target, Splits(rest, validation, test), spec, drawn, normalize)
+    splits = split_rows(table, target, split)
+    if finals is not None and finals.folds is not None:
+        check_final_folds(table, target, split, finals)
+    return _prepared(table, target, splits, spec, split, normalize)
 
 
 def _prepared(

@@ -84,7 +84,7 @@ class AtRandom:
         least = int(np.argmin(np.where(counts > 0, counts, len(pool) + 1)))
         if number > counts[least]:
             label = (self.target.labels or ())[least]
-            what = f"{number} folds, and the class '{shown(label)}' has {counts[least]} rows beside the test rows"
+            what = f"{number} folds, and the class '{shown(label)}' has {counts[least]} rows for them"
             _too_many(what, int(counts[least]), self.table.file)
         parts = StratifiedKFold(number, shuffle=True, random_state=self.split.seed)
         return _rows(pool, parts.split(pool, self.classes[pool]))

@@ -21,11 +21,22 @@ def load(spec: SweepSpec) -> Dataset:
     """
     from sweeper.data.goals import check_goals, with_class_weights  # which load numpy
 
-    dataset = load_dataset(spec.dataset, spec.split, spec.normalize)
+    dataset = load_dataset(spec.dataset, spec.split, spec.normalize, spec.finals)
     check_goals(spec, dataset)
-    if spec.finals is not None and spec.finals.folds is not None:
-        _check_final_folds(dataset, spec.finals.folds, spec.dataset.path)
     return with_class_weights(spec, dataset)
+
+
+def load_final_folds(spec: SweepSpec, dataset: Dataset) -> Dataset:
+    """The data of a sweep's finals in folds; ``dataset`` is the sweep's own. See ``final_folds.with_final_folds``.
+
+    Raises:
+        SpecError: the data is gone, or does not fit into memory.
+    """
+    from sweeper.data.final_folds import with_final_folds
+    from sweeper.data.goals import with_class_weights
+
+    assert spec.finals is not None
+    return with_class_weights(spec, with_final_folds(dataset, spec.dataset, spec.split, spec.normalize, spec.finals))
 
 
 def load_same(record: SweepRecord, spec: SweepSpec) -> Dataset:
@@ -40,20 +51,3 @@ def load_same(record: SweepRecord, spec: SweepSpec) -> Dataset:
         remedy = "Restore the data, or start a new sweep"
         raise SpecError(problem, file=spec.dataset.path, key="dataset", remedy=remedy)
     return dataset
-
-
-def _check_final_folds(dataset: Dataset, folds: int, file: str | None) -> None:
-    """Refuse finals in more folds than there are rows of the rarest class, or rows."""
-    import numpy as np
-
-    from sweeper.text import shown
-
-    y = np.concatenate([dataset.y_train, dataset.y_val, dataset.y_test])
-    most, what = len(y), f"{folds} folds of {len(y)} rows"
-    if dataset.class_labels is not None:
-        counts = np.bincount(y)
-        most = int(counts.min())
-        what = f"{folds} folds, and the class '{shown(dataset.class_labels[int(counts.argmin())])}' has {most} rows"
-    if folds > most:
-        remedy = f"Use {most} or fewer" if most > 1 else "Remove finals.folds, or add rows of this class"
-        raise SpecError(what, file=file, key="finals.folds", remedy=remedy)

@@ -39,16 +39,16 @@ def _parted(table: Table, target: Target, split: SplitSpec, words: Words, draw: 
     """The rows of each split, nothing checked yet but what drawing them needs."""
     whole = table.parts[0]
     pool = np.arange(whole.stop)
-    test = _given(table, words, "test")
+    test = given_rows(table, words, "test")
     pool = np.setdiff1d(pool, test) if words.has("test") else pool
-    validation = _given(table, words, "validation")
+    validation = given_rows(table, words, "validation")
     pool = np.setdiff1d(pool, validation) if words.has("validation") else pool
     if not len(test):
         pool, test = draw.hold_out(pool, round(whole.stop * split.test), "test")
     if split.folds is not None:
         folds = words.folds(pool) if words.numbered else draw.folds(pool, split.folds)
         warnings = _missing_classes(target, {"test": test}, pool, table)
-        _check_folds(table, target, folds)
+        check_folds(table, target, folds)
         return Splits(pool, np.arange(0), test, folds, (*draw.broken(pool, test), *warnings))
     if not len(validation):
         pool, validation = draw.hold_out(pool, round(whole.stop * split.validation), "validation")
@@ -57,8 +57,12 @@ def _parted(table: Table, target: Target, split: SplitSpec, words: Words, draw: 
     return Splits(pool, validation, test, (), (*dict.fromkeys(beside), *warnings))
 
 
-def _given(table: Table, words: Words, name: str) -> np.ndarray:
-    """The rows of a split that a file or the column names; none: they are to be drawn."""
+def given_rows(table: Table, words: Words, name: str) -> np.ndarray:
+    """The rows of a split that a file or the column names; none: they are to be drawn.
+
+    Raises:
+        SpecError: both name some.
+    """
     part = table.part(name)
     if part is None:
         return words.rows(name)
@@ -110,8 +114,12 @@ def _check_unseen(table: Table, target: Target) -> None:
             )
 
 
-def _check_folds(table: Table, target: Target, folds: tuple[tuple[np.ndarray, np.ndarray], ...]) -> None:
-    """Refuse a fold that trains without some class, or has no rows."""
+def check_folds(table: Table, target: Target, folds: tuple[tuple[np.ndarray, np.ndarray], ...]) -> None:
+    """Refuse a fold that trains without some class, or has no rows.
+
+    Raises:
+        SpecError: with the key split.folds.
+    """
     for number, (train, held) in enumerate(folds):
         if not len(held):
             problem = f"no row of fold {number} is left beside the test rows"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sweeper.insight.certainty import Comparison, Direction, Finalist, Judgement, Standing, judge
-from sweeper.insight.evidence import evidence_of_folds
+from sweeper.insight.evidence import Evidence, Scale, evidence_of_folds
 from sweeper.insight.test_rows import Outputs, evidence_on_test, scale_of
 from sweeper.models.metric_names import OF_TASK, plain
 from sweeper.records import SweepRecord, TrialRecord
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sweeper.spec.parse import SweepSpec
 
 SUMMARY = "finals"  # the outcome's key in a sweep's summary
+Runs = Mapping[int, Sequence[TrialRecord]]  # the finals' trials of each finalist, by seed or fold
 LEADERS = 4  # that a sentence has room for
 FEW = 3  # times the test rows: who would need more than that has better judged the finals in folds
 REPEATS, FOLDS = 10, 5  # that are recommended then
@@ -81,7 +82,7 @@ class FinalsOutcome:
 
     ``sweep`` is the finals' own id, ``metric`` begins with ``test_``, ``interval`` says what all intervals are for. Of
     finals in ``folds`` a finalist's values are those of the folds, ``repeats`` times all of them; ``rows`` are then
-    all rows, and ``sweep`` is empty.
+    all that were cut into folds.
     """
 
     sweep: str
@@ -161,7 +162,7 @@ class FinalsOutcome:
 
     def _in_folds(self, searched_best: int) -> str:
         """As ``certainty``, of finals in folds."""
-        text = f"{counted(len(self.standings), 'finalist')} trained again on {self.folds} folds of all "
+        text = f"{counted(len(self.standings), 'finalist')} trained again on {self.folds} folds of "
         text += (
             f"{self.rows:,} rows{f', {self.repeats} times anew' if self.repeats > 1 else ''}, and judged on the rows "
         )
@@ -227,18 +228,58 @@ def outcome_of(
     A value is the test split's twin of the objective: ``test_loss`` for ``val_loss``. ``outputs_of`` says what a
     trial's network makes of the test rows.
     """
-    metric, goal = test_metric(spec, dataset.task), spec.objective
-    runs_of = {
-        trial.number: [run for run in trained if run.number % len(chosen) == i] for i, trial in enumerate(chosen)
-    }
+    metric, runs_of = test_metric(spec, dataset.task), _runs_of(chosen, trained)
+    entrants = _entrants(spec, chosen, runs_of, dataset, metric)
+    stable = [[outputs_of(run) for run in runs_of[e.trial]] for e in entrants if e.stable]
+    evidence = evidence_on_test(metric, dataset, stable, spec.search.seed) if stable else None
+    return _judged(finals, spec, chosen, runs_of, entrants, evidence, metric, len(dataset.y_test))
+
+
+def outcome_of_folds(
+    finals: str, spec: SweepSpec, chosen: Sequence[TrialRecord], trained: Sequence[TrialRecord], dataset: Dataset
+) -> FinalsOutcome:
+    """As ``outcome_of``, of finals in folds: ``trained`` are K trials for every fold of the ``dataset``."""
+    assert spec.finals is not None
+    assert spec.finals.folds is not None
+    folds, metric, runs_of = spec.finals.folds, test_metric(spec, dataset.task), _runs_of(chosen, trained)
+    entrants = _entrants(spec, chosen, runs_of, dataset, metric)
+    stable = np.array([e.values for e in entrants if e.stable])
+    scale: Scale = "positive" if scale_of(metric) == "positive" else "plain"
+    evidence = evidence_of_folds(stable, 1 / folds, scale) if len(stable) else None
+    rows = sum(len(fold.y_test) for fold in dataset.folds[:folds])
+    outcome = _judged(finals, spec, chosen, runs_of, entrants, evidence, metric, rows)
+    return replace(outcome, folds=folds, repeats=spec.finals.repeats)
+
+
+def _runs_of(chosen: Sequence[TrialRecord], trained: Sequence[TrialRecord]) -> Runs:
+    count = len(chosen)
+    return {trial.number: [run for run in trained if run.number % count == i] for i, trial in enumerate(chosen)}
+
+
+def _entrants(
+    spec: SweepSpec, chosen: Sequence[TrialRecord], runs_of: Runs, dataset: Dataset, metric: str
+) -> list[Finalist]:
+    """The finalists with their values on the rows that judge them, and their sizes as costs."""
     entrants = []
     for trial in chosen:
         values = tuple(_number(run.metrics.get(f"test_{metric}")) for run in runs_of[trial.number])
-        config = spec.trial_config(trial.params or {})
-        cost = network_size(dataset.n_inputs, config.hidden_layers, dataset.n_outputs)
-        entrants.append(Finalist(trial.number, values, float(cost)))
-    stable = [[outputs_of(run) for run in runs_of[e.trial]] for e in entrants if e.stable]
-    evidence = evidence_on_test(metric, dataset, stable, spec.search.seed) if stable else None
+        layers = spec.trial_config(trial.params or {}).hidden_layers
+        cost = float(network_size(dataset.n_inputs, layers, dataset.n_outputs))
+        entrants.append(Finalist(trial.number, values, cost))
+    return entrants
+
+
+def _judged(
+    finals: str,
+    spec: SweepSpec,
+    chosen: Sequence[TrialRecord],
+    runs_of: Runs,
+    entrants: Sequence[Finalist],
+    evidence: Evidence | None,
+    metric: str,
+    judged_rows: int,
+) -> FinalsOutcome:
+    goal = spec.objective
     direction: Direction = goal.direction if metric == plain(goal.metric) else "minimize"
     judgement = judge(entrants, evidence, direction, spec.search.seed)
     searched = {trial.number: _number(trial.value) for trial in chosen}
@@ -247,8 +288,8 @@ def outcome_of(
         standing_row(s, values_of[s.trial], searched[s.trial], runs_of[s.trial], f"test_{metric}")
         for s in judgement.standings
     ]
-    seeds = sorted({trial.seed for trial in trained})
-    return outcome_from(judgement, rows, finals, metric, direction, seeds, len(dataset.y_test))
+    seeds = sorted({run.seed for runs in runs_of.values() for run in runs})
+    return outcome_from(judgement, rows, finals, metric, direction, seeds, judged_rows)
 
 
 def outcome_from(
@@ -259,8 +300,6 @@ def outcome_from(
     direction: Direction,
     seeds: Sequence[int],
     test_rows: int,
-    folds: int | None = None,
-    repeats: int = 1,
 ) -> FinalsOutcome:
     """The record of a verdict; ``metric`` is the plain name."""
     return FinalsOutcome(
@@ -275,52 +314,11 @@ def outcome_from(
         cheapest=judgement.cheapest,
         rows_to_settle=judgement.rows_to_settle,
         seeds_to_settle=judgement.seeds_to_settle,
-        folds=folds,
-        repeats=repeats,
+        folds=None,
+        repeats=1,
         standings=tuple(rows),
         comparisons=tuple(map(pair_row, judgement.comparisons)),
     )
-
-
-def outcome_of_folds(
-    spec: SweepSpec,
-    chosen: Sequence[TrialRecord],
-    scores: Mapping[int, Sequence[Mapping[str, float]]],
-    seeds: Sequence[int],
-    dataset: Dataset,
-) -> FinalsOutcome:
-    """Judge finals in folds: ``scores`` has for each trial the metrics by fold (empty: it diverged there)."""
-    assert spec.finals is not None
-    assert spec.finals.folds is not None
-    metric, goal, folds = test_metric(spec, dataset.task), spec.objective, spec.finals.folds
-    entrants = []
-    for trial in chosen:
-        values = tuple(found.get(f"test_{metric}", math.nan) for found in scores[trial.number])
-        config = spec.trial_config(trial.params or {})
-        cost = network_size(dataset.n_inputs, config.hidden_layers, dataset.n_outputs)
-        entrants.append(Finalist(trial.number, values, float(cost)))
-    stable = np.array([e.values for e in entrants if e.stable])
-    scale = scale_of(metric)
-    evidence = (
-        evidence_of_folds(stable, 1 / folds, "plain" if scale in ("share", "score") else scale) if len(stable) else None
-    )
-    direction: Direction = goal.direction if metric == plain(goal.metric) else "minimize"
-    judgement = judge(entrants, evidence, direction, spec.search.seed)
-    searched = {trial.number: _number(trial.value) for trial in chosen}
-    values_of = {entrant.trial: entrant.values for entrant in entrants}
-    rows = []
-    for standing in judgement.standings:
-        row = standing_row(standing, values_of[standing.trial], searched[standing.trial], (), "")
-        done = [found for found in scores[standing.trial] if found]
-        names = sorted(
-            {name for found in done for name in found if name.startswith("test_") and name != f"test_{metric}"}
-        )
-        columns = {name: [found[name] for found in done] for name in names}
-        validated = [found[goal.metric] for found in done if goal.metric in found]
-        spreads = {name: Spread(_mean(column), _deviation(column)) for name, column in columns.items()}
-        rows.append(replace(row, validation_mean=_mean(validated), metrics=spreads))
-    count = len(dataset.y_train) + len(dataset.y_val) + len(dataset.y_test)
-    return outcome_from(judgement, rows, "", metric, direction, seeds, count, folds, spec.finals.repeats)
 
 
 def test_metric(spec: SweepSpec, task: Task) -> str:

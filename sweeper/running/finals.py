@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sweeper.insight.finals import SUMMARY, FinalsOutcome, outcome_of, read_finals, test_metric
+from sweeper.data.loading import load_final_folds
+from sweeper.insight.finals import SUMMARY, FinalsOutcome, outcome_of, outcome_of_folds, read_finals, test_metric
 from sweeper.ledger.protocol import Ledger, LedgerReader
 from sweeper.records import SweepChanged, SweepRecord, TrialRecord
-from sweeper.running.folds import judge_in_folds
+from sweeper.running import folds
+from sweeper.running.folds import ScoresInFolds
 from sweeper.running.outputs import OutputsOnTest
 from sweeper.running.run import Best, SweepRun
 from sweeper.spec.parse import SweepSpec
@@ -84,20 +86,16 @@ def are_halted(finals: SweepRecord | None) -> bool:
 def open_finals(ledger: Ledger, run: SweepRun) -> SweepRun | None:
     """The finals of a sweep that has ended, new or interrupted, ready for the controller (None: none are due).
 
-    Finals in folds are no sweep: they are trained and judged here, and then none are due any more.
-
-    Trial i trains finalist ``i % K`` on fresh seed ``i // K``, for K finalists.
+    Trial i trains finalist ``i % K`` on fresh seed ``i // K``, for K finalists; of finals in folds without part
+    ``i // K`` of the rows, on a seed that is as fresh.
     """
     record, spec = ledger.sweep(run.id), run.spec
     if not finals_are_due(ledger, record, spec):
         return None
     assert spec.finals is not None
     chosen = finalists(ledger, record, spec)
-    if spec.finals.folds is not None:
-        _keep(ledger, run, judge_in_folds(run, chosen))
-        return None
-    start = spec.search.seed + FRESH
-    fresh = tuple(range(start, start + spec.finals.seeds))
+    start = spec.search.seed + (FRESH if spec.finals.folds is None else folds.FRESH)
+    fresh = tuple(range(start, start + spec.finals.trainings))
     own = final_spec(spec, len(chosen) * len(fresh))
     points = [dict(trial.params or {}) for _ in fresh for trial in chosen]
     stored = stored_form(own, run.dataset.fingerprint)
@@ -112,14 +110,17 @@ def open_finals(ledger: Ledger, run: SweepRun) -> SweepRun | None:
         parent=record.sweep,
     )
     study: Any = GivenPoints(points)
-    outputs = outputs_of(run, own)
+    in_folds = None
+    if spec.finals.folds is not None:
+        in_folds = ScoresInFolds(own, load_final_folds(spec, run.dataset), len(chosen))
     finals = SweepRun(
         child,
         own,
-        run.dataset,
+        run.dataset if in_folds is None else in_folds.dataset,
         study,
         seed_of=lambda number: fresh[number // len(chosen)],
-        examine=outputs.examine,
+        fold_of=None if in_folds is None else in_folds.fold_of,
+        examine=(in_folds or outputs_of(run, own)).examine,
         keeps_best=False,
     )
     trials = ledger.trials(child.sweep)
@@ -149,16 +150,15 @@ def conclude(ledger: Ledger, run: SweepRun, finals: SweepRun) -> FinalsOutcome:
     The sweep's reason may still say that a user had stopped them.
     """
     chosen = finalists(ledger, ledger.sweep(run.id), run.spec)
-    outcome = outcome_of(
-        finals.id, run.spec, chosen, ledger.trials(finals.id), run.dataset, outputs_of(run, finals.spec).of
-    )
-    _keep(ledger, run, outcome)
-    return outcome
-
-
-def _keep(ledger: Ledger, run: SweepRun, outcome: FinalsOutcome) -> None:
+    trained = ledger.trials(finals.id)
+    if finals.fold_of is not None:
+        outcome = outcome_of_folds(finals.id, run.spec, chosen, trained, finals.dataset)
+    else:
+        outputs = outputs_of(run, finals.spec).of
+        outcome = outcome_of(finals.id, run.spec, chosen, trained, run.dataset, outputs)
     summary = {**ledger.sweep(run.id).summary, SUMMARY: outcome.to_json()}
     ledger.commit(run.id, [SweepChanged(summary=summary, reason="every trial has ended")])
+    return outcome
 
 
 def choose_finals_winner(record: SweepRecord, run: SweepRun) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from sweeper.insight.finals import FinalsOutcome, outcome_of_folds, test_metric
-from sweeper.records import TrialRecord
-from sweeper.running.run import SweepRun
+from sweeper.insight.finals import test_metric
+from sweeper.spec.parse import SweepSpec
+from sweeper.training.legs import Arrays
 
 if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset
@@ -18,66 +16,28 @@ if TYPE_CHECKING:
 FRESH = 2000  # added to the sweep's seed: the seed of the first fold
 
 
-def judge_in_folds(run: SweepRun, chosen: Sequence[TrialRecord]) -> FinalsOutcome:
-    """Train the finalists in all folds, one after another in this process, and judge them.
+@dataclass(frozen=True, eq=False)
+class ScoresInFolds:
+    """The scores of finals' trials on the rows that their folds leave out.
 
-    What has been trained is kept in files beside the sweep's checkpoints: an interrupted judgement goes on there.
+    Trial i trains finalist ``i % finalists`` without part ``i // finalists`` of the rows; ``dataset`` has a fold for
+    every part.
     """
-    from sweeper.data.dataset import repeated_folds
 
-    spec, finals = run.spec, run.spec.finals
-    assert finals is not None
-    assert finals.folds is not None
-    assert run.checkpoints is not None
-    folder = run.checkpoints.folder.parent / "folds"
-    datasets = repeated_folds(spec.dataset, spec.split, spec.normalize, finals.folds, finals.repeats)
-    scores: dict[int, list[Mapping[str, float]]] = {trial.number: [] for trial in chosen}
-    seeds = []
-    for fold, dataset in enumerate(datasets):
-        seed = spec.search.seed + FRESH + fold
-        seeds.append(seed)
-        for trial in chosen:
-            file = folder / f"trial-{trial.number:06d}-fold-{fold:04d}.json"
-            found = _read(file)
-            if found is None:
-                found = _trained(run, dataset, trial, seed)
-                _write(file, found)
-            scores[trial.number].append(found)
-    return outcome_of_folds(spec, chosen, scores, seeds, run.dataset)
+    spec: SweepSpec
+    dataset: Dataset
+    finalists: int
 
+    def fold_of(self, number: int) -> int:
+        """The fold on which a trial trains."""
+        return number // self.finalists
 
-def _trained(run: SweepRun, dataset: Dataset, trial: TrialRecord, seed: int) -> dict[str, float]:
-    """The metrics of one training: those of the rows left out, and the objective; empty: it diverged."""
-    from sweeper.training.again import network_of, scores_on_test, train_again, weights_of
+    def examine(self, number: int, params: Mapping[str, Any], weights: Arrays) -> dict[str, float]:
+        """What the trial's network scores on the rows that its fold leaves out."""
+        from sweeper.training.again import network_of, outputs_on_test, scores_of_judges, scores_on_test
 
-    params = trial.params or {}
-    [history] = train_again(run.spec, dataset, params, seed)
-    weights = weights_of([history])
-    if history.diverged:
-        return {}
-    found = scores_on_test(
-        dataset, network_of(run.spec, dataset, params, weights), [test_metric(run.spec, dataset.task)]
-    )
-    metric = run.spec.objective.metric
-    if curve := getattr(history, metric, None):
-        found[metric] = run.units.get(metric, 1.0) * float(curve[-1])
-    return {name: value for name, value in found.items() if math.isfinite(value)}
-
-
-def _read(file: Path) -> dict[str, float] | None:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _write(file: Path, found: Mapping[str, float]) -> None:
-    """Replace the file; a full disk costs no more than the file."""
-    part = file.with_suffix(".new")
-    try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        part.write_text(json.dumps(found), encoding="utf-8")
-        part.replace(file)
-    except OSError:
-        part.unlink(missing_ok=True)
+        fold = self.dataset.folds[self.fold_of(number)]
+        network = network_of(self.spec, fold, params, weights)
+        outputs = outputs_on_test(fold, network)
+        judged = scores_of_judges(self.spec, fold, outputs)
+        return judged | scores_on_test(fold, network, [test_metric(self.spec, fold.task)], outputs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -69,9 +69,10 @@ class Examine(Protocol):
 class SweepRun:
     """What the controller holds of one sweep besides the scheduler's view of it.
 
-    Finals are a sweep, too, with three differences: ``seed_of`` gives each trial a seed of its own (None: all have the
-    sweep's, so that they are compared on the same draws), ``examine`` judges each complete trial by its weights, and
-    no trial is the best (``keeps_best``), so that every one of them sends its weights.
+    Finals are a sweep, too, with four differences: ``seed_of`` gives each trial a seed of its own (None: all have the
+    sweep's, so that they are compared on the same draws), ``fold_of`` one fold of the data (None: it trains on all of
+    them), ``examine`` judges each complete trial by its weights, and no trial is the best (``keeps_best``), so that
+    every one of them sends its weights.
     """
 
     record: SweepRecord
@@ -80,6 +81,7 @@ class SweepRun:
     study: Study
     trials: dict[int, TrialRun] = field(default_factory=dict)
     seed_of: Callable[[int], int] | None = None
+    fold_of: Callable[[int], int] | None = None
     examine: Examine | None = None
     keeps_best: bool = True
     best: Best | None = None
@@ -125,7 +127,7 @@ class SweepRun:
             batch=batch,
             deterministic=search.deterministic,
             decision_epochs=self.decision_epochs,
-            rows_per_trial=self.spec.training.replicates * (len(self.dataset.folds) or 1),
+            rows_per_trial=self.spec.training.replicates * len(self._folds(0)),
             priority=self.record.priority,
             owner=self.record.owner,
         )
@@ -224,14 +226,16 @@ class SweepRun:
 
     def order(self, leg: RunLeg, export: bool = False) -> LegOrder:
         """The worker's side of a scheduler's leg; with ``export`` it sends back what a checkpoint needs."""
-        replicates, folds = self.spec.training.replicates, len(self.dataset.folds) or 1
+        replicates = self.spec.training.replicates
         admit = tuple(
             TrialStart(
                 number=a.number,
                 attempt=a.attempt,
                 config=self.spec.trial_config(self.params(a.number)),
                 rows=tuple(
-                    RowStart(self.trials[a.number].seed + r, fold) for r in range(replicates) for fold in range(folds)
+                    RowStart(self.trials[a.number].seed + r, fold)
+                    for r in range(replicates)
+                    for fold in self._folds(a.number)
                 ),
                 states=self._saved(a.number),
             )
@@ -256,6 +260,10 @@ class SweepRun:
             export=export,
             scoring=scoring_of(self.spec, self.dataset),
         )
+
+    def _folds(self, number: int) -> Sequence[int]:
+        """The folds that a trial trains on; 0 stands for the data where there are none."""
+        return range(len(self.dataset.folds) or 1) if self.fold_of is None else (self.fold_of(number),)
 
     def kept(self, number: int) -> int:
         """How many finished epochs of a trial its checkpoint keeps."""

@@ -31,6 +31,13 @@ def _columns(value: Any) -> Any:
     return as_tuple(value) if isinstance(value, list | tuple) else (value,) if isinstance(value, str) else value
 
 
+def fold_count(value: Any) -> Any:
+    """A number of folds, as a validator."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 2 <= value <= MAX_FOLDS:
+        refuse(f"{str(value)[:40]!r} is no number of folds", remedy=f"Write a whole number from 2 to {MAX_FOLDS}")
+    return value
+
+
 File = Annotated[str, BeforeValidator(text)]
 Column = Annotated[str, BeforeValidator(column), Field(min_length=1, max_length=1000)]
 Columns = Annotated[tuple[Column, ...], BeforeValidator(_columns)]
@@ -113,7 +120,7 @@ class SplitSpec(Section):
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.2
     test: Annotated[float, Field(gt=0, lt=1)] = 0.2
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
-    folds: Annotated[int, Field(ge=2, le=MAX_FOLDS)] | None = None
+    folds: Annotated[int, BeforeValidator(fold_count)] | None = None
     group: Column | None = None
     time: Column | None = None
     column: Column | None = None

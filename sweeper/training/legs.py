@@ -288,13 +288,13 @@ def _joined(running: _Running) -> Arrays:
 
 
 def _of_folds(running: _Running, rows: Sequence[Mapping[str, float]], metric: str) -> tuple[float, ...]:
-    """The metric of ``rows`` on each fold, the mean over seeds; none where a row has not measured it."""
+    """The metric of ``rows`` on each of several folds, the mean over seeds; none where a row has not measured it."""
     starts = running.start.rows
-    folds = 1 + max(start.fold for start in starts)
-    if folds == 1 or any(metric not in row for row in rows):
+    folds = sorted({start.fold for start in starts})
+    if len(folds) == 1 or any(metric not in row for row in rows):
         return ()
     pairs = [(start.fold, row[metric]) for start, row in zip(starts, rows, strict=True)]
-    return tuple(float(np.mean([value for fold, value in pairs if fold == wanted])) for wanted in range(folds))
+    return tuple(float(np.mean([value for fold, value in pairs if fold == wanted])) for wanted in folds)
 
 
 def _mean(rows: list[dict[str, list[float]]]) -> dict[str, list[float]]:

@@ -238,15 +238,23 @@ def test_finals_in_folds_judge_every_row_and_go_on_from_what_is_kept(tmp_path: P
     half = stats.t.isf(0.025, 5) * np.sqrt((1 / 6 + 50 / 100) * np.var(first - second, ddof=1))
     assert pair["difference"] == pytest.approx((first - second).mean())
     assert pair["high"] - pair["difference"] == pytest.approx(half, rel=1e-3)
-    [folder] = (site.home / "sweeps").glob("*/folds")
-    assert len(list(folder.iterdir())) == 2 * 6
+    ledger = open_ledger(None, site.home)
+    [finals] = ledger.finals()
+    trained = ledger.trials(finals.sweep)  # so they are resumed as all trials are
+    assert [trial.state for trial in trained] == ["complete"] * 2 * 6
+    assert [t.seed - trained[0].seed for t in trained] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    assert sorted(t.metrics["test_loss"] for t in trained) == pytest.approx(sorted([*first, *second]))
+    ledger.close()
     site.close()
 
 
 def test_more_final_folds_than_rows_of_a_class_are_refused_before_anything_starts(tmp_path: Path) -> None:
     site = Site(tmp_path / "home")
     for finals, said in (
-        ({"folds": 51}, "finals.folds: 51 folds, and the class 'setosa' has 50 rows. Use 50 or fewer"),
+        (
+            {"folds": 51},
+            "finals.folds: there are 51 folds, and the class 'setosa' has 50 rows for them. Use 50 folds or fewer",
+        ),
         ({"repeats": 3}, "finals.repeats"),
     ):
         file = tmp_path / "sweep.json"

@@ -6,7 +6,9 @@ import pytest
 from sklearn.model_selection import StratifiedKFold
 
 from sweeper.data.dataset import load_dataset
+from sweeper.data.final_folds import with_final_folds
 from sweeper.errors import SpecError
+from sweeper.spec.models import FinalsSpec
 from sweeper.spec.parse import DatasetSpec, SplitSpec
 
 ROWS = 240
@@ -143,6 +145,64 @@ def test_every_fold_is_scaled_by_its_own_training_rows_and_shares_inputs_and_the
         np.testing.assert_allclose(fold.y_val, prices, atol=1e-5)
         assert [f.column for f in fold.recipe.features] == [f.column for f in data.recipe.features]
         np.testing.assert_array_equal(fold.tensors().x_val.numpy(), fold.x_val)
+
+
+def in_final_folds(path, target="kind", finals=None, **split):
+    """A dataset for finals in folds, by way of the check that comes first."""
+    used = {split.get(key) for key in ("group", "time", "column")}
+    spec = DatasetSpec(path=str(path), target=target, drop=tuple(sorted(OTHERS - used - {target})))
+    wanted, rule = FinalsSpec(**{"folds": 4, "repeats": 2, **(finals or {})}), SplitSpec(**split)
+    return with_final_folds(load_dataset(spec, rule, "standard", wanted), spec, rule, "standard", wanted)
+
+
+@pytest.mark.parametrize("split", [{}, {"group": "person"}], ids=["random", "groups"])
+def test_finals_in_folds_test_every_row_once_a_repeat_and_no_group_parts(visits, frame, split):
+    data = in_final_folds(visits, **split)
+    assert len(data.folds) == 2 * 4
+    for repeat in (data.folds[:4], data.folds[4:]):
+        assert sorted(np.concatenate([fold.test_rows for fold in repeat])) == list(range(ROWS))
+    assert any(
+        set(one.test_rows) != set(other.test_rows) for one, other in zip(data.folds, data.folds[4:], strict=False)
+    )
+    for fold in data.folds:
+        assert sorted(np.concatenate(parts(fold))) == list(range(ROWS))
+        assert len(fold.y_test) == len(fold.test_rows)
+        sizes = frame["size"].iloc[fold.train_rows]
+        wanted = (frame["size"].iloc[fold.test_rows] - sizes.mean()) / sizes.std(ddof=0)
+        np.testing.assert_allclose(fold.x_test[:, 0], wanted, atol=1e-5)
+        if split:
+            people = [set(frame["person"].iloc[rows]) for rows in parts(fold)]
+            assert not people[0] & people[1] | people[0] & people[2] | people[1] & people[2]
+
+
+def test_rows_that_the_users_column_names_stay_out_of_the_folds_of_finals(visits, frame):
+    word = frame["part"].str.strip().str.lower()
+    data = in_final_folds(visits, column="part")
+    assert sorted(np.concatenate([fold.test_rows for fold in data.folds[:4]])) == list(np.flatnonzero(word == "train"))
+    assert all(list(fold.val_rows) == list(np.flatnonzero(word == "validation")) for fold in data.folds)
+    numbered = in_final_folds(visits, finals={"repeats": 1}, column="fold", folds=4)
+    assert [set(frame["fold"].iloc[fold.test_rows]) for fold in numbered.folds] == [{0}, {1}, {2}, {3}]
+    with pytest.raises(SpecError, match=r"finals.folds: the column 'fold' .* Set finals.folds: 4, without repeats"):
+        in_final_folds(visits, finals={"folds": 3}, column="fold", folds=4)
+    with pytest.raises(SpecError, match=r"finals.repeats: the column 'fold'"):
+        in_final_folds(visits, column="fold", folds=4)
+    with pytest.raises(SpecError, match=r"finals.folds: there are 90 folds"):
+        in_final_folds(visits, finals={"folds": 90})
+
+
+def test_a_text_that_a_fold_of_finals_never_trained_on_is_unknown_there_and_the_target_keeps_its_unit(tmp_path):
+    city = ["Rome", *["Bonn", "Köln"] * 20]
+    frame = pd.DataFrame({"city": city, "x": np.arange(41.0), "price": np.linspace(3, 9, 41) ** 2})
+    frame.to_csv(tmp_path / "rome.csv", index=False)
+    spec, split, finals = DatasetSpec(path=str(tmp_path / "rome.csv"), target="price"), SplitSpec(), FinalsSpec(folds=4)
+    data = load_dataset(spec, split, "standard", finals)
+    folds = with_final_folds(data, spec, split, "standard", finals).folds
+    [rome] = [fold for fold in folds if 0 in fold.test_rows]
+    assert "city=Rome" in rome.feature_names
+    assert not rome.x_test[list(rome.test_rows).index(0), [n.startswith("city") for n in rome.feature_names]].any()
+    for fold in folds:
+        prices = frame["price"].iloc[fold.test_rows]
+        np.testing.assert_allclose(fold.y_test, (prices - data.target_mean) / data.target_std, atol=1e-5)
 
 
 def test_a_fold_without_any_value_of_a_column_still_has_its_input(tmp_path):

@@ -570,8 +570,9 @@ def test_files_of_one_sweep_are_absolute_and_of_one_kind(folder):
         ({}, {"groups": "a"}, ["split.groups", "unknown key", "'group'"]),
         ({"wieght": "a"}, {}, ["dataset.wieght", "unknown key", "'weight'"]),
         ({}, {"validation": 0.6, "test": 0.5}, ["split", "validation and test together take 1.1"]),
-        ({}, {"folds": 1}, ["split.folds", "greater than or equal to 2"]),
+        ({}, {"folds": 1}, ["split.folds", "'1' is no number of folds", "from 2 to 100"]),
         ({}, {"folds": "five"}, ["split.folds", "'five'"]),
+        ({}, {"folds": 101}, ["split.folds", "'101' is no number of folds", "from 2 to 100"]),
         ({"validation": "below/data2.csv"}, {"folds": 3}, ["dataset.validation", "folds have no validation file"]),
     ],
 )
