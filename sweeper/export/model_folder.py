@@ -12,6 +12,7 @@ from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from sweeper.data.folds import joined
 from sweeper.errors import SweeperError
 from sweeper.export.onnx import is_available, metadata, onnx_model
 from sweeper.records import SweepRecord, TrialRecord
@@ -19,6 +20,8 @@ from sweeper.spec.parse import SweepSpec
 from sweeper.text import listed, shown
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from sweeper.data.dataset import Dataset
     from sweeper.models import History, TrainConfig, TrialConfig
     from sweeper.training.averaging import TrialModel
@@ -72,7 +75,7 @@ def train_winner(spec: SweepSpec, dataset: Dataset, trial: TrialRecord) -> Winne
     train = spec.train_config(dataset.task, params)
     weights = weights_of(histories)
     if spec.winner == "refit":
-        weights = refit(spec, dataset, params, trial.seed, trial.metrics.get("best_epoch", trial.epochs))
+        weights = refit(spec, dataset, trial)
     model = model_of(dataset, config, weights)
     name = f"val_{METRIC[dataset.task]}"
     scale = dataset.target_std if dataset.task == "regression" else 1.0
@@ -93,7 +96,7 @@ def _kept(histories: Sequence[History], train: TrainConfig, metric: str) -> floa
 
 
 def model_files(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, bytes]:
-    """The folder's files by name. Of a sweep with folds there is nothing to train again: k networks are one here."""
+    """The folder's files by name."""
     import numpy as np
     from safetensors.numpy import save
 
@@ -102,18 +105,31 @@ def model_files(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: 
         "preprocessing.json": json.dumps(_preprocessing(model.dataset), indent=1, ensure_ascii=False) + "\n",
         "predict.py": _render("model_predict.py.j2", {"activation": _activation(winner.config)}),
         "model_card.md": _render("model_card.md.j2", _card(record, spec, dataset, winner)),
+        "retrain.py": _render("model_retrain.py.j2", _script(spec, dataset, winner)),
     }
-    if not dataset.folds:
-        texts["retrain.py"] = _render("model_retrain.py.j2", _script(dataset, winner))
     written = {"weights.safetensors": save(model.weights), **{name: text.encode() for name, text in texts.items()}}
     if is_available():
         about = metadata(dataset, record.sweep, winner.trial.number)
         written["model.onnx"] = onnx_model(model.dataset, model.config, model.weights, about)
-    if not dataset.folds:
-        arrays = io.BytesIO()
-        np.savez(arrays, **dataset.arrays(), x_test=dataset.x_test, y_test=dataset.y_test)  # type: ignore[arg-type]
-        written["data.npz"] = arrays.getvalue()
-    return written
+    arrays = io.BytesIO()
+    np.savez(arrays, **_arrays(spec, dataset))  # type: ignore[arg-type]
+    return {**written, "data.npz": arrays.getvalue()}
+
+
+def _arrays(spec: SweepSpec, dataset: Dataset) -> dict[str, np.ndarray]:
+    """The rows that retrain.py trains on, validates with and tests on; of several folds under their names."""
+    from sweeper.training.again import arrays_to_refit
+
+    test = {"y_test": dataset.y_test, **({} if dataset.w_test is None else {"w_test": dataset.w_test})}
+    if _is_refitted(spec, dataset):
+        return {**arrays_to_refit(dataset), "x_test": dataset.x_test, **test}
+    if dataset.folds:
+        return joined([{**fold.arrays(), "x_test": fold.x_test} for fold in dataset.folds]) | test
+    return {**dataset.arrays(), "x_test": dataset.x_test, **test}
+
+
+def _is_refitted(spec: SweepSpec, dataset: Dataset) -> bool:
+    return bool(dataset.folds) and spec.winner == "refit"
 
 
 def _render(template: str, fields: Mapping[str, Any]) -> str:
@@ -151,23 +167,29 @@ def _preprocessing(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _script(dataset: Dataset, winner: Winner) -> dict[str, Any]:
+def _script(spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, Any]:
     """What retrain.py is filled with, as Python source."""
-    from sweeper.models.solo import resolve_batch_size, resolve_clip_norm
+    from sweeper.models.solo import resolve_clip_norm
+    from sweeper.training.again import epochs_to_refit
 
-    config, train = winner.config, winner.train
+    config, train, refit = winner.config, winner.train, _is_refitted(spec, dataset)
+    epochs = [history.kept_epoch(train) + 1 for history in winner.histories]
+    batch_size = train.batch_size if config.batch_size is None else config.batch_size
     plateau = train.plateau
     scheduler = None
     if plateau is not None:
         scheduler = (
-            f"torch.optim.lr_scheduler.ReduceLROnPlateau(\n    optimizer, factor={plateau.factor!r}, "
+            f"torch.optim.lr_scheduler.ReduceLROnPlateau(\n        optimizer, factor={plateau.factor!r}, "
             f"patience={plateau.patience}, threshold={plateau.threshold!r}, cooldown={plateau.cooldown}, "
-            f"min_lr={plateau.min_lr!r}\n)"
+            f"min_lr={plateau.min_lr!r}\n    )"
         )
     return {
         "seed": winner.trial.seed,
-        "epochs": winner.histories[0].kept_epoch(train) + 1,  # with folds there is no script
-        "batch_size": resolve_batch_size(config, train, dataset.n_train),
+        "epochs": epochs_to_refit(winner.trial) if refit else epochs if dataset.folds else epochs[0],
+        "batch_size": None if batch_size == "full" else batch_size,
+        "folds": 0 if refit else len(dataset.folds),
+        "refit": refit,
+        "watched": "train_loss" if refit else "val_loss",
         "widths": [dataset.n_inputs, *config.hidden_layers, dataset.n_outputs],
         "initialization": INITIALIZATIONS[config.initialization],
         "activation": _activation(config),
@@ -176,6 +198,7 @@ def _script(dataset: Dataset, winner: Winner) -> dict[str, Any]:
         "classifies": dataset.task == "classification",
         "clip_norm": resolve_clip_norm(config, train),
         "val_loss": f"{winner.validation['val_loss']:.9g}",
+        "test_loss": f"{winner.test['test_loss']:.9g}",
     }
 
 
@@ -203,9 +226,10 @@ def _optimizer(config: TrialConfig) -> str:
 def _card(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, Any]:
     """What the model card is filled with, as Markdown."""
     from sweeper.models import n_parameters
+    from sweeper.models.solo import resolve_batch_size
 
     trial, params = winner.trial, dict(winner.trial.params or {})
-    script, replicates = _script(dataset, winner), spec.training.replicates
+    script, replicates = _script(spec, dataset, winner), spec.training.replicates
     classifies = dataset.class_names is not None
     again = _objective(spec, winner)
     return {
@@ -231,7 +255,9 @@ def _card(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner
         "target_mean": f"{dataset.target_mean:.6g}",
         "target_std": f"{dataset.target_std:.6g}",
         "configuration": {name: _cell(_value(value)) for name, value in params.items()},
-        **{name: script[name] for name in ("seed", "epochs", "batch_size")},
+        "seed": script["seed"],
+        "epochs": ", ".join(map(str, script["epochs"])) if script["folds"] else script["epochs"],
+        "batch_size": resolve_batch_size(winner.config, winner.train, dataset.n_train),
         "clipping": "no gradient clipping" if script["clip_norm"] is None else f"clipped to {script['clip_norm']:g}",
         "plateau": _plateau(winner.train),
         "kept": _which_epoch(winner),

@@ -429,8 +429,7 @@ def final_weights(run: SweepRun, trial: TrialRecord) -> Arrays:
     if run.spec.winner != "refit":
         return winner_weights(run)
     if run.best.refitted is None:
-        epochs = trial.metrics.get("best_epoch", trial.epochs)
-        run.best.refitted = refit(run.spec, run.dataset, run.params(trial.number), trial.seed, epochs)
+        run.best.refitted = refit(run.spec, run.dataset, trial)
     return run.best.refitted
 
 

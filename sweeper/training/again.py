@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from sweeper.data.dataset import Dataset
     from sweeper.models import History
+    from sweeper.records import TrialRecord
     from sweeper.spec.parse import SweepSpec
     from sweeper.training.legs import Arrays
 
@@ -41,24 +42,33 @@ def weights_of(histories: Sequence[History]) -> Arrays:
     return joined(parts)
 
 
-def refit(spec: SweepSpec, dataset: Dataset, params: Mapping[str, Any], seed: int, epochs: float) -> Arrays:
-    """The weights of a trial trained once more on the rows of all folds together.
+def epochs_to_refit(trial: TrialRecord) -> int:
+    """For how many epochs a trial is trained on the rows of all folds: as many as these kept in the mean, rounded."""
+    return max(1, round(trial.metrics.get("best_epoch", trial.epochs)))
 
-    It trains for as many ``epochs`` as its folds kept in the mean, rounded. No row is left to validate on: a learning
-    rate that drops on a plateau follows the loss of the training rows.
+
+def arrays_to_refit(dataset: Dataset) -> Arrays:
+    """The rows of all folds, to train on and, since no other row is left, to watch the training by."""
+    arrays = {name: array for name, array in dataset.arrays().items() if name.endswith("_train")}
+    return arrays | {name.replace("_train", "_val"): array for name, array in arrays.items()}
+
+
+def refit(spec: SweepSpec, dataset: Dataset, trial: TrialRecord) -> Arrays:
+    """The weights of a complete trial trained once more on the rows of all folds together.
+
+    A learning rate that drops on a plateau follows the loss of these rows.
 
     Raises:
         SweeperError: it diverges.
     """
     from sweeper.errors import SweeperError
-    from sweeper.models import train_cohort
+    from sweeper.models import Data, train_cohort
 
-    data = dataset.tensors()
-    data = replace(data, x_val=data.x_train, y_val=data.y_train, w_val=data.w_train)
+    data, params = Data.of_arrays(arrays_to_refit(dataset)), trial.params or {}
     train = spec.train_config(dataset.task, params)
-    train = replace(train, epochs=max(1, round(epochs)), keep="last", patience=None, gradient_flow=None)
+    train = replace(train, epochs=epochs_to_refit(trial), keep="last", patience=None, gradient_flow=None)
     train = replace(train, monitor="val_loss", minimize=True)
-    [history] = train_cohort([spec.trial_config(params)], train, data, [seed])
+    [history] = train_cohort([spec.trial_config(params)], train, data, [trial.seed])
     if history.diverged:
         raise SweeperError(f"the winner diverged when it was trained on the rows of all folds: {history.divergence}")
     return weights_of([history])

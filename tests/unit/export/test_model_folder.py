@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from sweeper.data.dataset import load_dataset
+from sweeper.data.loading import load
 from sweeper.export.model_folder import differs, model_files, train_winner
 from sweeper.ledger.memory import MemoryLedger
 from sweeper.models import ACTIVATIONS, INITIALIZATIONS, OPTIMIZERS, History, train_solo
@@ -42,10 +45,11 @@ def exported(params: dict[str, Any], folder: Path, seed: int = 0, **sections: An
     spec = spec_of(**sections)
     ledger = MemoryLedger()
     record = new_sweep(ledger, spec)
-    dataset = load_dataset(spec.dataset, spec.split, spec.normalize)
+    dataset = load(spec)
     trial = TrialRecord(0, TrialState.COMPLETE, params={"learning_rate": 0.01, **params}, seed=seed, value=1.0)
     winner = train_winner(spec, dataset, trial)
     assert differs(spec, winner)
+    assert not differs(spec, replace(winner, trial=replace(trial, value=winner.validation["val_loss"])))
     for name, content in model_files(record, spec, dataset, winner).items():
         (folder / name).write_bytes(content)
     return winner.validation["val_loss"], train_solo(winner.config, winner.train, dataset.tensors(), seed)
@@ -78,5 +82,54 @@ def test_without_clipping_and_plateau_the_script_has_none(
     script = (tmp_path / "retrain.py").read_text()
     assert "clip_grad_norm_" not in script
     assert "scheduler" not in script
-    assert len(script.splitlines()) <= 65
+    assert len(script.splitlines()) <= 75
     assert retrained(tmp_path, capsys) == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize("winner", [None, "folds", "refit"])
+@pytest.mark.parametrize("target", ["kind", "price"])
+def test_weights_and_folds_are_trained_again_to_the_value_that_the_sweep_recorded(
+    winner: str | None, target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"a": random.normal(size=150), "b": random.normal(size=150), "often": random.integers(0, 4, 150)}
+    )
+    frame["price"] = frame["a"] * 3 + random.normal(size=150)
+    frame["kind"] = np.where(frame["a"] + random.normal(size=150) > 0.8, "x", "y")
+    frame.drop(columns="kind" if target == "price" else "price").to_csv(tmp_path / "rows.csv", index=False)
+    weighted = {"class_weights": "balanced"} if target == "kind" else {}
+    sections = {
+        "dataset": {"path": str(tmp_path / "rows.csv"), "target": target, "weight": "often"},
+        "training": {"epochs": 12, "batch_size": 16, "plateau": {"patience": 0, "threshold": 0.5}, **weighted},
+        **({} if winner is None else {"winner": winner, "split": {"folds": 3}}),
+    }
+    params = {"hidden_layers": [8], "learning_rate": 0.05, "optimizer": "adam"}
+    if winner is None:
+        wanted, _ = exported(params, tmp_path, seed=3, **sections)
+    else:
+        wanted = exported_of_folds(params, tmp_path, 3, sections)
+    runpy.run_path(str(tmp_path / "retrain.py"))
+    said = dict(re.findall(r"^(val_loss|test_loss) (\S+)", capsys.readouterr().out, re.MULTILINE))
+    promised = re.search(r"test_loss .* \(exported: ([-.e\d]+)\)", (tmp_path / "retrain.py").read_text())
+    assert promised is not None
+    assert float(said["test_loss"]) == pytest.approx(float(promised[1]), rel=1e-4)
+    if winner != "refit":
+        assert float(said["val_loss"]) == pytest.approx(wanted, rel=1e-4)
+
+
+def exported_of_folds(params: dict[str, Any], folder: Path, seed: int, sections: dict[str, Any]) -> float:
+    """As ``exported``, without a plain run: the mean over folds of the plain runs' best validation losses."""
+    spec = spec_of(**sections)
+    dataset = load(spec)
+    config, train = spec.trial_config(params), spec.train_config(dataset.task, params)
+    plain = [train_solo(config, train, fold.tensors(), seed) for fold in dataset.folds]
+    value = float(np.mean([min(history.val_loss) for history in plain]))
+    epochs = float(np.mean([np.argmin(history.val_loss) + 1 for history in plain]))
+    metrics = {"best_epoch": epochs}
+    trial = TrialRecord(0, TrialState.COMPLETE, params=params, seed=seed, value=value, metrics=metrics)
+    winner = train_winner(spec, dataset, trial)
+    assert not differs(spec, winner)
+    for name, content in model_files(new_sweep(MemoryLedger(), spec), spec, dataset, winner).items():
+        (folder / name).write_bytes(content)
+    return value
