@@ -9,6 +9,8 @@ from sweeper.errors import SpecError
 from sweeper.spec.stored import fingerprint_of
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from sweeper.records import SweepRecord
     from sweeper.spec.parse import SweepSpec
 
@@ -24,6 +26,17 @@ def load(spec: SweepSpec) -> Dataset:
     dataset = load_dataset(spec.dataset, spec.split, spec.normalize, spec.finals)
     check_goals(spec, dataset)
     return with_class_weights(spec, dataset)
+
+
+def features_of(spec: SweepSpec) -> pd.DataFrame:
+    """The feature columns of a sweep's table as read: numbers (NaN is missing), booleans, texts as pandas categories.
+
+    Raises:
+        SpecError: the data is gone.
+    """
+    from sweeper.data.tables import read_table
+
+    return read_table(spec.dataset, spec.split).frame
 
 
 def load_final_folds(spec: SweepSpec, dataset: Dataset) -> Dataset:

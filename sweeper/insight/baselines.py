@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from sweeper.insight.certainty import LEVEL, chance, half_width, holm
 from sweeper.insight.test_rows import evidence_on_test
-from sweeper.models.metric_names import larger_is_better, plain
+from sweeper.models.metric_names import plain
 from sweeper.records import SweepRecord
 from sweeper.text import number
 
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
     import torch
 
     from sweeper.data.dataset import Dataset
+    from sweeper.spec.goals import ObjectiveSpec
     from sweeper.training.baselines import Baseline
+    from sweeper.training.scoring import Scoring
 
 SUMMARY = "baselines"  # the record's key in a sweep's summary
 CALLED = {"constant": "a constant prediction", "linear": "a linear model", "tree": "an untuned tree model"}
@@ -53,11 +57,13 @@ class BaselinePair:
 class BaselineOutcome:
     """Trial ``trial``, the winner, beside simple models; ``metric`` is the plain name of the sweep's objective.
 
+    ``maximize`` says whether larger values of it are better.
     ``validation`` and ``test`` are the winner's scores by plain metric name.
     """
 
     trial: int
     metric: str
+    maximize: bool
     validation: Mapping[str, float]
     test: Mapping[str, float]
     rows: tuple[BaselineRow, ...]
@@ -100,7 +106,7 @@ class BaselineOutcome:
         return next(row for row in self.rows if row.method == method)
 
     def _badness(self, row: BaselineRow) -> float:
-        return -row.test[self.metric] if larger_is_better(self.metric) else row.test[self.metric]
+        return -row.test[self.metric] if self.maximize else row.test[self.metric]
 
     @property
     def _own(self) -> str:
@@ -126,30 +132,35 @@ def read_baselines(record: SweepRecord) -> BaselineOutcome | None:
 def compare_with_baselines(
     dataset: Dataset,
     trial: int,
-    objective: str,
+    objective: ObjectiveSpec,
     winner: Mapping[Literal["validation", "test"], torch.Tensor],
     baselines: Sequence[Baseline],
+    scoring: Scoring | None = None,
 ) -> BaselineOutcome:
     """Score the winner's outputs ``(v, C)``, ``(t, C)`` and those of the baselines, and compare them on the test rows.
 
-    An objective without a twin on the test rows, such as ``train_loss``, is compared as ``loss``.
+    An objective without a twin on the test rows, such as ``train_loss``, is compared as ``loss``. Metrics of the
+    user's own are known to ``scoring``.
     """
     import torch
 
     from sweeper.training.scores import finite, names_for, score
 
-    names = names_for(dataset)
-    metric = plain(objective) if plain(objective) in names else "loss"
+    names, metric = names_for(dataset), plain(objective.metric)
     trained = [one for one in baselines if not one.problem]
     found = {}
     for rows in ("validation", "test"):
         outputs = [winner[rows], *(torch.from_numpy(getattr(one, rows)) for one in trained)]
-        found[rows] = score(dataset, outputs, rows, names)
+        found[rows] = score(dataset, outputs, rows, names, scoring)
+    if not np.isfinite(found["test"].get(metric, [math.nan])).all():
+        metric = "loss"
+    maximize = objective.direction == "maximize" if metric == plain(objective.metric) else False
     places = {one.method: i for i, one in enumerate(trained, start=1)}
     outputs = [winner["test"], *(torch.from_numpy(one.test) for one in trained)]
     return BaselineOutcome(
         trial=trial,
         metric=metric,
+        maximize=maximize,
         validation=finite(found["validation"], 0),
         test=finite(found["test"], 0),
         rows=tuple(
@@ -162,23 +173,28 @@ def compare_with_baselines(
             )
             for one in baselines
         ),
-        pairs=_pairs(dataset, metric, outputs, [one.method for one in trained]),
+        pairs=_pairs(dataset, metric, maximize, outputs, [one.method for one in trained], scoring),
     )
 
 
 def _pairs(
-    dataset: Dataset, metric: str, outputs: Sequence[torch.Tensor], methods: Sequence[str]
+    dataset: Dataset,
+    metric: str,
+    maximize: bool,
+    outputs: Sequence[torch.Tensor],
+    methods: Sequence[str],
+    scoring: Scoring | None,
 ) -> tuple[BaselinePair, ...]:
     """The first model against each of the others, row by row; p values are corrected for their number (Holm)."""
     if not methods:
         return ()
-    evidence = evidence_on_test(metric, dataset, [[one.numpy()] for one in outputs])
+    evidence = evidence_on_test(metric, dataset, [[one.numpy()] for one in outputs], scoring=scoring)
     parts = [evidence.of_pair(0, i) for i in range(1, len(outputs))]
     known = [(method, part) for method, part in zip(methods, parts, strict=True) if math.isfinite(part.value)]
     adjusted = holm([chance(part, abs(part.value)) for _, part in known])
     pairs = []
     for (method, part), p in zip(known, adjusted, strict=True):
-        ahead, half = (part.value > 0) == larger_is_better(metric), half_width(part)
+        ahead, half = (part.value > 0) == maximize, half_width(part)
         better: Literal["winner", "baseline", "neither"] = "winner" if ahead else "baseline"
         if p >= 1 - LEVEL:
             better = "neither"

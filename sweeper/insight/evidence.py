@@ -163,12 +163,17 @@ def evidence_of_folds(values: Array, test_share: float, scale: Scale = "plain") 
 
 
 def evidence_of_metric(
-    score: Score, rows: int, weights: Array | None = None, scale: Scale = "plain", seed: int = 0
+    score: Score,
+    rows: int,
+    weights: Array | None = None,
+    scale: Scale = "plain",
+    seed: int = 0,
+    most_draws: int = DRAWS,
 ) -> Evidence:
     """Of any metric: rows are drawn again with replacement, the same ones for every network."""
     own = np.ones(rows) if weights is None else np.asarray(weights, dtype=np.float64)
     values = score(own)
-    draws = int(np.clip(WORK // (values.size * rows), LEAST_DRAWS, DRAWS))
+    draws = int(np.clip(WORK // (values.size * rows), LEAST_DRAWS, most_draws))
     rng = np.random.default_rng(seed)
     drawn = np.array([score(own * rng.multinomial(rows, np.full(rows, 1 / rows))) for _ in range(draws)])  # (B, K, S)
     drawn = drawn[np.isfinite(drawn).all(axis=(1, 2))]  # a draw without one of the classes has no area under the curve

@@ -18,6 +18,7 @@ from sweeper.records import SweepRecord, TrialRecord
 from sweeper.spec.goals import network_size
 from sweeper.states import TrialState
 from sweeper.text import counted, from_to, number
+from sweeper.training.scoring import scoring_of
 
 if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset
@@ -228,10 +229,11 @@ def outcome_of(
     A value is the test split's twin of the objective: ``test_loss`` for ``val_loss``. ``outputs_of`` says what a
     trial's network makes of the test rows.
     """
-    metric, runs_of = test_metric(spec, dataset.task), _runs_of(chosen, trained)
+    metric, runs_of = _judging(spec, dataset, trained), _runs_of(chosen, trained)
     entrants = _entrants(spec, chosen, runs_of, dataset, metric)
+    scoring = scoring_of(spec, dataset)
     stable = [[outputs_of(run) for run in runs_of[e.trial]] for e in entrants if e.stable]
-    evidence = evidence_on_test(metric, dataset, stable, spec.search.seed) if stable else None
+    evidence = evidence_on_test(metric, dataset, stable, spec.search.seed, scoring) if stable else None
     return _judged(finals, spec, chosen, runs_of, entrants, evidence, metric, len(dataset.y_test))
 
 
@@ -241,14 +243,21 @@ def outcome_of_folds(
     """As ``outcome_of``, of finals in folds: ``trained`` are K trials for every fold of the ``dataset``."""
     assert spec.finals is not None
     assert spec.finals.folds is not None
-    folds, metric, runs_of = spec.finals.folds, test_metric(spec, dataset.task), _runs_of(chosen, trained)
+    folds, metric, runs_of = spec.finals.folds, _judging(spec, dataset, trained), _runs_of(chosen, trained)
     entrants = _entrants(spec, chosen, runs_of, dataset, metric)
     stable = np.array([e.values for e in entrants if e.stable])
-    scale: Scale = "positive" if scale_of(metric) == "positive" else "plain"
+    scale: Scale = "positive" if metric in OF_TASK[dataset.task] and scale_of(metric) == "positive" else "plain"
     evidence = evidence_of_folds(stable, 1 / folds, scale) if len(stable) else None
     rows = sum(len(fold.y_test) for fold in dataset.folds[:folds])
     outcome = _judged(finals, spec, chosen, runs_of, entrants, evidence, metric, rows)
     return replace(outcome, folds=folds, repeats=spec.finals.repeats)
+
+
+def _judging(spec: SweepSpec, dataset: Dataset, trained: Sequence[TrialRecord]) -> str:
+    """The metric that judges: the loss where the user's own function could not be computed on the rows that judge."""
+    metric = test_metric(spec, dataset.task)
+    ended = [run for run in trained if run.state is TrialState.COMPLETE]
+    return metric if all(f"test_{metric}" in run.metrics for run in ended) else "loss"
 
 
 def _runs_of(chosen: Sequence[TrialRecord], trained: Sequence[TrialRecord]) -> Runs:
@@ -324,7 +333,7 @@ def outcome_from(
 def test_metric(spec: SweepSpec, task: Task) -> str:
     """The objective on the test rows, by plain name; of one that is not measured there, the loss."""
     name = plain(spec.objective.metric)
-    return name if name in OF_TASK[task] else "loss"
+    return name if name in OF_TASK[task] or name in map(plain, spec.own_names) else "loss"
 
 
 def standing_row(

@@ -14,14 +14,17 @@ from sweeper.insight.certainty import half_width
 from sweeper.insight.evidence import Evidence, Scale, evidence_of_means, evidence_of_metric
 from sweeper.models.metric_names import LARGER_IS_BETTER
 from sweeper.records import SweepRecord
+from sweeper.spec.own_metrics import OwnMetric, OwnMetricError, call_metric
 
 if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset
+    from sweeper.training.scoring import Scoring
 
 Array = NDArray[np.float64]
 Outputs = NDArray[np.float32]  # (t, C) of one network on the test rows: logits, or the value on the dataset's scale
 SUMMARY = "test"  # the key in a sweep's summary
 SHARE = "accuracy"
+OWN_DRAWS = 100  # of rows, each of which calls a function of the user's own for every network
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,16 @@ def row_scores(metric: str, dataset: Dataset, outputs: Outputs) -> Array | None:
     return np.asarray(np.abs(errors) * dataset.target_std) if metric == "mae" else None
 
 
-def evidence_on_test(metric: str, dataset: Dataset, outputs: Sequence[Sequence[Outputs]], seed: int = 0) -> Evidence:
-    """The evidence on a metric by plain name; ``outputs`` are those of K finalists on S seeds each."""
+def evidence_on_test(
+    metric: str, dataset: Dataset, outputs: Sequence[Sequence[Outputs]], seed: int = 0, scoring: Scoring | None = None
+) -> Evidence:
+    """The evidence on a metric by plain name; ``outputs`` are those of K finalists on S seeds each.
+
+    A metric of the user's own is known to ``scoring``.
+    """
+    own = None if scoring is None else scoring.own_metric(metric)
+    if scoring is not None and own is not None:
+        return _by_drawing_for(own, scoring, dataset, outputs, seed)
     if row_scores(metric, dataset, outputs[0][0]) is None:
         return _by_drawing(metric, dataset, outputs, seed)
     scores = [np.stack([_known(row_scores(metric, dataset, one)) for one in each]) for each in outputs]
@@ -75,12 +86,18 @@ def evidence_on_test(metric: str, dataset: Dataset, outputs: Sequence[Sequence[O
 
 
 def winner_test(
-    trial: int, dataset: Dataset, outputs: Outputs, scores: Mapping[str, float], intervals: Sequence[str], seed: int = 0
+    trial: int,
+    dataset: Dataset,
+    outputs: Outputs,
+    scores: Mapping[str, float],
+    intervals: Sequence[str],
+    seed: int = 0,
+    scoring: Scoring | None = None,
 ) -> WinnerTest:
     """The record of one network with these ``scores``, with intervals for new rows of the metrics named."""
     found = {}
     for name in intervals:
-        evidence = evidence_on_test(name, dataset, [[outputs]], seed)
+        evidence = evidence_on_test(name, dataset, [[outputs]], seed, scoring)
         estimate = evidence.of_one(0)
         half = half_width(estimate)
         if math.isfinite(half):
@@ -114,6 +131,31 @@ def _known(scores: Array | None) -> Array:
     if scores is None:
         raise ValueError("the metric is no mean over rows")
     return scores
+
+
+def _by_drawing_for(
+    metric: OwnMetric, scoring: Scoring, dataset: Dataset, outputs: Sequence[Sequence[Outputs]], seed: int
+) -> Evidence:
+    """Of a user's own function, which is called for every network and draw of rows. It knows no weights of rows."""
+    import torch
+
+    y = torch.tensor(dataset.y_test)
+    made = [scoring.in_own_terms(torch.tensor(one), y) for each in outputs for one in each]
+
+    def score(counts: Array) -> Array:
+        drawn = np.repeat(np.arange(len(y)), counts.astype(np.int64))
+        values = [_called(metric, truth[drawn], predicted[drawn]) for truth, predicted in made]
+        return np.reshape(values, (len(outputs), -1))
+
+    return evidence_of_metric(score, len(y), None, "plain", seed, OWN_DRAWS)
+
+
+def _called(metric: OwnMetric, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
+    """NaN where the function fails, as on rows drawn without one of the classes."""
+    try:
+        return call_metric(metric, truth, predicted)
+    except OwnMetricError:
+        return math.nan
 
 
 def _by_drawing(metric: str, dataset: Dataset, outputs: Sequence[Sequence[Outputs]], seed: int) -> Evidence:

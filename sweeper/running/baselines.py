@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+from sweeper.data.loading import features_of
 from sweeper.insight.baselines import SUMMARY, BaselineOutcome, compare_with_baselines, read_baselines
 from sweeper.ledger.protocol import Ledger
 from sweeper.logs import Emit
@@ -12,6 +14,7 @@ from sweeper.running.run import SweepRun, final_weights, winner_weights
 from sweeper.training.averaging import model_of, validation_outputs
 from sweeper.training.baselines import BaselineWork
 from sweeper.training.scores import outputs_of
+from sweeper.training.scoring import scoring_of
 
 PATIENCE = 60.0  # seconds that the end of a sweep waits for a baseline
 
@@ -19,7 +22,7 @@ PATIENCE = 60.0  # seconds that the end of a sweep waits for a baseline
 def begin_baselines(run: SweepRun, folder: Path) -> None:
     """Train them beside the trials. Those that the sweep's ``folder`` keeps are not trained again."""
     if run.baselines is None:
-        run.baselines = BaselineWork(run.dataset, folder)
+        run.baselines = BaselineWork(run.dataset, folder, partial(features_of, run.spec))
     run.baselines.start()
 
 
@@ -42,12 +45,13 @@ def conclude_baselines(run: SweepRun, ledger: Ledger, folder: Path, emit: Emit) 
         outcome = compare_with_baselines(
             winner.dataset,
             run.best.number,
-            run.spec.objective.metric,
+            run.spec.objective,
             {
                 "validation": validation_outputs(run.dataset, config, weights),
                 "test": outputs_of(winner.dataset, winner.network(), "test"),
             },
             baselines,
+            scoring_of(run.spec, winner.dataset),
         )
         ledger.commit(run.id, [SweepChanged(summary={**ledger.sweep(run.id).summary, SUMMARY: outcome.to_json()})])
     except Exception as error:  # scikit-learn and statistics raise whatever they raise, and the results are safe

@@ -16,6 +16,7 @@ from sweeper.records import SweepChanged, TrialRecord
 from sweeper.running.run import SweepRun, final_weights
 from sweeper.spec.parse import SweepSpec
 from sweeper.training.legs import Arrays
+from sweeper.training.scoring import scoring_of
 
 if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset
@@ -79,7 +80,7 @@ def measure_winner(run: SweepRun, ledger: Ledger, metric: str) -> None:
 
     Intervals are those of the loss, of the accuracy or the error, and of the objective's ``metric`` (plain name).
     """
-    from sweeper.training.again import outputs_on_test, scores_on_test
+    from sweeper.training.again import outputs_on_test, scores_of_judges, scores_on_test
     from sweeper.training.averaging import model_of
 
     if run.best is None:
@@ -90,9 +91,11 @@ def measure_winner(run: SweepRun, ledger: Ledger, metric: str) -> None:
     dataset, network = model.dataset, model.network()
     outputs = outputs_on_test(dataset, network)
     names = [name for name, about in OF_TASK[dataset.task].items() if not about.binary or dataset.n_outputs == 2]
-    found = scores_on_test(dataset, network, names, outputs)
+    found = scores_of_judges(run.spec, dataset, outputs) | scores_on_test(dataset, network, names, outputs)
     scores = {name.removeprefix("test_"): value for name, value in found.items()}
     sure = dict.fromkeys([metric, "loss", "rmse" if dataset.task == "regression" else "accuracy"])
-    tested = winner_test(number, dataset, outputs, scores, tuple(sure), run.spec.search.seed)
+    known = tuple(name for name in sure if name in scores)
+    scoring = scoring_of(run.spec, dataset)
+    tested = winner_test(number, dataset, outputs, scores, known, run.spec.search.seed, scoring)
     summary = {**ledger.sweep(run.id).summary, SUMMARY: tested.to_json()}
     ledger.commit(run.id, [SweepChanged(summary=summary)])

@@ -222,7 +222,7 @@ class SweepSpec(_Section):
     def _goals(self) -> SweepSpec:
         if self.objectives[0] != self.objective:
             refuse("it has both objective and objectives", "objectives", "Keep one of the two")
-        check_goals(self.objectives, self.constraints, self.search, [metric.name for metric in self.metrics])
+        check_goals(self.objectives, self.constraints, self.search, self.own_names)
         check_split(self.dataset, self.split)
         _check_finals(self)
         if self.winner in ("folds", "refit") and self.split.folds is None:
@@ -273,6 +273,11 @@ class SweepSpec(_Section):
         return self.space.enqueue if self.search.enqueue is None else self.search.enqueue
 
     @property
+    def own_names(self) -> list[str]:
+        """The names of the user's own metrics."""
+        return [metric.name for metric in self.metrics]
+
+    @property
     def batch(self) -> int:
         """How many trials are asked at once."""
         return self.search.batch
@@ -287,8 +292,7 @@ class SweepSpec(_Section):
         Raises:
             SpecError: for example ``val_accuracy`` of a regression.
         """
-        own = [metric.name for metric in self.metrics]
-        valid = (*METRICS["regression" if task == "regression" else "classification"], *own)
+        valid = (*METRICS["regression" if task == "regression" else "classification"], *self.own_names)
         several = len(self.objectives) > 1 or self.constraints
         remedy = f"Valid: {', '.join((*valid, *COSTS) if several else valid)}"
         for key, metric in places_of(self.objectives, self.constraints):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.errors import SweeperError
 from sweeper.insight.finals import test_metric
 from sweeper.insight.pareto import pareto_front
+from sweeper.models.metric_names import OF_TASK
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.search_spaces.vocabulary import FloatRange, IntRange
 from sweeper.settings import Settings
@@ -168,6 +169,8 @@ class SweepInMlflow:
         network = raw_network(*of_winner).network
         outputs = outputs_on_test(winner.dataset, network)
         metric = test_metric(self._spec, self._dataset.task)
+        if metric not in OF_TASK[self._dataset.task]:
+            metric = "loss"  # another sweep's function of the same name may be another one
         scores = scores_on_test(winner.dataset, network, [metric], outputs)
         register, made = self._spec.tracking.register_model, None
         known = None if register is None else find_version(store.client, register, place.parent, tags)

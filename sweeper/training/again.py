@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sweeper.data.folds import joined
+from sweeper.models.metric_names import OF_TASK
 from sweeper.spec.own_metrics import OwnMetricError
 from sweeper.training.scoring import scoring_of
 
@@ -89,13 +90,15 @@ def scores_on_test(
 ) -> dict[str, float]:
     """``test_loss``, and ``test_accuracy`` or ``test_rmse`` in the target's unit, of a network on prepared rows.
 
-    ``metrics`` are more of them, by plain name. ``outputs`` are what the network says, where that is known.
+    ``metrics`` are more of them, by plain name: those that the task has. ``outputs`` are what the network says, where
+    that is known.
     """
     import torch
 
     from sweeper.models.metrics import make_scorers
 
-    names = dict.fromkeys(["loss", "rmse" if dataset.task == "regression" else "accuracy", *metrics])
+    more = (metric for metric in metrics if metric in OF_TASK[dataset.task])
+    names = dict.fromkeys(["loss", "rmse" if dataset.task == "regression" else "accuracy", *more])
     made = torch.tensor(outputs_on_test(dataset, network) if outputs is None else outputs)[None]
     scorers = make_scorers(names, dataset.task, dataset.target_mean, dataset.target_std)
     y, w = torch.tensor(dataset.y_test), None if dataset.w_test is None else torch.tensor(dataset.w_test)

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from sweeper.data.dataset import Dataset
 
 FILE = "baselines.npz"  # in the sweep's folder
@@ -24,6 +26,9 @@ SEED = 0
 MAX_CATEGORIES = 255  # that scikit-learn's histograms of a category can hold
 TINY = 1e-15  # the smallest probability that has a logarithm here
 LINEAR_STEPS = 300
+
+Features = Callable[[], "pd.DataFrame"]
+"""Reads the table's feature columns, all rows: numbers (NaN is missing), booleans, texts as pandas categories."""
 
 _ONE_AT_A_TIME = threading.Lock()  # of several sweeps in one process
 
@@ -45,8 +50,8 @@ class Baseline:
 class BaselineWork:
     """The baselines of one sweep while they are trained. Nothing here ever raises."""
 
-    def __init__(self, dataset: Dataset, folder: Path) -> None:
-        self._dataset, self._file = dataset, folder / FILE
+    def __init__(self, dataset: Dataset, folder: Path, features: Features) -> None:
+        self._dataset, self._file, self._features = dataset, folder / FILE, features
         self._thread: threading.Thread | None = None
         self._found: tuple[Baseline, ...] = ()
 
@@ -72,22 +77,24 @@ class BaselineWork:
             return
         with _ONE_AT_A_TIME:
             for method in METHODS:
-                self._found = (*self._found, train(method, self._dataset))
+                self._found = (*self._found, train(method, self._dataset, self._features))
         write(self._file, self._dataset.fingerprint, self._found)
 
 
-def train(method: str, dataset: Dataset) -> Baseline:
+def train(method: str, dataset: Dataset, features: Features) -> Baseline:
     """Fit one of METHODS on the training rows and predict the validation and test rows, on one core.
 
-    With folds there is a model for each, as the sweep's winner has a network for each: a validation row is predicted
-    by the model of its fold, a test row by the mean of them all.
+    The trees get the columns as they are read, the others what the networks get. With folds there is a model for each,
+    as the sweep's winner has a network for each: a validation row is predicted by the model of its fold, a test row by
+    the mean of them all.
     """
     from threadpoolctl import threadpool_limits
 
-    began = time.perf_counter()
     try:
+        table = features() if method == "tree" else None
+        began = time.perf_counter()
         with threadpool_limits(limits=1):
-            made = [_PREDICTED[method](part) for part in dataset.folds or (dataset,)]
+            made = [_PREDICTED[method](part, table) for part in dataset.folds or (dataset,)]
         validation = np.concatenate([held for held, _ in made])
         test = np.mean([outputs for _, outputs in made], axis=0)
     except Exception as error:  # whatever scikit-learn raises: a baseline is no reason to lose a sweep
@@ -135,14 +142,14 @@ def _failed(method: str, problem: str) -> Baseline:
     return Baseline(method, 0.0, empty, empty, problem)
 
 
-def _constant(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+def _constant(dataset: Dataset, _: Any) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.dummy import DummyClassifier, DummyRegressor
 
     x = (dataset.x_train, dataset.x_val, dataset.x_test)
     return _fitted(dataset, DummyClassifier() if _classes(dataset) else DummyRegressor(), *x)
 
 
-def _linear(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+def _linear(dataset: Dataset, _: Any) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression, Ridge
 
@@ -152,54 +159,47 @@ def _linear(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     return _fitted(dataset, LogisticRegression(max_iter=LINEAR_STEPS) if _classes(dataset) else Ridge(), *x)
 
 
-def _tree(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+def _tree(dataset: Dataset, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     kind = HistGradientBoostingClassifier if _classes(dataset) else HistGradientBoostingRegressor
-    parts = [raw_inputs(dataset, x) for x in (dataset.x_train, dataset.x_val, dataset.x_test)]
-    model = kind(categorical_features=parts[0][1], random_state=SEED)
-    return _fitted(dataset, model, *(columns for columns, _ in parts))
+    columns = tree_columns(table, dataset.train_rows)
+    parts = [columns.iloc[rows] for rows in (dataset.train_rows, dataset.val_rows, dataset.test_rows)]
+    return _fitted(dataset, kind(random_state=SEED), *parts)
 
 
-_PREDICTED: dict[str, Callable[[Dataset], tuple[np.ndarray, np.ndarray]]] = {
+_PREDICTED: dict[str, Callable[[Dataset, Any], tuple[np.ndarray, np.ndarray]]] = {
     "constant": _constant,
     "linear": _linear,
     "tree": _tree,
 }
 
 
-def raw_inputs(dataset: Dataset, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The table's columns behind inputs ``x (n, D)``: ``(n, columns)`` float32, and which of them hold categories.
+def tree_columns(table: pd.DataFrame, train: np.ndarray) -> pd.DataFrame:
+    """The columns as scikit-learn's trees take them by themselves: NaN is missing, texts are categories.
 
-    A text column is one column of codes again, NaN for a text that training has not seen. Numbers stay scaled and
-    filled, which says the same to a tree.
+    A text that does not occur in the rows ``train`` is missing. A column with more texts than the trees can take as
+    categories becomes numbers, in the order of the alphabet.
     """
-    inputs: dict[str, list[int]] = {}
-    texts = set()
-    for position, feature in enumerate(dataset.recipe.features):
-        inputs.setdefault(feature.column, []).append(position)
-        if feature.category is not None:
-            texts.add(feature.column)
-    columns = []
-    for name, positions in inputs.items():
-        if name in texts:
-            block = x[:, positions]
-            columns.append(np.where(block.any(axis=1), block.argmax(axis=1), np.nan))
-        else:
-            columns += [x[:, position] for position in positions]
-    kinds = []
-    for name, positions in inputs.items():
-        kinds += [len(positions) <= MAX_CATEGORIES] if name in texts else [False] * len(positions)
-    return np.stack(columns, axis=1).astype(np.float32), np.array(kinds)
+    import pandas as pd
+
+    made: dict[Any, Any] = {}
+    for name, column in table.items():
+        if not isinstance(column.dtype, pd.CategoricalDtype):
+            made[name] = column.astype("float64")
+            continue
+        known = column.iloc[train].cat.remove_unused_categories().cat.categories.sort_values()
+        text = column.cat.set_categories(known)
+        codes = text.cat.codes
+        made[name] = text if len(known) <= MAX_CATEGORIES else codes.astype("float64").where(codes >= 0)
+    return pd.DataFrame(made)
 
 
 def _classes(dataset: Dataset) -> bool:
     return dataset.task == "classification"
 
 
-def _fitted(
-    dataset: Dataset, model: Any, x_train: np.ndarray, x_val: np.ndarray, x_test: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _fitted(dataset: Dataset, model: Any, x_train: Any, x_val: Any, x_test: Any) -> tuple[np.ndarray, np.ndarray]:
     """Outputs of a scikit-learn model on validation and test rows: log-probabilities of all classes, or values."""
     model.fit(x_train, dataset.y_train, sample_weight=dataset.w_train)
     if not _classes(dataset):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from sweeper.models.metric_names import OF_TASK
+from sweeper.models.metric_names import OF_TASK, plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from sweeper.data.dataset import Dataset
+    from sweeper.training.scoring import Scoring
 
 Rows = Literal["validation", "test"]
 EVAL_BLOCK = 4096  # rows that go through a network at once
@@ -31,11 +33,15 @@ def names_for(dataset: Dataset) -> list[str]:
 
 
 def score(
-    dataset: Dataset, outputs: Sequence[torch.Tensor], rows: Rows, names: Iterable[str]
+    dataset: Dataset,
+    outputs: Sequence[torch.Tensor],
+    rows: Rows,
+    names: Iterable[str],
+    scoring: Scoring | None = None,
 ) -> dict[str, list[float]]:
     """Metrics of several models: ``outputs`` are logits or standardised values ``(v, C)`` of each on these rows.
 
-    NaN stands for a metric that is not defined there.
+    NaN stands for a metric that is not defined there. Those of the user's own that ``scoring`` knows are among them.
     """
     import torch
 
@@ -46,6 +52,9 @@ def score(
     w = None if weights is None else torch.tensor(weights)
     scorers = make_scorers(names, dataset.task, dataset.target_mean, dataset.target_std)
     stacked = torch.stack([torch.as_tensor(one) for one in outputs])  # (A, v, C)
+    if scoring is not None:
+        own = replace(scoring, names=()).scorers()
+        scorers |= {plain(name): scorer for name, scorer in own.items()}
     return {name: scorer(stacked, y, w).tolist() for name, scorer in scorers.items()} if len(y) else {}
 
 

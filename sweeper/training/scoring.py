@@ -61,6 +61,10 @@ class Scoring:
             metric.name: _OwnScorer(metric, self) for metric in self.own
         }
 
+    def own_metric(self, name: str) -> OwnMetric | None:
+        """The user's own metric of this plain name: ``cost`` of a function ``cost``."""
+        return next((metric for metric in self.own if plain(metric.name) == name), None)
+
     def in_own_terms(self, outputs: torch.Tensor, y: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Truth and prediction as the table has them, ``(v,)`` each: labels, or numbers in their own unit."""
         if self.labels is not None:

@@ -20,6 +20,9 @@ OWN = """\
 def missed(y_true, y_pred):
     return ((y_true == "malignant") & (y_pred == "benign")).sum()
 
+def right(y_true, y_pred):
+    return (y_true == y_pred).mean()
+
 def proud(y_true, y_pred):
     if (y_true == y_pred).mean() > 0.9:
         raise ValueError("too good")
@@ -76,15 +79,27 @@ def test_a_trial_whose_metric_cannot_be_computed_fails_with_file_and_line_and_th
 
     reasons = result.trials.set_index("state")["reason"]
     assert set(result.trials["state"]) == {"complete", "failed"}
-    assert set(reasons["failed"]) == {"own.py, line 6: ValueError: too good"}
+    assert set(reasons["failed"]) == {"own.py, line 9: ValueError: too good"}
     assert (result.trials.query("state == 'failed'")["epochs"] < 3).all()
 
 
-def test_the_objectives_values_do_not_depend_on_replicates_being_legs_apart(own: Path) -> None:
-    spec = sweep(own, objective={"metric": "val_mcc"}, training={"replicates": 2}, search={"pruner": "median"})
+def test_ones_own_metric_as_the_objective_judges_finals_and_baselines_and_depends_on_no_luck(own: Path) -> None:
+    objective = {"metric": "val_right", "direction": "maximize"}
+    spec = sweep(own, metrics=[f"{own}:right"], objective=objective, finals={"top": 2, "seeds": 3})
+    spec["training"]["replicates"], spec["search"]["pruner"] = 2, "median"
 
-    first, again = (sweeper.run(spec, workers="inline").trials for _ in range(2))
+    results = [sweeper.run(spec, workers="inline") for _ in range(2)]
 
+    first, again = (result.trials for result in results)
     ignored = ["mlflow_run_id", "seconds"]
     assert first.drop(columns=ignored).to_json() == again.drop(columns=ignored).to_json()
+    summary = results[0].summary
+    assert summary["finals"]["metric"] == "test_right"
+    for row in summary["finals"]["standings"]:
+        assert row["mean"] == pytest.approx(row["metrics"]["test_accuracy"]["mean"])
+        assert row["low"] < row["mean"] < row["high"]
+    assert summary["test"]["right"] == pytest.approx(summary["test"]["accuracy"])
+    assert "right" in summary["test_intervals"]
+    assert (summary["baselines"]["metric"], summary["baselines"]["maximize"]) == ("right", True)
+    assert summary["baselines"]["rows"][1]["test"]["right"] == summary["baselines"]["rows"][1]["test"]["accuracy"]
     assert {"complete"} <= set(first["state"])

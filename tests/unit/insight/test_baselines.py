@@ -3,11 +3,13 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from sweeper.data.dataset import load_dataset
 from sweeper.insight.baselines import BaselineOutcome, compare_with_baselines
+from sweeper.spec.goals import ObjectiveSpec
 from sweeper.spec.parse import load_spec
 from sweeper.training.baselines import Baseline, train
 
@@ -24,7 +26,7 @@ def cancer():
 
 @pytest.fixture(scope="module")
 def simple(cancer):
-    return [train(method, cancer) for method in ("constant", "linear")]
+    return [train(method, cancer, pd.DataFrame) for method in ("constant", "linear")]
 
 
 def outputs(baseline):
@@ -32,7 +34,7 @@ def outputs(baseline):
 
 
 def test_a_winner_that_is_the_linear_model_beats_the_constant_and_cannot_be_told_apart_from_itself(cancer, simple):
-    outcome = compare_with_baselines(cancer, 7, "val_loss", outputs(simple[1]), simple)
+    outcome = compare_with_baselines(cancer, 7, ObjectiveSpec(metric="val_loss"), outputs(simple[1]), simple)
 
     assert {pair.method: pair.better for pair in outcome.pairs} == {"constant": "winner", "linear": "neither"}
     assert outcome.sentence.startswith("On new rows the winner (test loss ")
@@ -42,7 +44,7 @@ def test_a_winner_that_is_the_linear_model_beats_the_constant_and_cannot_be_told
 
 @pytest.mark.parametrize("metric", ["val_loss", "val_accuracy", "val_roc_auc"])
 def test_a_winner_that_is_the_constant_is_told_to_use_the_linear_model(cancer, simple, metric):
-    outcome = compare_with_baselines(cancer, 7, metric, outputs(simple[0]), simple)
+    outcome = compare_with_baselines(cancer, 7, ObjectiveSpec(metric=metric), outputs(simple[0]), simple)
 
     assert {pair.method: pair.better for pair in outcome.pairs} == {"constant": "neither", "linear": "baseline"}
     name = metric.removeprefix("val_")
@@ -52,7 +54,7 @@ def test_a_winner_that_is_the_constant_is_told_to_use_the_linear_model(cancer, s
 
 def test_the_record_survives_json(cancer, simple):
     late = Baseline("tree", 0.0, np.empty((0, 0)), np.empty((0, 0)), "ValueError: no")
-    outcome = compare_with_baselines(cancer, 7, "train_loss", outputs(simple[1]), [*simple, late])
+    outcome = compare_with_baselines(cancer, 7, ObjectiveSpec(metric="train_loss"), outputs(simple[1]), [*simple, late])
 
     stored = json.loads(json.dumps(outcome.to_json(), allow_nan=False))
 
@@ -71,6 +73,6 @@ def test_the_record_survives_json(cancer, simple):
 def test_no_baseline_at_all_is_said(cancer, simple):
     late = Baseline("tree", 0.0, np.empty((0, 0)), np.empty((0, 0)), "ValueError: no")
 
-    outcome = compare_with_baselines(cancer, 7, "val_loss", outputs(simple[1]), [late])
+    outcome = compare_with_baselines(cancer, 7, ObjectiveSpec(metric="val_loss"), outputs(simple[1]), [late])
 
     assert outcome.sentence == "No baseline could be trained."

@@ -11,6 +11,8 @@ from sklearn import metrics
 from sweeper.data.dataset import Dataset, load_dataset
 from sweeper.insight.test_rows import WinnerTest, evidence_on_test, row_scores, winner_test
 from sweeper.spec.models import DatasetSpec, SplitSpec
+from sweeper.spec.own_metrics import OwnMetric
+from sweeper.training.scoring import Scoring
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +73,13 @@ def test_the_winners_test_is_the_same_after_its_way_through_json(cancer: Dataset
     low, high = tested.intervals["accuracy"]
     assert 0.0 < low < high < 1.0
     assert WinnerTest.from_json(tested.to_json()) == tested
+
+
+def test_the_evidence_on_a_function_of_ones_own_is_as_large_as_that_on_the_same_metric_by_name(cancer: Dataset) -> None:
+    own = OwnMetric("own.py", "hits", "def hits(y_true, y_pred):\n    return (y_true == y_pred).mean()")
+    scoring = Scoring("classification", (), (own,), cancer.class_labels, 0.0, 1.0)
+    outputs = [[drawn(cancer, 10 * k + s) for s in range(3)] for k in range(2)]
+    named, called = evidence_on_test("accuracy", cancer, outputs), evidence_on_test("hits", cancer, outputs, 0, scoring)
+    np.testing.assert_allclose(called.values, named.values)
+    np.testing.assert_allclose(np.diag(called.row_cov), np.diag(named.row_cov), rtol=0.5)
+    assert called.seed_cov is not None
