@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,12 +14,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sweeper.data.checks import check_names, check_same_columns, pick_target
-from sweeper.data.csv_files import read_csv, read_head
+from sweeper.data.csv_files import read_csv, read_head, zero_padded
 from sweeper.data.files import FileTable, Kind, Roles
+from sweeper.data.number_texts import FEW_TEXTS, Reading, find_all, find_writing, numbers_of, refusal, told
+from sweeper.data.numerals import PLAIN, Doubt, Writing
 from sweeper.errors import SpecError
-from sweeper.text import counted, is_number, listed, shown
+from sweeper.text import counted, listed, shown
 
-FEW_TEXTS = 20  # so many different texts are always categories, however short the table
+if TYPE_CHECKING:
+    from sweeper.models.config import Task
+
+ROWS_PER_VALUE = 5  # on average, of a target of classes
 MANY_TEXTS = 1000  # a column with more different texts is left out: each would be an input of the network
 LONG_TEXT = 1000  # characters; a longer text is a document, not a category
 
@@ -39,22 +46,29 @@ def arrow_size(path: Path) -> tuple[int, int, int]:
     return metadata.num_rows, metadata.num_columns, path.stat().st_size
 
 
-def read_arrow(path: Path, target: str | None, roles: Roles, first: FileTable | None = None) -> FileTable:
+def read_arrow(
+    path: Path, target: str | None, roles: Roles, task: Task | None = None, first: FileTable | None = None
+) -> FileTable:
     """The features, the target and the columns with another use. ``first`` is the table that this one goes on.
 
-    A table that goes on another has the same columns, and each is what it is in the first.
+    A table that goes on another has the same columns, and each is what it is in the first. Texts that are numbers as
+    people write them become numbers; a target only where it is no set of classes, by ``task`` or by what it holds.
 
     Raises:
         SpecError: the file or one of its columns cannot be used; with line or data row.
     """
-    table, name, warnings = _read(path, target, roles, first)
+    read = _read(path, target, roles, first)
+    table, name, file = read.table, read.target, str(path)
     names = tuple(name or f"column {position}" for position, name in enumerate(table.column_names, start=1))
     unnamed = {title for title, written in zip(names, table.column_names, strict=True) if not written}
     table = table.rename_columns(list(names))
     if table.num_rows == 0:
-        raise SpecError("it has column names but no rows", file=str(path), remedy="Add data rows")
-    _check_kind(name, table.schema.field(name).type, str(path))
-    aside = pd.DataFrame({key: table.column(column).to_pandas() for key, column in roles.present(names).items()})
+        raise SpecError("it has column names but no rows", file=file, remedy="Add data rows")
+    _check_kind(name, table.schema.field(name).type, file)
+    found = _written(table, read, roles, task, file) if first is None else _as_first(table, first, file)
+    wanted = found[name].values if name in found else _target(table.column(name))
+    present = roles.present(names).items()
+    aside = pd.DataFrame({u: (found[c].values if c in found else table[c]).to_pandas() for u, c in present})
     left_out: dict[str, list[str]] = {}
     kept: dict[str, pa.ChunkedArray] = {}
     kinds: dict[str, Kind] = {}
@@ -63,38 +77,58 @@ def read_arrow(path: Path, target: str | None, roles: Roles, first: FileTable | 
             continue
         if first is not None:
             if title in first.kinds:
-                kept[title] = _like_first(title, column, first, str(path))
+                kept[title] = found[title].values if title in found else _like_first(title, column, first, file)
             continue
         reason = _row_numbers(column) if title in unnamed else None
         if reason is None:
-            usable = _usable(title, column, str(path))
+            usable = found[title].values if title in found else _usable(title, column, file)
             if isinstance(usable, str):
                 reason = usable
             else:
-                kept[title], kinds[title] = usable, _kind(column.type)
+                kept[title], kinds[title] = usable, "number" if title in found else _kind(column.type)
         if reason is not None:
             left_out.setdefault(reason, []).append(title)
-    wanted = _target(table.column(name))
     del table, column
+    warnings = [*read.warnings, *told(found)] if first is None else []
     warnings += [f"{counted(len(n), 'column')} left out, {reason}: {listed(n, 5)}." for reason, n in left_out.items()]
     if not kept:
-        raise SpecError("it has no column to learn from", file=str(path), remedy=" ".join(warnings) or None)
+        raise SpecError("it has no column to learn from", file=file, remedy=" ".join(warnings) or None)
+    written = {title: reading.writing for title, reading in found.items()}
+    found.clear()
     try:
         features = pa.table(kept)
         kept.clear()  # nothing else holds the columns: each is freed as soon as pandas has it
         frame = features.to_pandas(split_blocks=features.num_columns <= 100, self_destruct=True, ignore_metadata=True)
-        return FileTable(str(path), frame, wanted.to_pandas(), name, aside, names, kinds, tuple(warnings))
+        return FileTable(file, frame, wanted.to_pandas(), name, aside, names, kinds, tuple(warnings), written)
     except (pa.ArrowException, ValueError) as error:
-        raise SpecError(f"its values cannot be converted ({shown(error, 200)})", file=str(path)) from error
+        raise SpecError(f"its values cannot be converted ({shown(error, 200)})", file=file) from error
 
 
-def _read(path: Path, target: str | None, roles: Roles, first: FileTable | None) -> tuple[pa.Table, str, list[str]]:
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """A file as Arrow read it, with the name of the target.
+
+    ``categories`` are the columns that the file itself calls categories. ``again`` reads some columns as texts; None:
+    the file has types.
+    """
+
+    table: pa.Table
+    target: str
+    warnings: list[str]
+    categories: frozenset[str] = frozenset()
+    again: Callable[[Collection[str]], pa.Table] | None = None
+
+
+def _read(path: Path, target: str | None, roles: Roles, first: FileTable | None) -> _Read:
     """The whole file, read once names, target and (Parquet) types are known to be usable."""
     if path.suffix.lower() == ".csv":
         head = read_head(path)
         name, warnings = _checked(path, head.names, target, roles, first)
-        texts = () if first is None else first.texts()
-        return read_csv(path, head, texts), name, warnings
+        table = read_csv(path, head, () if first is None else first.texts())
+        if first is None:
+            for title, texts in zero_padded(path, head, table).items():
+                table = table.set_column(table.column_names.index(title), title, texts)
+        return _Read(table, name, warnings, again=lambda only: read_csv(path, head, only, only))
     file = _open_parquet(path)
     try:
         schema = file.schema_arrow
@@ -105,11 +139,83 @@ def _read(path: Path, target: str | None, roles: Roles, first: FileTable | None)
             if field.name in names and field.name not in roles.no_inputs:
                 _check_kind(field.name, field.type, str(path))
         texts = [field.name for field in schema if _kind(field.type) == "text"]
-        return pq.ParquetFile(path, read_dictionary=texts).read(columns=names), name, warnings
+        categories = frozenset(field.name for field in schema if pa.types.is_dictionary(field.type))
+        return _Read(pq.ParquetFile(path, read_dictionary=texts).read(columns=names), name, warnings, categories)
     except SpecError:
         raise
     except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
         raise _broken(path, error) from error
+
+
+def _written(table: pa.Table, read: _Read, roles: Roles, task: Task | None, file: str) -> dict[str, Reading]:
+    """The columns of texts that are numbers as people write them, read as such.
+
+    Raises:
+        SpecError: texts that look like numbers can be read in two ways, or a few of them are none.
+    """
+    weight = roles.uses.get("weight")
+    inputs = [name for name in table.column_names if name not in roles.no_inputs or name == weight]
+    texts: dict[str, pa.ChunkedArray] = {}
+    for name in inputs:
+        if _kind(table[name].type) == "text" and name not in read.categories:
+            codes = _encoded(table[name])
+            few = read.again is None and _few_whole_numbers(codes)  # written as texts on purpose
+            if _is_quantity(codes, task) if name == read.target else not few:
+                texts[name] = codes
+    numbers = {name: table[name] for name in inputs if _kind(table[name].type) == "number"}
+    forced = [read.target] if task == "regression" else []
+    found, hint = find_all(texts, numbers if read.again is not None else {}, forced)
+    floats = [name for name, column in numbers.items() if pa.types.is_floating(column.type)]
+    if hint == "," and floats and read.again is not None:  # whole numbers with points between thousands?
+        again = read.again(floats)
+        for name in floats:
+            codes = _encoded(again[name])
+            writing = find_writing(codes, hint)
+            if isinstance(writing, Writing) and writing.thousands:
+                texts[name], found[name] = codes, writing
+    made: dict[str, Reading] = {}
+    for name, writing in found.items():
+        key = "dataset.target" if name == read.target else None
+        if isinstance(writing, Writing):
+            made[name] = numbers_of(name, texts[name], writing, file, key)
+        elif writing is not None and not _good_texts(texts[name], writing):
+            raise refusal(name, texts[name], writing, file, key)
+    return made
+
+
+def _as_first(table: pa.Table, first: FileTable, file: str) -> dict[str, Reading]:
+    """The columns that are written numbers in the first table, and texts that are numbers there, read as there."""
+    made: dict[str, Reading] = {}
+    numeric = pd.api.types.is_numeric_dtype(first.target.dtype)
+    numbers = {name for name, kind in first.kinds.items() if kind == "number"} | set(first.written)
+    for name in numbers | ({first.target_name} if numeric else set()):
+        if name in table.column_names and _kind(table[name].type) == "text":
+            key, writing = "dataset.target" if name == first.target_name else None, first.written.get(name, PLAIN)
+            try:
+                made[name] = numbers_of(name, _encoded(table[name]), writing, file, key)
+            except SpecError as error:
+                problem = f"{error.problem}, as in {shown(first.file, 200)}"
+                remedy = "Write it in the same way in both files, or name it in dataset.drop"
+                raise SpecError(problem, file=file, key=error.key, remedy=remedy) from error
+    return made
+
+
+def _is_quantity(codes: pa.ChunkedArray, task: Task | None) -> bool:
+    """Whether a target of texts is no set of classes, should they be numbers."""
+    different = len(codes.unique().drop_null())
+    return task == "regression" or (task is None and different > min(FEW_TEXTS, len(codes) / ROWS_PER_VALUE))
+
+
+def _few_whole_numbers(codes: pa.ChunkedArray) -> bool:
+    """Few different texts, all of digits alone."""
+    different = codes.unique().dictionary_decode().drop_null()
+    return len(different) <= FEW_TEXTS and all(text.strip().isdecimal() for text in different.to_pylist())
+
+
+def _good_texts(codes: pa.ChunkedArray, doubt: Doubt) -> bool:
+    """Whether texts that cannot be read as numbers can be categories."""
+    different, rows = len(codes.unique().drop_null()), len(codes) - codes.null_count
+    return different <= FEW_TEXTS or (doubt.texts and different <= min(MANY_TEXTS, rows / 2))
 
 
 def _checked(
@@ -196,7 +302,7 @@ def _usable(name: str, column: pa.ChunkedArray, file: str) -> pa.ChunkedArray | 
         return column.cast(pa.int8()).cast(pa.float64()) if column.null_count else column
     if kind == "number":
         return _number(column)
-    return _texts(name, column, file)
+    return _texts(column)
 
 
 def _number(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -218,32 +324,16 @@ def _encoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.unify_dictionaries()
 
 
-def _texts(name: str, column: pa.ChunkedArray, file: str) -> pa.ChunkedArray | str:
+def _texts(column: pa.ChunkedArray) -> pa.ChunkedArray | str:
     """Categories, unless there are too many of them."""
     codes = _encoded(column)
     different = codes.unique().dictionary_decode().drop_null()
     count, rows = len(different), len(codes) - codes.null_count
-    if count > FEW_TEXTS:
-        _check_not_numbers(name, codes, different.slice(0, 1000).to_pylist(), file)
-        if count > MANY_TEXTS or count > rows / 2:
-            return _IDENTIFIER if count > rows / 2 else f"more than {MANY_TEXTS:,} different texts"
+    if count > FEW_TEXTS and (count > MANY_TEXTS or count > rows / 2):
+        return _IDENTIFIER if count > rows / 2 else f"more than {MANY_TEXTS:,} different texts"
     if count and pc.max(pc.utf8_length(different)).as_py() > LONG_TEXT:
         return f"with texts of more than {LONG_TEXT:,} characters"
     return codes
-
-
-def _check_not_numbers(name: str, codes: pa.ChunkedArray, values: list[str], file: str) -> None:
-    """Refuse numbers that are read as texts because a few values are none."""
-    strange = [value for value in values if not is_number(value)]
-    if not strange or len(strange) > len(values) / 2:
-        return
-    texts = codes.chunk(0).dictionary
-    code = pc.index(texts, pa.scalar(strange[0], texts.type))
-    indices = pa.chunked_array([chunk.indices for chunk in codes.chunks])
-    row = pc.index(indices, code.cast(indices.type)).as_py() + 1
-    problem = f"its values are numbers, except '{shown(strange[0])}' in data row {row:,} and others like it"
-    remedy = "Correct these values, or leave them empty: missing numbers are filled with the median"
-    raise SpecError(problem, file=file, key=f"column '{shown(name)}'", remedy=remedy)
 
 
 def _row_numbers(column: pa.ChunkedArray) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import mmap
 import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Collection, Iterator
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
+from sweeper.data.numerals import MISSING
 from sweeper.errors import SpecError
 from sweeper.text import shown
 
@@ -21,24 +24,22 @@ HEAD_BYTES = 4 << 20
 BLOCK_BYTES = 32 << 20  # read at once; no record can be longer
 SEPARATORS = (",", ";", "\t", "|")
 SAMPLE_RECORDS = 20
-# What stands for a missing value, in numbers and in texts alike. "?" is the convention of the UCI repository.
-MISSING = ("", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "NULL", "null")
+LEADING_ZERO = re.compile(rb"""[,;\t|"' \r\n]0[0-9]""")
 
 _SAVE = "Save it as CSV in UTF-8, with a first line of column names"
 
 
 @dataclass(frozen=True)
 class CsvHead:
-    """What the first bytes tell: the dialect, the column names, and how many records the whole file may hold."""
+    """What the first bytes tell: the separator, the column names, and how many records the whole file may hold."""
 
     separator: str
-    decimal: str
     names: tuple[str, ...]
     records: int
 
 
 def read_head(path: Path) -> CsvHead:
-    """Find separator, decimal mark, column names and the approximate number of records, from ``HEAD_BYTES`` at most.
+    """Find separator, column names and the approximate number of records, from ``HEAD_BYTES`` at most.
 
     Raises:
         SpecError: the file is empty, not UTF-8 text, or has no readable line of column names.
@@ -59,42 +60,45 @@ def read_head(path: Path) -> CsvHead:
     if not text.strip():
         raise SpecError("the file is empty", file=str(path), remedy=_SAVE)
     separator, sample = _dialect(path, text)
+    if len(sample) == 1 and size == len(head) and not any("\n" in name for name in sample[0]):
+        raise SpecError("it has column names but no rows", file=str(path), remedy="Add data rows")
     lines = max(text.count("\n"), text.count("\r"))
     return CsvHead(
         separator=separator,
-        decimal="," if separator == ";" and _decimal_commas(sample[1:]) else ".",
         names=tuple(sample[0]),
         records=round(lines * size / len(head)) if size > len(head) else lines,
     )
 
 
-def read_csv(path: Path, head: CsvHead, texts: Collection[str] = ()) -> pa.Table:
-    """Read all records with the types that Arrow infers from the whole of every column; ``texts`` are read as texts.
+def read_csv(path: Path, head: CsvHead, texts: Collection[str] = (), only: Collection[str] = ()) -> pa.Table:
+    """Read all records with the types that Arrow infers from the whole of every column.
+
+    ``texts`` are read as texts. With ``only`` no other columns are read.
 
     Raises:
         SpecError: ragged records, text that is not UTF-8, an open quote; with the line.
     """
-    read = arrow_csv.ReadOptions(block_size=BLOCK_BYTES)
+    keys = [str(position) for position in range(len(head.names))]  # names may be empty, or stand twice
+    title = dict(zip(keys, head.names, strict=True))
+    read = arrow_csv.ReadOptions(block_size=BLOCK_BYTES, column_names=keys, skip_rows_after_names=1)
     parse = arrow_csv.ParseOptions(delimiter=head.separator, newlines_in_values=True)
     convert = arrow_csv.ConvertOptions(
         null_values=list(MISSING),
         strings_can_be_null=True,
-        decimal_point=head.decimal,
         check_utf8=True,
-        column_types=dict.fromkeys(texts, pa.string()),
+        column_types={key: pa.string() for key, name in title.items() if name in texts},
+        include_columns=[key for key, name in title.items() if name in only] or None,
     )
     try:
         with path.open("rb") as file:
             table = arrow_csv.read_csv(file, read_options=read, parse_options=parse, convert_options=convert)
     except (pa.ArrowException, ValueError, OSError) as error:
         _refuse(path, head, str(error))
-    if table.num_columns != len(head.names):
-        problem = f"the first line has {len(head.names)} column names or {table.num_columns}, depending on its quotes"
-        raise SpecError(problem, file=str(path), remedy="Put quotes around whole names only")
-    table = table.rename_columns(list(head.names))
+    table = table.rename_columns([title[key] for key in table.column_names])
     if any(pa.types.is_binary(kind) for kind in table.schema.types):
         _refuse(path, head, "invalid UTF8 data")
-    _check_last_quote(path, table)
+    if not only:
+        _check_last_quote(path, table)
     return table
 
 
@@ -120,11 +124,17 @@ def _records(text: str, separator: str) -> Iterator[list[str]]:
     return (record for record in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if record)
 
 
-def _decimal_commas(records: list[list[str]]) -> bool:
-    cells = [cell for record in records for cell in record]
-    return any(re.fullmatch(r"\s*-?\d+,\d+\s*", c) for c in cells) and not any(
-        re.fullmatch(r"\s*-?\d+\.\d+\s*", c) for c in cells
-    )
+def zero_padded(path: Path, head: CsvHead, table: pa.Table) -> dict[str, pa.ChunkedArray]:
+    """The columns of whole numbers of which some begin with zeros, as texts: 007 is a code, and so is a postal code."""
+    whole = [field.name for field in table.schema if pa.types.is_integer(field.type)]
+    if not whole or path.stat().st_size == 0:
+        return {}
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if LEADING_ZERO.search(content) is None:
+            return {}
+    texts = read_csv(path, head, whole, whole)
+    padded = {name: pc.match_substring_regex(texts[name], r"^\s*0[0-9]+\s*$") for name in whole}
+    return {name: texts[name] for name, found in padded.items() if pc.any(found).as_py()}
 
 
 def _refuse(path: Path, head: CsvHead, reason: str) -> NoReturn:
@@ -142,8 +152,6 @@ def _refuse(path: Path, head: CsvHead, reason: str) -> NoReturn:
         wanted = len(head.names)
         remedy = f"Correct that line; texts that hold {shown(repr(head.separator))} or quotes must stand in quotes"
         raise SpecError(f"line {number:,} has {width} values for {wanted} columns", file=str(path), remedy=remedy)
-    if "Empty CSV" in reason:
-        raise SpecError("it has column names but no rows", file=str(path), remedy="Add data rows")
     if "straddling" in reason:
         raise SpecError("a record is too long. Is a quote left open?", file=str(path), remedy=_SAVE)
     raise SpecError(f"it cannot be read as CSV ({shown(reason, 200)})", file=str(path), remedy=_SAVE)

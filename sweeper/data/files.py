@@ -13,6 +13,7 @@ from sweeper.errors import SpecError
 from sweeper.text import nearest_column, shown
 
 if TYPE_CHECKING:
+    from sweeper.data.numerals import Writing
     from sweeper.spec.dataset import DatasetSpec, SplitSpec
 
 Kind = Literal["number", "bool", "text", "time", "empty", "other"]
@@ -76,6 +77,7 @@ class FileTable:
     """One file, n rows: ``frame (n, columns)`` of what may become inputs, ``target (n,)``, ``aside`` by use.
 
     ``names`` are all columns of the file, ``kinds`` those of ``frame`` by name (of a file of texts and numbers).
+    ``written`` are the columns of texts that were read as numbers.
     """
 
     file: str
@@ -86,10 +88,11 @@ class FileTable:
     names: tuple[str, ...]
     kinds: Mapping[str, Kind]
     warnings: tuple[str, ...] = ()
+    written: Mapping[str, Writing] = field(default_factory=dict)
 
     def texts(self) -> list[str]:
-        """The columns that hold texts, the target included."""
-        texts = [name for name, kind in self.kinds.items() if kind == "text"]
+        """The columns that hold texts, and numbers that are written as such; the target included."""
+        texts = [*self.written, *(name for name, kind in self.kinds.items() if kind == "text")]
         numeric = pd.api.types.is_numeric_dtype(self.target.dtype)
         return texts if numeric else [*texts, self.target_name]
 

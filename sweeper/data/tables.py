@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from sweeper.errors import SpecError
 from sweeper.text import shown
 
 if TYPE_CHECKING:
+    from sweeper.data.numerals import Writing
     from sweeper.spec.dataset import DatasetSpec, SplitSpec
 
 SUFFIXES = (".csv", ".parquet", ".npz")
@@ -43,7 +45,7 @@ class Table:
 
     ``target`` has no missing value. ``aside`` holds the columns that are no inputs, by use: group, time, column,
     weight. The rows of more files stand below those of the first, as ``parts`` says. ``content`` is the SHA-256 of
-    the data. ``file`` is None for built-in data.
+    the data. ``file`` is None for built-in data. ``written`` are the columns of texts that were read as numbers.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Table:
     roles: Roles
     file: str | None = None
     warnings: tuple[str, ...] = ()
+    written: Mapping[str, Writing] = field(default_factory=dict)
 
     def part(self, key: str) -> Part | None:
         """The rows of one file, by its key in the section dataset."""
@@ -80,7 +83,7 @@ def read_table(spec: DatasetSpec, split: SplitSpec) -> Table:
     tables: list[FileTable] = []
     for key, file in spec.files().items():
         try:
-            digest, table = _read_file(Path(file), spec.target, roles, tables[0] if tables else None)
+            digest, table = _read_file(Path(file), spec, roles, tables[0] if tables else None)
         except SpecError as error:
             if error.key is not None or key == "path":
                 raise
@@ -105,19 +108,22 @@ def read_table(spec: DatasetSpec, split: SplitSpec) -> Table:
         roles,
         str(path),
         first.warnings,
+        first.written,
     )
 
 
-def _read_file(path: Path, target: str | None, roles: Roles, first: FileTable | None) -> tuple[bytes, FileTable]:
+def _read_file(path: Path, spec: DatasetSpec, roles: Roles, first: FileTable | None) -> tuple[bytes, FileTable]:
     """The SHA-256 of one file, and what it holds."""
-    size = measure(path, target)
+    size = measure(path, spec.target)
     remedy = "Use a sample of its rows, or fewer columns"
     check_fits(size.bytes, f"loading {size.rows:,} rows of {size.columns:,} columns", remedy, str(path))
-    read = read_npz if path.suffix.lower() == ".npz" else read_arrow
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").digest()
-        table = read(path, target, roles, first)
+        if path.suffix.lower() == ".npz":
+            table = read_npz(path, spec.target, roles, first)
+        else:
+            table = read_arrow(path, spec.target, roles, spec.task, first)
     except OSError as error:
         raise SpecError(f"it cannot be read ({error.strerror or shown(error)})", file=str(path)) from error
     except MemoryError as error:

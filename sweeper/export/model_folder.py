@@ -150,7 +150,7 @@ def _render(template: str, fields: Mapping[str, Any]) -> str:
 
 def _preprocessing(dataset: Dataset) -> dict[str, Any]:
     """The rules as plain data; ``inputs`` are the network's, in order."""
-    from sweeper.data.csv_files import MISSING
+    from sweeper.data.numerals import MISSING
     from sweeper.data.recipe import MISSING_TEXT
 
     recipe = dataset.recipe.to_json()

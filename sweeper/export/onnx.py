@@ -120,7 +120,7 @@ def _codes(graph: _Graph, name: str, texts: list[str], prefix: str) -> str:
     """A text column as the positions of its categories; missing texts are a category of their own, if known."""
     from onnx import TensorProto
 
-    from sweeper.data.csv_files import MISSING
+    from sweeper.data.numerals import MISSING
 
     codes = {text: float(i) for i, text in enumerate(texts)}
     missing = codes.get(MISSING_TEXT, UNKNOWN)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sweeper.data.csv_files import MISSING
+from sweeper.data.numerals import MISSING
 from sweeper.data.recipe import NUMBER
 from sweeper.tracking import pyfunc
 from sweeper.tracking.store import Location, prepare_environment

@@ -87,7 +87,7 @@ def test_unseen_categories_empty_columns_and_texts_that_look_like_numbers_are_re
         (lambda t: t.drop(columns="size"), ["dataset.test", "it has no 'size'", "same columns"]),
         (lambda t: t.rename(columns={"size": "sizes"}), ["it has no 'size'", "Did you mean 'sizes'?"]),
         (lambda t: t.assign(more=1), ["dataset.test", "it has 'more'", "remove these"]),
-        (lambda t: t.assign(size="big"), ["column 'size'", "texts such as 'big'", "numbers in", "path.csv"]),
+        (lambda t: t.assign(size="big"), ["column 'size'", "'big' in data row 1 is not a number, as in", "path.csv"]),
         (lambda t: t.assign(kind="c"), ["dataset.test", "the class 'c' in data row 1", "path.csv"]),
         (lambda t: t.assign(kind=None), ["dataset.target", "40 rows have no value in 'kind'"]),
         (lambda t: t.drop(columns="weight"), ["it has no 'weight'"]),

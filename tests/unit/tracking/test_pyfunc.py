@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from sweeper.data.csv_files import MISSING
+from sweeper.data.numerals import MISSING
 from sweeper.tracking.pyfunc import encode
 
 HOLES = list(MISSING)
