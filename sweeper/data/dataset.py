@@ -143,7 +143,7 @@ class Dataset(Rows):
 
         from sweeper.data.recipe import Recipe
 
-        recipe = Recipe(tuple(feature for fold in self.folds for feature in fold.recipe.features))
+        recipe = Recipe(tuple(f for fold in self.folds for f in fold.recipe.features), self.recipe.written)
         nothing = np.empty((0, len(recipe.features)), dtype=np.float32)
         return replace(
             self,
@@ -292,4 +292,4 @@ def _sample(frame: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
 
 
 def _fingerprint(about: list[Any]) -> str:
-    return hashlib.sha256(json.dumps([2, *about]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([3, *about]).encode()).hexdigest()

@@ -106,7 +106,9 @@ def numbers_of(name: str, texts: pa.ChunkedArray, writing: Writing, file: str, k
             try:
                 values[code] = read_number(cell, writing)
             except ValueError as error:
-                doubt = Doubt(cell, f"is not {described(writing)}", "Write all numbers of the column in one way")
+                doubt = Doubt(
+                    cell, f"is not a number{described(writing)}", "Write all numbers of the column in one way"
+                )
                 raise refusal(name, texts, doubt, file, key) from error
     read = np.append(values, np.nan)[codes]
     numbers, missing = used[~np.isnan(values[used])], used[np.isnan(values[used])]
@@ -128,13 +130,16 @@ def told(readings: Mapping[str, Reading]) -> list[str]:
         groups.setdefault(reading.writing, []).append(name)
     sentences = []
     for writing, names in groups.items():
-        example = next((f", {readings[n].example}" for n in names if readings[n].example), "")
-        which = "the texts in" if len(names) > 1 else "the texts in column"
-        sentences.append(f"{which} {listed(names, 5)} are read as numbers: {described(writing)}{example}.")
+        example = next((f": {readings[n].example}" for n in names if readings[n].example), "")
+        which = (
+            f"{listed(names, 5)} holds texts that are" if len(names) == 1 else f"{listed(names, 5)} hold texts that are"
+        )
+        sentences.append(f"{which} read as numbers{described(writing)}{example}.")
     marked = [name for name, reading in readings.items() if reading.marks]
     if marked:
         marks = dict.fromkeys(mark for name in marked for mark in readings[name].marks)
-        sentences.append(f"{listed(marks, 5)} counts as missing in {listed(marked, 5)}.")
+        verb = "counts" if len(marks) == 1 else "count"
+        sentences.append(f"{listed(marks, 5)} {verb} as missing in {listed(marked, 5)}.")
     return sentences
 
 

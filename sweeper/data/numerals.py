@@ -35,7 +35,7 @@ _PLAIN = str.maketrans(
     }
 )
 _CURRENCY = r"(?:[A-Za-z]{0,3}[$€£¥₹₽₩₺₫₪₴₱₦฿¢]|Rs\.?|kr\.?|S?Fr\.?|RM|Kč|zł|"
-_CURRENCY += "USD|EUR|GBP|CHF|JPY|CNY|INR|RUB|SEK|NOK|DKK|PLN|CZK|HUF|BRL|AUD|CAD|NZD|MXN|ZAR|TRY|KRW|SGD|HKD)"
+_CURRENCY += "(?i:USD|EUR|GBP|CHF|JPY|CNY|INR|RUB|SEK|NOK|DKK|PLN|CZK|HUF|BRL|AUD|CAD|NZD|MXN|ZAR|TRY|KRW|SGD|HKD))"
 _NUMERAL = re.compile(
     rf"(?P<open>\()?\s*(?P<sign>[+-])?\s*(?:(?P<before>{_CURRENCY})\s*)?(?P<open2>\()?(?P<sign2>[+-])?\s*"
     r"(?P<core>[.,]?[0-9](?:[0-9.,' _]*[0-9])?[.,]?)(?P<exponent>[eE][+-]?[0-9]+)?"
@@ -137,7 +137,7 @@ def read_number(cell: Any, writing: Writing = PLAIN) -> float:
     found = parted(cell)
     if found is not None and (value := value_of(found, writing)) is not None:
         return value
-    raise ValueError(f"{cell[:60]!r} is not {described(writing)}")
+    raise ValueError(f"{cell[:60]!r} is not a number{described(writing)}")
 
 
 def value_of(numeral: Numeral, writing: Writing) -> float | None:
@@ -152,13 +152,12 @@ def value_of(numeral: Numeral, writing: Writing) -> float | None:
 
 
 def described(writing: Writing) -> str:
-    """What numbers of this writing are, in words."""
+    """How numbers of this writing look, as words behind "number"; empty for plain ones."""
     names = {",": "commas", ".": "points", " ": "spaces", "'": "apostrophes", "_": "underscores"}
-    parts = [f"in {writing.unit}"] if writing.unit else []
-    parts += [f"with {names[writing.thousands]} between thousands"] if writing.thousands else []
-    parts += ["with decimal commas"] if writing.decimal == "," else []
-    parts += ["with k, M, B for thousands, millions, billions"] if writing.scaled else []
-    return " ".join(["a number", *parts])
+    parts = [f"{names[writing.thousands]} between thousands"] if writing.thousands else []
+    parts += ["decimal commas"] if writing.decimal == "," else []
+    parts += ["k, M, B for thousands, millions, billions"] if writing.scaled else []
+    return (f" in {writing.unit}" if writing.unit else "") + (f" with {' and '.join(parts)}" if parts else "")
 
 
 def from_json(written: Mapping[str, Mapping[str, Any]]) -> dict[str, Writing]:
@@ -214,9 +213,11 @@ def _unit(found: Mapping[str, Numeral]) -> Writing | Doubt | None:
     """The one unit of all numbers. None: what stands behind the numbers is no unit."""
     after = {numeral.after for numeral in found.values()}
     if len(after) > 1 and after - {""} <= set(SCALES):
-        units = {numeral.before for numeral in found.values()} - {""}
-        return Writing(unit=next(iter(units), ""), scaled=True) if len(units) < 2 else None
-    units = {numeral.unit: cell for cell, numeral in found.items()}
+        before = {numeral.before for numeral in found.values()} - {""}
+        return Writing(unit=next(iter(before), ""), scaled=True) if len(before) < 2 else None
+    units: dict[str, str] = {}
+    for cell, numeral in found.items():
+        units.setdefault(numeral.unit, cell)
     some = [unit for unit in units if unit]
     if len(some) > MOST_UNITS:
         return None
@@ -249,7 +250,7 @@ def _marks(found: Mapping[str, Numeral], hint: str | None) -> Writing | Doubt:
         if len(failed) < len(missed):
             best, missed = writing, failed
     if not fitting:
-        problem = f"is not {described(best)}, as others of the column are"
+        problem = f"is not a number{described(best)}, as others of the column are"
         return Doubt(cores[missed[0]], problem, "Write all numbers of the column in one way")
     if len(fitting) > 1 and (mark := _thousands(list(cores))) is not None:
         fitting = {values: w for values, w in fitting.items() if w.thousands == mark} or fitting

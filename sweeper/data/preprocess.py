@@ -114,7 +114,8 @@ def fit_preprocessing(table: Table, train: np.ndarray, normalize: str, columns: 
         if not np.isfinite([feature.fill, feature.offset, feature.scale]).all():
             raise _too_large(feature.column, table, "")
     features += [Feature(name, category=text) for name in columns.texts for text in columns.categories[name]]
-    return Preprocessing(pipeline, Recipe(tuple(features)))
+    written = {name: table.written[name] for name in columns.numbers if name in table.written}
+    return Preprocessing(pipeline, Recipe(tuple(features), written))
 
 
 def _useless(rows: pd.DataFrame) -> tuple[list[str], list[str]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+
+from sweeper.data.numerals import PLAIN, Writing, from_json, read_number
 
 MISSING_TEXT = "(missing)"
 UNKNOWN, NUMBER = -1.0, -2.0  # codes of a text never seen, and of what is no text
@@ -44,22 +46,25 @@ class CodedRule:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The network's inputs in order, D of them."""
+    """The network's inputs in order, D of them; ``written`` are the columns of numbers that are written as texts."""
 
     features: tuple[Feature, ...]
+    written: Mapping[str, Writing] = field(default_factory=dict)
 
     def transform(self, columns: Mapping[str, Sequence[Any]] | Any) -> np.ndarray:
         """The inputs ``(n, D)`` as float32 of raw columns: a data frame, or a mapping of names to n values each.
 
         Raises:
             KeyError: a column is missing.
+            ValueError: a cell is no number where it has to be.
         """
         read: dict[str, np.ndarray] = {}
         made = []
         for feature in self.features:
             if feature.column not in read:
                 values = columns[feature.column]
-                read[feature.column] = _numbers(values) if feature.category is None else _texts(values)
+                writing = self.written.get(feature.column, PLAIN)
+                read[feature.column] = _numbers(values, writing) if feature.category is None else _texts(values)
             value = read[feature.column]
             if feature.category is None:
                 made.append((np.where(np.isnan(value), feature.fill, value) - feature.offset) / feature.scale)
@@ -89,7 +94,8 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data; ``from_json`` makes an equal recipe of it."""
-        return {"version": 1, "features": [asdict(feature) for feature in self.features]}
+        written = {name: asdict(writing) for name, writing in self.written.items()}
+        return {"version": 1, "features": [asdict(feature) for feature in self.features], "written": written}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Recipe:
@@ -100,11 +106,14 @@ class Recipe:
         """
         if data.get("version") != 1:
             raise ValueError(f"preprocessing of version {data.get('version')!r} cannot be read, only version 1")
-        return cls(tuple(Feature(**feature) for feature in data["features"]))
+        return cls(tuple(Feature(**feature) for feature in data["features"]), from_json(data["written"]))
 
 
-def _numbers(values: Any) -> np.ndarray:
-    return np.asarray(values, dtype=np.float64)
+def _numbers(values: Any, writing: Writing) -> np.ndarray:
+    made = np.asarray(values)
+    if made.dtype.kind in "biuf":
+        return made.astype(np.float64)
+    return np.array([read_number(value, writing) for value in values], dtype=np.float64)
 
 
 def _texts(values: Any) -> np.ndarray:

@@ -103,6 +103,7 @@ def model_files(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: 
     model = winner.model
     texts = {
         "preprocessing.json": json.dumps(_preprocessing(model.dataset), indent=1, ensure_ascii=False) + "\n",
+        "numerals.py": files("sweeper.data").joinpath("numerals.py").read_text(encoding="utf-8"),
         "predict.py": _render("model_predict.py.j2", {"activation": _activation(winner.config)}),
         "model_card.md": _render("model_card.md.j2", _card(record, spec, dataset, winner)),
         "retrain.py": _render("model_retrain.py.j2", _script(spec, dataset, winner)),
@@ -159,6 +160,7 @@ def _preprocessing(dataset: Dataset) -> dict[str, Any]:
         "task": dataset.task,
         "columns": [{"name": c.name, "dtype": c.dtype, "used": c.used} for c in dataset.raw_columns],
         "inputs": recipe["features"],
+        "written": recipe["written"],
         "categories": dataset.recipe.categories(),
         "missing_texts": list(MISSING),
         "missing_category": MISSING_TEXT,

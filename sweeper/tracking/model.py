@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sweeper.data.numerals import MISSING
+from sweeper.data import numerals
 from sweeper.data.recipe import NUMBER
 from sweeper.tracking import pyfunc
 from sweeper.tracking.store import Location, prepare_environment
@@ -102,15 +102,17 @@ def save_model(folder: Path, dataset: Dataset, config: TrialConfig, weights: Arr
     columns = [column.name for column in dataset.raw_columns]
     outputs = [dataset.target_name] if dataset.class_names is None else list(dataset.class_names)
     known = dataset.recipe.categories()
-    table = {"columns": columns, "categories": known, "missing": list(MISSING), "outputs": outputs}
+    table = {"columns": columns, "categories": known, "missing": list(numerals.MISSING), "outputs": outputs}
+    table["written"] = dataset.recipe.to_json()["written"]
     table["required"] = [column.name for column in dataset.raw_columns if column.used]
     with tempfile.TemporaryDirectory() as scratch:
-        traced, loader = Path(scratch, "traced"), Path(scratch, f"{LOADER}.py")
+        traced, loader, reader = (Path(scratch, name) for name in ("traced", f"{LOADER}.py", f"{pyfunc.NUMERALS}.py"))
         _save_network(network, traced, len(columns))
         flavor = Model.load(str(traced)).flavors["pytorch"]
         data = traced / str(flavor["model_data"])
         (data / pyfunc.TABLE_FILE).write_text(json.dumps(table), encoding="utf-8")
         shutil.copyfile(pyfunc.__file__, loader)
+        shutil.copyfile(numerals.__file__, reader)
         model = Model(**identity, metadata={"columns": {c.name: c.dtype for c in dataset.raw_columns if c.used}})
         # the pyfunc flavor puts a data folder into one called data
         model.add_flavor("pytorch", **{**flavor, "code": None, "model_data": f"data/{data.name}"})
@@ -118,7 +120,7 @@ def save_model(folder: Path, dataset: Dataset, config: TrialConfig, weights: Arr
             path=str(folder),
             loader_module=LOADER,
             data_path=str(data),
-            code_paths=[str(loader)],
+            code_paths=[str(loader), str(reader)],
             mlflow_model=model,
             signature=_signature(outputs),
             input_example=frame,

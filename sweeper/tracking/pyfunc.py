@@ -1,8 +1,14 @@
-"""What an MLflow model of a winner runs at prediction. A copy lies in the model: it does not import this project."""
+"""What an MLflow model of a winner runs at prediction. A copy lies in the model: it does not import this project.
+
+Beside it lies a copy of ``data.numerals``, which reads the numbers among texts.
+"""
 
 from __future__ import annotations
 
+import importlib
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +17,10 @@ import pandas as pd
 import torch
 
 MODEL_FILE, TABLE_FILE = "model.pt2", "table.json"
+NUMERALS = "sweeper_numerals"  # the name of the copy of data.numerals
 FLAGS = {"true": 1.0, "false": 0.0}
+
+ReadNumber = Callable[[Any], float]
 
 
 class Winner:
@@ -19,11 +28,11 @@ class Winner:
 
     ``table`` has ``columns`` (the raw columns in order), ``required`` (those the network uses), ``categories`` (for
     each text column its known texts, whose positions are what the network takes), ``missing`` (texts that stand for
-    none) and ``outputs`` (the names of the predicted columns).
+    none) and ``outputs`` (the names of the predicted columns). ``readers`` read the cells of the columns of numbers.
     """
 
-    def __init__(self, network: Any, table: dict[str, Any]) -> None:
-        self.network, self.table = network, table
+    def __init__(self, network: Any, table: dict[str, Any], readers: dict[str, ReadNumber]) -> None:
+        self.network, self.table, self.readers = network, table, readers
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """One row per row: the classes' probabilities, or the predicted value in the target's unit.
@@ -40,8 +49,10 @@ class Winner:
         matrix = np.full((len(frame), len(self.table["columns"])), np.nan)
         for index, name in enumerate(self.table["columns"]):
             if name in self.table["required"]:
-                known = self.table["categories"].get(name)
-                matrix[:, index] = encode(frame[name], known, self.table["missing"])
+                if name in self.readers:
+                    matrix[:, index] = numbers(frame[name], self.readers[name])
+                else:
+                    matrix[:, index] = codes(frame[name], self.table["categories"][name], self.table["missing"])
         if not len(frame):
             return pd.DataFrame(np.empty((0, len(self.table["outputs"]))), frame.index, self.table["outputs"])
         with torch.no_grad():
@@ -49,15 +60,25 @@ class Winner:
         return pd.DataFrame(made.reshape(len(frame), -1), frame.index, self.table["outputs"])
 
 
-def encode(column: pd.Series, categories: list[str] | None, missing: list[str]) -> np.ndarray:
-    """Numbers as they are, texts as the positions of their categories; NaN is missing, -1 a text never seen.
+def numbers(column: pd.Series, read: ReadNumber) -> np.ndarray:
+    """A column as float64; NaN is missing. Rows that come as CSV hold numbers and flags as texts.
 
-    Rows that come as CSV hold numbers and flags as texts; texts in ``missing`` stand for none.
+    Raises:
+        ValueError: a cell is no number; with the column and the row, from 1.
     """
-    if categories is None and column.dtype.kind in "biuf":
+    if column.dtype.kind in "biuf":
         return column.to_numpy(dtype=np.float64)
-    if categories is None:
-        return np.array([number(value, missing) for value in column])
+    made = np.empty(len(column))
+    for row, cell in enumerate(column):
+        try:
+            made[row] = read(cell)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"column {column.name!r}, row {row + 1}: {error}") from error
+    return made
+
+
+def codes(column: pd.Series, categories: list[str], missing: list[str]) -> np.ndarray:
+    """Texts as the positions of their categories; NaN is missing, as are texts in ``missing``, -1 one never seen."""
     position = {text: float(index) for index, text in enumerate(categories)}
     known = dict.fromkeys(missing, np.nan) | _as_read(position) | position
     return np.array([np.nan if pd.isna(cell) else known.get(cell, -1.0) for cell in column])
@@ -78,20 +99,16 @@ def _as_read(position: dict[str, float]) -> dict[Any, float]:
     return read
 
 
-def number(value: Any, missing: list[str]) -> float:
-    """One cell as a number: true is 1, false is 0."""
-    if value is None or value is pd.NA:
-        return float("nan")
-    if not isinstance(value, str):
-        return float(value)
-    text = value.strip()
-    if text in missing:
-        return float("nan")
-    return FLAGS[text.lower()] if text.lower() in FLAGS else float(text)
+def readers_of(table: dict[str, Any], numerals: Any) -> dict[str, ReadNumber]:
+    """What reads the cells of each column of numbers; ``numerals`` is the module or its copy."""
+    written = numerals.from_json(table["written"])
+    names = [name for name in table["required"] if name not in table["categories"]]
+    return {name: partial(numerals.read_number, writing=written.get(name, numerals.PLAIN)) for name in names}
 
 
 def _load_pyfunc(path: str) -> Winner:
     """Called by MLflow with the folder of the model's data."""
     folder = Path(path)
     table = json.loads((folder / TABLE_FILE).read_text(encoding="utf-8"))
-    return Winner(torch.export.load(folder / MODEL_FILE).module(), table)
+    readers = readers_of(table, importlib.import_module(NUMERALS))
+    return Winner(torch.export.load(folder / MODEL_FILE).module(), table, readers)

@@ -140,7 +140,7 @@ def test_a_classifier_predicts_and_trains_again_without_sweeper(ended: Site, tmp
     assert len(made) == 150
     assert set(made["target"]) <= {"setosa", "versicolor", "virginica"}
     np.testing.assert_allclose(made.iloc[:, 1:].sum(axis=1), 1.0, atol=1e-5)
-    scripts = ("predict.py", "retrain.py", "model_card.md")
+    scripts = ("predict.py", "numerals.py", "retrain.py", "model_card.md")
     exported = ("weights.safetensors", "model.onnx", "preprocessing.json", "data.npz", *scripts)
     assert {path.name for path in folder.iterdir()} == {*exported, "rows.csv", "retrained.safetensors"}
 
