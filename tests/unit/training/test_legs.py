@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sweeper.models import TrainConfig, TrialConfig, train_solo
+from sweeper.data.folds import by_fold
+from sweeper.models import Data, TrainConfig, TrialConfig, train_solo
 from sweeper.scheduling.events import Shape
 from sweeper.training.legs import LegOrder, LegRunner, RowStart, TrialLeg, TrialStart, curve_in, epochs_in
+from sweeper.training.scoring import Scoring
 from tests.tiny import tiny_data
 
 DATA = tiny_data()
@@ -68,3 +70,38 @@ def test_weights_come_back_only_when_the_kept_value_is_better() -> None:
     value = (run(new_runner(), ORDER).kept or {})["val_loss"]
     assert run(new_runner(), replace(ORDER, keep_better_than=value + 1e-6)).weights is not None
     assert run(new_runner(), replace(ORDER, keep_better_than=value - 1e-6)).weights is None
+
+
+def test_folds_replicates_patience_and_a_metric_that_training_does_not_measure_go_together_over_a_checkpoint() -> None:
+    y, y_val = (DATA.y_train == 1).long(), (DATA.y_val == 1).long()
+    folds = (Data(DATA.x_train, y, DATA.x_val, y_val), Data(DATA.x_val, y_val, DATA.x_train, y))
+    scoring = Scoring("classification", ("roc_auc",), (), ("no", "yes"), 0.0, 1.0)
+    train = replace(TRAIN, monitor="val_roc_auc", minimize=False)
+    start = replace(START, rows=tuple(RowStart(seed, fold) for seed in range(2) for fold in range(2)))
+    order = replace(ORDER, train=train, admit=(start,), metric="val_roc_auc", minimize=False, scoring=scoring)
+    solos = [
+        train_solo(CONFIG, train, folds[row.fold], row.seed, scorers=scoring.scorers()) for row in start.rows
+    ]  # fmt: skip
+    areas = [max(solo.series("val_roc_auc")) for solo in solos]
+    assert len({solo.epochs for solo in solos}) > 1
+
+    def runner_of_folds() -> LegRunner:
+        runner = LegRunner()
+        names = ("x_train", "y_train", "x_val", "y_val")
+        runner.load("s", [{name: getattr(fold, name).numpy() for name in names} for fold in folds])
+        return runner
+
+    whole = run(runner_of_folds(), order)
+    assert whole.kept is not None
+    assert whole.weights is not None
+    assert whole.kept["val_roc_auc"] == pytest.approx(np.mean(areas))
+    assert whole.folds == pytest.approx([np.mean(areas[0::2]), np.mean(areas[1::2])])
+    assert by_fold(whole.weights)[1]["0.weight"] == pytest.approx(solos[1].state_dict["0.weight"].numpy(), rel=1e-6)
+    for cut in (2, whole.epochs - 1):
+        first = run(runner_of_folds(), replace(order, epochs=cut, export=True))
+        assert first.states is not None
+        assert curve_in(first.states, "val_roc_auc", train) == first.metrics["val_roc_auc"]
+        second = run(runner_of_folds(), replace(order, admit=(replace(start, states=first.states),)))
+        assert (second.kept, second.folds, second.best_epoch) == (whole.kept, whole.folds, whole.best_epoch)
+        assert second.weights is not None
+        assert all(np.array_equal(second.weights[name], whole.weights[name]) for name in whole.weights)
