@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import sys
 import warnings
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from sweeper.cli import service_verbs
+from sweeper.cli import service_verbs, streams
 from sweeper.errors import NoTrialSucceeded, SpecError, SweeperError
 from sweeper.states import SweepState
 
@@ -23,9 +24,25 @@ app = typer.Typer(
 )
 
 INTERRUPTED = 130
+_WRITABLE = "Make it writable, or name another place"
+_SPACE = "Free some space"
+_REFUSALS = {
+    errno.EACCES: _WRITABLE,
+    errno.EPERM: _WRITABLE,
+    errno.EROFS: _WRITABLE,
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.ENAMETOOLONG: "Name a shorter path",
+    errno.EIO: "Check the disk",
+}
 GARBAGE = 20_000  # allocations between two looks for garbage: at Python's 700 that is a third of the time of imports
 
-Sweep = Annotated[str, typer.Argument(metavar="SWEEP", help="Id of the sweep, its first letters, or the sweep's name.")]
+Sweep = Annotated[
+    str,
+    typer.Argument(
+        metavar="SWEEP", parser=streams.as_text, help="Id of the sweep, its first letters, or the sweep's name."
+    ),
+]
 Priority = Annotated[
     int | None, typer.Option(min=-100, max=100, help="On a server, sweeps of higher priority run first.")
 ]
@@ -34,7 +51,10 @@ Spec = Annotated[str | None, typer.Argument(metavar="[SPEC]", help="Sweep file (
 Dataset = Annotated[str | None, typer.Option(help="Built-in dataset, or the path of a CSV, Parquet or npz file.")]
 Space = Annotated[str | None, typer.Option(help="Search space: a name, a YAML file, or file.py:function.")]
 Trials = Annotated[int | None, typer.Option(help="Number of trials.")]
-Sets = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one key of the sweep file.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", parser=streams.as_text, help="Change one key of the sweep file."),
+]
 Seed = Annotated[int | None, typer.Option(help="Seed of the search and of every trial.")]
 Workers = Annotated[
     str | None, typer.Option(help="auto (the default: all GPUs, else all cores), a number, or inline (no Ray).")
@@ -322,7 +342,9 @@ def doctor(json: Json = False, server: Server = None) -> None:
 def init(
     path: Annotated[str, typer.Argument(metavar="[FILE]", help="Sweep file to write.")] = "sweep.yaml",
     dataset: Dataset = None,
-    target: Annotated[str | None, typer.Option(help="Column to predict, for a data file.")] = None,
+    target: Annotated[
+        str | None, typer.Option(parser=streams.as_text, help="Column to predict, for a data file.")
+    ] = None,
 ) -> None:
     """Write a commented sweep file to start from."""
     from sweeper.cli import commands
@@ -364,24 +386,29 @@ def main() -> None:
     gc.set_threshold(GARBAGE, 10, 10)
     # requests ignores it, too, but a thread that puts filters back meanwhile (scikit-learn's fits do) undoes that
     warnings.filterwarnings("ignore", module=r"urllib3\.contrib")
+    streams.prepare()
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         if code == INTERRUPTED:  # typer's exit code for Ctrl-C
             raise KeyboardInterrupt
+        sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except TyperException as error:
-        message = error.format_message()
-        print(f"sweeper: {message} (see sweeper --help)", file=sys.stderr)
+        streams.tell(f"sweeper: {error.format_message()} (see sweeper --help)")
         sys.exit(error.exit_code)
     except SweeperError as error:
-        print(f"sweeper: {error}", file=sys.stderr)
+        streams.tell(f"sweeper: {error}")
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        print("sweeper: interrupted. What was written is safe; go on with: sweeper resume SWEEP", file=sys.stderr)
+        streams.tell("sweeper: interrupted. What was written is safe; go on with: sweeper resume SWEEP")
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # whoever read our output has enough of it
+        streams.let_go()
         sys.exit(0)
+    except OSError as error:
+        sys.exit(_refused_by_system(error))
+    except UnicodeEncodeError as error:
+        sys.exit(_not_text(error))
     except Exception as error:
         sys.exit(_internal_error(error))
     finally:  # the process ends: a last look for garbage among all that was imported would take 1.5 s
@@ -389,14 +416,39 @@ def main() -> None:
         gc.freeze()
 
 
+def _refused_by_system(error: OSError) -> int:
+    """A folder that is full or not ours is no fault of the program; other errors of the system are."""
+    if error.errno not in _REFUSALS:
+        return _internal_error(error)
+    streams.let_go()
+    where = str(error.filename) if error.filename is not None else "the output"
+    streams.tell(f"sweeper: {where} cannot be used ({error.strerror}). {_REFUSALS[error.errno]}")
+    return 1
+
+
+def _not_text(error: UnicodeEncodeError) -> int:
+    """A path whose bytes are no UTF-8 can be neither kept nor shown, and whatever meets it first says so."""
+    if error.reason != "surrogates not allowed":
+        return _internal_error(error)
+    streams.tell(f"sweeper: {streams.as_text(error.object)[:200]!r} is not UTF-8. Rename the file or folder")
+    return SpecError.exit_code
+
+
 def _internal_error(error: Exception) -> int:
     """Keep the traceback in a file, show one line."""
     import tempfile
     import traceback
 
-    with tempfile.NamedTemporaryFile("w", prefix="sweeper-error-", suffix=".txt", delete=False) as file:
-        traceback.print_exception(error, file=file)
     text = str(error).strip().splitlines()
-    print(f"sweeper: internal error: {type(error).__name__}: {text[0] if text else ''}", file=sys.stderr)
-    print(f"sweeper: the traceback is in {file.name}; please report it", file=sys.stderr)
+    streams.tell(f"sweeper: internal error: {type(error).__name__}: {text[0] if text else ''}")
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="sweeper-error-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
+        ) as file:
+            traceback.print_exception(error, file=file)
+        streams.tell(f"sweeper: the traceback is in {file.name}; please report it")
+    except OSError as problem:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{frame.filename}, line {frame.lineno}"
+        streams.tell(f"sweeper: it came from {where}, and its traceback cannot be kept ({problem.strerror})")
     return 1

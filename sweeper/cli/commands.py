@@ -12,6 +12,7 @@ from typing import Any
 
 from sweeper.cli import render
 from sweeper.cli.progress import LineProgress, LiveProgress, Tally, short
+from sweeper.cli.streams import as_text
 from sweeper.errors import SpecError, nearest
 from sweeper.flow import flags
 from sweeper.insight.pareto import NONE_FEASIBLE, feasible, violations
@@ -288,7 +289,12 @@ def delete(ref: str, yes: bool, as_json: bool) -> None:
     if not yes:
         import typer
 
-        typer.confirm(f"Delete sweep {record.sweep} ({record.name}) and its {record.requested} trials?", abort=True)
+        try:
+            agreed = typer.confirm(f"Delete sweep {record.sweep} ({record.name}) and its {record.requested} trials?")
+        except typer.Abort:  # nobody is there to answer
+            agreed = False
+        if not agreed:
+            raise SpecError("nothing was deleted", key=record.sweep, remedy="Answer y, or add --yes")
     place.delete(record)
     print(json.dumps({"deleted": record.sweep}) if as_json else f"deleted sweep {record.sweep}")
 
@@ -307,7 +313,8 @@ def init(path: str, dataset: str | None, target: str | None) -> None:
         raise SpecError("the file exists already", file=path, remedy="Choose another name")
     if dataset is not None and dataset not in DATASETS:
         folder = os.path.dirname(os.path.abspath(path))  # a sweep file's relative paths start at its own folder
-        table = {"path": os.path.relpath(os.path.expanduser(dataset), folder), "target": target or "label"}
+        data = as_text(os.path.relpath(os.path.expanduser(dataset), folder))
+        table = {"path": data, "target": target or "label"}
     else:
         table = {"name": dataset or "digits"}
     try:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from sweeper.cli import streams
 from sweeper.states import TrialState
 from sweeper.text import number
 
@@ -149,7 +150,7 @@ class LineProgress:
         """Nothing to tidy up."""
 
     def _say(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+        streams.tell(text, self._stream)
 
 
 def registered(fields: Fields) -> str:

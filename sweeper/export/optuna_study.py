@@ -10,8 +10,9 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import optuna
 from optuna.distributions import (
@@ -88,7 +89,7 @@ def _open(url: str) -> optuna.storages.RDBStorage:
     if not separator or backend not in ("sqlite", "postgresql", "postgres"):
         raise SpecError("this is not the URL of a database that can hold a study", key="--optuna", remedy=REMEDY)
     if backend == "sqlite":
-        file = rest.removeprefix("/").partition("?")[0]
+        file = unquote(rest.removeprefix("/").partition("?")[0])
         if not rest.startswith("/") or file in ("", ":memory:"):
             raise SpecError("it names no file", key="--optuna", remedy=REMEDY)
         _check_free(file)
@@ -104,7 +105,7 @@ def _open(url: str) -> optuna.storages.RDBStorage:
 def _check_free(file: str) -> None:
     """Refuse a SQLite file that holds other tables: Optuna's have names such as trials, which a ledger has, too."""
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+        with contextlib.closing(sqlite3.connect(Path(file).absolute().as_uri() + "?mode=ro", uri=True)) as connection:
             tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.Error:  # there is no such file yet, or Optuna will say what is wrong with it
         return

@@ -56,7 +56,7 @@ class Here:
 
         refuse_priority(priority)
         home, before = self.settings.home, {record.sweep for record in self.ledger.sweeps(name=spec.name)}
-        with tempfile.NamedTemporaryFile("w", dir=home, suffix=".json", delete=False) as file:
+        with tempfile.NamedTemporaryFile("w", dir=home, suffix=".json", delete=False, encoding="utf-8") as file:
             json.dump(spec.to_json(), file)
         logs = home / "logs"
         logs.mkdir(exist_ok=True)
@@ -71,7 +71,7 @@ class Here:
             if new:
                 return {"sweep": new[0].sweep, "name": new[0].name, "log": log.name}
             if process.poll() is not None:
-                text = Path(log.name).read_text().strip().splitlines()
+                text = Path(log.name).read_text(encoding="utf-8", errors="replace").strip().splitlines()
                 raise SweeperError(text[-1].removeprefix("sweeper: ") if text else "the sweep did not start")
             time.sleep(0.2)
         raise SweeperError(f"the sweep did not start within two minutes; see {log.name}")

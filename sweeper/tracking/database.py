@@ -8,6 +8,7 @@ tables are no documented interface, so their columns are compared with those kno
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import sys
 import tempfile
@@ -33,11 +34,15 @@ _COLUMNS = {
     "latest_metrics": "key, value, timestamp, step, is_nan, run_uuid",
 }
 _PREFIX = "sqlite:///"
+_SPECIAL = re.compile(r"[%?#\x00-\x1f]")
 
 
 def sqlite_uri(path: Path) -> str:
-    """The tracking URI of a database file, whatever its folder is called: SQLAlchemy, which reads it, decodes it."""
-    return _PREFIX + quote(str(path.absolute()))
+    """The tracking URI of a database file, whatever its folder is called: SQLAlchemy, which reads it, decodes it.
+
+    MLflow makes the folder that the URI spells before it is decoded, so only what must be is encoded.
+    """
+    return _PREFIX + _SPECIAL.sub(lambda found: quote(found.group()), str(path.absolute()))
 
 
 def sqlite_path(uri: str) -> Path | None:

@@ -140,5 +140,5 @@ def _until_ready(server: UiServer, log: Path) -> None:
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
-    tail = " ".join(log.read_text(errors="replace").split())[-600:]
+    tail = " ".join(log.read_text(encoding="utf-8", errors="replace").split())[-600:]
     raise SweeperError(f"the MLflow UI did not start. The end of {log}: {tail}")
