@@ -32,9 +32,8 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read the environment without touching the disk. An empty variable counts as unset."""
         env = os.environ if environ is None else environ
-        home = Path(env.get(HOME_VARIABLE) or ".sweeper").expanduser()
         return cls(
-            home=Path(os.path.abspath(home)),
+            home=Path(os.path.abspath(os.path.expanduser(env.get(HOME_VARIABLE) or ".sweeper"))),
             database_url=env.get("SWEEPER_DATABASE_URL") or None,
             server=env.get(SERVER_VARIABLE) or None,
             token=env.get("SWEEPER_TOKEN") or None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import logging
 import sys
 import warnings
 from typing import Annotated, Any
@@ -100,7 +101,6 @@ def options(
 ) -> None:
     """Hyperparameter sweeps for MLPs on your own data. Start with: sweeper run --dataset digits --space mlp"""
     if verbose:
-        import logging
         import os
 
         logging.basicConfig(level=logging.INFO, stream=sys.stderr)
@@ -386,6 +386,7 @@ def main() -> None:
     gc.set_threshold(GARBAGE, 10, 10)
     # requests ignores it, too, but a thread that puts filters back meanwhile (scikit-learn's fits do) undoes that
     warnings.filterwarnings("ignore", module=r"urllib3\.contrib")
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home folder that cannot be written
     streams.prepare()
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
@@ -418,6 +419,9 @@ def main() -> None:
 
 def _refused_by_system(error: OSError) -> int:
     """A folder that is full or not ours is no fault of the program; other errors of the system are."""
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        streams.tell("sweeper: the folder that this command was started in is gone. Change to one that exists")
+        return SpecError.exit_code
     if error.errno not in _REFUSALS:
         return _internal_error(error)
     streams.let_go()

@@ -154,7 +154,7 @@ def token(settings: Settings) -> Check:
         return Check("ray token", "warning", found, "Set RAY_AUTH_MODE=token on every node and here")
     if os.environ.get("RAY_AUTH_TOKEN"):
         return Check("ray token", "ok", "in RAY_AUTH_TOKEN")
-    file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token"))
     if not file.exists():
         if settings.ray_address is None:
             return Check("ray token", "ok", "none yet: Ray creates one when it starts here")

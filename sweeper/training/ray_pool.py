@@ -19,15 +19,10 @@ from sweeper.errors import SweeperError
 from sweeper.scheduling.events import WorkerDraining, WorkerJoined, WorkerLost
 from sweeper.training.legs import Arrays, LegOrder, LegResult, LegRunner
 from sweeper.training.pool import Device, LegRaised, LegReturned, Post, cpu, describe, is_out_of_memory, local_device
+from sweeper.training.ray_places import lend_token, protect_token, usable_folder
 
 NODE_POLL_SECONDS = 0.5  # a look takes 2 ms
 JOIN_SECONDS = 300.0  # a worker that has not come up by then hangs, or others hold its place: it is asked for again
-
-
-def _protect_token() -> None:
-    """The token that Ray writes for a cluster of its own opens it to whoever can read it."""
-    with contextlib.suppress(OSError):
-        (Path.home() / ".ray" / "auth_token").chmod(0o600)
 
 
 def _end_process(pid: int) -> None:
@@ -114,7 +109,10 @@ class RayPool:
             logging.getLogger("ray").setLevel(logging.ERROR)
         if not ray.is_initialized():
             local = {"num_cpus": max(self._limit, os.cpu_count() or 1)} if self._limit else {}
-            options: dict[str, Any] = local if self._address == "local" else {}
+            options: dict[str, Any] = {}
+            if self._address == "local":
+                options = {**local, "_temp_dir": usable_folder()}
+                lend_token()
             try:
                 ray.init(
                     address=self._address,
@@ -125,12 +123,12 @@ class RayPool:
                     **options,
                 )
             except Exception as error:
-                where = "start Ray on this machine" if self._address == "local" else f"reach Ray at {self._address}"
-                raise SweeperError(
-                    f"cannot {where} ({describe(error)}). Check RAY_ADDRESS and the token, or use --workers inline"
-                ) from error
+                problem = f"cannot reach Ray at {self._address} ({describe(error)}). Check RAY_ADDRESS and the token"
+                if self._address == "local":
+                    problem = f"cannot start Ray on this machine ({describe(error)}). `sweeper doctor` looks further"
+                raise SweeperError(f"{problem}, or use --workers inline") from error
             self._mine = True
-            _protect_token()
+            protect_token()
 
     def load(self, sweep: str, folds: Sequence[Arrays]) -> None:
         """Put the data once into the object store."""
