@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,6 +158,34 @@ class Dataset(Rows):
             preprocess=FeatureUnion([(f"fold {i}", fold.preprocess) for i, fold in enumerate(self.folds)]),
             recipe=recipe,
             feature_names=tuple(f"fold {i}: {n}" for i, fold in enumerate(self.folds) for n in fold.feature_names),
+            folds=(),
+        )
+
+    def beside(self, others: Sequence[Dataset]) -> Dataset:
+        """What several networks predict from: the inputs of this dataset and then those of ``others``, same rows.
+
+        It has neither training rows nor inputs of validation rows.
+        """
+        if not others:
+            return self
+        import numpy as np
+        from sklearn.pipeline import FeatureUnion
+
+        from sweeper.data.recipe import Recipe
+
+        every = (self, *others)
+        recipe = Recipe(tuple(f for one in every for f in one.recipe.features), self.recipe.written)
+        nothing = np.empty((0, len(recipe.features)), dtype=np.float32)
+        return replace(
+            self,
+            x_train=nothing,
+            y_train=self.y_train[:0],
+            w_train=None,
+            x_val=nothing,
+            x_test=np.concatenate([one.x_test for one in every], axis=1),
+            preprocess=FeatureUnion([(f"part {i}", one.preprocess) for i, one in enumerate(every)]),
+            recipe=recipe,
+            feature_names=tuple(name for one in every for name in one.feature_names),
             folds=(),
         )
 

@@ -104,14 +104,15 @@ def model_files(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: 
     texts = {
         "preprocessing.json": json.dumps(_preprocessing(model.dataset), indent=1, ensure_ascii=False) + "\n",
         "numerals.py": files("sweeper.data").joinpath("numerals.py").read_text(encoding="utf-8"),
-        "predict.py": _render("model_predict.py.j2", {"activation": _activation(winner.config)}),
+        "predict.py": _render("model_predict.py.j2", {"networks": _networks(model)}),
         "model_card.md": _render("model_card.md.j2", _card(record, spec, dataset, winner)),
         "retrain.py": _render("model_retrain.py.j2", _script(spec, dataset, winner)),
     }
-    written = {"weights.safetensors": save(model.weights), **{name: text.encode() for name, text in texts.items()}}
+    written = {name: text.encode() for name, text in texts.items()}
+    written["weights.safetensors"] = save(model.named_weights())
     if is_available():
         about = metadata(dataset, record.sweep, winner.trial.number)
-        written["model.onnx"] = onnx_model(model.dataset, model.config, model.weights, about)
+        written["model.onnx"] = onnx_model(model, about)
     arrays = io.BytesIO()
     np.savez(arrays, **_arrays(spec, dataset))  # type: ignore[arg-type]
     return {**written, "data.npz": arrays.getvalue()}
@@ -204,6 +205,20 @@ def _script(spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, Any]
     }
 
 
+def _networks(model: TrialModel) -> list[dict[str, str]]:
+    """What predict.py is told of each network, as Python source."""
+    return [
+        {
+            "prefix": repr("" if model.single else f"network{i}."),
+            "activation": _activation(part.config),
+            "start": str(part.start),
+            "stop": str(part.stop),
+            "share": repr(part.share),
+        }
+        for i, part in enumerate(model.parts)
+    ]
+
+
 def _activation(config: TrialConfig) -> str:
     """The module as Python source: ``nn.LeakyReLU(negative_slope=0.01)``."""
     from sweeper.models.mlp import ACTIVATION_MODULES
@@ -227,7 +242,6 @@ def _optimizer(config: TrialConfig) -> str:
 
 def _card(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, Any]:
     """What the model card is filled with, as Markdown."""
-    from sweeper.models import n_parameters
     from sweeper.models.solo import resolve_batch_size
 
     trial, params = winner.trial, dict(winner.trial.params or {})
@@ -242,7 +256,7 @@ def _card(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner
         "requested": f"{record.requested:,}",
         "sweep": record.sweep,
         "trial": trial.number,
-        "n_parameters": f"{n_parameters(tuple(script['widths'])) * max(1, len(dataset.folds)):,}",
+        "n_parameters": f"{winner.model.parameters:,}",
         "onnx": is_available(),
         "data": _cell(dataset.describe()),
         "fingerprint": dataset.fingerprint,

@@ -19,8 +19,7 @@ from sweeper.data.recipe import MISSING_TEXT, NUMBER, UNKNOWN
 
 if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset
-    from sweeper.models import TrialConfig
-    from sweeper.training.legs import Arrays
+    from sweeper.training.averaging import Part, TrialModel
 
 OPSET, ML_OPSET, IR_VERSION = 17, 3, 8  # old enough for every runtime in use
 
@@ -30,7 +29,7 @@ def is_available() -> bool:
     return find_spec("onnx") is not None
 
 
-def onnx_model(dataset: Dataset, config: TrialConfig, weights: Arrays, about: Mapping[str, str]) -> bytes:
+def onnx_model(winner: TrialModel, about: Mapping[str, str]) -> bytes:
     """The model's file. Inputs are the columns by name, ``(n, 1)`` each: double (NaN is missing) or string ("" is).
 
     A classifier has the outputs ``label (n,)`` and ``probabilities (n, C)``, a regression ``value (n,)`` in the
@@ -39,8 +38,8 @@ def onnx_model(dataset: Dataset, config: TrialConfig, weights: Arrays, about: Ma
     import onnx
     from onnx import helper
 
-    graph = _Graph()
-    made = _network(graph, config, weights, _inputs(graph, dataset))
+    graph, dataset = _Graph(), winner.dataset
+    made = _outputs(graph, winner, _inputs(graph, dataset))
     if dataset.class_names is None:
         graph.add("Squeeze", [made, graph.array(np.array([1]))], "one_column")
         graph.add("Mul", ["one_column", graph.array(np.float32(dataset.target_std))], "scaled")
@@ -130,14 +129,27 @@ def _codes(graph: _Graph, name: str, texts: list[str], prefix: str) -> str:
     return graph.add("Cast", [f"{prefix}/code"], f"{prefix}/double", to=TensorProto.DOUBLE)
 
 
-def _network(graph: _Graph, config: TrialConfig, weights: Arrays, x: str) -> str:
-    """``(n, D) -> (n, C)`` logits, or standardised values ``(n, 1)``."""
-    layers = sorted({int(name.partition(".")[0]) for name in weights})
+def _outputs(graph: _Graph, winner: TrialModel, x: str) -> str:
+    """``(n, D) -> (n, C)`` logits, or standardised values ``(n, 1)``: the sum of the parts."""
+    if winner.single:
+        return _network(graph, winner.parts[0], x, "")
+    made = []
+    for number, part in enumerate(winner.parts):
+        ends = [graph.array(np.array([end])) for end in (part.start, part.stop, 1)]
+        own = graph.add("Slice", [x, *ends], f"/inputs/{number}")
+        outputs = _network(graph, part, own, f"/network/{number}")
+        made.append(graph.add("Mul", [outputs, graph.array(np.float32(part.share))], f"/share/{number}"))
+    return graph.add("Sum", made, "/outputs")
+
+
+def _network(graph: _Graph, part: Part, x: str, prefix: str) -> str:
+    """One network: its own inputs to its outputs."""
+    layers = sorted({int(name.partition(".")[0]) for name in part.weights})
     for depth, layer in enumerate(layers):
-        matrix, bias = (np.asarray(weights[f"{layer}.{part}"], dtype=np.float32) for part in ("weight", "bias"))
-        x = graph.add("Gemm", [x, graph.array(matrix), graph.array(bias)], f"/layer/{depth}", transB=1)
+        matrix, bias = (np.asarray(part.weights[f"{layer}.{name}"], dtype=np.float32) for name in ("weight", "bias"))
+        x = graph.add("Gemm", [x, graph.array(matrix), graph.array(bias)], f"{prefix}/layer/{depth}", transB=1)
         if layer != layers[-1]:
-            x = _activation(graph, config.activation, x, f"/activation/{depth}")
+            x = _activation(graph, part.config.activation, x, f"{prefix}/activation/{depth}")
     return x
 
 

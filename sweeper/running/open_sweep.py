@@ -24,6 +24,7 @@ from sweeper.running.run import SweepRun, final_weights, winner_weights
 from sweeper.settings import Settings
 from sweeper.spec.stored import spec_of
 from sweeper.states import SweepState
+from sweeper.training.averaging import model_of
 
 if TYPE_CHECKING:
     from sweeper.tracking.tracker import Tracker
@@ -94,7 +95,8 @@ class OpenSweep:
         report_at_end(run, ledger, tracker, self.log.folder, self.emit)
         if run.best is not None:
             trial = ledger.trial(self.id, run.best.number)
-            tracker.log_winner(trial, run.spec.trial_config(run.params(trial.number)), final_weights(run, trial))
+            config = run.spec.trial_config(run.params(trial.number))
+            tracker.log_winner(trial, model_of(run.dataset, config, final_weights(run, trial)))
         tracker.sweep_ended()
         tracker.flush(patience)
         self.emit("sweep.finished", {"sweep": self.id})

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from mlflow.models import Model, ModelSignature
 
     from sweeper.data.dataset import Dataset
-    from sweeper.models import TrialConfig
-    from sweeper.training.legs import Arrays
+    from sweeper.training.averaging import TrialModel
 
 NAME = "model"
 LOADER = "sweeper_winner"  # the name under which pyfunc.py is copied into the model
@@ -80,16 +79,12 @@ def warm_up() -> None:
         _save_network(nn.Identity(), Path(scratch, NAME), columns=1)
 
 
-def raw_network(dataset: Dataset, config: TrialConfig, weights: Arrays) -> RawNetwork:
+def raw_network(model: TrialModel) -> RawNetwork:
     """The winner's network with its weights and preprocessing."""
-    from sweeper.models import build_mlp
-
-    network = build_mlp(config, dataset.n_inputs, dataset.n_outputs, seed=0)
-    network.load_state_dict({name: torch.tensor(values) for name, values in weights.items()})
-    return RawNetwork(network, dataset).eval()
+    return RawNetwork(model.network(), model.dataset).eval()
 
 
-def save_model(folder: Path, dataset: Dataset, config: TrialConfig, weights: Arrays, **identity: Any) -> Model:
+def save_model(folder: Path, winner: TrialModel, **identity: Any) -> Model:
     """Save the winner in MLflow's format to a new ``folder``: nothing is pickled, nothing of ours is needed to load it.
 
     ``identity`` goes to ``mlflow.models.Model``.
@@ -97,7 +92,7 @@ def save_model(folder: Path, dataset: Dataset, config: TrialConfig, weights: Arr
     import mlflow.pyfunc
     from mlflow.models import Model
 
-    network = raw_network(dataset, config, weights)
+    network, dataset = raw_network(winner), winner.dataset
     frame = dataset.raw_train.head(EXAMPLE_ROWS)
     columns = [column.name for column in dataset.raw_columns]
     outputs = [dataset.target_name] if dataset.class_names is None else list(dataset.class_names)
@@ -145,9 +140,7 @@ def _save_network(network: nn.Module, folder: Path, columns: int) -> None:
 def log_model(
     client: MlflowClient,
     place: Location,
-    dataset: Dataset,
-    config: TrialConfig,
-    weights: Arrays,
+    winner: TrialModel,
     tags: Mapping[str, str],
 ) -> tuple[str, str]:
     """Log the winner as a model of the sweep's parent run: its id, and the place of its files."""
@@ -163,7 +156,7 @@ def log_model(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, NAME)
         identity = {"artifact_path": made.artifact_location, "run_id": place.parent, "model_id": made.model_id}
-        save_model(folder, dataset, config, weights, **identity)
+        save_model(folder, winner, **identity)
         client.log_model_artifacts(made.model_id, str(folder))
     client.finalize_logged_model(made.model_id, "READY")
     client.log_outputs(place.parent, [LoggedModelOutput(made.model_id, step=0)])

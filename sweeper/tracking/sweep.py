@@ -46,9 +46,8 @@ from sweeper.tracking.view import TAG_PREFIX, SweepView, view_tag
 
 if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset
-    from sweeper.models import TrialConfig
     from sweeper.spec.parse import SweepSpec
-    from sweeper.training.legs import Arrays
+    from sweeper.training.averaging import TrialModel
 
 CURVES = {
     "classification": ("val_loss", "train_loss", "val_accuracy", "learning_rate", "grad_norm"),
@@ -146,14 +145,13 @@ class SweepInMlflow:
         store, place = self._open()
         store.log(place.parent, points)
 
-    def log_winner(self, trial: TrialRecord, config: TrialConfig, weights: Arrays) -> Registration | None:
-        """Log the best trial's network as the model ``model`` of the parent run, once.
+    def log_winner(self, trial: TrialRecord, winner: TrialModel) -> Registration | None:
+        """Log the model that is kept as the model ``model`` of the parent run, once; ``trial`` is the best trial.
 
         Returns what became of it in the model registry, when the spec names a model and this call registered it.
         """
         from sweeper.tracking.model import log_model, raw_network
         from sweeper.training.again import outputs_on_test, scores_on_test
-        from sweeper.training.averaging import model_of
 
         store, place = self._open()
         tags = {
@@ -164,9 +162,7 @@ class SweepInMlflow:
         shown = store.client.get_run(place.parent).data.tags
         if all(shown.get(key) == value for key, value in tags.items()):
             return None
-        winner = model_of(self._dataset, config, weights)
-        of_winner = (winner.dataset, winner.config, winner.weights)
-        network = raw_network(*of_winner).network
+        network = raw_network(winner).network
         outputs = outputs_on_test(winner.dataset, network)
         metric = test_metric(self._spec, self._dataset.task)
         if metric not in OF_TASK[self._dataset.task]:
@@ -175,7 +171,7 @@ class SweepInMlflow:
         register, made = self._spec.tracking.register_model, None
         known = None if register is None else find_version(store.client, register, place.parent, tags)
         if known is None:
-            model, location = log_model(store.client, place, *of_winner, tags)
+            model, location = log_model(store.client, place, winner, tags)
         if register is not None:
             described = {SWEEP_ID: self._sweep.sweep, **tags, **score_tags(scores, self._dataset.rows_fingerprint)}
             keep_outputs(store.client, place.parent, trial.number, outputs)

@@ -22,9 +22,8 @@ from sweeper.tracking.ui import open_ui
 
 if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset
-    from sweeper.models import TrialConfig
     from sweeper.spec.parse import SweepSpec
-    from sweeper.training.legs import Arrays
+    from sweeper.training.averaging import TrialModel
 
 __all__ = ["Tracker", "delete_runs", "open_ui"]
 
@@ -104,9 +103,12 @@ class Tracker:
         """Show an ended trial."""
         self._put(_Ended(number))
 
-    def log_winner(self, trial: TrialRecord, config: TrialConfig, weights: Arrays) -> None:
-        """Log the best trial's network as a model of the parent run, and register it if the spec names a model."""
-        self._put(_Job("the winner's model", lambda: self._log_winner(trial, config, weights)))
+    def log_winner(self, trial: TrialRecord, winner: TrialModel) -> None:
+        """Log the model that is kept as one of the parent run, and register it if the spec names a model.
+
+        ``trial`` is the best trial.
+        """
+        self._put(_Job("the winner's model", lambda: self._log_winner(trial, winner)))
 
     def log_report(self, html: str) -> None:
         """Put the report of the sweep into the parent run, whose page in MLflow shows it."""
@@ -203,8 +205,8 @@ class Tracker:
             self._points += self._progress.add(trial)
             self._refused.discard(trial.number)
 
-    def _log_winner(self, trial: TrialRecord, config: TrialConfig, weights: Arrays) -> None:
-        made = self._target.log_winner(trial, config, weights)
+    def _log_winner(self, trial: TrialRecord, winner: TrialModel) -> None:
+        made = self._target.log_winner(trial, winner)
         if made is not None:
             self._emit("tracker.registered", {"sweep": self._sweep.sweep, **asdict(made)})
 

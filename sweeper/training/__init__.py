@@ -1,5 +1,5 @@
 """Trains legs.
 
 Doors, the modules that other rooms may import: legs, pool, inline_pool, ray_pool, ray_probe, again, averaging,
-baselines, scores, scoring.
+baselines, ensemble, scores, scoring.
 """

@@ -1,16 +1,15 @@
-"""The winner of a sweep with folds: the k networks of its folds as one network that averages them.
+"""The model that comes out of a sweep: one network, or several whose outputs add up, weighted.
 
-Activations work on each unit by itself, so k networks side by side are one network again, with block-diagonal weights:
-its inputs are the k folds' inputs (``Dataset.averaged``), its outputs the mean of theirs. For classes that is the mean
-of logits, so that the probabilities are the normalised geometric mean of the k networks' probabilities.
+The networks of a trial's folds, and the members of an ensemble, stand side by side: the model's inputs are those of
+all of them in turn (``Dataset.averaged``), its outputs their weighted mean. For classes that is a mean of logits, so
+that the probabilities are the normalised geometric mean of the networks' probabilities.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from sweeper.data.folds import by_fold
 
@@ -24,47 +23,88 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class TrialModel:
-    """One network with what it predicts from: ``dataset`` has its inputs, preprocessing and test rows."""
+class Part:
+    """One network of a model: what its outputs are multiplied by, and which of the model's inputs are its own.
 
-    dataset: Dataset
+    These are the inputs ``start`` to ``stop`` (without it).
+    """
+
     config: TrialConfig
     weights: Arrays
+    share: float
+    start: int
+    stop: int
 
-    def network(self) -> nn.Module:
-        """The network with its weights."""
+    def network(self, n_outputs: int) -> nn.Module:
+        """The network with its weights: its own inputs to its outputs."""
         import torch
 
         from sweeper.models import build_mlp
 
-        network = build_mlp(self.config, self.dataset.n_inputs, self.dataset.n_outputs, seed=0)
+        network = build_mlp(self.config, self.stop - self.start, n_outputs, seed=0)
         network.load_state_dict({name: torch.tensor(values) for name, values in self.weights.items()})
         return network
 
 
+@dataclass(frozen=True, eq=False)
+class TrialModel:
+    """A model with what it predicts from: ``dataset`` has its inputs, preprocessing and test rows."""
+
+    dataset: Dataset
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def of_one(cls, dataset: Dataset, config: TrialConfig, weights: Arrays) -> TrialModel:
+        """A single network."""
+        return cls(dataset, (Part(config, weights, 1.0, 0, dataset.n_inputs),))
+
+    @property
+    def single(self) -> bool:
+        """Whether it is one network as it was trained."""
+        return len(self.parts) == 1 and self.parts[0].share == 1.0
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers its weights are."""
+        return sum(array.size for part in self.parts for array in part.weights.values())
+
+    def network(self) -> nn.Module:
+        """Inputs ``(n, D)`` to logits or standardised values ``(n, C)``."""
+        networks = [part.network(self.dataset.n_outputs) for part in self.parts]
+        return networks[0] if self.single else _sum(networks, self.parts)
+
+    def named_weights(self) -> Arrays:
+        """The weights of all parts: of a single network by its own names, else below ``network0.`` and so on."""
+        if self.single:
+            return dict(self.parts[0].weights)
+        named = [(f"network{i}.{name}", array) for i, p in enumerate(self.parts) for name, array in p.weights.items()]
+        return dict(named)
+
+
 def model_of(dataset: Dataset, config: TrialConfig, weights: Arrays) -> TrialModel:
-    """A trial's one network: its own, or the mean of those of its folds, or the one trained on their rows together."""
-    parts = by_fold(weights)
-    if len(parts) == 1:
-        return TrialModel(dataset.together(), config, weights)
-    wider = replace(config, hidden_layers=tuple(width * len(parts) for width in config.hidden_layers))
-    return TrialModel(dataset.averaged(), wider, averaged(parts))
+    """A trial's one model: its network, the mean of those of its folds, or the one trained on their rows together."""
+    networks = by_fold(weights)
+    if len(networks) == 1:
+        return TrialModel.of_one(dataset.together(), config, weights)
+    width, share = dataset.n_inputs, 1 / len(networks)
+    parts = [Part(config, own, share, i * width, (i + 1) * width) for i, own in enumerate(networks)]
+    return TrialModel(dataset.averaged(), tuple(parts))
 
 
-def averaged(parts: list[Arrays]) -> Arrays:
-    """The weights of k networks as those of one: x ``(n, k * D)`` -> the mean of their outputs ``(n, C)``."""
-    from scipy.linalg import block_diag
+def weighted(models: Sequence[TrialModel], shares: Sequence[float]) -> TrialModel:
+    """The weighted sum of several models of the same rows.
 
-    layers = sorted({int(name.partition(".")[0]) for name in parts[0]})
-    made: Arrays = {}
-    for layer in layers:
-        matrices, biases = ([part[f"{layer}.{name}"] for part in parts] for name in ("weight", "bias"))
-        if layer == layers[-1]:
-            weight, bias = np.concatenate(matrices, axis=1) / len(parts), np.mean(biases, axis=0)
-        else:
-            weight, bias = block_diag(*matrices), np.concatenate(biases)
-        made |= {f"{layer}.weight": weight.astype(np.float32), f"{layer}.bias": bias.astype(np.float32)}
-    return made
+    Those that have their inputs in common, as all trials with the same preprocessing do, read the same ones.
+    """
+    datasets: list[Dataset] = []
+    parts: list[Part] = []
+    for model, share in zip(models, shares, strict=True):
+        if all(model.dataset.recipe != known.recipe for known in datasets):
+            datasets.append(model.dataset)
+        place = next(i for i, known in enumerate(datasets) if known.recipe == model.dataset.recipe)
+        before = sum(known.n_inputs for known in datasets[:place])
+        parts += [replace(p, share=p.share * share, start=p.start + before, stop=p.stop + before) for p in model.parts]
+    return TrialModel(datasets[0].beside(datasets[1:]), tuple(parts))
 
 
 def validation_outputs(dataset: Dataset, config: TrialConfig, weights: Arrays) -> torch.Tensor:
@@ -78,4 +118,27 @@ def validation_outputs(dataset: Dataset, config: TrialConfig, weights: Arrays) -
     from sweeper.training.scores import outputs_of
 
     parts = zip(dataset.folds or (dataset,), by_fold(weights), strict=True)
-    return torch.cat([outputs_of(part, TrialModel(part, config, own).network(), "validation") for part, own in parts])
+    networks = [(part, TrialModel.of_one(part, config, own).network()) for part, own in parts]
+    return torch.cat([outputs_of(part, network, "validation") for part, network in networks])
+
+
+def _sum(networks: Sequence[nn.Module], parts: Sequence[Part]) -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Sum(nn.Module):
+        """Networks side by side: ``(n, D) -> (n, C)``."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.networks = nn.ModuleList(networks)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            """The weighted sum of what the networks say of their own inputs."""
+            made = [
+                part.share * network(x[:, part.start : part.stop])
+                for part, network in zip(parts, self.networks, strict=True)
+            ]
+            return torch.stack(made).sum(dim=0)
+
+    return Sum()

@@ -21,14 +21,15 @@ from sweeper.settings import Settings
 from sweeper.spec.parse import SplitSpec, load_spec
 from sweeper.tracking.model import raw_network, save_model
 from sweeper.tracking.tracker import Tracker
+from sweeper.training.averaging import TrialModel
 from tests.ended_sweeps import end_trials, new_sweep, spec_of
 
 CONFIG = TrialConfig(hidden_layers=(8,), activation="tanh")
 
 
-def weights_of(dataset: Dataset) -> dict[str, np.ndarray]:
+def model_of(dataset: Dataset) -> TrialModel:
     network = build_mlp(CONFIG, dataset.n_inputs, dataset.n_outputs, seed=3)
-    return {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    return TrialModel.of_one(dataset, CONFIG, {name: tensor.numpy() for name, tensor in network.state_dict().items()})
 
 
 def expected(dataset: Dataset, frame: pd.DataFrame) -> np.ndarray:
@@ -44,17 +45,17 @@ def expected(dataset: Dataset, frame: pd.DataFrame) -> np.ndarray:
 def loaded(folder: Path, dataset: Dataset) -> tuple[Any, Any]:
     import mlflow
 
-    save_model(folder, dataset, CONFIG, weights_of(dataset))
+    save_model(folder, model_of(dataset))
     return mlflow.pytorch.load_model(str(folder)), mlflow.pyfunc.load_model(str(folder))
 
 
 def test_two_winners_exported_at_once_leave_torch_as_it_was(tmp_path: Path) -> None:
     dataset = load_dataset(spec_of().dataset, SplitSpec(), "standard")
     with ThreadPoolExecutor(2) as executor:
-        first = executor.submit(save_model, tmp_path / "0", dataset, CONFIG, weights_of(dataset))
+        first = executor.submit(save_model, tmp_path / "0", model_of(dataset))
         while not torch.compiler.is_compiling() and not first.done():
             time.sleep(0.001)
-        second = executor.submit(save_model, tmp_path / "1", dataset, CONFIG, weights_of(dataset))
+        second = executor.submit(save_model, tmp_path / "1", model_of(dataset))
         first.result(), second.result()
     assert not torch.compiler.is_compiling()
     assert not torch.compiler.is_exporting()
@@ -135,7 +136,7 @@ def test_texts_holes_unseen_texts_and_missing_constants_are_taken_as_in_training
 
 def test_the_network_behind_the_model_needs_no_mlflow(people: Path) -> None:
     dataset = data_of(path=str(people), target="label")
-    network = raw_network(dataset, CONFIG, weights_of(dataset))
+    network = raw_network(model_of(dataset))
     frame = pd.read_csv(people).drop(columns="label")
     known = sorted(text for text in frame["city"].dropna().unique())
     texts = [f.category for f in dataset.recipe.features if f.category is not None]
@@ -167,7 +168,7 @@ def test_the_winner_is_a_model_of_the_parent_run_and_a_registered_version(tmp_pa
     for _ in range(2):  # again, as a resume does it: there is still one model
         tracker.trials_ended()
         tracker.sweep_ended()
-        tracker.log_winner(ledger.trial(sweep, 2), CONFIG, weights_of(dataset))
+        tracker.log_winner(ledger.trial(sweep, 2), model_of(dataset))
         assert tracker.flush(240) == []
     tracker.close()
     uri = f"sqlite:///{settings.home / 'mlflow.db'}"

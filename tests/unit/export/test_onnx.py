@@ -16,18 +16,22 @@ from sweeper.export.onnx import metadata, onnx_model
 from sweeper.models import ACTIVATIONS, TrialConfig, build_mlp
 from sweeper.spec.parse import SplitSpec, load_spec
 from sweeper.tracking.model import raw_network
+from sweeper.training.averaging import TrialModel, weighted
 
 
 def data_of(**dataset: Any) -> Dataset:
     return load_dataset(load_spec({"dataset": dataset, "space": "mlp"}).dataset, SplitSpec(), "standard")
 
 
-def exported(dataset: Dataset, config: TrialConfig) -> tuple[onnxruntime.InferenceSession, dict[str, np.ndarray]]:
-    """The model in its runtime, and its weights."""
-    network = build_mlp(config, dataset.n_inputs, dataset.n_outputs, seed=3)
-    weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
-    file = onnx_model(dataset, config, weights, metadata(dataset, "abc", 7))
-    return onnxruntime.InferenceSession(file), weights
+def exported(dataset: Dataset, config: TrialConfig) -> tuple[onnxruntime.InferenceSession, TrialModel]:
+    """The model in its runtime, and as it is."""
+    model = model_of(dataset, config)
+    return onnxruntime.InferenceSession(onnx_model(model, metadata(dataset, "abc", 7))), model
+
+
+def model_of(dataset: Dataset, config: TrialConfig, seed: int = 3) -> TrialModel:
+    network = build_mlp(config, dataset.n_inputs, dataset.n_outputs, seed)
+    return TrialModel.of_one(dataset, config, {name: tensor.numpy() for name, tensor in network.state_dict().items()})
 
 
 def columns_of(session: onnxruntime.InferenceSession, rows: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -43,23 +47,42 @@ def columns_of(session: onnxruntime.InferenceSession, rows: pd.DataFrame) -> dic
 @pytest.mark.parametrize("hidden", [(), (9,), (16, 5)])
 def test_every_network_gives_the_same_probabilities_and_labels(activation: str, hidden: tuple[int, ...]) -> None:
     dataset, config = data_of(name="iris"), TrialConfig(hidden_layers=hidden, activation=activation)
-    session, weights = exported(dataset, config)
+    session, model = exported(dataset, config)
     raw = dataset.raw_test
     label, probabilities = session.run(None, columns_of(session, raw))
     with torch.no_grad():
-        wanted = raw_network(dataset, config, weights)(torch.tensor(raw.to_numpy(), dtype=torch.float64)).numpy()
+        wanted = raw_network(model)(torch.tensor(raw.to_numpy(), dtype=torch.float64)).numpy()
     np.testing.assert_allclose(probabilities, wanted, atol=1e-5, rtol=0)
     assert list(label) == [dataset.class_names[i] for i in wanted.argmax(axis=1)]
     about = session.get_modelmeta().custom_metadata_map
     assert (about["sweep"], about["trial"], about["target"]) == ("abc", "7", dataset.target_name)
 
 
+@pytest.mark.parametrize("name", ["iris", "diabetes"])
+def test_a_weighted_sum_of_networks_says_the_sum_of_what_they_say(name: str) -> None:
+    dataset = data_of(name=name)
+    configs = [TrialConfig(hidden_layers=(7, 4), activation="gelu"), TrialConfig(hidden_layers=()), TrialConfig()]
+    models = [model_of(dataset, config, seed) for seed, config in enumerate(configs)]
+    mixed = weighted(models, [0.5, 0.3, 0.2])
+    assert mixed.dataset.n_inputs == dataset.n_inputs
+    x = torch.tensor(dataset.x_test)
+    with torch.no_grad():
+        wanted = sum(share * model.network()(x) for share, model in zip([0.5, 0.3, 0.2], models, strict=True))
+        torch.testing.assert_close(mixed.network()(x), wanted)
+        rows = torch.tensor(dataset.raw_test.to_numpy(), dtype=torch.float64)
+        predicted = raw_network(mixed)(rows).numpy()
+    session = onnxruntime.InferenceSession(onnx_model(mixed, metadata(dataset, "abc", 7)))
+    made = session.run(None, columns_of(session, dataset.raw_test))[-1]
+    np.testing.assert_allclose(made, predicted, atol=1e-5, rtol=1e-5)
+    assert mixed.named_weights().keys() >= {"network0.0.weight", "network1.0.bias", "network2.4.weight"}
+
+
 def test_a_regression_is_in_the_unit_of_its_target() -> None:
     dataset, config = data_of(name="diabetes"), TrialConfig(hidden_layers=(8,))
-    session, weights = exported(dataset, config)
+    session, model = exported(dataset, config)
     [value] = session.run(None, columns_of(session, dataset.raw_test))
     rows = torch.tensor(dataset.raw_test.to_numpy(), dtype=torch.float64)
-    wanted = raw_network(dataset, config, weights)(rows).detach().numpy()
+    wanted = raw_network(model)(rows).detach().numpy()
     assert value.shape == wanted.shape
     np.testing.assert_allclose(value, wanted, rtol=1e-5)
 
@@ -79,7 +102,7 @@ def test_texts_flags_and_holes_are_taken_as_in_training(tmp_path: Path) -> None:
     table.loc[draw.random(n) < 0.2, "city, home"] = None
     table.to_csv(tmp_path / "people.csv", index=False)
     dataset, config = data_of(path=str(tmp_path / "people.csv"), target="label"), TrialConfig(hidden_layers=(8,))
-    session, weights = exported(dataset, config)
+    session, model = exported(dataset, config)
     rows = pd.read_csv(tmp_path / "people.csv")
     rows.loc[0, "city, home"] = "Atlantis"
     rows.loc[1, ["age", "height"]] = np.nan
@@ -89,4 +112,4 @@ def test_texts_flags_and_holes_are_taken_as_in_training(tmp_path: Path) -> None:
         wanted = torch.softmax(network(torch.from_numpy(dataset.recipe.transform(rows))), dim=1).numpy()
     np.testing.assert_allclose(made, wanted, atol=1e-5, rtol=0)
     assert "constant" not in {one.name for one in session.get_inputs()}
-    assert weights
+    assert model.single
