@@ -18,7 +18,7 @@ from sweeper.models.metrics import Scorer
 from sweeper.models.mlp import build_mlp, count_outputs
 from sweeper.models.paths import choose
 from sweeper.models.plateau import Plateau
-from sweeper.models.rows import EpochSums, Rows
+from sweeper.models.rows import EpochSums, Rows, TrainingPath
 from sweeper.models.solo import resolve_batch_size, resolve_clip_norm
 
 Key = Any  # hashable; a trial's number, say
@@ -58,6 +58,7 @@ class _Occupant:
 
     key: Key
     seed: int
+    path: type[TrainingPath]
     fold: int = 0
     history: History = field(default_factory=History)
     state: dict[str, Tensor] | None = None
@@ -89,17 +90,15 @@ class Cohort:
     ) -> None:
         self.folds = (data,) if isinstance(data, Data) else tuple(data)
         self.train, self.width, self.hidden_layers = train, width, tuple(hidden_layers)
-        self.scorers = dict(scorers or {})
+        self.scorers, self.path = dict(scorers or {}), path
         first = self.folds[0].x_train
         if any(fold.x_train.shape[1] != first.shape[1] or fold.x_train.dtype != first.dtype for fold in self.folds):
             raise ValueError("the folds must have the same number of columns and the same dtype")
         sizes = (first.shape[1], *self.hidden_layers, max(count_outputs(fold, train.task) for fold in self.folds))
         self.rows = Rows.empty(sizes, width, first.dtype, first.device)
         self.batch_sizes = [resolve_batch_size(TrialConfig(), train, len(fold.x_train)) for fold in self.folds]
-        self.paths = [
-            choose(path, fold)(train.task, batch_size, fold, sizes, width)
-            for fold, batch_size in zip(self.folds, self.batch_sizes, strict=True)
-        ]
+        choose(path, self.folds[0])
+        self._paths: dict[tuple[int, type[TrainingPath]], TrainingPath] = {}  # made when a trial needs them
         train.check_monitor(self.metric_names)
         self.plateau = Plateau.empty(train.plateau, width) if train.plateau else None
         self.kept = torch.zeros_like(self.rows.theta) if train.keep == "best" else None  # (K, P) at the best epoch
@@ -123,9 +122,10 @@ class Cohort:
             raise ValueError(f"all {self.width} slots are taken: run a leg or drop a trial first")
         self._check_shape(config, fold)
         slot = next(slot for slot in range(self.width) if slot not in self.occupants)
-        sizes, occupant = self.rows.sizes, _Occupant(key, seed, fold)
+        path = choose(self.path, self.folds[fold], config)
+        sizes, occupant = self.rows.sizes, _Occupant(key, seed, path, fold)
         model = build_mlp(config, sizes[0], sizes[-1], seed)
-        self.rows.admit(slot, config, model, resolve_clip_norm(config, self.train))
+        self.rows.admit(slot, config, model, resolve_clip_norm(config, self.train), seed)
         if self.plateau is not None:
             self.plateau.clear(slot)
         if state is not None:
@@ -187,14 +187,24 @@ class Cohort:
         history.best_epoch = best_epoch(history.series(self.train.monitor), self.train.minimize)
 
     def _epoch(self) -> None:
-        """Advance every trial by one epoch; those that end leave their slot. Rows of one fold run side by side."""
-        for fold in range(len(self.folds)):
-            slots = sorted(slot for slot, occupant in self.occupants.items() if occupant.fold == fold)
-            if slots:
-                self._epoch_of(fold, slots)
+        """Advance every trial by one epoch; those that end leave their slot.
 
-    def _epoch_of(self, fold: int, slots: list[int]) -> None:
-        data, path = self.folds[fold], self.paths[fold]
+        Rows of one fold and path run side by side.
+        """
+        groups: dict[tuple[int, type[TrainingPath]], list[int]] = {}
+        for slot, occupant in sorted(self.occupants.items()):
+            groups.setdefault((occupant.fold, occupant.path), []).append(slot)
+        for (fold, path), slots in groups.items():
+            self._epoch_of(fold, self._made(fold, path), slots)
+
+    def _made(self, fold: int, path: type[TrainingPath]) -> TrainingPath:
+        if (fold, path) not in self._paths:
+            made = path(self.train.task, self.batch_sizes[fold], self.folds[fold], self.rows.sizes, self.width)
+            self._paths[fold, path] = made
+        return self._paths[fold, path]
+
+    def _epoch_of(self, fold: int, path: TrainingPath, slots: list[int]) -> None:
+        data = self.folds[fold]
         occupants = [self.occupants[slot] for slot in slots]
         epochs = [(occupant.seed, occupant.history.epochs) for occupant in occupants]
         orders = {pair: batch_order(len(data.x_train), *pair) for pair in set(epochs)}

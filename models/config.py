@@ -99,6 +99,7 @@ class TrialConfig:
     Gaussian prior (coupled: added to the gradient), except for ``adamw``, where it is decoupled (Loshchilov and
     Hutter 2019). ``hidden_layers=()`` is logistic or linear regression. ``batch_size`` and ``clip_norm`` of None
     take the sweep's ``TrainConfig`` values. ``momentum`` is read by ``momentum`` only; ``beta1, beta2`` by adam, adamw.
+    ``dropout`` is the share of hidden units left out of each training step (Srivastava et al. 2014; ``dropout.py``).
     """
 
     learning_rate: float = 3e-4
@@ -113,6 +114,7 @@ class TrialConfig:
     hidden_layers: tuple[int, ...] = (128, 128)
     batch_size: int | Literal["full"] | None = None
     clip_norm: float | None = None
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden_layers", tuple(int(width) for width in self.hidden_layers))
@@ -134,6 +136,7 @@ class TrialConfig:
         if self.batch_size is not None:
             _check_batch_size(self.batch_size)
         _require(self.clip_norm is None or self.clip_norm > 0, "clip_norm", self.clip_norm, "above 0, or null")
+        _require(0.0 <= self.dropout < 1.0, "dropout", self.dropout, "in [0, 1)")
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> TrialConfig:

@@ -4,6 +4,7 @@ Dimensions: A rows of a chunk, P parameters per row, B examples of a minibatch, 
 Activations are feature-major ``(A, H, B)`` and weights ``(A, out, in)``, as in torch's Linear.
 
     forward    z_l = W_l h_(l-1) + b_l,  h_l = act(z_l),  h_0 = x^T;  y_hat = softmax(z_L), or z_L for regression
+               with dropout h_l <- h_l * mask_l before the next layer (models/dropout.py), and dh_l <- dh_l * mask_l
     backward   dz_L = (y_hat - y) / B, or 2 (y_hat - y) / B; with weights w of the rows, w / sum w instead of 1 / B
                dW_l = dz_l h_(l-1)^T,  db_l = sum_B dz_l,  dz_(l-1) = (W_l^T dz_l) * act'(z_(l-1))
     step       g *= min(1, clip / (|g| + 1e-6)), then the update rule of models/update.py
@@ -18,12 +19,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from sweeper.models.config import Task
+from sweeper.models.config import ACTIVATIONS, Task, TrialConfig
 from sweeper.models.data import Data
 from sweeper.models.eager_flow import ChunkFlow
 from sweeper.models.gradient_flow import Flow, measured_step
 from sweeper.models.graphs import Recordings, record_on_cuda
-from sweeper.models.network import Chunk, Network, segments
+from sweeper.models.network import Chunk, Dropped, Network, segments
 from sweeper.models.rows import EpochSums, Rows
 from sweeper.models.sizes import preferred_rows
 from sweeper.models.update import Coefficients, coefficients, update_
@@ -42,6 +43,11 @@ class EagerPath:
         """Everywhere."""
         return True
 
+    @classmethod
+    def trains(cls, config: TrialConfig) -> bool:
+        """Everything."""
+        return True
+
     def __init__(self, task: Task, batch_size: int, data: Data, sizes: tuple[int, ...], width: int) -> None:
         self.task, self.batch_size, self.data = task, batch_size, data
         device = data.x_train.device
@@ -54,7 +60,8 @@ class EagerPath:
     ) -> EpochSums:
         """See ``TrainingPath.epoch``."""
         codes = rows.activation.cpu()[active]
-        by_activation = torch.argsort(codes, stable=True)
+        # rows without dropout stand together, so that few of them go through masks of ones
+        by_activation = torch.argsort(codes + len(ACTIVATIONS) * (rows.dropout.cpu()[active] > 0), stable=True)
         sums = torch.empty(len(EpochSums._fields), len(active), dtype=torch.float64, device=rows.theta.device)
         with one_thread():
             for split in by_activation.split(self.net.rows):
@@ -110,7 +117,8 @@ class EagerPath:
         """Train the chunk on a minibatch of B training rows each, ``batch (A * B,)``; losses and norms ``(A,)``."""
         data = self.data
         x, y = data.x_train.index_select(0, batch), data.y_train.index_select(0, batch)
-        forward = chunk.forward(x.view(chunk.count, len(batch) // chunk.count, -1))
+        dropped = Dropped(c.seeds, c.number[step], c.kept_from, c.kept_scale) if c.drops else None
+        forward = chunk.forward(x.view(chunk.count, len(batch) // chunk.count, -1), dropped)
         w = None if data.w_train is None else data.w_train.index_select(0, batch).view(chunk.count, -1)
         loss, dz = loss_and_gradient(forward.output, y.view(chunk.count, -1), self.task, w)
         if watch is not None:

@@ -2,7 +2,7 @@
 
 Dimensions: A active rows, L Linear layers, S = len(FLOW_STATISTICS), H units of a layer, B examples of the minibatch.
 What is measured is one training step, the last one with a full minibatch in an epoch. A layer is a Linear (weight and
-bias together) with the activation behind it; the last one has none. Per layer:
+bias together) with the activation behind it, before any dropout; the last one has none. Per layer:
 
     grad_norm        |g|                    g: the layer's gradient before clipping and weight decay
     weight_norm      |theta|                before the step

@@ -40,8 +40,8 @@ class Recording:
     def __init__(self, chunk: Chunk, step: Step, indices: Tensor, c: Coefficients, record: Callable[[Work], Work]):
         self._chunk, self._step = chunk, step
         self._indices = indices.clone()
-        columns = {name: value.clone() for name, value in self._columns(c, 0).items()}
-        self._c = Coefficients(**columns, decays=c.decays, nesterov=c.nesterov)
+        columns: dict[str, Any] = {name: value.clone() for name, value in c.at(0).items()}
+        self._c = c._replace(**columns)
         self._loss: Tensor | None = None
         self._norm: Tensor | None = None
         self.usable = False
@@ -50,17 +50,12 @@ class Recording:
     def __call__(self, indices: Tensor, c: Coefficients, step: int) -> tuple[Tensor, Tensor]:
         """Do the step; loss and norm ``(A,)`` are valid until the next call."""
         self._indices.copy_(indices)
-        for name, value in self._columns(c, step).items():
+        for name, value in c.at(step).items():
             getattr(self._c, name).copy_(value)
         self._replay()
         assert self._loss is not None
         assert self._norm is not None
         return self._loss, self._norm
-
-    def _columns(self, c: Coefficients, step: int) -> dict[str, Tensor]:
-        """The tensors of one step; root and floor keep a leading dimension of 1, so that it is step 0 of them."""
-        found: dict[str, Tensor] = {name: value for name, value in c._asdict().items() if isinstance(value, Tensor)}
-        return found | {"root": c.root[step : step + 1], "floor": c.floor[step : step + 1]}
 
     def _work(self) -> None:
         loss, norm = self._step(self._indices, self._c, 0)
@@ -109,7 +104,7 @@ class Recordings:
     def step(self, chunk: Chunk, step: Step, indices: Tensor, c: Coefficients, number: int) -> tuple[Tensor, Tensor]:
         """Step ``number`` of ``chunk``."""
         parts = tuple((part.rows.start, part.rows.stop, part.name) for part in chunk.parts)
-        key = (chunk.count, len(indices), parts, c.decays, c.nesterov)
+        key = (chunk.count, len(indices), parts, c.decays, c.nesterov, c.drops)
         if key not in self._kept:
             self._kept[key] = Recording(chunk, step, indices, c, self._record)
             if len(self._kept) > KEPT:

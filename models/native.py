@@ -12,12 +12,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sweeper.models.config import Task
+from sweeper.models.config import Task, TrialConfig
 from sweeper.models.data import Data
 from sweeper.models.gradient_flow import Flow
-from sweeper.models.rows import COLUMNS, EpochSums, Rows
+from sweeper.models.rows import EpochSums, Rows
 
 VARIANTS = ((4, "_native_v4"), (3, "_native_v3"), (0, "_native"))  # (the level a processor needs, module), best first
+COLUMNS = ("lr", "wd_coupled", "wd_decoupled", "b1", "cg", "b2", "s", "eps", "nesterov", "clip", "corrected")
 
 
 class _Job(ctypes.Structure):
@@ -66,6 +67,11 @@ class NativePath:
     def available(cls, device: torch.device | str) -> bool:
         """Whether this installation has the compiled code, and ``device`` is a CPU."""
         return torch.device(device).type == "cpu" and bool(variants())
+
+    @classmethod
+    def trains(cls, config: TrialConfig) -> bool:
+        """Networks without dropout."""
+        return config.dropout == 0.0 or not config.hidden_layers
 
     def epoch(
         self, rows: Rows, active: Tensor, orders: Tensor, flow: Flow | None = None, outputs: Tensor | None = None

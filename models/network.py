@@ -6,6 +6,7 @@ H units, C outputs.
 
 from __future__ import annotations
 
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from sweeper.models.activations import KERNELS, Activation
 from sweeper.models.config import ACTIVATIONS
+from sweeper.models.dropout import words
 from sweeper.models.rows import Rows, linear_slices
 from sweeper.models.sizes import ROW_ALIGN, row_length
 
@@ -28,17 +30,20 @@ class Segment(NamedTuple):
 class Forward(NamedTuple):
     """What a forward pass left in the buffers ``at``; valid until the next one.
 
-    inputs: what went into each layer, ``(A, H, B)``, the first being x. output ``(A, C, B)``: logits, or predictions.
+    inputs: what went into each layer, ``(A, H, B)``, the first being x. hidden: what the activations gave, before
+    dropout. output ``(A, C, B)``: logits, or predictions. masks: of dropout behind each hidden layer, if it was on.
     """
 
     at: Activations
     inputs: list[Tensor]
+    hidden: list[Tensor]
     output: Tensor
+    masks: list[Tensor]
 
     @property
     def outputs(self) -> list[Tensor]:
         """What each layer gave, ``(A, H, B)``; valid until ``backward``."""
-        return [*self.inputs[1:], self.output]
+        return [*self.hidden, self.output]
 
 
 class Gradients(NamedTuple):
@@ -90,13 +95,13 @@ class Chunk:
         for plane, target in zip((self.theta, self.m, self.v), (rows.theta, rows.m, rows.v), strict=True):
             target.index_copy_(0, active, plane)
 
-    def forward(self, x: Tensor) -> Forward:
-        """The pass of the inputs ``x (A, B, D)``."""
+    def forward(self, x: Tensor, dropped: Dropped | None = None) -> Forward:
+        """The pass of the inputs ``x (A, B, D)``, in training with dropout where there is any."""
         at = self.net.buffers(x.shape[1])
         if x.stride(0) % ROW_ALIGN:
             x = at.x[: self.count].copy_(x)
         h = x.transpose(1, 2)  # (A, D, B)
-        inputs = [h]
+        inputs, hidden, masks = [h], list[Tensor](), list[Tensor]()
         for layer, (w, b) in enumerate(zip(self.w, self.b, strict=True)):
             z = at.z[layer][: self.count]  # (A, H, B)
             torch.baddbmm(b, w, h, out=z)
@@ -104,8 +109,13 @@ class Chunk:
                 h = at.h[layer][: self.count]
                 for rows, kernel, _ in self.parts:
                     kernel.forward(z[rows], h[rows])
+                hidden.append(h)
+                if dropped is not None:
+                    mask, out = (kind[layer][: self.count] for kind in at.dropout)
+                    masks.append(dropped.mask(layer, mask))
+                    h = torch.mul(h, mask, out=out)
                 inputs.append(h)
-        return Forward(at, inputs, z)
+        return Forward(at, inputs, hidden, z, masks)
 
     def backward(self, forward: Forward, dz: Tensor, clip: Tensor) -> Gradients:
         """Write the clipped gradient to d, from ``dz (A, C, B)`` at the output; overwrites the activations.
@@ -119,9 +129,11 @@ class Chunk:
             torch.bmm(dz, inputs[layer].transpose(1, 2), out=dw[layer])
             db.insert(0, dz.sum(dim=2))
             if layer > 0:
-                z, h = at.z[layer - 1][: self.count], inputs[layer]
+                z, h = at.z[layer - 1][: self.count], forward.hidden[layer - 1]
                 dh, below = at.dh[layer - 1][: self.count], at.dz[layer - 1][: self.count]
                 torch.bmm(self.w[layer].transpose(1, 2), dz, out=dh)
+                if forward.masks:
+                    dh.mul_(forward.masks[layer - 1])
                 for rows, kernel, _ in self.parts:
                     kernel.backward(dh[rows], z[rows], h[rows], below[rows])
                 dz = below
@@ -135,16 +147,40 @@ class Chunk:
         return Gradients(norm, dw, db)
 
 
+class Dropped(NamedTuple):
+    """The dropout of one training step: number of the step ``(A,)``, ``Coefficients``' seeds, kept_from, kept_scale."""
+
+    seeds: Tensor
+    number: Tensor
+    kept_from: Tensor
+    kept_scale: Tensor
+
+    def mask(self, layer: int, out: Tensor) -> Tensor:
+        """Write the mask behind a hidden layer to ``out (A, H, B)`` and return it: 0, or 1 / (1 - p)."""
+        drawn = words(self.seeds, self.number, layer, *out.shape[1:])
+        return torch.mul(drawn >= self.kept_from.view(-1, 1, 1), self.kept_scale[:, None], out=out)
+
+
 class Activations:
-    """The buffers of one minibatch size: x, then z and dz per layer, h and dh per hidden layer."""
+    """The buffers of one minibatch size: x, then z and dz per layer, h and dh per hidden layer.
+
+    ``dropout`` are masks and what they let through, per hidden layer, made when they are first asked for.
+    """
 
     def __init__(self, sizes: tuple[int, ...], rows: int, batch: int, dtype: torch.dtype, device: torch.device) -> None:
-        def buffers(widths: tuple[int, ...]) -> list[Tensor]:
-            return [aligned(rows, width, batch, dtype, device) for width in widths]
-
+        self._make = partial(aligned, rows, width=batch, dtype=dtype, device=device)
+        self._hidden = sizes[1:-1]
         self.x = aligned(rows, batch, sizes[0], dtype, device)
-        self.z, self.dz = buffers(sizes[1:]), buffers(sizes[1:])
-        self.h, self.dh = buffers(sizes[1:-1]), buffers(sizes[1:-1])
+        self.z, self.dz = self._each(sizes[1:]), self._each(sizes[1:])
+        self.h, self.dh = self._each(self._hidden), self._each(self._hidden)
+
+    @cached_property
+    def dropout(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Masks, and activations after them."""
+        return self._each(self._hidden), self._each(self._hidden)
+
+    def _each(self, heights: tuple[int, ...]) -> list[Tensor]:
+        return [self._make(height) for height in heights]
 
 
 def aligned(rows: int, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:

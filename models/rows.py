@@ -17,7 +17,11 @@ from sweeper.models.data import Data
 from sweeper.models.gradient_flow import Flow
 from sweeper.models.sizes import row_length
 
-COLUMNS = ("lr", "wd_coupled", "wd_decoupled", "b1", "cg", "b2", "s", "eps", "nesterov", "clip", "corrected")
+COLUMNS = (
+    *("lr", "wd_coupled", "wd_decoupled", "b1", "cg", "b2", "s", "eps", "nesterov", "clip", "corrected"),
+    "dropout",
+)
+COUNTERS = ("t", "activation", "seed")
 
 
 class LinearSlice(NamedTuple):
@@ -56,6 +60,11 @@ class TrainingPath(Protocol):
         """Whether this installation can train on ``device`` this way."""
         ...
 
+    @classmethod
+    def trains(cls, config: TrialConfig) -> bool:
+        """Whether it has everything that a trial of this configuration needs."""
+        ...
+
     def __init__(self, task: Task, batch_size: int, data: Data, sizes: tuple[int, ...], width: int) -> None:
         """Prepare buffers for up to ``width`` rows. ``batch_size`` is resolved: 1 <= batch_size <= n."""
 
@@ -79,9 +88,10 @@ class Rows:
 
     The columns are ``(K,)`` float64: ``lr`` (changed by the plateau between epochs), coupled and decoupled weight
     decay, the update rule's ``b1, cg, b2, s, eps`` (``models/update.py``), ``nesterov`` 0 or 1, ``clip`` the bound of
-    the global gradient norm (inf: none), ``corrected`` 1 where the moments are bias-corrected (adam, adamw). ``t``
-    ``(K,)`` int64 counts optimizer steps; ``activation`` ``(K,)`` int64 indexes ``sweeper.models.config.ACTIVATIONS``.
-    All tensors are on one device. A free slot holds zeros.
+    the global gradient norm (inf: none), ``corrected`` 1 where the moments are bias-corrected (adam, adamw), and the
+    ``dropout`` rate. ``(K,)`` int64 are ``t``, which counts optimizer steps, ``activation``, an index into
+    ``sweeper.models.config.ACTIVATIONS``, and ``seed``, the trial's. All tensors are on one device.
+    A free slot holds zeros.
     """
 
     sizes: tuple[int, ...]
@@ -99,8 +109,10 @@ class Rows:
     nesterov: Tensor
     clip: Tensor
     corrected: Tensor
+    dropout: Tensor
     t: Tensor
     activation: Tensor
+    seed: Tensor
     layers: tuple[LinearSlice, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -111,7 +123,7 @@ class Rows:
         """``width`` free slots for networks of ``sizes = (D, H1, .., C)``."""
         planes = [torch.zeros(width, row_length(sizes), dtype=dtype, device=device) for _ in range(3)]
         columns = [torch.zeros(width, dtype=torch.float64, device=device) for _ in COLUMNS]
-        counters = [torch.zeros(width, dtype=torch.int64, device=device) for _ in range(2)]
+        counters = [torch.zeros(width, dtype=torch.int64, device=device) for _ in COUNTERS]
         return cls(sizes, *planes, *columns, *counters)
 
     @property
@@ -119,20 +131,18 @@ class Rows:
         """K, the number of slots."""
         return self.theta.shape[0]
 
-    def admit(self, slot: int, config: TrialConfig, model: nn.Module, clip_norm: float | None) -> None:
+    def admit(self, slot: int, config: TrialConfig, model: nn.Module, clip_norm: float | None, seed: int = 0) -> None:
         """Put a fresh trial into ``slot``: ``model``'s weights, zero optimizer state, ``config``'s columns."""
         self.clear(slot)
         flat = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
         self.theta[slot, : flat.numel()] = flat.to(self.theta)
         for name, value in columns_of(config, clip_norm).items():
             getattr(self, name)[slot] = value
-        self.activation[slot] = ACTIVATIONS.index(config.activation)
+        self.activation[slot], self.seed[slot] = ACTIVATIONS.index(config.activation), seed
 
     def clear(self, slot: int) -> None:
         """Free ``slot``: zeros everywhere."""
-        for tensor in (self.theta, self.m, self.v, self.t, self.activation):
-            tensor[slot] = 0
-        for name in COLUMNS:
+        for name in ("theta", "m", "v", *COLUMNS, *COUNTERS):
             getattr(self, name)[slot] = 0
 
     def state_dict(self, slot: int, plane: Tensor | None = None) -> dict[str, Tensor]:
@@ -155,6 +165,7 @@ def columns_of(config: TrialConfig, clip_norm: float | None) -> dict[str, float]
         # b2 = 1 keeps v at zero where it is not used
         "b1": 0.0, "cg": 1.0, "b2": 1.0, "s": 0.0, "eps": 0.0, "nesterov": 0.0, "corrected": 0.0,
         "clip": float("inf") if clip_norm is None else clip_norm,
+        "dropout": config.dropout if config.hidden_layers else 0.0,
     }  # fmt: skip
     if config.optimizer == "momentum":
         column |= {"b1": config.momentum, "nesterov": float(config.nesterov)}

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from sweeper.models.config import Task, TrainConfig, TrialConfig
 from sweeper.models.data import Data, batch_order
+from sweeper.models.dropout import words
 from sweeper.models.gradient_flow import EpochFlow, Watch, is_measured, measured_step
 from sweeper.models.history import History, metric_names
 from sweeper.models.metrics import Scorer
@@ -27,8 +28,8 @@ def train_solo(
 ) -> History:
     """Train one MLP with torch.optim and return its history.
 
-    The seed draws the initial weights and orders the minibatches; nothing else is random. ``scorers`` judge the
-    outputs on the validation rows after every epoch, by the name of their metric.
+    The seed draws the initial weights, orders the minibatches and drops units; nothing else is random. ``scorers``
+    judge the outputs on the validation rows after every epoch, by the name of their metric.
     """
     train.check_monitor(metric_names(train.task, scorers or {}))
     x, y = data.x_train, data.y_train  # (n, D), (n,)
@@ -37,7 +38,7 @@ def train_solo(
     optimizer = make_optimizer(config, model)
     scheduler = make_scheduler(train, optimizer)
     batch_size, clip_norm = resolve_batch_size(config, train, n), resolve_clip_norm(config, train)
-    history = History()
+    history, t = History(), 0
 
     for epoch in range(train.epochs):
         loss_sum, norm_sum, steps, clipped = 0.0, 0.0, 0, 0
@@ -48,7 +49,7 @@ def train_solo(
                 watch = Watch(model, config.activation)
             optimizer.zero_grad()
             w = None if data.w_train is None else data.w_train[batch]
-            loss = loss_of(model(x[batch]), y[batch], train.task, w)
+            loss = loss_of(outputs_in_training(model, x[batch], config.dropout, seed, t), y[batch], train.task, w)
             loss.backward()
             if watch is not None:
                 watch.backward_done()
@@ -58,7 +59,7 @@ def train_solo(
                 layers, watch = watch.stepped(), None
             loss_sum += loss.item() * (len(batch) if w is None else w.sum().item())
             norm_sum += norm.item()
-            steps += 1
+            steps, t = steps + 1, t + 1
             clipped += clip_norm is not None and clip_norm / (norm.item() + 1e-6) < 1.0
         val_loss, metric = evaluate(model, data, train.task)
         scores = scores_of(scorers or {}, model, data)
@@ -81,6 +82,26 @@ def train_solo(
         if ended:
             break
     return history
+
+
+def outputs_in_training(model: nn.Sequential, x: Tensor, dropout: float, seed: int, t: int) -> Tensor:
+    """The outputs for ``x (B, D)`` in optimizer step t (from 0), with the masks of ``dropout.py``."""
+    if dropout == 0.0:
+        return model(x)
+    layer = 0
+    for module in model:
+        x = module(x)
+        if not isinstance(module, nn.Linear):
+            x = x * dropout_mask(x, dropout, seed, t, layer)
+            layer += 1
+    return x
+
+
+def dropout_mask(h: Tensor, rate: float, seed: int, t: int, layer: int) -> Tensor:
+    """What the activations ``h (B, H)`` of a hidden layer are multiplied by: 0, or 1 / (1 - rate)."""
+    seeds, steps = (torch.tensor([number], device=h.device) for number in (seed, t))
+    drawn = words(seeds, steps, layer, h.shape[1], h.shape[0])[0].T  # (B, H)
+    return (drawn.double() / 2.0**32 >= rate).to(h) / (1.0 - rate)
 
 
 def resolve_batch_size(config: TrialConfig, train: TrainConfig, n: int) -> int:

@@ -42,6 +42,7 @@ _CALLED: Mapping[str, str] = {
     "layer_size hidden_size units n_units": "width hidden_layers",
     "bs batch minibatch batchsize": "batch_size",
     "clip grad_clip gradient_clipping clip_grad clip_grad_norm max_grad_norm max_norm": "clip_norm",
+    "drop dropout_rate drop_rate dropout_prob p_dropout keep_prob": "dropout",
     "beta_1": "beta1",
     "beta_2": "beta2",
     "kaiming kaiming_normal kaiming_normal_ he": "he_normal",
@@ -94,7 +95,7 @@ _SYNONYMS = {alias: meant.split() for aliases, meant in _CALLED.items() for alia
 _SOMETHING_ELSE = (
     *("nadam", "radam", "adamax", "adagrad", "adadelta", "adafactor", "lion", "lamb"),
     *("selu", "celu", "prelu", "relu6", "mish", "softmax", "softplus"),
-    *("precision", "recall", "dropout"),
+    *("precision", "recall"),
 )
 
 

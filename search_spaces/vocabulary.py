@@ -73,6 +73,7 @@ KNOWN: Mapping[str, Known] = MappingProxyType(
         "width": Known("whole", low=1, high=MAX_WIDTH),
         "batch_size": Known("whole", low=1, high=MAX_BATCH, words=("full",)),
         "clip_norm": Known("number", low=0.0, above_low=True),
+        "dropout": Known("number", low=0.0, high=1.0, below_high=True),
     }
 )
 

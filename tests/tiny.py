@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,11 @@ from sweeper.models.config import Task
 from sweeper.models.history import METRICS
 
 FUZZ_FACTOR = int(os.environ.get("FUZZ_FACTOR", "1"))  # how many times the usual number of random examples
+# what a trial may have beyond plain layers, each combined with some of the rest
+EXTRAS: list[dict[str, Any]] = [
+    {"dropout": 0.2, "activation": "relu", "optimizer": "adam"},
+    {"dropout": 0.7, "activation": "gelu", "optimizer": "momentum"},
+]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 

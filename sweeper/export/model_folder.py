@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import math
@@ -198,6 +199,7 @@ def _script(spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, Any]
         "activation": _activation(config),
         "optimizer": _optimizer(config),
         "scheduler": scheduler,
+        "dropout": _dropout(config),
         "classifies": dataset.task == "classification",
         "clip_norm": resolve_clip_norm(config, train),
         "val_loss": f"{winner.validation['val_loss']:.9g}",
@@ -224,6 +226,17 @@ def _activation(config: TrialConfig) -> str:
     from sweeper.models.mlp import ACTIVATION_MODULES
 
     return f"nn.{ACTIVATION_MODULES[config.activation]()!r}"
+
+
+def _dropout(config: TrialConfig) -> dict[str, Any] | None:
+    """Rate and random numbers of dropout as Python source; None: there is none."""
+    from sweeper.models import dropout
+
+    if config.dropout == 0.0 or not config.hidden_layers:
+        return None
+    sources = [inspect.getsource(function).rstrip() for function in (dropout.philox, dropout.words)]
+    constants = (dropout.MULTIPLIERS, dropout.WEYL, dropout.ROUNDS, dropout.LOW)
+    return {"rate": config.dropout, "constants": ", ".join(map(repr, constants)), "functions": "\n\n\n".join(sources)}
 
 
 def _optimizer(config: TrialConfig) -> str:

@@ -27,7 +27,7 @@ from sweeper.models import (
 )
 from sweeper.models.config import FLOW_STATISTICS, Task
 from sweeper.models.paths import PATHS
-from tests.tiny import identical, tiny_data
+from tests.tiny import EXTRAS, identical, tiny_data
 
 TASKS: list[Task] = ["classification", "regression"]
 CPU_PATHS = [name for name, path in PATHS.items() if path.available(torch.device("cpu"))]
@@ -85,6 +85,14 @@ def test_every_optimizer_and_activation(task: Task, path: str, device: str) -> N
     for config, got, wanted in zip(EVERY_KIND, histories, oracle(task), strict=True):
         assert set(wanted.flow) == {0, 1, 2}
         assert flow_error(got, wanted) < 1e-9, config
+
+
+@pytest.mark.parametrize(("path", "device"), PLACES)
+def test_dropout_and_everything_beyond_plain_layers(path: str, device: str) -> None:
+    configs = [TrialConfig(**({"learning_rate": 0.02, "hidden_layers": HIDDEN} | extra)) for extra in EXTRAS]
+    data, train = tiny_data(device=device), train_config()
+    for number, got in enumerate(train_cohort(configs, train, data, range(len(configs)), path=path)):
+        assert flow_error(got, train_solo(configs[number], train, data, number)) < 1e-9, configs[number]
 
 
 @pytest.mark.parametrize(("path", "device"), PLACES)

@@ -22,12 +22,13 @@ from sweeper.models import (
 )
 from sweeper.models.config import Task
 from sweeper.models.paths import PATHS
-from tests.tiny import history_error, identical, relative_error, tiny_data
+from tests.tiny import EXTRAS, history_error, identical, relative_error, tiny_data
 
 TASKS: list[Task] = ["classification", "regression"]
 PLATEAU = PlateauConfig(patience=0, threshold=0.2)  # reduces within five epochs
 CPU_PATHS = [name for name, path in PATHS.items() if path.available(torch.device("cpu"))]
 PLACES = [(name, "cpu") for name in CPU_PATHS] + [pytest.param("eager", "cuda", marks=pytest.mark.cuda)]
+EXTRA_PLACES = [("auto", "cpu"), *PLACES[-2:]]  # what the native path cannot do the eager one does
 
 EVERY_KIND = [
     TrialConfig(
@@ -67,6 +68,15 @@ def test_every_optimizer_activation_and_initialization_in_one_cohort(task: Task,
     histories = train_cohort(EVERY_KIND, train_config(task), data, SEEDS, path=path)
     errors = [history_error(got, wanted) for got, wanted in zip(histories, oracle(task, torch.float64), strict=True)]
     assert max(errors) < 1e-9, EVERY_KIND[errors.index(max(errors))]
+
+
+@pytest.mark.parametrize(("path", "device"), EXTRA_PLACES)
+@pytest.mark.parametrize("task", TASKS)
+def test_dropout_and_everything_beyond_plain_layers_in_one_cohort(task: Task, path: str, device: str) -> None:
+    configs = [TrialConfig(**({"learning_rate": 0.02, "hidden_layers": (6, 5)} | extra)) for extra in EXTRAS]
+    data, train = tiny_data(task, device=device), train_config(task)
+    for number, got in enumerate(train_cohort(configs, train, data, range(len(configs)), path=path)):
+        assert history_error(got, train_solo(configs[number], train, data, number)) < 1e-9, configs[number]
 
 
 @pytest.mark.parametrize(("path", "device"), PLACES)

@@ -35,6 +35,7 @@ CASES: list[dict[str, Any]] = [
 CASES += [
     {"optimizer": "momentum", "momentum": 0.8, "nesterov": True, "batch_size": "full"},
     {"optimizer": "momentum", "momentum": 0.0, "nesterov": True, "depth": 2, "width": 4},
+    {"dropout": 0.4, "hidden_layers": [8, 5], "activation": "gelu"},
     {"optimizer": "adamw", "beta1": 0.8, "beta2": 0.99, "clip_norm": 0.1, "batch_size": 7},
 ]
 

@@ -20,19 +20,20 @@ from sweeper.models import (
     train_cohort,
 )
 from sweeper.models.paths import PATHS
-from tests.tiny import identical, tiny_data
+from tests.tiny import EXTRAS, identical, tiny_data
 
 TRAIN = TrainConfig(epochs=4, batch_size=8, clip_norm=0.5, plateau=PlateauConfig(patience=0, threshold=0.2))
 HIDDEN = (7, 5)
 CPU_PATHS = [name for name, path in PATHS.items() if path.available(torch.device("cpu"))]
 PLACES = [(name, "cpu") for name in CPU_PATHS] + [pytest.param("eager", "cuda", marks=pytest.mark.cuda)]
 
-# 17 rows: every activation and optimizer, with two that diverge
+# 17 rows: every activation and optimizer, with two that diverge; then dropout and whatever else a trial may have
 CONFIGS = [
     TrialConfig(optimizer=optimizer, activation=activation, learning_rate=0.03, hidden_layers=HIDDEN, weight_decay=0.01)
     for optimizer, activation in itertools.islice(itertools.product(OPTIMIZERS, ACTIVATIONS), 0, 34, 2)
 ]
 CONFIGS[4] = CONFIGS[11] = TrialConfig(optimizer="sgd", learning_rate=1e30, clip_norm=1e30, hidden_layers=HIDDEN)
+CONFIGS += [TrialConfig(**({"learning_rate": 0.03, "hidden_layers": HIDDEN} | extra)) for extra in EXTRAS]
 SEEDS = [number % 4 for number in range(len(CONFIGS))]
 
 
@@ -59,7 +60,7 @@ def test_a_row_is_bit_identical_whatever_width_slot_order_and_neighbours(
         (everyone[5:] + everyone[:5], 3),  # a narrow cohort, slots refilled, rows at different epochs
         ([0, 4, 7], None),  # few neighbours, one of which diverges
         ([16, 2], 2),
-        *(([number], 1) for number in (0, 1, 2, 3, 9)),  # alone
+        *(([number], 1) for number in (0, 1, 2, 3, 9, 17, 18)),  # alone
     ]:
         got = run(numbers, data, path, width, train)
         assert all(identical(got[number], wanted[number]) for number in numbers), numbers
@@ -71,9 +72,10 @@ def test_rows_of_any_shape_are_the_same_alone_and_together(path: str, hidden: tu
     data = tiny_data(dtype=torch.float32)
     train = TrainConfig(epochs=2, batch_size=batch_size)
     configs = [TrialConfig(hidden_layers=hidden, activation=name, learning_rate=0.02) for name in ACTIVATIONS] * 3
-    together = train_cohort(configs, train, data, SEEDS + SEEDS[:4], path=path)
+    seeds = [number % 4 for number in range(len(configs))]
+    together = train_cohort(configs, train, data, seeds, path=path)
     for number in (0, 1, 2, 6, 20):
-        alone = train_cohort(configs[number : number + 1], train, data, [(SEEDS + SEEDS[:4])[number]], path=path)
+        alone = train_cohort(configs[number : number + 1], train, data, [seeds[number]], path=path)
         assert identical(alone[0], together[number]), configs[number].activation
 
 
@@ -116,13 +118,13 @@ def test_legs_of_any_length_add_up_to_the_whole_run(path: str) -> None:
 @pytest.mark.parametrize("path", CPU_PATHS)
 def test_an_exported_trial_goes_on_elsewhere_exactly(path: str) -> None:
     data = tiny_data(dtype=torch.float32)
-    numbers = [0, 7, 13, 16]  # sgd, momentum, rmsprop or adam with moments under way
+    numbers = [0, 7, 13, 16, *range(17, len(CONFIGS))]  # sgd, momentum, rmsprop or adam with moments under way
     wanted = run(numbers, data, path)
-    here = Cohort(TRAIN, HIDDEN, data, width=4, path=path)
+    here = Cohort(TRAIN, HIDDEN, data, width=len(numbers), path=path)
     for number in numbers:
         here.admit(number, CONFIGS[number], SEEDS[number])
     here.leg(2)
-    there = Cohort(TRAIN, HIDDEN, data, width=6, path=path)
+    there = Cohort(TRAIN, HIDDEN, data, width=len(numbers) + 2, path=path)
     there.admit("neighbour", CONFIGS[1], seed=9)
     there.leg(1)
     for number in reversed(numbers):

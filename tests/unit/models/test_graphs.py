@@ -12,13 +12,14 @@ import torch
 from sweeper.models import ACTIVATIONS, OPTIMIZERS, History, PlateauConfig, TrainConfig, TrialConfig, train_cohort
 from sweeper.models.eager import EagerPath
 from sweeper.models.graphs import Recordings
-from tests.tiny import identical, tiny_data
+from tests.tiny import EXTRAS, identical, tiny_data
 
 TRAIN = TrainConfig(epochs=5, batch_size=8, clip_norm=0.5, plateau=PlateauConfig(patience=0, threshold=0.2))
 CONFIGS = [
     TrialConfig(optimizer=optimizer, activation=activation, learning_rate=0.03, hidden_layers=(7, 5), weight_decay=0.01)
     for optimizer, activation in itertools.islice(itertools.product(OPTIMIZERS, ACTIVATIONS), 0, 34, 3)
 ]
+CONFIGS += [TrialConfig(**({"learning_rate": 0.03, "hidden_layers": (7, 5)} | extra)) for extra in EXTRAS]
 CONFIGS[3] = TrialConfig(optimizer="sgd", learning_rate=1e30, clip_norm=1e30, hidden_layers=(7, 5))  # leaves early
 
 
