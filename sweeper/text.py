@@ -13,7 +13,12 @@ def shown(name: object, limit: int = 60) -> str:
     text = str(name)
     if len(text) > limit:
         text = f"{text[: limit - 10]}…{text[-9:]}"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return printable(text)
+
+
+def printable(name: object) -> str:
+    """A whole name with its control characters escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(name))
 
 
 def listed(names: Iterable[object], limit: int = LISTED) -> str:

@@ -126,10 +126,10 @@ class Dataset(Rows):
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """The classes as printable texts, in the order of their indices."""
-        from sweeper.text import shown
+        """The classes as printable texts, whole however long, in the order of their indices."""
+        from sweeper.text import printable
 
-        return None if self.class_labels is None else tuple(shown(label) for label in self.class_labels)
+        return None if self.class_labels is None else tuple(printable(label) for label in self.class_labels)
 
     def averaged(self) -> Dataset:
         """What a network that averages those of the k folds predicts from: ``k * D`` inputs, each fold's in turn.

@@ -19,6 +19,7 @@ from sweeper.insight.answers import Reports
 from sweeper.insight.factors import Table, build_table
 from sweeper.insight.findings import Insight, study_trials
 from sweeper.report import effects, plots
+from sweeper.report.letters import escape_all
 from sweeper.report.svg import PAPER, STYLE, WIDTH, Plot
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def figure_of(plot: Plot) -> Picture:
         picture = Picture(figsize=(WIDTH, plot.height), layout="constrained")
         canvas = FigureCanvasAgg(picture)
         plot.painter(picture)
+        escape_all(picture)
         for text in picture.findobj(Text):
             box = text.get_bbox_patch()
             if box is not None and to_hex(box.get_facecolor()) == PAPER:

@@ -13,6 +13,8 @@ import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from sweeper.report.letters import families, quiet
+
 # Okabe and Ito, Color Universal Design (2008), without black and yellow, which vanish on a dark or a light page. The
 # page may replace each by its variable --c0 ... --c6: some are too dark for a dark page.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C8C8C")
@@ -24,7 +26,7 @@ SVG_DPI = 72  # of every SVG: its unit is the point
 STYLE: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,
-    "font.family": "sans-serif",
+    "font.family": families(),
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
@@ -67,6 +69,7 @@ class Plot:
 
 def draw(name: str, title: str, caption: str, alt: str, height: float, painter: Callable[[Figure], None]) -> Plot:
     """Have ``painter`` fill a figure of ``height`` inches and take it as SVG. ``name`` is unique in a page."""
+    quiet()
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         canvas = FigureCanvasSVG(figure)

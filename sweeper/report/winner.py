@@ -10,11 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sweeper.insight.winner_check import OTHERS, Check, ClassCheck, ValueCheck
+from sweeper.report.letters import extra_width, short_labels
 from sweeper.report.svg import BLUE, INK, ORANGE, Plot, draw
-from sweeper.text import from_to, number
+from sweeper.text import from_to, number, shown
 
 MISTAKES = 3  # that are told in words
 SURE = 0.05
+LABEL_SIZE, LABEL_PAD = 9.0, 4.0  # points: of the names of classes, and between them and an axis' title
 
 
 def winner_plots(check: Check) -> list[Plot]:
@@ -34,7 +36,8 @@ def confusion_matrix(check: ClassCheck) -> Plot:
     counts = np.array(check.confusion, dtype=np.float64)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
     size = len(check.classes)
-    names = [name if len(name) <= 14 else f"{name[:12]}…" for name in check.classes]
+    names, legend = short_labels(check.classes)
+    pad = max(extra_width(name, LABEL_SIZE) for name in names)  # points
 
     def paint(figure: Figure) -> None:
         axes: Any = figure.add_subplot()
@@ -49,14 +52,16 @@ def confusion_matrix(check: ClassCheck) -> Plot:
         axes.set_yticks(range(size), names)
         axes.set_xlim(-0.5, size - 0.5)
         axes.set_ylim(size - 0.5, -0.5)
-        axes.set_xlabel("predicted")
-        axes.set_ylabel("true")
+        axes.set_xlabel("predicted", labelpad=LABEL_PAD + (pad if long else 0.0))
+        axes.set_ylabel("true", labelpad=LABEL_PAD + pad)
         axes.grid(visible=False)
 
     caption = "Rows of the validation split by true and predicted class: blue was right, orange wrong, darker is a "
     caption += "larger share of the true class."
     if OTHERS in check.classes:
         caption += f" Only the {size - 1} classes with the most mistakes have a line of their own."
+    if legend:
+        caption += f" {'; '.join(shown(line, 500) for line in legend)}."
     alt = f"Confusion matrix of {size} classes: {check.right:,} of {check.rows:,} rows are on the diagonal."
     return draw("confusion", "Confusion matrix", caption, alt, min(6.5, 0.3 * size + 1.6), paint)
 
@@ -139,7 +144,10 @@ def _class_sentences(check: ClassCheck) -> list[str]:
     mistakes.sort(key=lambda m: -m[0])
     if mistakes:
         totals = [sum(line) for line in check.confusion]
-        parts = [f"{check.classes[r]} taken for {check.classes[c]} ({n} of {totals[r]})" for n, r, c in mistakes]
+        parts = [
+            f"{shown(check.classes[r])} taken for {shown(check.classes[c])} ({n} of {totals[r]})"
+            for n, r, c in mistakes
+        ]
         more = f" and {len(mistakes) - MISTAKES} other kinds" if len(mistakes) > MISTAKES else ""
         found.append(f"Most frequent mistakes: {', '.join(parts[:MISTAKES])}{more}.")
     text = f"Expected calibration error {check.calibration_error:.3f}: it says {check.confidence:.1%} on average and "

@@ -58,7 +58,7 @@ def run_new(
     """
     workers = parse_workers(workers)
     settings.ensure_home()
-    check_tracking(settings.mlflow_tracking_uri, settings.home)
+    check_tracking(settings.mlflow_tracking_uri, settings.home, spec.tracking.experiment or spec.name)
     with _starting(workers, settings) as start:
         dataset = load(spec)
         ledger = open_home_ledger(settings)
@@ -88,7 +88,7 @@ def run_again(
     shown = record.summary.get(SHOWN) and not ledger.untracked(record.sweep)
     if record.state is SweepState.COMPLETE and shown and not finals_are_due(ledger, record, spec):
         return record
-    check_tracking(settings.mlflow_tracking_uri, settings.home)
+    check_tracking(settings.mlflow_tracking_uri, settings.home, spec.tracking.experiment or spec.name)
     wait_until_free(ledger, record.sweep)
     with _starting(workers, settings) as start:
         run = SweepRun(record, spec, load_same(record, spec), make_study(spec))

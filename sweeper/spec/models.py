@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -72,9 +73,16 @@ def _class_weights(value: Any) -> Any:
     return found
 
 
+def _plain(c: str) -> bool:
+    """Letters of every script with their marks, digits, and what joins words."""
+    return c.isalnum() or c in "._- " or unicodedata.category(c).startswith("M")
+
+
 def _name(value: Any) -> Any:
     value = column(value)
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9._ -]{1,100}", value):
+    if isinstance(value, str):
+        value = unicodedata.normalize("NFC", value)
+    if not isinstance(value, str) or not 1 <= len(value) <= 100 or not all(map(_plain, value)):
         remedy = "Use 1 to 100 letters, digits, dots, underscores, dashes and spaces"
         refuse(f"{str(value)[:40]!r} is not a name", remedy=remedy)
     if value != value.strip() or value.startswith((".", "-")):
@@ -82,14 +90,22 @@ def _name(value: Any) -> Any:
     return value
 
 
-def _title(value: Any) -> Any:
-    if isinstance(value, str) and (not value.strip() or not value.isprintable() or set(value) & set("/:\\")):
+def _experiment(value: Any) -> Any:
+    """MLflow takes slashes; on Databricks a name is the path of an experiment, such as /Users/me@example.com/digits."""
+    if isinstance(value, str) and (value != value.strip() or not value.isprintable() or not value.strip("/")):
+        refuse(f"{value[:40]!r} is not a name", remedy="Use printable characters, without spaces around them")
+    return value
+
+
+def _model(value: Any) -> Any:
+    if isinstance(value, str) and (not value.strip(" .") or not value.isprintable() or set(value) & set("/:\\")):
         refuse(f"{value[:40]!r} is not a name", remedy="Use printable characters without slashes and colons")
     return value
 
 
 Reference = Annotated[str, BeforeValidator(text), Field(min_length=1, max_length=200)]
-Title = Annotated[str, BeforeValidator(_title), Field(max_length=250)]
+Experiment = Annotated[str, BeforeValidator(_experiment), Field(max_length=250)]
+ModelName = Annotated[str, BeforeValidator(_model), Field(max_length=250)]
 
 
 class PlateauSpec(_Section):
@@ -182,12 +198,13 @@ class FinalsSpec(_Section):
 class TrackingSpec(_Section):
     """The MLflow experiment, and the name under which the winner is registered; None: the default, not registered."""
 
-    experiment: Title | None = None
-    register_model: Title | None = None
+    experiment: Experiment | None = None
+    register_model: ModelName | None = None
 
 
 def _default_name(data: Mapping[str, Any]) -> str:
-    name = re.sub(r"[^A-Za-z0-9._ -]+", "-", f"{data['dataset'].label}-{data['space'].name}")
+    whole = unicodedata.normalize("NFC", f"{data['dataset'].label}-{data['space'].name}")
+    name = re.sub("-{2,}", "-", "".join(c if _plain(c) else "-" for c in whole))
     return name.lstrip(".- ")[:100].rstrip() or "sweep"
 
 

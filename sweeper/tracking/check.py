@@ -22,15 +22,19 @@ ANSWER_SECONDS = 3.0
 _SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
 
 
-def check_tracking(uri: str | None, home: Path) -> None:
+def check_tracking(uri: str | None, home: Path, experiment: str = "/") -> None:
     """Refuse a store that can never be written. One that does not answer now is not refused: it may come back.
 
     Raises:
         SpecError: the server refuses the credentials or is no MLflow server, MLflow refuses folders of files, the file
-            cannot be a database, or the scheme is unknown.
+            cannot be a database, the scheme is unknown, or Databricks cannot have an ``experiment`` of this name.
     """
     resolved = resolve_uri(uri, home)
-    scheme = urlsplit(resolved).scheme.split("+")[0]
+    scheme = "databricks" if resolved == "databricks" else urlsplit(resolved).scheme.split("+")[0]
+    if scheme == "databricks" and not experiment.startswith("/"):
+        problem = f"{experiment!r} is no experiment of Databricks, where it has an absolute path"
+        remedy = "Write experiment: /Users/YOUR-NAME/EXPERIMENT"
+        raise SpecError(problem, key="tracking.experiment", remedy=remedy)
     if is_server(resolved):
         _check_server(resolved)
     elif (path := sqlite_path(resolved)) is not None:

@@ -231,7 +231,8 @@ class Store:
     def _location(self, name: str) -> str | None:
         if self._artifacts is None:
             return None
-        return (self._artifacts / re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:100]).as_uri()
+        folder = re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip(".-")[:100]  # what tells the runs apart are their ids
+        return (self._artifacts / (folder or "experiment")).as_uri()
 
 
 def probe(uri: str | None, home: Path) -> StoreProbe:

@@ -121,13 +121,13 @@ def test_every_trial_is_one_child_run_with_its_state_parameters_curves_and_times
 
 
 def test_the_parent_run_has_spec_table_counts_and_final_state(settings: Settings) -> None:
-    ledger, spec = MemoryLedger(), spec_of(tracking={"experiment": "mine"})
+    ledger, spec = MemoryLedger(), spec_of(tracking={"experiment": "/Users/me@example.com/größe"})
     sweep = new_sweep(ledger, spec).sweep
     end_trials(ledger, sweep, range(4), STATES)
     track(settings, ledger, sweep, spec, end=True)
     record, client = ledger.sweep(sweep), client_of(settings)
     parent = client.get_run(record.mlflow_run_id)
-    assert client.get_experiment(record.mlflow_experiment_id).name == "mine"
+    assert client.get_experiment(record.mlflow_experiment_id).name == "/Users/me@example.com/größe"
     assert parent.info.status == "FINISHED"
     assert parent.data.params["objective.metric"] == "val_loss"
     assert parent.data.metrics["trials_complete"] == parent.data.metrics["trials_failed"] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ def exported(dataset: Dataset, config: TrialConfig) -> tuple[onnxruntime.Inferen
 def model_of(dataset: Dataset, config: TrialConfig, seed: int = 3) -> TrialModel:
     network = build_mlp(config, dataset.n_inputs, dataset.n_outputs, seed)
     return TrialModel.of_one(dataset, config, {name: tensor.numpy() for name, tensor in network.state_dict().items()})
+
+
+LONG = tuple(f"a class whose name is longer than sixty letters, {i}, and ends like the others" for i in range(2))
 
 
 def columns_of(session: onnxruntime.InferenceSession, rows: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -96,7 +100,7 @@ def test_texts_flags_and_holes_are_taken_as_in_training(tmp_path: Path) -> None:
             "city, home": draw.choice(["Rome", "Oslo", "Bern"], n),
             "constant": 7,
             "member": draw.random(n) < 0.5,
-            "label": draw.choice(["yes", "no"], n),
+            "label": draw.choice(LONG, n),
         }
     )
     table.loc[draw.random(n) < 0.2, "city, home"] = None
@@ -106,10 +110,12 @@ def test_texts_flags_and_holes_are_taken_as_in_training(tmp_path: Path) -> None:
     rows = pd.read_csv(tmp_path / "people.csv")
     rows.loc[0, "city, home"] = "Atlantis"
     rows.loc[1, ["age", "height"]] = np.nan
-    _, made = session.run(None, columns_of(session, rows))
+    label, made = session.run(None, columns_of(session, rows))
     network = build_mlp(config, dataset.n_inputs, dataset.n_outputs, seed=3)
     with torch.no_grad():
         wanted = torch.softmax(network(torch.from_numpy(dataset.recipe.transform(rows))), dim=1).numpy()
     np.testing.assert_allclose(made, wanted, atol=1e-5, rtol=0)
+    assert list(label) == [LONG[i] for i in wanted.argmax(axis=1)]
+    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == list(LONG)
     assert "constant" not in {one.name for one in session.get_inputs()}
     assert model.single

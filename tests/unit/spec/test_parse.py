@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -181,7 +182,7 @@ def test_the_name_follows_from_dataset_and_space(space, name):
 def test_a_default_name_has_allowed_characters_only(tmp_path):
     (tmp_path / "größe & co.csv").write_text("a,b\n1,2\n")
     spec = spec_from_options(str(tmp_path / "größe & co.csv"), sets=["dataset.target=b"])
-    assert spec.name == "gr-e - co-mlp"
+    assert spec.name == "größe - co-mlp"
 
 
 def test_a_name_or_target_that_reads_as_a_number_is_text(tmp_path):
@@ -349,12 +350,17 @@ def test_a_wrong_override_is_refused(override, needle):
         ({"finals": {"tops": 1}}, ["finals.tops: unknown key", "Did you mean 'top'"]),
         ({"finals": 5}, ["finals: 5 is not a section"]),
         ({"tracking": {"register_model": "a/b"}}, ["tracking.register_model"]),
+        ({"tracking": {"register_model": ".."}}, ["tracking.register_model"]),
         ({"tracking": {"experiment": ""}}, ["tracking.experiment"]),
+        ({"tracking": {"experiment": "/"}}, ["tracking.experiment"]),
+        ({"tracking": {"experiment": "a\n"}}, ["tracking.experiment"]),
         ({"name": "../x"}, ["name: '../x' is not a name"]),
         ({"name": ".."}, ["name"]),
         ({"name": "a\n"}, ["name"]),
         ({"name": "a" * 101}, ["name"]),
         ({"name": ""}, ["name"]),
+        ({"name": "-x"}, ["name: '-x' is not a name"]),
+        ({"name": "a/b"}, ["name: 'a/b' is not a name"]),
         ({"name": 1.5}, ["name: '1.5' is not a name"]),
         ({"space": "mpl"}, ["space: there is no space 'mpl'", "Did you mean 'mlp'"]),
         ({"space": {"optimizer": "adamm"}}, ["space.optimizer: 'adamm'", "Did you mean 'adam'"]),
@@ -367,6 +373,13 @@ def test_a_wrong_override_is_refused(override, needle):
 )
 def test_a_wrong_value_is_refused_with_key_value_and_nearest_name(change, needles):
     refused({**MINIMAL, **change}, *needles)
+
+
+def test_a_name_has_letters_of_every_script_and_one_form():
+    wanted = "Größe 日本 हिन्दी v1.2"
+    assert load_spec({**MINIMAL, "name": unicodedata.normalize("NFD", wanted)}).name == wanted
+    experiment = "/Users/me@example.com/a:b"
+    assert load_spec({**MINIMAL, "tracking": {"experiment": experiment}}).tracking.experiment == experiment
 
 
 def test_a_sweep_needs_a_dataset():

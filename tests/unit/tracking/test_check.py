@@ -101,3 +101,9 @@ def test_an_unknown_scheme_is_refused_with_those_there_are(tmp_path: Path) -> No
 def test_the_default_store_is_fine_and_nothing_is_made(tmp_path: Path) -> None:
     check_tracking(None, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_experiment_of_databricks_is_a_path(tmp_path: Path) -> None:
+    check_tracking("databricks", tmp_path, "/Users/me@example.com/digits")
+    with pytest.raises(SpecError, match=r"tracking\.experiment: 'digits' is no .*/Users"):
+        check_tracking("databricks://profile", tmp_path, "digits")
