@@ -135,7 +135,7 @@ def true_loss(spec: Any, dataset: Dataset, params: Mapping[str, Any], fresh: Any
     config, train = spec.trial_config(params), spec.train_config(dataset.task, params)
     seeds = [50_000 + i for i in range(TRUE_SEEDS)]
     histories = train_cohort([config] * TRUE_SEEDS, train, dataset.tensors(), seeds)
-    x = torch.tensor(dataset.preprocess.transform(fresh.drop(columns="y")).astype(np.float32))
+    x = torch.tensor(dataset.recipe.transform(fresh.drop(columns="y")))
     if dataset.class_labels is None:
         y = torch.tensor(((fresh["y"].to_numpy() - dataset.target_mean) / dataset.target_std).astype(np.float32))
     else:

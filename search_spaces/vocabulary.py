@@ -20,6 +20,7 @@ Kind = Literal["number", "whole", "name", "flag", "layers"]
 MAX_LAYERS = 64
 MAX_WIDTH = 65_536
 MAX_BATCH = 2**31 - 1
+MAX_BINS = 1024
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class Known:
         return above and below and math.isfinite(number)
 
 
-# The hyperparameters that ``sweeper.models.TrialConfig.from_params`` takes; a test keeps the two lists equal.
+# The hyperparameters that ``sweeper.models.TrialConfig.from_params`` and ``sweeper.spec.inputs.Inputs`` take; a test
+# keeps the lists equal.
 KNOWN: Mapping[str, Known] = MappingProxyType(
     {
         "learning_rate": Known("number", low=0.0, above_low=True),
@@ -74,6 +76,11 @@ KNOWN: Mapping[str, Known] = MappingProxyType(
         "batch_size": Known("whole", low=1, high=MAX_BATCH, words=("full",)),
         "clip_norm": Known("number", low=0.0, above_low=True),
         "dropout": Known("number", low=0.0, high=1.0, below_high=True),
+        "normalize": Known("name", words=("standard", "minmax", "none", "quantile", "robust")),
+        "missing_indicator": Known("flag"),
+        "numeric_embedding": Known("name", words=("none", "piecewise_linear")),
+        "bins": Known("whole", low=2, high=MAX_BINS),
+        "binning": Known("name", words=("quantile", "target")),
     }
 )
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.data.rows import Rows, as_tensor
+from sweeper.errors import SpecError
+from sweeper.spec.inputs import PLAIN, Inputs
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     import torch
 
-    from sweeper.data.making import Making
+    from sweeper.data.raw_rows import RawRows
     from sweeper.data.recipe import Recipe
     from sweeper.data.rows import Splits
     from sweeper.data.tables import Table
@@ -72,16 +75,19 @@ class Dataset(Rows):
 
     x_test ``(t, D)`` is float32; y_test are int64 indices into ``class_labels``, or float32 numbers
     ``(value - target_mean) / target_std``, with the training rows' mean and deviation, so that learning rates mean
-    the same on any data. No array can be written to. ``preprocess`` turns raw columns into inputs (cast its result to
-    float32), ``recipe`` is the same as plain data. ``raw_train`` and ``raw_test`` are the first rows of two splits as
-    read. ``fingerprint`` changes with the data, the target, the columns, the split and the normalisation, and with
-    nothing else; ``rows_fingerprint`` does not change with the normalisation and the columns.
+    the same on any data. No array can be written to. ``recipe`` turns raw columns into inputs. ``raw_train`` and
+    ``raw_test`` are the first rows of two splits as read. ``fingerprint`` changes with the data, the target, the
+    columns, the split and the normalisation, and with nothing else; ``rows_fingerprint`` does not change with the
+    normalisation and the columns.
 
     With ``split.folds`` there are ``folds``: k datasets with their own training and validation rows and the same test
     rows. Then the training rows of the dataset itself are all that are not for the test, and it has no validation
     rows (v = 0). All folds have the same D inputs: which columns are used, and the categories of texts, follow from
     all rows of the folds; imputation, means and scales are fitted on each fold's training rows. The target's mean and
     deviation are those of all rows of the folds: a unit that the folds share, so that their losses can be averaged.
+
+    ``inputs`` says how columns became inputs; ``raw`` are the rows from which others can be made (None: none are),
+    of which the dataset is ``part``.
     """
 
     _: KW_ONLY
@@ -103,6 +109,9 @@ class Dataset(Rows):
     w_test: np.ndarray | None = None
     folds: tuple[Dataset, ...] = ()
     warnings: tuple[str, ...] = ()
+    inputs: Inputs = PLAIN
+    raw: RawRows | None = None
+    part: int = 0
 
     @property
     def n_features_raw(self) -> int:
@@ -140,7 +149,6 @@ class Dataset(Rows):
         if not self.folds:
             return self
         import numpy as np
-        from sklearn.pipeline import FeatureUnion
 
         from sweeper.data.recipe import Recipe
 
@@ -155,7 +163,6 @@ class Dataset(Rows):
             x_test=np.concatenate([fold.x_test for fold in self.folds], axis=1),
             w_train=None,
             w_val=None if self.w_val is None else np.concatenate([fold.w_val for fold in self.folds]),
-            preprocess=FeatureUnion([(f"fold {i}", fold.preprocess) for i, fold in enumerate(self.folds)]),
             recipe=recipe,
             feature_names=tuple(f"fold {i}: {n}" for i, fold in enumerate(self.folds) for n in fold.feature_names),
             folds=(),
@@ -169,7 +176,6 @@ class Dataset(Rows):
         if not others:
             return self
         import numpy as np
-        from sklearn.pipeline import FeatureUnion
 
         from sweeper.data.recipe import Recipe
 
@@ -183,7 +189,6 @@ class Dataset(Rows):
             w_train=None,
             x_val=nothing,
             x_test=np.concatenate([one.x_test for one in every], axis=1),
-            preprocess=FeatureUnion([(f"part {i}", one.preprocess) for i, one in enumerate(every)]),
             recipe=recipe,
             feature_names=tuple(name for one in every for name in one.feature_names),
             folds=(),
@@ -192,6 +197,41 @@ class Dataset(Rows):
     def together(self) -> Dataset:
         """The rows of all folds as the training rows of a dataset without folds, and without validation rows."""
         return replace(self, folds=())
+
+    def prepared(self, inputs: Inputs) -> Dataset:
+        """The same rows with other inputs, those of a trial say.
+
+        Raises:
+            SpecError: a value does not fit into float32.
+        """
+        if inputs == self.inputs:
+            return self
+        if self.raw is None:
+            raise SpecError("the rows before preprocessing are gone", key="inputs", remedy="Load the data again")
+        from sweeper.data.preprocess import input_names
+
+        recipe, (train, validation, test) = self.raw.recipe(inputs, self.part), self.raw.part(self.part)
+        return replace(
+            self,
+            x_train=self.raw.inputs(recipe, train),
+            x_val=self.raw.inputs(recipe, validation),
+            x_test=self.raw.inputs(recipe, test),
+            recipe=recipe,
+            feature_names=input_names(recipe),
+            inputs=inputs,
+            folds=tuple(fold.prepared(inputs) for fold in self.folds),
+        )
+
+    def settled(self) -> Dataset:
+        """The same without the rows from which other inputs could be made."""
+        return replace(self, raw=None, folds=tuple(fold.settled() for fold in self.folds))
+
+    def most_inputs(self, inputs: Inputs) -> int:
+        """As many inputs as columns become at most, or more."""
+        if inputs == self.inputs or self.raw is None:
+            return self.n_inputs
+        columns = self.raw.columns
+        return self.n_inputs + len(columns.holes) + max(0, inputs.bins - 1) * len(columns.numbers)
 
     def test_tensors(self, dtype: torch.dtype | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """x_test ``(t, D)`` and y_test ``(t,)`` as tensors of ``dtype`` (default float32)."""
@@ -251,6 +291,8 @@ def preprocess_from_json(data: dict[str, Any]) -> Recipe:
 def load_dataset(spec: DatasetSpec, split: SplitSpec, normalize: str, finals: FinalsSpec | None = None) -> Dataset:
     """Load, split and preprocess what a sweep's spec names; ``finals`` in folds have to be possible with its rows.
 
+    Each column is one input; see ``Dataset.prepared``.
+
     Raises:
         SpecError: the data cannot be used as it is; with file, column, row and what to do.
     """
@@ -270,17 +312,22 @@ def load_dataset(spec: DatasetSpec, split: SplitSpec, normalize: str, finals: Fi
 def _prepared(
     table: Table, target: Target, splits: Splits, spec: DatasetSpec, split: SplitSpec, normalize: str
 ) -> Dataset:
-    from sweeper.data.making import Making
-    from sweeper.data.preprocess import choose_columns
+    import numpy as np
+
+    from sweeper.data.making import folds_of
+    from sweeper.data.preprocess import choose_columns, coded_rows, input_names
+    from sweeper.data.raw_rows import RawRows, frozen
     from sweeper.data.suspects import suspicions
     from sweeper.data.targets import scaled
 
     target, mean, std = scaled(table, target, splits)
     columns = choose_columns(table, splits.train)
-    making = Making(table, target, normalize, columns)
-    whole, fitted = making.rows(splits.train, splits.validation)
-    x_test, y_test, w_test = making.arrays(fitted, splits.test)
-    used = {feature.column for feature in whole.recipe.features}
+    weights = table.aside["weight"].to_numpy(np.float32) if "weight" in table.aside else None
+    raw = RawRows(columns, coded_rows(table.frame, columns), target.y, weights, target.labels is not None, splits)
+    inputs = Inputs(normalize)
+    with _in_file(table):
+        recipe = raw.recipe(inputs)
+        whole, x_test = raw.rows(recipe), raw.inputs(recipe, splits.test)
     warnings = (*table.warnings, *target.warnings, *splits.warnings, *columns.warnings)
     warnings += suspicions(table, target, splits) if table.file is not None else ()
     about = [table.content, table.target_name, target.task, split.model_dump()]
@@ -290,28 +337,39 @@ def _prepared(
         task=target.task,
         fingerprint=_fingerprint([*about, sorted(spec.drop), spec.weight, normalize]),
         rows_fingerprint=_fingerprint(about),
-        raw_columns=tuple(RawColumn(str(n), str(kind), n in used) for n, kind in table.frame.dtypes.items()),
-        feature_names=fitted.names,
+        raw_columns=tuple(RawColumn(str(n), str(kind), n in columns.names) for n, kind in table.frame.dtypes.items()),
+        feature_names=input_names(whole.recipe),
         target_name=table.target_name,
         class_labels=target.labels,
         x_test=x_test,
-        y_test=y_test,
-        w_test=w_test,
-        test_rows=splits.test,
+        y_test=frozen(target.y[splits.test]),
+        w_test=None if weights is None else frozen(weights[splits.test]),
+        test_rows=frozen(splits.test),
         target_mean=mean,
         target_std=std,
         raw_train=_sample(table.frame, splits.train),
         raw_test=_sample(table.frame, splits.test),
         warnings=warnings if table.file is not None else (),
+        inputs=inputs,
+        raw=raw,
     )
-    return replace(made, folds=tuple(_fold(made, making, *rows, splits.test) for rows in splits.folds))
+    with _in_file(table):
+        return replace(made, folds=folds_of(made, raw))
 
 
-def _fold(whole: Dataset, making: Making, train: np.ndarray, validation: np.ndarray, test: np.ndarray) -> Dataset:
-    """One fold of a dataset, with preprocessing of its own."""
-    rows, fitted = making.rows(train, validation)
-    own = {field.name: getattr(rows, field.name) for field in fields(Rows)}
-    return replace(whole, **own, x_test=making.arrays(fitted, test)[0])
+@contextmanager
+def _in_file(table: Table) -> Iterator[None]:
+    """What is refused in here is told with its file."""
+    from sweeper.data.preprocess import too_large
+    from sweeper.data.raw_rows import TooLarge
+
+    try:
+        yield
+    except TooLarge as error:
+        file, row = table.place(error.row)
+        raise too_large(error.column, file or table.file, row) from error
+    except SpecError as error:
+        raise SpecError(error.problem, file=table.file, key=error.key, remedy=error.remedy) from error
 
 
 def _sample(frame: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sweeper.data.draws import draw_of
-from sweeper.data.making import Making
+from sweeper.data.making import folds_of
 from sweeper.data.memory import check_fits
-from sweeper.data.preprocess import choose_columns
-from sweeper.data.rows import Rows, Splits
+from sweeper.data.preprocess import choose_columns, coded_rows
+from sweeper.data.raw_rows import RawRows
+from sweeper.data.rows import Splits
 from sweeper.data.splits import check_folds, given_rows
 from sweeper.data.tables import Table, read_table
 from sweeper.data.targets import Target, encode_target
@@ -50,9 +51,7 @@ def check_final_folds(table: Table, target: Target, split: SplitSpec, finals: Fi
         raise SpecError(error.problem, file=error.file, key=where, remedy=error.remedy) from error
 
 
-def with_final_folds(
-    dataset: Dataset, spec: DatasetSpec, split: SplitSpec, normalize: str, finals: FinalsSpec
-) -> Dataset:
+def with_final_folds(dataset: Dataset, spec: DatasetSpec, split: SplitSpec, finals: FinalsSpec) -> Dataset:
     """A sweep's dataset with the ``folds * repeats`` parts of its finals for folds, each with test rows of its own.
 
     The rest of the rows trains, but for the share ``split.validation`` of them, or validation rows that a file or the
@@ -65,37 +64,30 @@ def with_final_folds(
     """
     table = read_table(spec, split)
     target = encode_target(table, spec.task)
+    y = target.y
     if target.labels is None:
-        y = (target.y - dataset.target_mean) / dataset.target_std
-        target = replace(target, y=y.astype(np.float32))
+        y = ((y - dataset.target_mean) / dataset.target_std).astype(np.float32)
     assert finals.folds is not None
-    parts = _parts(table, target, split, finals.folds, 0)
-    making = Making(table, target, normalize, choose_columns(table, np.union1d(*parts[0])))
+    drawn = np.union1d(*_parts(table, target, split, finals.folds, 0)[0])
+    columns = choose_columns(table, drawn)
     values = len(table.frame) * dataset.n_inputs * finals.trainings
     remedy = "Use fewer finals.folds or finals.repeats"
     check_fits(values * BYTES, f"the table in {finals.trainings} folds", remedy, table.file)
-    folds = tuple(_part(dataset, making, rows) for rows in _splits(table, target, split, finals))
+    cut = tuple(_splits(table, target, split, finals))
+    splits = Splits(
+        drawn,
+        drawn[:0],
+        drawn[:0],
+        tuple((rows.train, rows.validation) for rows in cut),
+        tests=tuple(rows.test for rows in cut),
+    )
+    w = table.aside["weight"].to_numpy(np.float32) if "weight" in table.aside else None
+    raw = RawRows(columns, coded_rows(table.frame, columns), y, w, target.labels is not None, splits, unseen=True)
+    folds = folds_of(dataset, raw)
     held = folds[: finals.folds]  # together all rows that are drawn from
     weights = [fold.w_test for fold in held if fold.w_test is not None]
-    y, w = np.concatenate([fold.y_test for fold in held]), np.concatenate(weights) if weights else None
-    return replace(folds[0], y_train=y, w_train=w, folds=folds)
-
-
-def _part(dataset: Dataset, making: Making, splits: Splits) -> Dataset:
-    rows, fitted = making.rows(splits.train, splits.validation)
-    x_test, y_test, w_test = making.arrays(fitted, splits.test)
-    texts = np.array([feature.category is not None for feature in fitted.recipe.features])
-    known = ~texts | rows.x_train.any(axis=0)
-    return replace(
-        dataset,
-        **{field.name: getattr(rows, field.name) for field in fields(Rows)} | {"x_val": rows.x_val * known},
-        feature_names=fitted.names,
-        x_test=x_test * known,
-        y_test=y_test,
-        w_test=w_test,
-        test_rows=splits.test,
-        folds=(),
-    )
+    judged = np.concatenate([fold.y_test for fold in held])
+    return replace(folds[0], y_train=judged, w_train=np.concatenate(weights) if weights else None, folds=folds, part=0)
 
 
 def _splits(table: Table, target: Target, split: SplitSpec, finals: FinalsSpec) -> Iterator[Splits]:

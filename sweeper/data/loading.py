@@ -22,8 +22,11 @@ def load(spec: SweepSpec) -> Dataset:
         SpecError: the data cannot be used as it is.
     """
     from sweeper.data.goals import check_goals, with_class_weights  # which load numpy
+    from sweeper.data.inputs import check_inputs
 
-    dataset = load_dataset(spec.dataset, spec.split, spec.normalize, spec.finals)
+    dataset = load_dataset(spec.dataset, spec.split, spec.plain_inputs.normalize, spec.finals)
+    check_inputs(spec, dataset)
+    dataset = dataset if spec.prepares else dataset.settled()
     check_goals(spec, dataset)
     return with_class_weights(spec, dataset)
 
@@ -49,7 +52,8 @@ def load_final_folds(spec: SweepSpec, dataset: Dataset) -> Dataset:
     from sweeper.data.goals import with_class_weights
 
     assert spec.finals is not None
-    return with_class_weights(spec, with_final_folds(dataset, spec.dataset, spec.split, spec.normalize, spec.finals))
+    made = with_final_folds(dataset, spec.dataset, spec.split, spec.finals)
+    return with_class_weights(spec, made if spec.prepares else made.settled())
 
 
 def load_same(record: SweepRecord, spec: SweepSpec) -> Dataset:

@@ -1,41 +1,34 @@
-"""Makes the arrays of some rows of a table, with preprocessing that is fitted on the training rows among them."""
+"""Makes the folds of a dataset, each with preprocessing of its own."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from sweeper.data.preprocess import Columns, Preprocessing, fit_preprocessing
+from sweeper.data.preprocess import input_names
+from sweeper.data.raw_rows import RawRows, frozen
 from sweeper.data.rows import Rows
-from sweeper.data.tables import Table
-from sweeper.data.targets import Target
+
+if TYPE_CHECKING:
+    from sweeper.data.dataset import Dataset
 
 
-@dataclass(frozen=True, eq=False)
-class Making:
-    """What is the same for all rows of a dataset: the table, its target on its scale, and the chosen columns."""
+def folds_of(whole: Dataset, raw: RawRows) -> tuple[Dataset, ...]:
+    """The folds of a dataset, each with preprocessing of its own.
 
-    table: Table
-    target: Target
-    normalize: str
-    columns: Columns
-
-    def rows(self, train: np.ndarray, validation: np.ndarray) -> tuple[Rows, Preprocessing]:
-        """Training and validation rows, with the preprocessing fitted on the former."""
-        fitted = fit_preprocessing(self.table, train, self.normalize, self.columns)
-        x_train, y_train, w_train = self.arrays(fitted, train)
-        x_val, y_val, w_val = self.arrays(fitted, validation)
-        for rows in (train, validation):
-            rows.setflags(write=False)
-        found = Rows(x_train, y_train, x_val, y_val, train, validation, fitted.pipeline, fitted.recipe, w_train, w_val)
-        return found, fitted
-
-    def arrays(self, fitted: Preprocessing, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """x ``(r, D)``, y ``(r,)`` and the weights ``(r,)`` of some rows; nobody can write to them."""
-        x, y = fitted.transform(self.table, rows), self.target.y[rows]
-        w = self.table.aside["weight"].to_numpy(np.float32)[rows] if "weight" in self.table.aside else None
-        rows.setflags(write=False)
-        for array in (x, y) if w is None else (x, y, w):
-            array.setflags(write=False)
-        return x, y, w
+    Raises:
+        SpecError: a value does not fit into float32.
+    """
+    made = []
+    for part in range(1, 1 + len(raw.splits.folds)):
+        recipe, test = raw.recipe(whole.inputs, part), raw.part(part)[2]
+        rows = raw.rows(recipe, part)
+        own: dict[str, Any] = {
+            "x_test": raw.inputs(recipe, test),
+            "y_test": frozen(raw.y[test]),
+            "test_rows": frozen(test),
+        }
+        own["w_test"] = None if raw.w is None else frozen(raw.w[test])
+        names: dict[str, Any] = {"feature_names": input_names(recipe), "raw": raw, "part": part, "folds": ()}
+        made.append(replace(whole, **{f.name: getattr(rows, f.name) for f in fields(Rows)}, **own, **names))
+    return tuple(made)

@@ -2,71 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-from sklearn.compose import ColumnTransformer
-from sklearn.impute import SimpleImputer
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 
+from sweeper.data.bins import bin_features, quantile_edges, target_edges
 from sweeper.data.memory import check_fits
-from sweeper.data.recipe import MISSING_TEXT, Feature, Recipe
+from sweeper.data.numerals import Writing
+from sweeper.data.recipe import MISSING_TEXT, UNKNOWN, Feature, Recipe
+from sweeper.data.scalers import fit_scaling
 from sweeper.errors import SpecError
+from sweeper.spec.inputs import SCALED_ONLY, Inputs
 from sweeper.text import counted, listed, shown
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from sweeper.data.tables import Table
 
-CHUNK_VALUES = 4_000_000  # values that are transformed at once
 INPUT_BYTES = 24  # memory per value of the transformed table while it is made: float64 copies of training rows
-
-
-@dataclass(frozen=True, eq=False)
-class Preprocessing:
-    """``pipeline`` turns a data frame of raw columns into inputs ``(n, D)``; ``recipe`` says the same as plain data."""
-
-    pipeline: ColumnTransformer
-    recipe: Recipe
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The inputs' names for people: the column, with ``=category`` for one of its texts."""
-        return tuple(
-            shown(f.column) if f.category is None else f"{shown(f.column)}={shown(f.category)}"
-            for f in self.recipe.features
-        )
-
-    def transform(self, table: Table, rows: np.ndarray) -> np.ndarray:
-        """The inputs ``(len(rows), D)`` of some rows as float32, made a few rows at a time.
-
-        Raises:
-            SpecError: a value does not fit into float32.
-        """
-        made = np.empty((len(rows), len(self.recipe.features)), dtype=np.float32)
-        step = max(1, CHUNK_VALUES // max(made.shape[1], table.frame.shape[1]))
-        for start in range(0, len(rows), step):
-            chunk = rows[start : start + step]
-            with np.errstate(over="ignore", invalid="ignore"):
-                made[start : start + step] = self.pipeline.transform(table.frame.iloc[chunk])
-            if not np.isfinite(made[start : start + step]).all():
-                row, column = np.argwhere(~np.isfinite(made[start : start + step]))[0]
-                file, number = table.place(chunk[row])
-                raise _too_large(self.recipe.features[column].column, table, f" in data row {number:,}", file)
-        return made
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that become inputs, and the categories of the texts among them."""
+    """The columns that become inputs, the categories of the texts among them, and the others that have ``holes``.
+
+    ``written`` are the columns of numbers that are written as texts.
+    """
 
     numbers: tuple[str, ...]
     flags: tuple[str, ...]
     texts: tuple[str, ...]
     categories: dict[str, list[str]]
+    holes: tuple[str, ...] = ()
+    written: Mapping[str, Writing] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them, in the order in which they become inputs."""
+        return (*self.numbers, *self.flags, *self.texts)
 
 
 def choose_columns(table: Table, train: np.ndarray) -> Columns:
@@ -90,36 +69,131 @@ def choose_columns(table: Table, train: np.ndarray) -> Columns:
     width = len(numbers) + len(flags) + sum(map(len, categories.values()))
     what = f"the table of {len(table.frame):,} rows and {width:,} inputs"
     check_fits(len(table.frame) * width * INPUT_BYTES, what, "Leave out columns with many different texts", table.file)
-    return Columns(tuple(numbers), tuple(flags), tuple(texts), categories, warnings)
+    holes = tuple(name for name in (*numbers, *flags) if rows[name].isna().any())
+    written = {name: table.written[name] for name in numbers if name in table.written}
+    return Columns(tuple(numbers), tuple(flags), tuple(texts), categories, holes, written, warnings)
 
 
-def fit_preprocessing(table: Table, train: np.ndarray, normalize: str, columns: Columns) -> Preprocessing:
-    """Fit on the rows ``train`` alone. ``normalize`` is standard, minmax or none.
+def coded_rows(frame: pd.DataFrame, columns: Columns) -> np.ndarray:
+    """The used columns of a table as ``(n, F)`` float64: texts as positions of their categories, NaN is missing."""
+    made = np.empty((len(frame), len(columns.names)))
+    for position, name in enumerate(columns.names):
+        values = frame[name]
+        if name in columns.categories:
+            place = {text: float(i) for i, text in enumerate(columns.categories[name])}
+            codes = np.array([*(place.get(text, UNKNOWN) for text in values.cat.categories), math.nan])
+            made[:, position] = codes[values.cat.codes]  # a missing text's code is -1, the last one
+        else:
+            made[:, position] = values.to_numpy(dtype=np.float64, na_value=math.nan)
+    return made
 
-    Numbers: missing ones take the median, then they are scaled (in float64, so that large offsets cost no digits).
-    Booleans are the numbers 0 and 1. Texts: one input per known category, all 0 for another.
+
+def fit_recipe(
+    values: np.ndarray,
+    y: np.ndarray,
+    inputs: Inputs,
+    columns: Columns,
+    classifies: bool,
+    like: Recipe | None = None,
+    *,
+    unseen: bool = False,
+) -> Recipe:
+    """Fit on training rows ``values (n, F)``, as ``coded_rows`` makes them, with targets ``y (n,)``.
+
+    Missing numbers take the median, then they are scaled or become bins. Bins take numbers as they are: shifting and
+    scaling would not change the inputs. Booleans are the numbers 0 and 1, which are only ever shifted and scaled.
+    Texts: one input per known category, all 0 for another. With ``like`` there are as many inputs of each column as
+    there. With ``unseen`` the input of a category that these rows do not have is always 0.
 
     Raises:
         SpecError: values are too large to be scaled.
     """
-    rows = table.frame.iloc[train]
-    pipeline = _pipeline(columns, normalize)
+    plain = len(columns.numbers) + len(columns.flags)
+    numbers = values[:, :plain]
+    fills = np.nan_to_num(_medians(numbers), nan=0.0)
+    filled = np.where(np.isnan(numbers), fills, numbers)
+    split = len(columns.numbers)
+    features = []
+    if inputs.numeric_embedding == "piecewise_linear":
+        counts = None if like is None else Counter(f.column for f in like.features if not f.missing)
+        for i, name in enumerate(columns.numbers):
+            seen = numbers[~np.isnan(numbers[:, i]), i]
+            known = filled[:, i] if not len(seen) else seen
+            if inputs.binning == "target":
+                edges = target_edges(filled[:, i], y, classifies, inputs.bins)
+            else:
+                edges = quantile_edges(known, inputs.bins)
+            features += bin_features(name, float(fills[i]), edges, None if counts is None else counts[name])
+    else:
+        features += _scaled(columns.numbers, inputs.normalize, filled[:, :split], fills[:split])
+    flags = inputs.normalize if inputs.normalize in SCALED_ONLY else "standard"
+    features += _scaled(columns.flags, flags, filled[:, split:], fills[split:])
+    if inputs.missing_indicator:
+        features += [Feature(name, missing=True) for name in columns.holes]
+    for i, name in enumerate(columns.texts, plain):
+        seen = set(np.nan_to_num(np.unique(values[:, i]), nan=0.0))  # a missing text is the first category
+        for code, text in enumerate(columns.categories[name]):
+            features.append(Feature(name, category=text, high=0.0 if unseen and code not in seen else None))
+    return Recipe(tuple(features), columns.written)
+
+
+def input_names(recipe: Recipe) -> tuple[str, ...]:
+    """The inputs' names for people: the column, with ``=category``, the number of a bin, or ``missing``."""
+    several = Counter(f.column for f in recipe.features if f.category is None and not f.missing)
+    seen: Counter[str] = Counter()
+    names = []
+    for feature in recipe.features:
+        name = shown(feature.column)
+        if feature.category is not None:
+            name = f"{name}={shown(feature.category)}"
+        elif feature.missing:
+            name = f"{name} missing"
+        elif several[feature.column] > 1:
+            seen[feature.column] += 1
+            name = f"{name} bin {seen[feature.column]}"
+        names.append(name)
+    return tuple(names)
+
+
+def _medians(values: np.ndarray) -> np.ndarray:
+    """The median of each column's known values ``(F,)``; NaN where there is none."""
     with np.errstate(over="ignore", invalid="ignore"):
-        for name in columns.numbers:  # a mean of two values near the largest float64 is infinite: scalers refuse it
-            if np.isinf(2.0 * rows[name].abs().max()):
-                raise _too_large(name, table, "")
-        pipeline.fit(rows)
-    features = [*_scaled(pipeline, "numbers", columns.numbers), *_scaled(pipeline, "flags", columns.flags)]
-    for feature in features:
-        if not np.isfinite([feature.fill, feature.offset, feature.scale]).all():
-            raise _too_large(feature.column, table, "")
-    features += [Feature(name, category=text) for name in columns.texts for text in columns.categories[name]]
-    written = {name: table.written[name] for name in columns.numbers if name in table.written}
-    return Preprocessing(pipeline, Recipe(tuple(features), written))
+        columns = [column[~np.isnan(column)] for column in values.T]
+        return np.array([np.median(column) if len(column) else math.nan for column in columns])
+
+
+def _scaled(names: tuple[str, ...], kind: str, values: np.ndarray, fills: np.ndarray) -> list[Feature]:
+    """One input for each column, of training rows ``values (n, F)`` without missing values."""
+    if not names:
+        return []
+    with np.errstate(over="ignore", invalid="ignore"):
+        for name, column in zip(names, values.T, strict=True):
+            # a mean of two values near the largest float64 is infinite: scalers refuse it
+            if np.isinf(2.0 * np.abs(column).max()):
+                raise too_large(name)
+        scaling = fit_scaling(kind, values)
+    features = []
+    for i, name in enumerate(names):
+        quantiles = () if scaling.quantiles is None else tuple(scaling.quantiles[:, i].tolist())
+        numbers = float(fills[i]), float(scaling.offset[i]), float(scaling.scale[i])
+        if not np.isfinite([*numbers, *quantiles]).all():
+            raise too_large(name)
+        fill, offset, scale = numbers
+        features.append(Feature(name, fill=fill, offset=offset, scale=scale, limit=scaling.limit, quantiles=quantiles))
+    return features
+
+
+def too_large(column: str, file: str | None = None, row: int | None = None) -> SpecError:
+    """The refusal of a column whose values float32 cannot hold, in the data row where that is known (from 1)."""
+    problem = f"its values are too large for float32{'' if row is None else f' in data row {row:,}'}"
+    remedy = "Use a smaller unit or the logarithm, or name the column in dataset.drop"
+    return SpecError(problem, file=file, key=f"column '{shown(column)}'", remedy=remedy)
 
 
 def _useless(rows: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Columns without any value, and columns that are the same in every row once missing values are filled."""
+    import pandas as pd
+
     numbers, flags, texts = _by_kind(rows)
     plain = [*numbers, *flags]
     low, high = rows[plain].min(), rows[plain].max()
@@ -146,43 +220,3 @@ def _categories(texts: pd.Series) -> list[str]:
     """The texts that occur, sorted; the first is ``(missing)`` when some are missing."""
     used = np.unique(texts.cat.codes)
     return [*([MISSING_TEXT] if used[0] < 0 else []), *sorted(texts.cat.categories[used[used >= 0]])]
-
-
-def _pipeline(columns: Columns, normalize: str) -> ColumnTransformer:
-    """Standard scikit-learn parts only, so that a stored pipeline loads where this program is not installed."""
-    parts: list[tuple[str, Any, list[str]]] = []
-    for kind, names in (("numbers", columns.numbers), ("flags", columns.flags)):
-        if names:
-            scaler = {"standard": StandardScaler, "minmax": MinMaxScaler}.get(normalize)
-            fill = SimpleImputer(strategy="median", keep_empty_features=True)
-            parts.append((kind, Pipeline([("fill", fill), *([("scale", scaler())] if scaler else [])]), list(names)))
-    if columns.texts:
-        known = [np.array(columns.categories[name], dtype=object) for name in columns.texts]
-        fill = SimpleImputer(missing_values=pd.NA, strategy="constant", fill_value=MISSING_TEXT)
-        encode = OneHotEncoder(categories=known, handle_unknown="ignore", sparse_output=False, dtype=np.float32)
-        parts.append(("texts", Pipeline([("fill", fill), ("encode", encode)]), list(columns.texts)))
-    return ColumnTransformer(parts, sparse_threshold=0.0, verbose_feature_names_out=False)
-
-
-def _scaled(pipeline: ColumnTransformer, kind: str, names: tuple[str, ...]) -> list[Feature]:
-    """What the fitted imputer and scaler of one kind do, column by column; a column without any value counts as 0."""
-    if not names:
-        return []
-    steps = pipeline.named_transformers_[kind].named_steps
-    scaler = steps.get("scale")
-    offset, scale = np.zeros(len(names)), np.ones(len(names))
-    if isinstance(scaler, StandardScaler):
-        offset, scale = scaler.mean_, scaler.scale_
-    elif isinstance(scaler, MinMaxScaler):
-        offset, scale = scaler.data_min_, 1.0 / scaler.scale_
-    fills = np.nan_to_num(steps["fill"].statistics_, nan=0.0)
-    return [
-        Feature(name, fill=float(fill), offset=float(shift), scale=float(by))
-        for name, fill, shift, by in zip(names, fills, offset, scale, strict=True)
-    ]
-
-
-def _too_large(column: str, table: Table, where: str, file: str | None = None) -> SpecError:
-    problem = f"its values are too large for float32{where}"
-    remedy = "Use a smaller unit or the logarithm, or name the column in dataset.drop"
-    return SpecError(problem, file=file or table.file, key=f"column '{shown(column)}'", remedy=remedy)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
     import torch
-    from sklearn.compose import ColumnTransformer
 
     from sweeper.data.recipe import Recipe
     from sweeper.models import Data
@@ -19,7 +18,7 @@ class Splits:
     """Row numbers (from 0) of the table, ascending; training, validation and test are disjoint.
 
     With ``folds``, pairs of training and validation rows, ``train`` holds all rows of the folds and ``validation``
-    none. Without, the three are all rows.
+    none. Without, the three are all rows. ``tests`` are the test rows of each fold where it has its own.
     """
 
     train: np.ndarray
@@ -27,6 +26,7 @@ class Splits:
     test: np.ndarray
     folds: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
     warnings: tuple[str, ...] = ()
+    tests: tuple[np.ndarray, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Rows:
 
     x_train ``(n, D)`` and x_val ``(v, D)`` are float32. y_train and y_val are int64 class indices or float32 numbers
     on the dataset's scale. w_train ``(n,)`` and w_val ``(v,)`` say how much each row counts, as the file says it; None
-    without ``dataset.weight``. ``preprocess`` and ``recipe`` were fitted on the training rows.
+    without ``dataset.weight``. ``recipe`` was fitted on the training rows.
     """
 
     x_train: np.ndarray
@@ -44,7 +44,6 @@ class Rows:
     y_val: np.ndarray
     train_rows: np.ndarray
     val_rows: np.ndarray
-    preprocess: ColumnTransformer
     recipe: Recipe
     w_train: np.ndarray | None = None
     w_val: np.ndarray | None = None

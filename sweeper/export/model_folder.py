@@ -105,7 +105,7 @@ def model_files(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: 
     texts = {
         "preprocessing.json": json.dumps(_preprocessing(model.dataset), indent=1, ensure_ascii=False) + "\n",
         "numerals.py": files("sweeper.data").joinpath("numerals.py").read_text(encoding="utf-8"),
-        "predict.py": _render("model_predict.py.j2", {"networks": _networks(model)}),
+        "predict.py": _render("model_predict.py.j2", _predicting(model)),
         "model_card.md": _render("model_card.md.j2", _card(record, spec, dataset, winner)),
         "retrain.py": _render("model_retrain.py.j2", _script(spec, dataset, winner)),
     }
@@ -169,6 +169,13 @@ def _preprocessing(dataset: Dataset) -> dict[str, Any]:
         "classes": None if dataset.class_labels is None else list(dataset.class_labels),
         "target": {"name": dataset.target_name, "mean": dataset.target_mean, "std": dataset.target_std},
     }
+
+
+def _predicting(model: TrialModel) -> dict[str, Any]:
+    """What predict.py is filled with, as Python source."""
+    from sweeper.data.recipe import NORMAL_BOUND
+
+    return {"networks": _networks(model), "normal_bound": repr(NORMAL_BOUND)}
 
 
 def _script(spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, Any]:

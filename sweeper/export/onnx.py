@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sweeper.data.recipe import MISSING_TEXT, NUMBER, UNKNOWN
+from sweeper.data.recipe import MISSING_TEXT, NUMBER, UNKNOWN, CodedRule, knot_tables
+from sweeper.export.onnx_places import normal_places
 
 if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset
@@ -93,7 +94,7 @@ def _inputs(graph: _Graph, dataset: Dataset) -> str:
     """Raw columns to the network's inputs: ``(n, 1)`` each -> ``(n, D)`` float32."""
     from onnx import TensorProto, helper
 
-    known, rules = dataset.recipe.categories(), dataset.recipe.coded()
+    known, rules = dataset.recipe.categories(), dataset.recipe.coded
     used = list(dict.fromkeys(rule.column for rule in rules))
     columns = []
     for i, name in enumerate(used):
@@ -103,16 +104,44 @@ def _inputs(graph: _Graph, dataset: Dataset) -> str:
     graph.add("Concat", columns, "/columns", axis=1)
     positions = np.array([used.index(rule.column) for rule in rules])
     graph.add("Gather", ["/columns", graph.array(positions)], "/values", axis=1)
-    fill, offset, scale, code = (np.array([getattr(r, k) for r in rules]) for k in ("fill", "offset", "scale", "code"))
     graph.add("IsNaN", ["/values"], "/missing")
-    graph.add("Where", ["/missing", graph.array(fill), "/values"], "/filled")
-    graph.add("Sub", ["/filled", graph.array(offset)], "/moved")
-    made = graph.add("Div", ["/moved", graph.array(scale)], "/scaled")
-    if known:
+    graph.add("Where", ["/missing", graph.array(_column(rules, "fill")), "/values"], "/filled")
+    made, code = _numbers(graph, rules), _column(rules, "code")
+    if (code != NUMBER).any():
         graph.add("Equal", ["/filled", graph.array(code)], "/equal")
         graph.add("Cast", ["/equal"], "/flags", to=TensorProto.DOUBLE)
         made = graph.add("Where", [graph.array(code == NUMBER), made, "/flags"], "/prepared")
     return graph.add("Cast", [made], "/inputs", to=TensorProto.FLOAT)
+
+
+def _column(rules: Sequence[CodedRule], name: str) -> np.ndarray:
+    return np.array([getattr(rule, name) for rule in rules])
+
+
+def _numbers(graph: _Graph, rules: Sequence[CodedRule]) -> str:
+    """``/filled (n, D)`` through the steps of numbers (``sweeper.data.recipe``), those that any input needs."""
+    graph.add("Sub", ["/filled", graph.array(_column(rules, "offset"))], "/moved")
+    made = graph.add("Div", ["/moved", graph.array(_column(rules, "scale"))], "/scaled")
+    limit = _column(rules, "limit")
+    if np.isfinite(limit).any():
+        graph.add("Div", [made, graph.array(limit)], "/share")
+        graph.add("Mul", ["/share", "/share"], "/square")
+        graph.add("Add", ["/square", graph.array(1.0)], "/more")
+        made = graph.add("Div", [made, graph.add("Sqrt", ["/more"], "/root")], "/limited")
+    low, high = _column(rules, "low"), _column(rules, "high")
+    if np.isfinite(low).any() or np.isfinite(high).any():
+        graph.add("Max", [made, graph.array(low)], "/above")
+        made = graph.add("Min", ["/above", graph.array(high)], "/clipped")
+    ranked = [rule.quantiles for rule in rules if rule.quantiles]
+    if ranked:
+        positions = np.flatnonzero([bool(rule.quantiles) for rule in rules])
+        graph.add("Gather", ["/filled", graph.array(positions)], "/ranked", axis=1)
+        normal = normal_places(graph, "/ranked", knot_tables(ranked))
+        order = np.arange(len(rules))
+        order[positions] = len(rules) + np.arange(len(positions))
+        graph.add("Concat", [made, normal], "/both", axis=1)
+        made = graph.add("Gather", ["/both", graph.array(order)], "/numbers", axis=1)
+    return made
 
 
 def _codes(graph: _Graph, name: str, texts: list[str], prefix: str) -> str:

@@ -64,6 +64,7 @@ def to_model(ledger: LedgerReader, ref: str, out: str) -> dict[str, Any]:
 
     spec = spec_of(record)
     dataset = load_same(record, spec)
+    dataset = dataset.prepared(spec.inputs_of(found[0].params or {}))
     winner = train_winner(spec, dataset, found[0])
     write_folder(folder, model_files(record, spec, dataset, winner))
     if differs(spec, winner):

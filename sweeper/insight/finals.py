@@ -15,7 +15,7 @@ from sweeper.insight.evidence import Evidence, Scale, evidence_of_folds
 from sweeper.insight.test_rows import Outputs, evidence_on_test, scale_of
 from sweeper.models.metric_names import OF_TASK, plain
 from sweeper.records import SweepRecord, TrialRecord
-from sweeper.spec.goals import network_size
+from sweeper.spec.goals import PARAMETERS, network_size
 from sweeper.states import TrialState
 from sweeper.text import counted, from_to, number
 from sweeper.training.scoring import scoring_of
@@ -272,9 +272,7 @@ def _entrants(
     entrants = []
     for trial in chosen:
         values = tuple(_number(run.metrics.get(f"test_{metric}")) for run in runs_of[trial.number])
-        layers = spec.trial_config(trial.params or {}).hidden_layers
-        cost = float(network_size(dataset.n_inputs, layers, dataset.n_outputs))
-        entrants.append(Finalist(trial.number, values, cost))
+        entrants.append(Finalist(trial.number, values, _cost(spec, trial, dataset)))
     return entrants
 
 
@@ -299,6 +297,12 @@ def _judged(
     ]
     seeds = sorted({run.seed for runs in runs_of.values() for run in runs})
     return outcome_from(judgement, rows, finals, metric, direction, seeds, judged_rows)
+
+
+def _cost(spec: SweepSpec, trial: TrialRecord, dataset: Dataset) -> float:
+    """The size of a trial's network."""
+    layers = spec.trial_config(trial.params or {}).hidden_layers
+    return trial.metrics.get(PARAMETERS) or float(network_size(dataset.n_inputs, layers, dataset.n_outputs))
 
 
 def outcome_from(

@@ -120,6 +120,7 @@ def _outputs(spec: SweepSpec, dataset: Dataset, params: Mapping[str, Any], weigh
     """(v, C) the networks' outputs on the validation rows, each by the network that has not trained on them."""
     from sweeper.training.averaging import validation_outputs
 
+    dataset = dataset.prepared(spec.inputs_of(params))
     outputs: Array = validation_outputs(dataset, spec.trial_config(params), weights).double().numpy()
     return outputs
 

@@ -40,14 +40,15 @@ def conclude_baselines(run: SweepRun, ledger: Ledger, folder: Path, emit: Emit) 
         begin_baselines(run, folder)
         assert run.baselines is not None
         baselines = run.baselines.result(PATIENCE)
-        config, weights = run.spec.trial_config(run.params(run.best.number)), winner_weights(run)
-        winner = model_of(run.dataset, config, final_weights(run, ledger.trial(run.id, run.best.number)))
+        params, weights = run.params(run.best.number), winner_weights(run)
+        config, dataset = run.spec.trial_config(params), run.dataset.prepared(run.spec.inputs_of(params))
+        winner = model_of(dataset, config, final_weights(run, ledger.trial(run.id, run.best.number)))
         outcome = compare_with_baselines(
             winner.dataset,
             run.best.number,
             run.spec.objective,
             {
-                "validation": validation_outputs(run.dataset, config, weights),
+                "validation": validation_outputs(dataset, config, weights),
                 "test": outputs_of(winner.dataset, winner.network(), "test"),
             },
             baselines,

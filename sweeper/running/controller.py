@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
+from sweeper.data.source import Source
 from sweeper.errors import SpecError, SweepBusy, SweeperError
 from sweeper.ledger.protocol import Ledger
 from sweeper.logs import Emit
@@ -155,7 +156,7 @@ class Controller:
         now = time.time()
         self._ledger.commit(run.id, [*requeue, SweepChanged(state=SweepState.RUNNING, reason="", at=now)])
         self._states[run.id] = SweepState.RUNNING
-        self._pool.load(run.id, [fold.arrays() for fold in run.dataset.folds or (run.dataset,)])
+        self._pool.load(run.id, Source.of(run.dataset))
         self._emit("sweep.opened", {"sweep": run.id, "name": run.record.name, "requested": run.requested})
         self._queue.put(SweepOpened(run.plan, tuple(trials), run.suggested_shapes(), reopen=(TrialState.STOPPED,)))
 
@@ -410,7 +411,7 @@ class Controller:
 
         device = self._pool.device(worker)
         dataset = self._runs[sweep].dataset
-        sizes = (dataset.n_inputs, *shape.hidden_layers, dataset.n_outputs)
+        sizes = (dataset.most_inputs(shape.inputs), *shape.hidden_layers, dataset.n_outputs)
         batch = dataset.n_train if shape.batch_size == "full" else shape.batch_size
         rows = rows_that_fit(sizes, batch, int(device.free_bytes * MEMORY_SHARE))
         return max(1, min(rows, MAX_ROWS_CPU) if device.kind == "cpu" else rows)

@@ -36,7 +36,7 @@ class ScoresInFolds:
         """What the trial's network scores on the rows that its fold leaves out."""
         from sweeper.training.again import network_of, outputs_on_test, scores_of_judges, scores_on_test
 
-        fold = self.dataset.folds[self.fold_of(number)]
+        fold = self.dataset.folds[self.fold_of(number)].prepared(self.spec.inputs_of(params))
         network = network_of(self.spec, fold, params, weights)
         outputs = outputs_on_test(fold, network)
         judged = scores_of_judges(self.spec, fold, outputs)

@@ -96,7 +96,8 @@ class OpenSweep:
         if run.best is not None:
             trial = ledger.trial(self.id, run.best.number)
             config = run.spec.trial_config(run.params(trial.number))
-            tracker.log_winner(trial, model_of(run.dataset, config, final_weights(run, trial)))
+            dataset = run.dataset.prepared(run.spec.inputs_of(run.params(trial.number)))
+            tracker.log_winner(trial, model_of(dataset, config, final_weights(run, trial)))
         tracker.sweep_ended()
         tracker.flush(patience)
         self.emit("sweep.finished", {"sweep": self.id})

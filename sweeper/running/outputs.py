@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sweeper.data.recent import Recent
 from sweeper.insight.test_rows import SUMMARY, winner_test
 from sweeper.ledger.protocol import Ledger
 from sweeper.models.metric_names import OF_TASK
@@ -27,6 +28,7 @@ class OutputsOnTest:
 
     def __init__(self, folder: Path, spec: SweepSpec, dataset: Dataset, metric: str) -> None:
         self._folder, self._spec, self._dataset, self._metric = folder, spec, dataset, metric
+        self._recent: Recent[Dataset] = Recent(lambda made: made.x_train.nbytes * (1 + len(made.folds)))
 
     def examine(self, number: int, params: Mapping[str, Any], weights: Arrays) -> dict[str, float]:
         """Keep what the trial's network says of the test rows; its scores on them.
@@ -35,11 +37,12 @@ class OutputsOnTest:
         """
         from sweeper.training.again import network_of, outputs_on_test, scores_of_judges, scores_on_test
 
-        network = network_of(self._spec, self._dataset, params, weights)
-        outputs = outputs_on_test(self._dataset, network)
+        dataset = self._prepared(params)
+        network = network_of(self._spec, dataset, params, weights)
+        outputs = outputs_on_test(dataset, network)
         self._save(number, outputs)
-        judged = scores_of_judges(self._spec, self._dataset, outputs)
-        return judged | scores_on_test(self._dataset, network, [self._metric], outputs)
+        judged = scores_of_judges(self._spec, dataset, outputs)
+        return judged | scores_on_test(dataset, network, [self._metric], outputs)
 
     def of(self, trial: TrialRecord) -> np.ndarray:
         """(t, C) float32: what the trial's network says of the test rows."""
@@ -52,11 +55,17 @@ class OutputsOnTest:
                 return outputs
         except (OSError, ValueError, EOFError):
             pass  # it is missing, or damaged
-        weights = weights_of(train_again(self._spec, self._dataset, trial.params or {}, trial.seed))
-        network = network_of(self._spec, self._dataset, trial.params or {}, weights)
-        outputs = outputs_on_test(self._dataset, network)
+        params = trial.params or {}
+        dataset = self._prepared(params)
+        weights = weights_of(train_again(self._spec, dataset, params, trial.seed))
+        outputs = outputs_on_test(dataset, network_of(self._spec, dataset, params, weights))
         self._save(trial.number, outputs)
         return outputs
+
+    def _prepared(self, params: Mapping[str, Any]) -> Dataset:
+        """The rows with a trial's inputs."""
+        inputs = self._spec.inputs_of(params)
+        return self._recent.get(inputs, lambda: self._dataset.prepared(inputs))
 
     def _save(self, number: int, outputs: np.ndarray) -> None:
         path = self._path(number)
@@ -87,7 +96,8 @@ def measure_winner(run: SweepRun, ledger: Ledger, metric: str) -> None:
         return
     number = run.best.number
     weights = final_weights(run, ledger.trial(run.id, number))
-    model = model_of(run.dataset, run.spec.trial_config(run.params(number)), weights)
+    params = run.params(number)
+    model = model_of(run.dataset.prepared(run.spec.inputs_of(params)), run.spec.trial_config(params), weights)
     dataset, network = model.dataset, model.network()
     outputs = outputs_on_test(dataset, network)
     names = [name for name, about in OF_TASK[dataset.task].items() if not about.binary or dataset.n_outputs == 2]

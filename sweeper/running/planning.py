@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.ledger.protocol import LedgerReader
 from sweeper.running.parts import window_and_batch
+from sweeper.spec.inputs import Inputs
 from sweeper.spec.parse import SweepSpec
 
 if TYPE_CHECKING:
@@ -43,12 +44,12 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
     if spec.search.sampler == "grid":
         requested = min(requested, len(spec.space.grid()))
     device, workers = local_device(), os.cpu_count() or 1
-    shapes: Counter[tuple[tuple[int, ...], Any]] = Counter()
+    shapes: Counter[tuple[tuple[int, ...], Any, Inputs]] = Counter()
     for params in samples:
         config = spec.trial_config(params)
-        shapes[config.hidden_layers, config.batch_size or spec.training.batch_size] += 1
-    layers, size = shapes.most_common(1)[0][0]
-    sizes = (dataset.n_inputs, *layers, dataset.n_outputs)
+        shapes[config.hidden_layers, config.batch_size or spec.training.batch_size, spec.inputs_of(params)] += 1
+    layers, size, inputs = shapes.most_common(1)[0][0]
+    sizes = (dataset.most_inputs(inputs), *layers, dataset.n_outputs)
     fit = rows_that_fit(sizes, dataset.n_train if size == "full" else size, device.free_bytes // 4)
     per_training = _seconds_per_epoch(spec, dataset, samples) * spec.training.epochs * max(1, len(dataset.folds))
     finals = 0 if spec.finals is None else min(spec.finals.top, requested) * spec.finals.trainings
@@ -59,7 +60,7 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
         **({"warnings": list(dataset.warnings)} if dataset.warnings else {}),
         "trials": requested,
         "epochs": spec.training.epochs,
-        "shapes": [f"{list(s[0])} batch {s[1]} ({n / SAMPLES:.0%})" for s, n in shapes.most_common(8)],
+        "shapes": [f"{_shown(*shape)} ({n / SAMPLES:.0%})" for shape, n in shapes.most_common(8)],
         "sampler": f"{spec.search.sampler}, window {window}, asked in batches of {batch}",
         **_given(spec),
         "device": device.kind,
@@ -69,6 +70,14 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
         **({"finals": f"{finals} more trainings on fresh seeds"} if finals else {}),
         "training_seconds_estimate": round(seconds / (workers if device.kind == "cpu" else 1), 1),
     }
+
+
+def _shown(layers: tuple[int, ...], batch_size: int | str, inputs: Inputs) -> str:
+    """A shape key in words."""
+    encoded = "" if inputs.numeric_embedding == "none" else f", {inputs.numeric_embedding}"
+    bins = f" in {inputs.bins} bins by {inputs.binning}" if inputs.bins else ""
+    scaled = "" if inputs.plain.normalize == inputs.normalize else f", {inputs.normalize}"
+    return f"{list(layers)} batch {batch_size}{scaled}{encoded}{bins}"
 
 
 def _given(spec: SweepSpec) -> dict[str, Any]:
@@ -90,6 +99,7 @@ def _seconds_per_epoch(spec: SweepSpec, dataset: Dataset, samples: list[dict[str
     from sweeper.models import train_cohort
     from sweeper.training.scoring import scoring_of
 
+    dataset = dataset.prepared(spec.inputs_of(samples[0]))
     configs = [spec.trial_config(params) for params in samples[:PROBE_ROWS]]
     train = spec.model_copy(update={"training": spec.training.model_copy(update={"epochs": 1})}).train_config(
         dataset.task

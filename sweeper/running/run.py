@@ -171,7 +171,8 @@ class SweepRun:
         params = self.params(number)
         config = self.spec.trial_config(params)
         train = self.spec.train_config(self.dataset.task, params)
-        return Shape(config.hidden_layers, config.batch_size or train.batch_size, train.epochs)
+        batch_size = config.batch_size or train.batch_size
+        return Shape(config.hidden_layers, batch_size, train.epochs, self.spec.inputs_of(params))
 
     def results_to_tell(self) -> list[tuple[int, Outcome]]:
         """The results that the study has not been told yet; the caller tells it."""
@@ -300,7 +301,7 @@ class SweepRun:
             mine = self.trials[trial.number]
             mine.curve += trial.metrics.get(self.spec.objective.metric, [])
             mine.seconds += trial.seconds
-            mine.folds = trial.folds
+            mine.folds, mine.n_inputs = trial.folds, result.n_inputs
             if trial.kept is not None and trial.best_epoch is not None:
                 mine.kept = {**trial.kept, BEST_EPOCH: trial.best_epoch}
         settled = self._settled(result)
@@ -343,7 +344,7 @@ class SweepRun:
     def _costs(self, number: int) -> dict[str, float]:
         """What an ended trial cost: the size of its network, and its time in a sweep that may depend on time."""
         layers = self.spec.trial_config(self.params(number)).hidden_layers
-        costs = {PARAMETERS: float(network_size(self.dataset.n_inputs, layers, self.dataset.n_outputs))}
+        costs = {PARAMETERS: float(network_size(self.trials[number].n_inputs, layers, self.dataset.n_outputs))}
         if not self.spec.search.deterministic:
             costs[SECONDS] = self.trials[number].seconds
         return costs

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Literal
 
 from sweeper.records import Change, Ended, Reopened, Requeued, Started, SweepChanged, TrialRecord
+from sweeper.spec.inputs import PLAIN, Inputs
 from sweeper.states import Cause, SweepState, TrialState
 
 
@@ -17,6 +18,7 @@ class Shape:
     hidden_layers: tuple[int, ...]
     batch_size: int | Literal["full"]
     epochs: int
+    inputs: Inputs = PLAIN
 
 
 @dataclass(frozen=True)

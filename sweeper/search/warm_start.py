@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 from sweeper.errors import SpecError, SweepNotFound
@@ -159,6 +159,8 @@ def _configuration(params: Mapping[str, Any], spec: SweepSpec) -> dict[str, Any]
         if values[name] is None:
             values[name] = getattr(spec.training, name)
     layers = values["hidden_layers"] = list(values["hidden_layers"])
+    inputs = spec.inputs_of(params)
+    values |= {name: value for name, value in asdict(inputs).items() if inputs.bins or name not in ("bins", "binning")}
     if len(set(layers)) == 1:
         values |= {"depth": len(layers), "width": layers[0]}
     return values

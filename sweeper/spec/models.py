@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, InstanceOf, ValidationError, model_
 
 from sweeper.errors import SpecError
 from sweeper.search_spaces import Space, SpaceError
+from sweeper.search_spaces.vocabulary import MAX_BINS
 from sweeper.spec.dataset import MAX_SEED, DatasetSpec, SplitSpec, check_split, fold_count
 from sweeper.spec.goals import (
     COSTS,
@@ -24,6 +25,7 @@ from sweeper.spec.goals import (
     natural_direction,
     places_of,
 )
+from sweeper.spec.inputs import NAMES, Inputs
 from sweeper.spec.metric_files import OwnMetrics
 from sweeper.spec.section import Section as _Section
 from sweeper.spec.section import column, refuse, text
@@ -138,6 +140,21 @@ class TrainingSpec(_Section):
     class_weights: Annotated[Literal["balanced"] | dict[str, float], BeforeValidator(_class_weights)] | None = None
 
 
+class InputsSpec(_Section):
+    """What all trials of a sweep do with their columns, where the space does not search it.
+
+    ``missing_indicator`` adds an input for each number column with missing values: 1 where one is missing. With
+    ``numeric_embedding: piecewise_linear`` a number becomes at most ``bins`` inputs (Gorishniy et al. 2022, On
+    Embeddings for Numerical Features in Tabular Deep Learning); ``binning`` says where the bins end: at quantiles of
+    the training rows, or where a decision tree for the target would cut.
+    """
+
+    missing_indicator: bool = False
+    numeric_embedding: Literal["none", "piecewise_linear"] = "none"
+    bins: Annotated[int, Field(ge=2, le=MAX_BINS)] = 16
+    binning: Literal["quantile", "target"] = "quantile"
+
+
 class SearchSpec(_Section):
     """How trials are chosen and stopped. ``timeout`` is in seconds; ``window`` of None follows from the shape.
 
@@ -215,7 +232,8 @@ class SweepSpec(_Section):
     space: InstanceOf[Space]
     name: Annotated[str, BeforeValidator(_name)] = Field(default_factory=_default_name)
     split: SplitSpec = Field(default_factory=SplitSpec)
-    normalize: Literal["standard", "minmax", "none"] = "standard"
+    normalize: Literal["standard", "minmax", "none", "quantile", "robust"] = "standard"
+    inputs: InputsSpec = Field(default_factory=InputsSpec)
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     objective: ObjectiveSpec = Field(default_factory=ObjectiveSpec)
     objectives: Objectives = Field(default_factory=lambda data: (data["objective"],), min_length=1)
@@ -338,6 +356,22 @@ class SweepSpec(_Section):
             minimize=goal.direction == "minimize" or not watched,
         )
 
+    def inputs_of(self, params: Mapping[str, Any]) -> Inputs:
+        """How a trial's columns become its inputs: as the sweep file says, but for what the space searches."""
+        said = {"normalize": self.normalize, **self.inputs.model_dump()}
+        return Inputs.of({name: params.get(name, value) for name, value in said.items()})
+
+    @property
+    def plain_inputs(self) -> Inputs:
+        """The inputs that baselines are given, and those that the dataset itself holds."""
+        return self.inputs_of({}).plain
+
+    @property
+    def prepares(self) -> bool:
+        """Whether a trial may have other inputs than the plain ones, so that the rows have to be kept as they were."""
+        searched = self.space.is_function or any(p.name in NAMES for p in self.space.parameters)
+        return searched or self.inputs_of({}) != self.plain_inputs
+
     def trial_config(self, params: Mapping[str, Any]) -> TrialConfig:
         """The configuration that a trial's parameters stand for.
 
@@ -347,7 +381,7 @@ class SweepSpec(_Section):
         from sweeper.models.config import TrialConfig
 
         try:
-            return TrialConfig.from_params(params)
+            return TrialConfig.from_params({name: value for name, value in params.items() if name not in NAMES})
         except (ValueError, TypeError) as error:
             raise SpecError(str(error), key="space") from error
 

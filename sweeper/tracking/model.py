@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.data import numerals
-from sweeper.data.recipe import NUMBER
+from sweeper.data.recipe import NORMAL_BOUND, NUMBER, CodedRule, knot_tables
 from sweeper.tracking import pyfunc
 from sweeper.tracking.store import Location, prepare_environment
 
@@ -31,6 +31,7 @@ NAME = "model"
 LOADER = "sweeper_winner"  # the name under which pyfunc.py is copied into the model
 REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas")
 EXAMPLE_ROWS = 3
+STEPS = ("fill", "offset", "scale", "limit", "low", "high")
 _exporting = threading.Lock()  # torch.export keeps its state for the whole process: two at once never leave it again
 
 
@@ -45,6 +46,9 @@ class RawNetwork(nn.Module):
     fill: Tensor
     offset: Tensor
     scale: Tensor
+    limit: Tensor
+    low: Tensor
+    high: Tensor
     codes: Tensor
 
     def __init__(self, network: nn.Module, dataset: Dataset) -> None:
@@ -53,22 +57,58 @@ class RawNetwork(nn.Module):
         self.classifies = dataset.class_labels is not None
         self.target_mean, self.target_std = dataset.target_mean, dataset.target_std
         raw = [column.name for column in dataset.raw_columns]
-        rules = dataset.recipe.coded()
-        table = torch.tensor([(r.fill, r.offset, r.scale, r.code) for r in rules], dtype=torch.float64)
+        rules = dataset.recipe.coded
         self.register_buffer("columns", torch.tensor([raw.index(rule.column) for rule in rules]))
-        for name, column in zip(("fill", "offset", "scale", "codes"), table.T, strict=True):
-            self.register_buffer(name, column.clone())
+        self.register_buffer("codes", torch.tensor([rule.code for rule in rules], dtype=torch.float64))
+        for name in STEPS:
+            self.register_buffer(name, torch.tensor([getattr(rule, name) for rule in rules], dtype=torch.float64))
+        self.ranked = NormalPlaces(rules) if any(rule.quantiles for rule in rules) else None
 
     def forward(self, rows: Tensor) -> Tensor:
         """``(B, F) -> (B, C)`` probabilities or ``(B,)`` predictions."""
         values = rows[:, self.columns].to(torch.float64)  # (B, D)
         values = torch.where(torch.isnan(values), self.fill, values)
         numbers = (values - self.offset) / self.scale
+        numbers = numbers / torch.sqrt(1.0 + (numbers / self.limit) ** 2)
+        numbers = torch.minimum(torch.maximum(numbers, self.low), self.high)
+        if self.ranked is not None:
+            numbers = self.ranked(values, numbers)
         inputs = torch.where(self.codes == NUMBER, numbers, (values == self.codes).to(torch.float64))
         made = self.network(inputs.to(torch.float32))
         if self.classifies:
             return torch.softmax(made, dim=1)
         return made[:, 0] * self.target_std + self.target_mean
+
+
+class NormalPlaces(nn.Module):
+    """The inputs that are places among quantiles, as ``sweeper.data.recipe.normal_places`` has them. Q such inputs."""
+
+    positions: Tensor
+    knots: Tensor
+    begins: Tensor
+    ends: Tensor
+
+    def __init__(self, rules: Sequence[CodedRule]) -> None:
+        super().__init__()
+        self.register_buffer("positions", torch.tensor([i for i, rule in enumerate(rules) if rule.quantiles]))
+        tables = knot_tables([rule.quantiles for rule in rules if rule.quantiles])
+        for name, table in zip(("knots", "begins", "ends"), tables, strict=True):
+            self.register_buffer(name, torch.tensor(table))  # (Q, K)
+
+    def forward(self, values: Tensor, numbers: Tensor) -> Tensor:
+        """``numbers (B, D)`` with those inputs replaced, made of the filled ``values (B, D)``."""
+        x = values[:, self.positions].T.contiguous()  # (Q, B)
+        after = torch.searchsorted(self.knots, x, right=True).clamp(max=self.knots.shape[1] - 1)
+        before = (after - 1).clamp(min=0)
+        low, high = self.knots.gather(1, before), self.knots.gather(1, after)
+        start, end = self.ends.gather(1, before), self.begins.gather(1, after)
+        inside = torch.where(high > low, (x - low) / torch.where(high > low, high - low, 1.0), 0.0)
+        place = torch.where(x < self.knots[:, :1], 0.0, start + inside * (end - start))
+        for knot, at in ((low, before), (high, after)):  # rows come in float32: equal there is equal
+            middle = (self.begins.gather(1, at) + self.ends.gather(1, at)) / 2
+            place = torch.where(x.float() == knot.float(), middle, place)
+        made = torch.special.ndtri(place).clamp(-NORMAL_BOUND, NORMAL_BOUND)
+        return numbers.index_copy(1, self.positions, made.T)
 
 
 @cache

@@ -31,6 +31,7 @@ def train_again(spec: SweepSpec, dataset: Dataset, params: Mapping[str, Any], se
     """
     from sweeper.models import train_cohort
 
+    dataset = dataset.prepared(spec.inputs_of(params))
     train, config = spec.train_config(dataset.task, params), spec.trial_config(params)
     scoring, parts = scoring_of(spec, dataset), dataset.folds or (dataset,)
     scorers = {} if scoring is None else scoring.scorers()
@@ -65,7 +66,8 @@ def refit(spec: SweepSpec, dataset: Dataset, trial: TrialRecord) -> Arrays:
     from sweeper.errors import SweeperError
     from sweeper.models import Data, train_cohort
 
-    data, params = Data.of_arrays(arrays_to_refit(dataset)), trial.params or {}
+    params = trial.params or {}
+    data = Data.of_arrays(arrays_to_refit(dataset.prepared(spec.inputs_of(params))))
     train = spec.train_config(dataset.task, params)
     train = replace(train, epochs=epochs_to_refit(trial), keep="last", patience=None, gradient_flow=None)
     train = replace(train, monitor="val_loss", minimize=True)
@@ -127,4 +129,4 @@ def network_of(spec: SweepSpec, dataset: Dataset, params: Mapping[str, Any], wei
     """A trial's network with these weights; with folds the mean of its networks, of the inputs of all of them."""
     from sweeper.training.averaging import model_of
 
-    return model_of(dataset, spec.trial_config(params), weights).network()
+    return model_of(dataset.prepared(spec.inputs_of(params)), spec.trial_config(params), weights).network()

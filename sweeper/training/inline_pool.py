@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Literal
 
+from sweeper.data.source import Source
 from sweeper.scheduling.events import WorkerJoined
-from sweeper.training.legs import Arrays, LegOrder, LegRunner
+from sweeper.training.legs import LegOrder, LegRunner
 from sweeper.training.pool import Device, LegRaised, LegReturned, Post, cpu, describe, is_out_of_memory, local_device
 
 
@@ -22,16 +23,16 @@ class InlinePool:
         self._jobs: SimpleQueue[Callable[[LegRunner], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name="sweeper-inline", daemon=True)
         self._device = cpu()
-        self._data: dict[str, Sequence[Arrays]] = {}
+        self._data: dict[str, Source] = {}
         self._loaded: str | None = None
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
-    def load(self, sweep: str, folds: Sequence[Arrays]) -> None:
+    def load(self, sweep: str, source: Source) -> None:
         """Keep the data for the legs that need it."""
-        self._data[sweep] = folds
+        self._data[sweep] = source
 
     def unload(self, sweep: str) -> None:
         """Let go of a sweep's data; the runner lets it go with the next sweep's."""

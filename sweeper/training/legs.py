@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from sweeper.data.folds import joined
+from sweeper.data.recent import Recent
+from sweeper.data.source import Source
 from sweeper.flow import pack_flow
 from sweeper.scheduling.events import Shape
+from sweeper.spec.inputs import Inputs
 from sweeper.training.scoring import Scoring, problem_of
 
 if TYPE_CHECKING:
@@ -110,11 +113,12 @@ class TrialLeg:
 
 @dataclass(frozen=True)
 class LegResult:
-    """What one leg did; ``seconds`` is its wall time on the worker."""
+    """What one leg did; ``seconds`` is its wall time on the worker, ``n_inputs`` what its networks are given."""
 
     leg: int
     trials: tuple[TrialLeg, ...]
     seconds: float
+    n_inputs: int
 
 
 @dataclass
@@ -158,19 +162,28 @@ class LegRunner:
         if threads is not None:
             torch.set_num_threads(threads)
         self._device = device
-        self._data: dict[str, tuple[Data, ...]] = {}
+        self._sources: dict[str, Source] = {}
+        self._data: Recent[tuple[Data, ...]] = Recent(_bytes)
         self._cohort: Cohort | None = None
         self._cohort_id: tuple[str, int] | None = None
         self._running: dict[int, _Running] = {}
         self._scorers: Mapping[str, Scorer] = {}
 
-    def load(self, sweep: str, folds: Sequence[Arrays]) -> None:
-        """Keep a sweep's data on the device, fold by fold; that of other sweeps without rows here is let go."""
+    def load(self, sweep: str, source: Source) -> None:
+        """Keep a sweep's data; that of other sweeps without rows here is let go."""
+        keep = self._cohort_id[0] if self._cohort_id else None
+        self._sources = {name: data for name, data in self._sources.items() if name == keep}
+        self._sources[sweep] = source
+        self._data.forget(lambda key: key[0] == sweep or key[0] not in self._sources)
+
+    def _prepared(self, sweep: str, inputs: Inputs) -> tuple[Data, ...]:
+        """A sweep's data on the device, fold by fold, with the inputs of a cohort; the last few are kept."""
         from sweeper.models import Data
 
-        keep = self._cohort_id[0] if self._cohort_id else None
-        self._data = {name: data for name, data in self._data.items() if name == keep}
-        self._data[sweep] = tuple(Data.of_arrays(arrays).to(self._device) for arrays in folds)
+        def make() -> tuple[Data, ...]:
+            return tuple(Data.of_arrays(fold).to(self._device) for fold in self._sources[sweep].arrays(inputs))
+
+        return self._data.get((sweep, inputs), make)
 
     def run(self, order: LegOrder) -> LegResult:
         """Carry out one order. Raises what torch raises; after an error the worker holds no rows."""
@@ -183,13 +196,17 @@ class LegRunner:
         except BaseException:
             self._cohort, self._cohort_id, self._running = None, None, {}
             raise
-        return LegResult(order.leg, trials, seconds)
+        assert self._cohort is not None
+        return LegResult(order.leg, trials, seconds, self._cohort.rows.sizes[0])
 
     def _prepare(self, order: LegOrder) -> None:
         from sweeper.models import Cohort
 
         if self._cohort_id != (order.sweep, order.cohort) or self._cohort is None:
-            data, rows = self._data[order.sweep], order.width * max((len(s.rows) for s in order.admit), default=1)
+            data, rows = (
+                self._prepared(order.sweep, order.shape.inputs),
+                order.width * max((len(s.rows) for s in order.admit), default=1),
+            )
             self._scorers = {} if order.scoring is None else order.scoring.scorers()
             self._cohort = Cohort(order.train, order.shape.hidden_layers, data, rows, scorers=self._scorers)
             self._cohort_id, self._running = (order.sweep, order.cohort), {}
@@ -269,6 +286,10 @@ class LegRunner:
                     if i not in running.finished:
                         self._cohort.drop(row)  # a replicate of a diverged one
         return tuple(trials)
+
+
+def _bytes(data: tuple[Data, ...]) -> int:
+    return sum(t.nbytes for fold in data for t in vars(fold).values() if t is not None)
 
 
 def _wanted(order: LegOrder, kept: Mapping[str, float]) -> bool:

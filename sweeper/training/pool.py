@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from sweeper.data.source import Source
 from sweeper.scheduling.events import WorkerDraining, WorkerJoined, WorkerLost
-from sweeper.training.legs import Arrays, LegOrder, LegResult
+from sweeper.training.legs import LegOrder, LegResult
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Pool(Protocol):
         """Begin to bring workers up; returns at once."""
         ...
 
-    def load(self, sweep: str, folds: Sequence[Arrays]) -> None:
+    def load(self, sweep: str, source: Source) -> None:
         """Make a sweep's data available to every worker."""
         ...
 

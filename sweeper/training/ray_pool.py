@@ -8,16 +8,17 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
+from sweeper.data.source import Source
 from sweeper.errors import SweeperError
 from sweeper.scheduling.events import WorkerDraining, WorkerJoined, WorkerLost
-from sweeper.training.legs import Arrays, LegOrder, LegResult, LegRunner
+from sweeper.training.legs import LegOrder, LegResult, LegRunner
 from sweeper.training.pool import Device, LegRaised, LegReturned, Post, cpu, describe, is_out_of_memory, local_device
 from sweeper.training.ray_places import lend_token, protect_token, usable_folder
 
@@ -42,8 +43,8 @@ class _Actor:
     def device(self) -> Device:
         return self._device
 
-    def load(self, sweep: str, folds: Sequence[Arrays]) -> None:
-        self._runner.load(sweep, folds)
+    def load(self, sweep: str, source: Source) -> None:
+        self._runner.load(sweep, source)
 
     def run(self, order: LegOrder) -> LegResult:
         return self._runner.run(order)
@@ -130,11 +131,11 @@ class RayPool:
             self._mine = True
             protect_token()
 
-    def load(self, sweep: str, folds: Sequence[Arrays]) -> None:
+    def load(self, sweep: str, source: Source) -> None:
         """Put the data once into the object store."""
         import ray
 
-        self._data[sweep] = ray.put(list(folds))
+        self._data[sweep] = ray.put(source)
 
     def unload(self, sweep: str) -> None:
         """Free the object store's copy."""

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
+from sweeper.data.source import Source
 from sweeper.models import TrainConfig, TrialConfig
 from sweeper.scheduling.events import Shape, WorkerJoined, WorkerLost
 from sweeper.training import ray_pool, ray_probe
@@ -72,7 +73,7 @@ def test_a_node_that_joins_has_finished_a_leg_soon(cluster: Any, capsys: pytest.
     pool.start()
     try:
         x, y = np.zeros((40, 4), np.float32), np.arange(40) % 3
-        pool.load("s", [{"x_train": x, "y_train": y, "x_val": x, "y_val": y}])
+        pool.load("s", Source(({"x_train": x, "y_train": y, "x_val": x, "y_val": y},)))
         alive: list[float] = []
         watch = moment_of_joining(2, alive)
         node = cluster.add_node(num_cpus=1)

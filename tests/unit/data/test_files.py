@@ -55,7 +55,7 @@ def test_validation_and_test_rows_come_from_their_files(files, suffix):
         (make(30, 1), data.x_val, data.y_val, data.w_val),
         (make(40, 2), data.x_test, data.y_test, data.w_test),
     ):
-        made = data.preprocess.transform(frame[["size", "code", "member"]].astype({"code": object}))
+        made = data.recipe.transform(frame[["size", "code", "member"]].astype({"code": object}))
         np.testing.assert_allclose(x, made, atol=1e-6)
         assert [data.class_labels[i] for i in y] == frame["kind"].tolist()
         np.testing.assert_allclose(w, frame["weight"], atol=1e-6)

@@ -152,7 +152,7 @@ def in_final_folds(path, target="kind", finals=None, **split):
     used = {split.get(key) for key in ("group", "time", "column")}
     spec = DatasetSpec(path=str(path), target=target, drop=tuple(sorted(OTHERS - used - {target})))
     wanted, rule = FinalsSpec(**{"folds": 4, "repeats": 2, **(finals or {})}), SplitSpec(**split)
-    return with_final_folds(load_dataset(spec, rule, "standard", wanted), spec, rule, "standard", wanted)
+    return with_final_folds(load_dataset(spec, rule, "standard", wanted), spec, rule, wanted)
 
 
 @pytest.mark.parametrize("split", [{}, {"group": "person"}], ids=["random", "groups"])
@@ -196,7 +196,7 @@ def test_a_text_that_a_fold_of_finals_never_trained_on_is_unknown_there_and_the_
     frame.to_csv(tmp_path / "rome.csv", index=False)
     spec, split, finals = DatasetSpec(path=str(tmp_path / "rome.csv"), target="price"), SplitSpec(), FinalsSpec(folds=4)
     data = load_dataset(spec, split, "standard", finals)
-    folds = with_final_folds(data, spec, split, "standard", finals).folds
+    folds = with_final_folds(data, spec, split, finals).folds
     [rome] = [fold for fold in folds if 0 in fold.test_rows]
     assert "city=Rome" in rome.feature_names
     assert not rome.x_test[list(rome.test_rows).index(0), [n.startswith("city") for n in rome.feature_names]].any()
@@ -214,7 +214,7 @@ def test_a_fold_without_any_value_of_a_column_still_has_its_input(tmp_path):
     assert data.feature_names == ("late",)
     assert set(first.x_train[:, 0]) == {0.0}
     row = pd.DataFrame({"late": [np.nan, 7.0]})
-    np.testing.assert_allclose(first.recipe.transform(row), first.preprocess.transform(row))
+    assert first.recipe.transform(row)[0, 0] == 0.0
 
 
 @pytest.mark.parametrize(

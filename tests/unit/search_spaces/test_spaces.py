@@ -5,12 +5,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import optuna
 import pytest
 
 from sweeper.models.config import ACTIVATIONS, INITIALIZATIONS, OPTIMIZERS, TrialConfig
 from sweeper.search_spaces import KNOWN, Space, SpaceError, load_space, ready_made
+from sweeper.spec.inputs import NAMES
+from sweeper.spec.models import InputsSpec
+from sweeper.spec.parse import SweepSpec
 
 MOMENTUM = {
     "momentum": {"float": [0.5, 0.99], "when": {"optimizer": ["momentum"]}},
@@ -32,11 +36,16 @@ def refused(space, *needles):
 
 def test_the_known_names_are_those_a_trial_takes():
     fields = {field.name for field in dataclasses.fields(TrialConfig)}
-    assert set(KNOWN) - {"depth", "width"} == fields
+    assert set(KNOWN) - {"depth", "width"} == fields | set(NAMES)
     TrialConfig.from_params({"depth": 1, "width": 8})
 
 
 def test_the_known_words_are_those_a_trial_takes():
+    assert set(KNOWN["numeric_embedding"].words) == set(
+        get_args(InputsSpec.model_fields["numeric_embedding"].annotation)
+    )
+    assert set(KNOWN["binning"].words) == set(get_args(InputsSpec.model_fields["binning"].annotation))
+    assert set(KNOWN["normalize"].words) == set(get_args(SweepSpec.model_fields["normalize"].annotation))
     assert KNOWN["optimizer"].words == OPTIMIZERS
     assert KNOWN["activation"].words == ACTIVATIONS
     assert KNOWN["initialization"].words == INITIALIZATIONS
@@ -44,7 +53,12 @@ def test_the_known_words_are_those_a_trial_takes():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [(n, v) for n in KNOWN for v in (-1, -1e-9, 0, 0.0, 1e-9, 1, 1.0, 5, 0.5, True, "full", "x", [3], [])],
+    [
+        (n, v)
+        for n in KNOWN
+        if n not in NAMES
+        for v in (-1, -1e-9, 0, 0.0, 1e-9, 1, 1.0, 5, 0.5, True, "full", "x", [3], [])
+    ],
 )
 def test_a_value_the_vocabulary_takes_is_one_a_trial_takes(name, value):
     try:

@@ -78,6 +78,7 @@ def test_the_defaults_are_those_of_the_design():
             "column": None,
         },
         "normalize": "standard",
+        "inputs": {"missing_indicator": False, "numeric_embedding": "none", "bins": 16, "binning": "quantile"},
         "training": {
             "epochs": 20,
             "batch_size": 64,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sweeper.data.folds import by_fold
+from sweeper.data.source import Source
 from sweeper.models import Data, TrainConfig, TrialConfig, train_solo
 from sweeper.scheduling.events import Shape
 from sweeper.training.legs import LegOrder, LegRunner, RowStart, TrialLeg, TrialStart, curve_in, epochs_in
@@ -32,7 +33,7 @@ def run(runner: LegRunner, order: LegOrder) -> TrialLeg:
 
 def new_runner() -> LegRunner:
     runner = LegRunner()
-    runner.load("s", [ARRAYS])
+    runner.load("s", Source((ARRAYS,)))
     return runner
 
 
@@ -88,7 +89,7 @@ def test_folds_replicates_patience_and_a_metric_that_training_does_not_measure_g
     def runner_of_folds() -> LegRunner:
         runner = LegRunner()
         names = ("x_train", "y_train", "x_val", "y_val")
-        runner.load("s", [{name: getattr(fold, name).numpy() for name in names} for fold in folds])
+        runner.load("s", Source(tuple({name: getattr(fold, name).numpy() for name in names} for fold in folds)))
         return runner
 
     whole = run(runner_of_folds(), order)

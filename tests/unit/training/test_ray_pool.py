@@ -9,13 +9,14 @@ PROGRAM = """
 import sys
 import numpy as np
 import sweeper.training.ray_pool
+from sweeper.data.source import Source
 from sweeper.models import TrainConfig, TrialConfig
 from sweeper.scheduling.events import Shape
 from sweeper.training.legs import LegOrder, LegRunner, RowStart, TrialStart
 
 x, y = np.zeros((40, 4), np.float32), np.arange(40) % 3
 runner = LegRunner("cpu", threads=1)
-runner.load("s", [{"x_train": x, "y_train": y, "x_val": x, "y_val": y}])
+runner.load("s", Source(({"x_train": x, "y_train": y, "x_val": x, "y_val": y},)))
 shape = Shape((8,), 16, 2)
 order = LegOrder(
     leg=1, sweep="s", cohort=1, shape=shape, train=TrainConfig(epochs=2),

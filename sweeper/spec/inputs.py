@@ -1,0 +1,41 @@
+"""How raw columns become a network's inputs: the record that a sweep file, a space and a shape key share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+SCALED_ONLY = ("standard", "minmax", "none")  # what a linear model and a tree are given, too
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What one trial does with its columns; ``bins`` is 0 and ``binning`` is empty where there are no bins.
+
+    Trials of equal inputs see the same numbers, so that they can share a cohort. The settings are those of the
+    section ``inputs`` of a sweep file, and its ``normalize``.
+    """
+
+    normalize: str = "standard"
+    missing_indicator: bool = False
+    numeric_embedding: str = "none"
+    bins: int = 0
+    binning: str = ""
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Inputs:
+        """What settings by name stand for; what has no effect among them is dropped."""
+        found = cls(**{name: settings[name] for name in NAMES})
+        if found.numeric_embedding != "piecewise_linear":
+            return cls(found.normalize, found.missing_indicator, found.numeric_embedding)
+        return found
+
+    @property
+    def plain(self) -> Inputs:
+        """The same without what only a network needs: each column stays one input, shifted and scaled at most."""
+        return Inputs(self.normalize if self.normalize in SCALED_ONLY else "standard")
+
+
+PLAIN = Inputs()
+NAMES = tuple(field.name for field in fields(Inputs))
