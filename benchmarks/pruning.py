@@ -37,6 +37,7 @@ def sweep(pruner: str, seed: int, trials: int) -> dict[str, float]:
     from sweeper.running.controller import Controller
     from sweeper.running.finals import NoSink
     from sweeper.running.parts import make_study
+    from sweeper.running.leases import Holds
     from sweeper.running.run import SweepRun
     from sweeper.spec.parse import spec_from_options
     from sweeper.states import SweepState
@@ -52,10 +53,12 @@ def sweep(pruner: str, seed: int, trials: int) -> dict[str, float]:
         queue: SimpleQueue[Any] = SimpleQueue()
         pool = InlinePool(queue.put)
         pool.start()
-        controller = Controller(queue, ledger, pool, "benchmark", lambda action, fields: None)
-        controller.open(run, NoSink(), ledger.trials(record.sweep))
+        holds = Holds(ledger)
+        controller = Controller(queue, pool, lambda action, fields: None)
+        controller.open(run, NoSink(), ledger.trials(record.sweep), holds.take(record.sweep))
         controller.run(until=lambda: controller.state(record.sweep) is not SweepState.RUNNING)
         controller.close(record.sweep)
+        holds.close()
         pool.close()
         ended = ledger.trials(record.sweep)
         ledger.close()

@@ -45,6 +45,12 @@ class SweepBusy(SweeperError):
     """Another controller holds the sweep: wait for it or stop it."""
 
 
+class TakenOver(SweeperError):
+    """Another controller has taken the sweep over: this one stops, and writes nothing more."""
+
+    exit_code = 5
+
+
 class ServerUnreachable(SweeperError):
     """The sweep server does not answer at the moment: check its address and the network, or try again later."""
 

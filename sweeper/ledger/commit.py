@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
-from sweeper.ledger.common import no_sweep
+from sweeper.ledger.common import check_holder, no_sweep
 from sweeper.ledger.queries import encode, require, trial_rows
 from sweeper.ledger.rules import TERMINAL, Commit, SweepRow, TrialRow, touched
-from sweeper.ledger.tables import attempts, commits, reports, sweeps, trials
+from sweeper.ledger.tables import attempts, commits, leases, reports, sweeps, trials
 from sweeper.records import Change
 from sweeper.states import SweepState, TrialState
 
@@ -52,6 +52,21 @@ def lock_sweep(connection: Connection, sweep: str) -> SweepRow:
         raise no_sweep(sweep, [])
     decoded = {"state": SweepState(row["state"]), "summary": json.loads(row["summary"])}
     return SweepRow(**{**row, **decoded})
+
+
+def check_lease(connection: Connection, sweep: str, held: int | None) -> None:
+    """Refuse the holder of lease ``held`` when there has been another since; the sweep is locked.
+
+    Raises:
+        TakenOver: there has.
+    """
+    if held is None:
+        return
+    number = connection.execute(sa.select(sweeps.c.lease).where(sweeps.c.sweep == sweep)).scalar_one()
+    owner = None
+    if number != held:
+        owner = connection.execute(sa.select(leases.c.owner).where(leases.c.sweep == sweep)).scalar()
+    check_holder(sweep, held, number, owner)
 
 
 def write_changes(connection: Connection, sweep: str, row: SweepRow, changes: Sequence[Change]) -> list[int]:

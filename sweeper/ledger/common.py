@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sweeper.errors import SpecError, SweepNotFound, nearest
+from sweeper.errors import SpecError, SweepNotFound, TakenOver, nearest
 from sweeper.records import Change, TrialRecord
 
 SORTABLE = ("number", "state", "value", "epochs", "seconds", "attempt", "lost", "started_at", "ended_at")
@@ -57,6 +57,20 @@ def no_sweep(ref: str, known: Iterable[tuple[str, str]]) -> SweepNotFound:
 def no_such_trial(sweep: str, number: int, requested: int) -> SpecError:
     """The error for a trial number beyond the sweep."""
     return SpecError(f"sweep {sweep} has no trial {number}", remedy=f"Its trials are 0 to {requested - 1}")
+
+
+def check_holder(sweep: str, held: int | None, number: int, owner: str | None) -> None:
+    """Refuse the holder of lease ``held`` (None: a user) when the sweep's last lease is ``number``, of ``owner``.
+
+    Raises:
+        TakenOver: there has been another holder since.
+    """
+    if held is not None and held != number:
+        by = f"by {owner.split()[0]}" if owner else "by a process that has let it go since"
+        raise TakenOver(
+            f"sweep {sweep} was taken over {by}: this process stops, and writes nothing more. "
+            f"Watch it with: sweeper status {sweep} --watch"
+        )
 
 
 def check_extension(refused: Sequence[Change], sweep: str, requested: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections import Counter, defaultdict
@@ -11,8 +12,8 @@ from operator import attrgetter
 from typing import Any
 
 from sweeper.flow import unpack_flow
-from sweeper.ledger.common import check_extension, find_sweep, new_sweep_id, no_such_trial, no_sweep, sort_trials
-from sweeper.ledger.protocol import AttemptRecord, Direction, Lease, Request
+from sweeper.ledger.common import check_extension, check_holder, find_sweep, new_sweep_id, no_such_trial, no_sweep, sort_trials
+from sweeper.ledger.protocol import AttemptRecord, Direction, Lease, Ledger, Request
 from sweeper.ledger.rules import TERMINAL, Commit, SweepRow, TrialRow, clean, plain
 from sweeper.records import Change, EpochReport, FlowReport, SweepChanged, SweepRecord, TokenRecord, TrialRecord
 from sweeper.states import SweepState, TrialState
@@ -36,6 +37,7 @@ class _Sweep:
     attempts: dict[int, list[AttemptRecord]] = field(default_factory=lambda: defaultdict(list))
     requests: list[Request] = field(default_factory=list)
     lease: Lease | None = None
+    number: int = 0  # of its last lease
 
     def record(self) -> SweepRecord:
         """The frozen record, with the trials counted by state."""
@@ -64,6 +66,7 @@ class MemoryLedger:
         self._keys: dict[tuple[str, str], str] = {}
         self._tokens: dict[str, TokenRecord] = {}
         self._lock = threading.RLock()
+        self._holds: tuple[str, int] | None = None  # a sweep, and the number of the lease that it is held by
 
     def create_sweep(
         self,
@@ -144,8 +147,10 @@ class MemoryLedger:
         with self._lock:
             self._held(sweep)
             gone = {sweep} | {held.sweep for held in self._sweeps.values() if held.parent == sweep}
-            self._sweeps = {known: held for known, held in self._sweeps.items() if known not in gone}
-            self._keys = {key: known for key, known in self._keys.items() if known not in gone}
+            for known in gone:
+                del self._sweeps[known]
+            for key in [key for key, known in self._keys.items() if known in gone]:
+                del self._keys[key]
 
     def trials(
         self,
@@ -213,6 +218,7 @@ class MemoryLedger:
         """Write all changes in one transaction, in order; return those that were refused."""
         with self._lock:
             held = self._held(sweep)
+            self._check_lease(held)
             trials = held.trials
             commit = Commit(
                 replace(held.row),
@@ -225,23 +231,31 @@ class MemoryLedger:
             _store(held, commit)
             return [changes[position] for position in refused]
 
-    def acquire_lease(self, sweep: str, owner: str, ttl: float) -> bool:
-        """Take the sweep when it is free, expired, or already this owner's."""
-        with self._lock:
-            held, current = self._held(sweep), self.lease(sweep)
-            if current is not None and current.owner != owner:
-                return False
-            held.lease = Lease(owner, self._clock() + ttl)
-            return True
+    def holding(self, sweep: str, number: int) -> Ledger:
+        """This ledger for the holder of the sweep's lease."""
+        mine = copy.copy(self)
+        mine._holds = (sweep, number)
+        return mine
 
-    def renew_lease(self, sweep: str, owner: str, ttl: float) -> bool:
-        """Prolong this owner's lease."""
+    def acquire_lease(self, sweep: str, owner: str, ttl: float, *, gone: Lease | None = None) -> Lease | None:
+        """Take the sweep when it is free, already this owner's, or still held exactly as by ``gone``."""
         with self._lock:
             held = self._held(sweep)
-            if held.lease is None or held.lease.owner != owner:
-                return False
-            held.lease = Lease(owner, self._clock() + ttl)
-            return True
+            if held.lease is not None and held.lease.owner == owner:
+                return held.lease
+            if held.lease is not None and held.lease != gone:
+                return None
+            held.number += 1
+            held.lease = Lease(owner, held.number, 0, ttl)
+            return held.lease
+
+    def renew_leases(self, owner: str) -> set[str]:
+        """Prolong every lease of this owner."""
+        with self._lock:
+            mine = {n: held.lease for n, held in self._sweeps.items() if held.lease and held.lease.owner == owner}
+            for sweep, lease in mine.items():
+                self._sweeps[sweep].lease = replace(lease, beat=lease.beat + 1)
+            return set(mine)
 
     def release_lease(self, sweep: str, owner: str) -> None:
         """Give the sweep back."""
@@ -251,10 +265,9 @@ class MemoryLedger:
                 held.lease = None
 
     def lease(self, sweep: str) -> Lease | None:
-        """Who holds the sweep now."""
+        """Who holds the sweep."""
         with self._lock:
-            lease = self._held(sweep).lease
-            return lease if lease is not None and lease.expires_at > self._clock() else None
+            return self._held(sweep).lease
 
     def request(self, sweep: str, kind: str, args: Mapping[str, Any] | None = None) -> None:
         """Leave a request for the controller of the sweep."""
@@ -265,6 +278,7 @@ class MemoryLedger:
         """The requests left since the last call, oldest first."""
         with self._lock:
             held = self._held(sweep)
+            self._check_lease(held)
             taken, held.requests = held.requests, []
             return taken
 
@@ -298,6 +312,10 @@ class MemoryLedger:
         if sweep not in self._sweeps:
             raise no_sweep(sweep, self._names())
         return self._sweeps[sweep]
+
+    def _check_lease(self, held: _Sweep) -> None:
+        mine = self._holds[1] if self._holds is not None and self._holds[0] == held.sweep else None
+        check_holder(held.sweep, mine, held.number, held.lease.owner if held.lease else None)
 
     def _names(self, owner: str | None = None) -> list[tuple[str, str]]:
         known = [held for held in self._newest_first() if held.parent is None and owner in (None, held.owner)]

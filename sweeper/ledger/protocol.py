@@ -6,6 +6,8 @@ The promise, tested by one contract suite for SQLite, PostgreSQL and the twin:
 - ``commit`` writes all or nothing. A change that a trial's state or attempt does not allow is left out and returned.
 - ``commit`` takes effect exactly once: when the server is killed between the write and its answer, the same call finds
   out what happened and returns the first attempt's answer. All other calls can be repeated without harm.
+- A lease has a number, which grows with every new holder. What the holder of an earlier number commits is refused whole,
+  in the same transaction; a commit without a number is a user's word, which no lease refuses.
 - Calls wait for a lost PostgreSQL server for a bounded time, then raise LedgerError. Threads may share one ledger.
 """
 
@@ -34,10 +36,16 @@ class AttemptRecord:
 
 @dataclass(frozen=True)
 class Lease:
-    """The one controller that may run a sweep until ``expires_at`` (Unix seconds, the ledger's clock)."""
+    """The one controller that may run a sweep.
+
+    ``number`` grows with every new holder, ``beat`` with every renewal. No clock says when a lease ends: who has seen
+    its beat stand still for ``ttl`` seconds may take it (``acquire_lease``).
+    """
 
     owner: str
-    expires_at: float
+    number: int
+    beat: int
+    ttl: float
 
 
 @dataclass(frozen=True)
@@ -170,15 +178,26 @@ class Ledger(LedgerReader, Protocol):
         ...
 
     def commit(self, sweep: str, changes: Sequence[Change]) -> list[Change]:
-        """Write all changes in one transaction, in order; return those that were refused."""
+        """Write all changes in one transaction, in order; return those that were refused.
+
+        Raises:
+            TakenOver: this is what ``holding`` gave, and the sweep has another holder since. Nothing was written.
+        """
         ...
 
-    def acquire_lease(self, sweep: str, owner: str, ttl: float) -> bool:
-        """Take the sweep for ``ttl`` seconds when it is free, expired, or already this owner's."""
+    def holding(self, sweep: str, number: int) -> Ledger:
+        """This ledger for the holder of the sweep's lease of that number.
+
+        Its ``commit`` and ``take_requests`` of this sweep are refused when the lease has had another holder since.
+        """
         ...
 
-    def renew_lease(self, sweep: str, owner: str, ttl: float) -> bool:
-        """Prolong this owner's lease. False: another owner has taken it, or it was released."""
+    def acquire_lease(self, sweep: str, owner: str, ttl: float, *, gone: Lease | None = None) -> Lease | None:
+        """Take the sweep when it is free, already this owner's, or still held exactly as by ``gone``. None: it is not."""
+        ...
+
+    def renew_leases(self, owner: str) -> set[str]:
+        """Prolong every lease of this owner; the sweeps that it holds. Others were taken over, or released."""
         ...
 
     def release_lease(self, sweep: str, owner: str) -> None:
@@ -186,7 +205,7 @@ class Ledger(LedgerReader, Protocol):
         ...
 
     def lease(self, sweep: str) -> Lease | None:
-        """Who holds the sweep now; an expired lease counts as none."""
+        """Who holds the sweep."""
         ...
 
     def request(self, sweep: str, kind: str, args: Mapping[str, Any] | None = None) -> None:
@@ -194,7 +213,11 @@ class Ledger(LedgerReader, Protocol):
         ...
 
     def take_requests(self, sweep: str) -> list[Request]:
-        """The requests left since the last call, oldest first; each is delivered once."""
+        """The requests left since the last call, oldest first; each is delivered once.
+
+        Raises:
+            TakenOver: as for ``commit``.
+        """
         ...
 
     def add_token(self, token: TokenRecord, *, replaces: str | None = None) -> None:

@@ -23,7 +23,7 @@ TRIAL_COLUMNS = tuple(trials.c[name] for name in TrialRow.__slots__)
 _STATES = {state.value: state for state in TrialState}
 _CAUSES = {cause.value: cause for cause in Cause}
 _CHUNK = 1000  # numbers in one IN list, reports decoded at once
-_SWEEP_COLUMNS = tuple(column for column in sweeps.c if column.name != "key")
+_SWEEP_COLUMNS = tuple(column for column in sweeps.c if column.name not in ("key", "lease"))
 
 encode = json.JSONEncoder(separators=(",", ":")).encode
 

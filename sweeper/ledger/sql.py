@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 import uuid
@@ -12,10 +13,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sweeper.ledger import queries, tokens
-from sweeper.ledger.commit import add_trials, answered, insert_for, lock_sweep, remember, write_changes
+from sweeper.ledger.commit import add_trials, answered, check_lease, insert_for, lock_sweep, remember, write_changes
 from sweeper.ledger.common import check_extension, new_sweep_id
 from sweeper.ledger.engine import Database
-from sweeper.ledger.protocol import AttemptRecord, Direction, Lease, Request
+from sweeper.ledger.protocol import AttemptRecord, Direction, Lease, Ledger, Request
 from sweeper.ledger.rules import clean
 from sweeper.ledger.tables import leases, requests, sweeps
 from sweeper.records import Change, EpochReport, FlowReport, SweepChanged, SweepRecord, TokenRecord, TrialRecord
@@ -30,6 +31,7 @@ class SqlLedger:
     def __init__(self, database: Database):
         self._database = database
         self._writer = uuid.uuid4().hex
+        self._holds: tuple[str, int] | None = None  # a sweep, and the number of the lease that it is held by
 
     def create_sweep(
         self,
@@ -164,6 +166,7 @@ class SqlLedger:
             if repeated and (known := answered(connection, sweep, self._writer, token)) is not None:
                 return known
             repeated = True
+            check_lease(connection, sweep, self._number(sweep))
             refused = write_changes(connection, sweep, row, changes)
             if self._database.remote:
                 remember(connection, sweep, self._writer, token, refused)
@@ -171,34 +174,35 @@ class SqlLedger:
 
         return [changes[position] for position in self._database.write(write)]
 
-    def acquire_lease(self, sweep: str, owner: str, ttl: float) -> bool:
-        """Take the sweep when it is free, expired, or already this owner's."""
+    def holding(self, sweep: str, number: int) -> Ledger:
+        """This ledger for the holder of the sweep's lease."""
+        mine = copy.copy(self)
+        mine._writer, mine._holds = uuid.uuid4().hex, (sweep, number)
+        return mine
 
-        def acquire(connection: Connection) -> bool:
-            queries.require(connection, sweep)
-            now = _now(connection)
-            new = insert_for(connection)(leases).values(sweep=sweep, owner=owner, expires_at=now + ttl)
-            mine = new.on_conflict_do_update(
-                index_elements=["sweep"],
-                set_={"owner": new.excluded.owner, "expires_at": new.excluded.expires_at},
-                where=sa.or_(leases.c.owner == new.excluded.owner, leases.c.expires_at <= now),
-            )
-            return connection.execute(mine.returning(leases.c.sweep)).first() is not None
+    def acquire_lease(self, sweep: str, owner: str, ttl: float, *, gone: Lease | None = None) -> Lease | None:
+        """Take the sweep when it is free, already this owner's, or still held exactly as by ``gone``."""
+
+        def acquire(connection: Connection) -> Lease | None:
+            lock_sweep(connection, sweep)
+            held = _lease_of(connection, sweep)
+            if held is not None and held.owner == owner:
+                return held
+            if held is not None and held != gone:
+                return None
+            number = sweeps.update().where(sweeps.c.sweep == sweep).values(lease=sweeps.c.lease + 1)
+            mine = Lease(owner, connection.execute(number.returning(sweeps.c.lease)).scalar_one(), 0, ttl)
+            new = insert_for(connection)(leases).values(sweep=sweep, owner=owner, beat=mine.beat, ttl=ttl)
+            taken = {name: new.excluded[name] for name in ("owner", "beat", "ttl")}
+            connection.execute(new.on_conflict_do_update(index_elements=["sweep"], set_=taken))
+            return mine
 
         return self._database.write(acquire)
 
-    def renew_lease(self, sweep: str, owner: str, ttl: float) -> bool:
-        """Prolong this owner's lease."""
-
-        def renew(connection: Connection) -> bool:
-            mine = leases.update().where(leases.c.sweep == sweep, leases.c.owner == owner)
-            renewed = connection.execute(mine.values(expires_at=_now(connection) + ttl).returning(leases.c.sweep))
-            if renewed.first() is not None:
-                return True
-            queries.require(connection, sweep)
-            return False
-
-        return self._database.write(renew)
+    def renew_leases(self, owner: str) -> set[str]:
+        """Prolong every lease of this owner."""
+        renewed = leases.update().where(leases.c.owner == owner).values(beat=leases.c.beat + 1)
+        return self._database.write(lambda c: set(c.execute(renewed.returning(leases.c.sweep)).scalars()))
 
     def release_lease(self, sweep: str, owner: str) -> None:
         """Give the sweep back."""
@@ -207,14 +211,13 @@ class SqlLedger:
         self._database.write(lambda connection: connection.execute(mine))
 
     def lease(self, sweep: str) -> Lease | None:
-        """Who holds the sweep now."""
+        """Who holds the sweep."""
 
         def holder(connection: Connection) -> Lease | None:
-            held = sa.select(leases.c.owner, leases.c.expires_at).where(leases.c.sweep == sweep)
-            row = connection.execute(held.where(leases.c.expires_at > _now(connection))).first()
-            if row is None:
+            held = _lease_of(connection, sweep)
+            if held is None:
                 queries.require(connection, sweep)
-            return None if row is None else Lease(row.owner, row.expires_at)
+            return held
 
         return self._database.read(holder)
 
@@ -246,6 +249,8 @@ class SqlLedger:
             return False
 
         def take(connection: Connection) -> list[Request]:
+            lock_sweep(connection, sweep)
+            check_lease(connection, sweep, self._number(sweep))
             connection.execute(requests.update().where(*waiting).values(taken=token))
             taken = sa.select(requests.c.kind, requests.c.args, requests.c.at).where(requests.c.taken == token)
             rows = connection.execute(taken.order_by(requests.c.request))
@@ -273,12 +278,15 @@ class SqlLedger:
         """Close every connection."""
         self._database.close()
 
+    def _number(self, sweep: str) -> int | None:
+        """The number of the lease that this ledger's holder has of the sweep."""
+        return self._holds[1] if self._holds is not None and self._holds[0] == sweep else None
+
     def _read(self, query: Callable[..., T], *args: Any, **options: Any) -> T:
         return self._database.read(lambda connection: query(connection, *args, **options))
 
 
-def _now(connection: Connection) -> sa.ColumnElement[float]:
-    """The clock that all controllers of this ledger share: the server's, or this machine's for a file."""
-    if connection.dialect.name == "postgresql":
-        return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double)
-    return sa.literal(time.time(), sa.Double)
+def _lease_of(connection: Connection, sweep: str) -> Lease | None:
+    query = sa.select(leases.c.owner, sweeps.c.lease, leases.c.beat, leases.c.ttl).join(sweeps)
+    row = connection.execute(query.where(leases.c.sweep == sweep)).first()
+    return None if row is None else Lease(*row)

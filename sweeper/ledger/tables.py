@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = "0001"  # the newest file in migrations/versions
+SCHEMA_VERSION = "0002"  # the newest file in migrations/versions
 VERSION_TABLE = "ledger_version"
 
 
@@ -71,6 +71,7 @@ sweeps = Table(
     Column("mlflow_run_id", Text),
     Column("mlflow_experiment_id", Text),
     Column("summary", Text, nullable=False),
+    Column("lease", Integer, nullable=False, server_default="0"),  # the number of its last lease
     UniqueConstraint("owner", "key", name="sweeps_owner_key"),
     Index("sweeps_created", "created_at", "sweep"),
     sqlite_with_rowid=False,
@@ -132,7 +133,8 @@ leases = Table(
     metadata,
     Column("sweep", Text, ForeignKey("sweeps.sweep", ondelete="CASCADE"), primary_key=True),
     Column("owner", Text, nullable=False),
-    Column("expires_at", Double, nullable=False),
+    Column("beat", BigInteger, nullable=False),
+    Column("ttl", Double, nullable=False),
     sqlite_with_rowid=False,
 )
 

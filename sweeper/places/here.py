@@ -15,8 +15,9 @@ from sweeper.ledger.opening import open_home_ledger
 from sweeper.ledger.protocol import Ledger
 from sweeper.places.place import WAIT_SECONDS, Custody, Progress, refuse_priority, tell_unanswered
 from sweeper.records import SweepRecord
-from sweeper.running.custody import NoService, Steering, holder, remove
+from sweeper.running.custody import NoService, Steering, remove
 from sweeper.running.finals import finals_of
+from sweeper.running.leases import Watch, holder
 from sweeper.settings import Settings
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import SweepState
@@ -40,7 +41,8 @@ class Here:
 
     @property
     def _steering(self) -> Steering:
-        return Steering(self.ledger, "the user", WAIT_SECONDS, NoService(self.ledger))
+        watch = Watch(self.ledger)
+        return Steering(self.ledger, watch, "the user", WAIT_SECONDS, NoService(watch))
 
     def run(self, spec: SweepSpec, workers: str | None, progress: Progress, priority: int | None = None) -> str:
         """See ``Place``."""

@@ -11,8 +11,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from sweeper.data.source import Source
-from sweeper.errors import SpecError, SweepBusy, SweeperError
-from sweeper.ledger.protocol import Ledger
+from sweeper.errors import SpecError, SweeperError
 from sweeper.logs import Emit
 from sweeper.records import (
     Change,
@@ -22,6 +21,7 @@ from sweeper.records import (
     TrialRecord,
 )
 from sweeper.running.clock import WorkerClock
+from sweeper.running.leases import Hold
 from sweeper.running.run import MEMORY_SHARE, SweepRun
 from sweeper.scheduling.events import (
     Action,
@@ -55,7 +55,6 @@ from sweeper.states import SweepState, TrialState
 from sweeper.training.legs import Arrays, TrialLeg
 from sweeper.training.pool import LegRaised, LegReturned, Pool
 
-LEASE_SECONDS = 15.0
 HOUSEKEEPING_SECONDS = 0.5
 MAX_ROWS_CPU = 64  # more rows than this only make a CPU's legs longer
 WAIT_TOLD_SECONDS = 3.0  # between two times that the ledger is told why a sweep waits
@@ -101,28 +100,25 @@ class Controller:
 
     Events (of the scheduler or the pool) come in through ``queue`` from any thread; everything else happens in the
     thread that calls ``run``. ``emit`` is told of every event under a stable action name. With ``give_up`` an error
-    of one sweep (its lease was lost, it cannot be written) goes there and costs that sweep only, whose lease is given
-    back; without it the error ends ``run``.
+    of one sweep (it was taken over, it cannot be written) goes there and costs that sweep only; without it the error
+    ends ``run``.
     """
 
     def __init__(
         self,
         queue: SimpleQueue[Any],
-        ledger: Ledger,
         pool: Pool,
-        owner: str,
         emit: Emit,
         user_limit: int | None = None,
         give_up: Callable[[str, Exception], None] | None = None,
     ) -> None:
         self._queue = queue
-        self._ledger = ledger
         self._pool = pool
-        self._owner = owner
         self._emit = emit
         self._give_up = give_up
         self._scheduler = Scheduler(self._width, user_limit)
         self._runs: dict[str, SweepRun] = {}
+        self._holds: dict[str, Hold] = {}
         self._sinks: dict[str, TrialSink] = {}
         self._states: dict[str, SweepState] = {}
         self._threads: dict[str, ThreadPoolExecutor] = {}
@@ -132,17 +128,13 @@ class Controller:
         self._leaving: set[str] = set()
         self._waits: dict[str, tuple[float, str]] = {}  # sweep: when its reason to wait was written, and that reason
 
-    def open(self, run: SweepRun, sink: TrialSink, trials: list[TrialRecord]) -> None:
-        """Take up a sweep whose lease this controller holds.
+    def open(self, run: SweepRun, sink: TrialSink, trials: list[TrialRecord], hold: Hold) -> None:
+        """Take up a sweep, which stays held until it is closed here.
 
         Raises:
-            SweepBusy: another controller holds the sweep.
+            TakenOver: another controller holds the sweep.
         """
-        if not self._ledger.acquire_lease(run.id, self._owner, LEASE_SECONDS):
-            lease = self._ledger.lease(run.id)
-            holder = lease.owner if lease else "another controller"
-            raise SweepBusy(f"sweep {run.id} is run by {holder}. Wait for it, or stop it with `sweeper stop {run.id}`")
-        self._runs[run.id], self._sinks[run.id] = run, sink
+        self._runs[run.id], self._sinks[run.id], self._holds[run.id] = run, sink, hold
         self._threads[run.id] = ThreadPoolExecutor(1, thread_name_prefix=f"suggest-{run.id}")
         if run.spec.search.timeout is not None:
             self._deadlines[run.id] = time.monotonic() + max(0.0, run.spec.search.timeout - run.record.seconds)
@@ -154,7 +146,7 @@ class Controller:
             if t.state is TrialState.RUNNING
         ]
         now = time.time()
-        self._ledger.commit(run.id, [*requeue, SweepChanged(state=SweepState.RUNNING, reason="", at=now)])
+        hold.ledger.commit(run.id, [*requeue, SweepChanged(state=SweepState.RUNNING, reason="", at=now)])
         self._states[run.id] = SweepState.RUNNING
         self._pool.load(run.id, Source.of(run.dataset))
         self._emit("sweep.opened", {"sweep": run.id, "name": run.record.name, "requested": run.requested})
@@ -193,11 +185,10 @@ class Controller:
         if (thread := self._threads.pop(sweep, None)) is not None:
             thread.shutdown(wait=self._give_up is None, cancel_futures=True)
         self._scheduler.forget(sweep, self._clock.busy_with(sweep))
-        for table in (self._runs, self._sinks, self._states, self._deadlines, self._waits):
+        for table in (self._runs, self._sinks, self._holds, self._states, self._deadlines, self._waits):
             table.pop(sweep, None)
         self._leaving.discard(sweep)
         self._pool.unload(sweep)
-        self._ledger.release_lease(sweep, self._owner)
 
     def leave(self, sweep: str) -> None:
         """Let the sweep's legs in flight finish and then call it paused, here alone: in the ledger it stays running,
@@ -307,7 +298,7 @@ class Controller:
         for name, batch in by_sweep.items():
             if batch:
                 with self._failing_alone(name, failed):
-                    self._ledger.commit(name, batch)
+                    self._holds[name].ledger.commit(name, batch)
         for action in actions:
             if action.sweep not in failed:
                 with self._failing_alone(action.sweep, failed):
@@ -327,9 +318,8 @@ class Controller:
     def _abandon(self, failed: Mapping[str, Exception]) -> None:
         for sweep, error in failed.items():
             assert self._give_up is not None
-            with contextlib.suppress(SweeperError):  # its lease runs out by itself
-                if sweep in self._runs:
-                    self.close(sweep)
+            if sweep in self._runs:
+                self.close(sweep)
             self._give_up(sweep, error)
 
     # Actions
@@ -370,7 +360,7 @@ class Controller:
         run = self._runs[action.sweep]
         order = run.order(action, export=self._clock.save_is_due(action.worker, action.cohort))
         if run.notes:
-            self._ledger.commit(run.id, run.notes)
+            self._holds[run.id].ledger.commit(run.id, run.notes)
             run.notes = []
         self._clock.leg_started(action.worker, action.sweep)
         self._pool.run(action.worker, order)
@@ -419,7 +409,7 @@ class Controller:
     # Chores
 
     def _chores(self) -> None:
-        """What has to happen from time to time: leases, users' requests, deadlines and hung workers."""
+        """What has to happen from time to time: users' requests, deadlines and hung workers."""
         now = time.monotonic()
         self._next_chores = now + HOUSEKEEPING_SECONDS
         failed: dict[str, Exception] = {}
@@ -436,12 +426,11 @@ class Controller:
             self._pool.replace(worker, f"no report for {late:.0f} s")
 
     def _look_after(self, run: SweepRun, now: float) -> None:
-        name = run.id
-        if not self._ledger.renew_lease(name, self._owner, LEASE_SECONDS):
-            raise SweepBusy(f"sweep {name} was taken over by another controller")
+        name, hold = run.id, self._holds[run.id]
+        hold.check()
         if not self._scheduler.knows(name):
             return  # its beginning waits in the queue; requests taken now would be lost
-        for request in self._ledger.take_requests(name):
+        for request in hold.ledger.take_requests(name):
             self._request(name, request.kind, dict(request.args))
         deadline = self._deadlines.get(name)
         if deadline is not None and now >= deadline:
@@ -456,7 +445,7 @@ class Controller:
         at, told = self._waits.get(sweep, (now, ""))
         reason = self._scheduler.explain(sweep)
         if reason != told and now - at >= WAIT_TOLD_SECONDS:
-            self._ledger.commit(sweep, [SweepChanged(reason=reason)])
+            self._holds[sweep].ledger.commit(sweep, [SweepChanged(reason=reason)])
             self._waits[sweep] = (now, reason)
         elif sweep not in self._waits:
             self._waits[sweep] = (now, told)

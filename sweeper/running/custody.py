@@ -1,58 +1,26 @@
-"""Who runs a sweep, and what a stop, pause, resume or retry does to one that nobody runs."""
+"""What a stop, pause, resume or retry does to a sweep: through its controller, or in the ledger when it has none."""
 
 from __future__ import annotations
 
-import os
+import contextlib
 import shutil
-import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from sweeper.errors import SweepBusy
 from sweeper.ledger.protocol import Ledger
 from sweeper.records import Change, Ended, Reopened, Requeued, SweepChanged, SweepRecord
 from sweeper.running.finals import are_halted, finals_are_missing, finals_of
+from sweeper.running.leases import Watch, busy
+from sweeper.running.owners import new_owner
 from sweeper.settings import Settings
 from sweeper.states import Cause, SweepState, TrialState
 
-POLL_SECONDS = 0.25  # between two looks at the lease of another host
 LOOK_SECONDS = 0.1  # between two looks whether a controller has done what it was asked
 ACTIVE = (SweepState.QUEUED, SweepState.RUNNING)
 HALTS = ("stop", "pause")  # requests that end a run
-
-
-def own_name() -> str:
-    """This process as the owner of a lease: host and process id."""
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def holder(ledger: Ledger, sweep: str) -> str | None:
-    """The controller that runs a sweep, or None. The lease of a dead process of this host is given back."""
-    lease = ledger.lease(sweep)
-    if lease is None:
-        return None
-    if _is_dead(lease.owner):
-        ledger.release_lease(sweep, lease.owner)
-        return None
-    return lease.owner
-
-
-def wait_until_free(ledger: Ledger, sweep: str) -> None:
-    """Return once nobody runs the sweep; a controller on another host that is gone gives it up by itself.
-
-    Raises:
-        SweepBusy: its controller is alive.
-    """
-    first = ledger.lease(sweep)
-    while (owner := holder(ledger, sweep)) is not None:
-        lease = ledger.lease(sweep)
-        alive = _is_here(owner) or (lease is not None and first is not None and lease.expires_at != first.expires_at)
-        if alive:
-            raise SweepBusy(f"sweep {sweep} is run by {owner}. Wait for it, or stop it with `sweeper stop {sweep}`")
-        time.sleep(POLL_SECONDS)
 
 
 class Service(Protocol):
@@ -75,11 +43,11 @@ class Service(Protocol):
 class NoService:
     """A machine without a service: who has a sweep has its lease, and runs it."""
 
-    ledger: Ledger
+    watch: Watch
 
     def holds(self, sweep: str) -> bool:
         """See ``Service``."""
-        return holder(self.ledger, sweep) is not None
+        return self.watch.holder(sweep) is not None
 
     def runs(self, sweep: str) -> bool:
         """See ``Service``."""
@@ -101,6 +69,7 @@ class Steering:
     """
 
     ledger: Ledger
+    watch: Watch
     who: str
     patience: float
     service: Service
@@ -112,10 +81,14 @@ class Steering:
         if record.state.terminal or record.state is wanted:
             return record
         reason = f"{wanted} by {self.who}"
-        if not self._hand_over(record, "stop" if wanted is SweepState.STOPPED else "pause", {"reason": reason}):
-            end_unheld(self.ledger, self.ledger.sweep(record.sweep), wanted, reason)
-            return self.ledger.sweep(record.sweep)
-        return self._after(record.sweep, lambda now: now.state is wanted or now.state.terminal)
+        kind = "stop" if wanted is SweepState.STOPPED else "pause"
+        if self._hand_over(record, kind, {"reason": reason}):
+            record = self._after(record.sweep, lambda now: now.state is wanted or now.state.terminal)
+            if record.state is wanted or record.state.terminal or self._held(record.sweep):
+                return record
+        with self._taken(record.sweep) as ledger:
+            end_unheld(ledger, ledger.sweep(record.sweep), wanted, reason)
+        return self.ledger.sweep(record.sweep)
 
     def resume(self, record: SweepRecord) -> SweepRecord:
         """Let a paused, stopped or failed sweep go on, and the finals of a complete one; others stay as they are."""
@@ -163,7 +136,8 @@ class Steering:
         if record.state in ACTIVE and self._hand_over(record, "budget", wanted):
             return self._after(record.sweep, lambda now: requested in (None, now.requested) or now.state.terminal)
         if requested is not None:
-            self.ledger.extend(record.sweep, requested)
+            with self._taken(record.sweep) as ledger:
+                ledger.extend(record.sweep, requested)
         return self.ledger.sweep(record.sweep)
 
     def check_idle(self, record: SweepRecord) -> None:
@@ -198,13 +172,30 @@ class Steering:
         return self.ledger.sweep(record.sweep)
 
     def _reopen(self, record: SweepRecord, reason: str, failed: bool = False) -> None:
-        void_halts(self.ledger, record.sweep)
-        reopen_unheld(self.ledger, record, reason, failed=failed)
+        with self._taken(record.sweep) as ledger:
+            void_halts(ledger, record.sweep)
+            reopen_unheld(ledger, record, reason, failed=failed)
         self.service.wake()
+
+    @contextlib.contextmanager
+    def _taken(self, sweep: str) -> Iterator[Ledger]:
+        """Hold a sweep that nobody runs for a moment, so that no controller takes it up meanwhile.
+
+        Raises:
+            SweepBusy: one has.
+        """
+        owner = new_owner()
+        lease = self.watch.take(sweep, owner)
+        if lease is None:
+            raise busy(sweep, self.watch.holder(sweep))
+        try:
+            yield self.ledger.holding(sweep, lease.number)
+        finally:
+            self.ledger.release_lease(sweep, owner)
 
     def _held(self, sweep: str) -> bool:
         """Whether the service, or a controller elsewhere, has the sweep."""
-        return self.service.holds(sweep) or holder(self.ledger, sweep) is not None
+        return self.service.holds(sweep) or self.watch.holder(sweep) is not None
 
     def _hand_over(self, record: SweepRecord, kind: str, args: Mapping[str, Any]) -> bool:
         """Leave a request for the controller that runs the sweep; false when none does."""
@@ -232,11 +223,11 @@ class Steering:
             time.sleep(LOOK_SECONDS)
 
     def _after(self, sweep: str, done: Callable[[SweepRecord], bool]) -> SweepRecord:
-        """The sweep once the controller has acted on a request, or as it is after a while."""
+        """The sweep once the controller has acted on a request or is gone, or as it is after a while."""
         deadline = time.monotonic() + self.patience
         while True:
             record = self.ledger.sweep(sweep)
-            if done(record) or time.monotonic() >= deadline:
+            if done(record) or not self._held(sweep) or time.monotonic() >= deadline:
                 return record
             time.sleep(LOOK_SECONDS)
 
@@ -283,25 +274,3 @@ def reopen_unheld(ledger: Ledger, record: SweepRecord, reason: str, failed: bool
     states = {TrialState.STOPPED, TrialState.FAILED} if failed else {TrialState.STOPPED}
     again = [Reopened(t.number, reason) for t in ledger.trials(record.sweep) if t.state in states]
     ledger.commit(record.sweep, [SweepChanged(state=SweepState.RUNNING, reason="", at=time.time()), *again])
-
-
-def _is_here(owner: str) -> bool:
-    return owner.rpartition(":")[0] == socket.gethostname()
-
-
-def _is_dead(owner: str) -> bool:
-    """The owner was a process of this host and has ended (a zombie has, too)."""
-    if not _is_here(owner):
-        return False
-    pid = owner.rpartition(":")[2]
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, ValueError):
-        return False
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return status.rpartition(")")[2].split()[:1] == ["Z"]

@@ -14,13 +14,13 @@ from typing import Any
 from sweeper.data.loading import load, load_same
 from sweeper.errors import Interrupted
 from sweeper.ledger.opening import open_home_ledger
-from sweeper.ledger.protocol import Ledger
 from sweeper.logs import Emit
 from sweeper.records import SweepRecord
 from sweeper.running.baselines import begin_baselines
 from sweeper.running.controller import Controller
-from sweeper.running.custody import own_name, void_halts, wait_until_free
+from sweeper.running.custody import void_halts
 from sweeper.running.finals import NoSink, are_halted, finals_are_due
+from sweeper.running.leases import Holds, Watch
 from sweeper.running.open_sweep import SETTLE_SECONDS, OpenSweep, open_sweep
 from sweeper.running.parts import ProgressSink, make_pool, make_study, parse_workers
 from sweeper.running.run import SweepRun
@@ -66,7 +66,9 @@ def run_new(
         study = make_study(spec)
         requested = spec.search.trials if study.size is None else min(spec.search.trials, study.size)
         record = ledger.create_sweep(spec.name, stored_form(spec, dataset.fingerprint), requested)
-        return _run(start, settings, ledger, SweepRun(record, spec, dataset, study), progress)
+        with contextlib.closing(Holds(ledger)) as holds:
+            holds.take(record.sweep)
+            return _run(start, settings, holds, SweepRun(record, spec, dataset, study), progress)
 
 
 def run_again(
@@ -78,6 +80,7 @@ def run_again(
         SweepNotFound: there is no such sweep.
         SpecError: its data is gone or has changed, or MLflow's store cannot be used.
         SweepBusy: another controller runs it.
+        TakenOver: another controller has taken it over since.
     """
     from sweeper.tracking.tracker import SHOWN
 
@@ -89,10 +92,12 @@ def run_again(
     if record.state is SweepState.COMPLETE and shown and not finals_are_due(ledger, record, spec):
         return record
     check_tracking(settings.mlflow_tracking_uri, settings.home, spec.tracking.experiment or spec.name)
-    wait_until_free(ledger, record.sweep)
-    with _starting(workers, settings) as start:
-        run = SweepRun(record, spec, load_same(record, spec), make_study(spec))
-        return _run(start, settings, ledger, run, progress)
+    with contextlib.closing(Holds(ledger)) as holds:
+        hold = holds.wait(record.sweep)
+        record = hold.ledger.sweep(record.sweep)  # as its last controller has left it
+        with _starting(workers, settings) as start:
+            run = SweepRun(record, spec, load_same(record, spec), make_study(spec))
+            return _run(start, settings, holds, run, progress)
 
 
 @contextlib.contextmanager
@@ -110,8 +115,8 @@ def _starting(workers: str | int, settings: Settings) -> Iterator[_Start]:
             pool.close()
 
 
-def _run(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, progress: Progress | None) -> SweepRecord:
-    """Run one sweep with everything in place, and leave ledger and MLflow complete."""
+def _run(start: _Start, settings: Settings, holds: Holds, run: SweepRun, progress: Progress | None) -> SweepRecord:
+    """Run one held sweep with everything in place, and leave ledger and MLflow complete."""
     training = threading.Event()
     with contextlib.closing((progress or (lambda _: ProgressSink()))(run.record)) as sink:
 
@@ -120,20 +125,20 @@ def _run(start: _Start, settings: Settings, ledger: Ledger, run: SweepRun, progr
                 training.set()
             sink(action, fields)
 
-        opened = open_sweep(settings, ledger, run, show)
-        controller = Controller(start.queue, ledger, start.pool, own_name(), opened.emit)
+        opened = open_sweep(settings, holds[run.id], run, show)
+        controller = Controller(start.queue, start.pool, opened.emit)
         try:
-            interrupted = _drive(start, ledger, opened, controller, training, show)
+            interrupted = _drive(start, holds, opened, controller, training, show)
         finally:
             controller.close(run.id)
             opened.close()
     if interrupted:
         raise Interrupted(f"interrupted. Continue with: sweeper resume {run.id}")
-    return ledger.sweep(run.id)
+    return opened.ledger.sweep(run.id)
 
 
 def _drive(
-    start: _Start, ledger: Ledger, opened: OpenSweep, controller: Controller, training: threading.Event, show: Emit
+    start: _Start, holds: Holds, opened: OpenSweep, controller: Controller, training: threading.Event, show: Emit
 ) -> bool:
     """Run the sweep and its finals until they have ended or are paused; whether the user interrupted them.
 
@@ -141,8 +146,8 @@ def _drive(
     """
     sweep = opened.id
     start.started.result()
-    void_halts(ledger, sweep)
-    controller.open(opened.run, opened.tracker, opened.trials)
+    void_halts(opened.ledger, sweep)
+    controller.open(opened.run, opened.tracker, opened.trials, opened.hold)
     opened.trials = []  # the scheduler has what it needs of them
     with _signals(start.queue, [sweep]) as (interrupted, running):
         controller.run(until=lambda: training.is_set() or controller.state(sweep) is not SweepState.RUNNING)
@@ -150,17 +155,17 @@ def _drive(
         start.threads.submit(_prepare_end, opened)
         controller.run(until=lambda: controller.state(sweep) is not SweepState.RUNNING)
         done = controller.state(sweep).terminal
-        if (finals := opened.finals(ledger)) is not None:
+        if (finals := opened.finals()) is not None:
             running.append(finals.id)
-            done = not interrupted.is_set() and _run_finals(controller, ledger, opened, finals)
-    opened.take_seconds(ledger)
+            done = not interrupted.is_set() and _run_finals(controller, holds, opened, finals)
+    opened.take_seconds()
     patience = INTERRUPT_SECONDS if interrupted.is_set() else SETTLE_SECONDS
     if done:
         start.threads.submit(start.pool.close)  # Ray takes a second or two, in which the report is drawn
         show("sweep.finishing", {"sweep": sweep})
-        opened.finish(ledger, patience)
+        opened.finish(patience)
     else:
-        opened.rest(ledger, patience)
+        opened.rest(patience)
     return interrupted.is_set()
 
 
@@ -173,21 +178,23 @@ def _prepare_end(opened: OpenSweep) -> None:
     warm_up()
 
 
-def _run_finals(controller: Controller, ledger: Ledger, opened: OpenSweep, finals: SweepRun) -> bool:
+def _run_finals(controller: Controller, holds: Holds, opened: OpenSweep, finals: SweepRun) -> bool:
     """Train the finalists and write the outcome. False: they were stopped or paused, and go on with the next resume."""
-    wait_until_free(ledger, finals.id)  # of a controller that was killed
+    hold = holds.wait(finals.id)  # until a controller that was killed has lost them
+    ledger = hold.ledger
     if are_halted(ledger.sweep(finals.id)) and not are_halted(finals.record):
         return False  # a moment ago
     try:
         void_halts(ledger, finals.id)
-        controller.open(finals, NoSink(), ledger.trials(finals.id))
+        controller.open(finals, NoSink(), ledger.trials(finals.id), hold)
         controller.run(until=lambda: controller.state(finals.id) is not SweepState.RUNNING)
         if controller.state(finals.id) is not SweepState.COMPLETE:
             return False
-        opened.conclude(ledger, finals)
+        opened.conclude(finals)
         return True
     finally:
         controller.close(finals.id)
+        holds.release(finals.id)
 
 
 @contextlib.contextmanager

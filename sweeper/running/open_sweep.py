@@ -18,6 +18,7 @@ from sweeper.records import SweepChanged, SweepRecord, TrialRecord
 from sweeper.running.baselines import begin_baselines, conclude_baselines
 from sweeper.running.checkpoints import Checkpoints
 from sweeper.running.finals import are_halted, choose_finals_winner, conclude, finals_are_due, finals_of, open_finals
+from sweeper.running.leases import Hold
 from sweeper.running.outputs import measure_winner
 from sweeper.running.parts import make_study
 from sweeper.running.run import SweepRun, final_weights, winner_weights
@@ -34,11 +35,15 @@ SETTLE_SECONDS = 600.0  # how long a finished sweep waits for an MLflow that ans
 
 @dataclass
 class OpenSweep:
-    """A sweep that is ready for a controller, and what shows it. ``emit`` may be called from any thread.
+    """A sweep that is held and ready for a controller, and what shows it. ``emit`` may be called from any thread.
 
     ``trials`` are the ledger's when it was opened. The tracker is not started yet.
+
+    Raises (all methods that write to the ledger):
+        TakenOver: another controller has the sweep now.
     """
 
+    hold: Hold
     run: SweepRun
     tracker: Tracker
     log: EventLog
@@ -51,44 +56,50 @@ class OpenSweep:
         """The sweep's id."""
         return self.run.id
 
-    def begin(self, ledger: Ledger) -> None:
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger, for the holder of this sweep."""
+        return self.hold.ledger
+
+    def begin(self) -> None:
         """The controller takes the sweep up: what happened while its data was loaded counts."""
         self.began = time.monotonic()
-        fresh = ledger.sweep(self.id)
+        fresh = self.ledger.sweep(self.id)
         if fresh.state not in (SweepState.QUEUED, SweepState.RUNNING):
             raise SweeperError(f"sweep {self.id} is already {fresh.state}")
 
-    def finals(self, ledger: Ledger) -> SweepRun | None:
+    def finals(self) -> SweepRun | None:
         """The finals of the sweep, which has ended, ready for the controller (None: none are due)."""
-        finals = open_finals(ledger, self.run)
+        finals = open_finals(self.ledger, self.run)
         if finals is not None:
             finals.checkpoints = Checkpoints(self.log.folder / "finals")
         return finals
 
-    def conclude(self, ledger: Ledger, finals: SweepRun) -> None:
+    def conclude(self, finals: SweepRun) -> None:
         """Judge the finals, which are complete, and write the outcome into the sweep's summary."""
         if finals.checkpoints is not None:
             finals.checkpoints.clear()
-        conclude(ledger, self.run, finals)
+        conclude(self.ledger, self.run, finals)
 
-    def take_seconds(self, ledger: Ledger) -> None:
+    def take_seconds(self) -> None:
         """Write how long the sweep has run."""
         seconds = self.run.record.seconds + time.monotonic() - self.began
         with contextlib.suppress(SweeperError):
-            ledger.commit(self.id, [SweepChanged(seconds=seconds)])
+            self.ledger.commit(self.id, [SweepChanged(seconds=seconds)])
 
-    def finish(self, ledger: Ledger, patience: float = SETTLE_SECONDS) -> None:
+    def finish(self, patience: float = SETTLE_SECONDS) -> None:
         """Show the end in MLflow: the tables, the report, the winner as a model, the summary.
 
         The report is kept in the sweep's folder. ``patience`` is how many seconds to wait for MLflow.
         """
-        run, tracker = self.run, self.tracker
+        run, tracker, ledger = self.run, self.tracker, self.ledger
+        self.hold.confirm()
         if run.checkpoints is not None:
             run.checkpoints.clear()
         choose_finals_winner(ledger.sweep(self.id), run)
         run.forget_search()
         tracker.trials_ended()
-        self._refit(ledger)
+        self._refit()
         conclude_baselines(run, ledger, self.log.folder, self.emit)
         measure_winner(run, ledger, test_metric(run.spec, run.dataset.task))
         # before the model: beside each other both take twice as long
@@ -102,20 +113,20 @@ class OpenSweep:
         tracker.flush(patience)
         self.emit("sweep.finished", {"sweep": self.id})
 
-    def _refit(self, ledger: Ledger) -> None:
+    def _refit(self) -> None:
         """With ``winner: refit``, train the model that is kept; where it diverges, the mean of the folds stays."""
         run = self.run
         if run.best is None or run.spec.winner != "refit":
             return
         try:
-            final_weights(run, ledger.trial(self.id, run.best.number))
+            final_weights(run, self.ledger.trial(self.id, run.best.number))
         except SweeperError as error:
             run.best.refitted = winner_weights(run)
             self.emit("winner.refit_failed", {"sweep": self.id, "reason": str(error)})
 
-    def rest(self, ledger: Ledger, patience: float) -> None:
+    def rest(self, patience: float) -> None:
         """Show in MLflow that the sweep or its finals wait for a resume, unless the next service goes on with it."""
-        record = ledger.sweep(self.id)
+        record = self.ledger.sweep(self.id)
         if record.state is not SweepState.RUNNING:
             self.tracker.sweep_paused(record)
         self.tracker.flush(patience)
@@ -126,11 +137,11 @@ class OpenSweep:
         self.log.close()
 
 
-def open_sweep(settings: Settings, ledger: Ledger, run: SweepRun, show: Emit | None = None) -> OpenSweep:
-    """Put together what a sweep needs besides its data and its study; ``show`` is told of its events, too."""
+def open_sweep(settings: Settings, hold: Hold, run: SweepRun, show: Emit | None = None) -> OpenSweep:
+    """Put together what a held sweep needs besides its data and its study; ``show`` is told of its events, too."""
     from sweeper.tracking.tracker import Tracker
 
-    sweep = run.id
+    sweep, ledger = run.id, hold.ledger
     log = EventLog(settings.home, sweep)
 
     def emit(action: str, fields: Mapping[str, Any]) -> None:
@@ -142,23 +153,23 @@ def open_sweep(settings: Settings, ledger: Ledger, run: SweepRun, show: Emit | N
     try:
         _tell_of_beginning(run, emit)
         run.checkpoints = Checkpoints(log.folder / "checkpoints")
-        tracker = Tracker(settings, run.record, run.spec, run.dataset, ledger, emit)
+        tracker = Tracker(settings, run.record, run.spec, run.dataset, ledger, emit, hold.confirm)
         trials = ledger.trials(sweep)
         run.restore(trials, ledger.reports(sweep) if any(t.params for t in trials) else {})
     except BaseException:
         log.close()
         raise
-    return OpenSweep(run, tracker, log, trials, emit)
+    return OpenSweep(hold, run, tracker, log, trials, emit)
 
 
-def prepare(settings: Settings, ledger: Ledger, record: SweepRecord) -> OpenSweep:
-    """Load all that a sweep needs, MLflow as well, beside other sweeps that run. Takes as long as its data does.
+def prepare(settings: Settings, hold: Hold, record: SweepRecord) -> OpenSweep:
+    """Load all that a held sweep needs, MLflow as well, beside other sweeps that run. Takes as long as its data does.
 
     Raises:
         SpecError: the data is gone or cannot be used.
     """
     spec = spec_of(record)
-    opened = open_sweep(settings, ledger, SweepRun(record, spec, load_same(record, spec), make_study(spec)))
+    opened = open_sweep(settings, hold, SweepRun(record, spec, load_same(record, spec), make_study(spec)))
     try:
         import torch  # noqa: F401 - takes a second or two, which must not pass in the controller's thread
 

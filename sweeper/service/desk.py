@@ -11,8 +11,9 @@ from sweeper.errors import SpecError, SweepBusy, SweepNotFound
 from sweeper.insight.results import best_trials
 from sweeper.ledger.protocol import Ledger
 from sweeper.records import SweepRecord, TrialRecord
-from sweeper.running.custody import ACTIVE, Steering, holder, remove
+from sweeper.running.custody import ACTIVE, Steering, remove
 from sweeper.running.finals import finals_of
+from sweeper.running.leases import Watch, holder
 from sweeper.search.warm_start import take_over, without_points
 from sweeper.service.answers import sweep_object
 from sweeper.service.auth import Forbidden, Identity
@@ -121,7 +122,7 @@ class Desk:
 
     def steer(self, who: Identity) -> Steering:
         """What this identity does to a sweep that it may change."""
-        return Steering(self.ledger, who.user, WAIT_SECONDS, self.service)
+        return Steering(self.ledger, Watch(self.ledger), who.user, WAIT_SECONDS, self.service)
 
     def delete(self, record: SweepRecord, who: Identity) -> None:
         """Remove the sweep from the ledger, its files, and its runs from MLflow.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from sweeper.errors import SweepNotFound
 from sweeper.ledger.protocol import Ledger
 from sweeper.records import SweepRecord
-from sweeper.running.custody import holder, own_name
+from sweeper.running.leases import Watch
 from sweeper.running.open_sweep import lacks_its_end
 from sweeper.states import SweepState
 from sweeper.tracking.tracker import SHOWN
@@ -17,13 +17,13 @@ SHOW_AGAIN_SECONDS = 60.0  # between two attempts to show an ended sweep in an M
 
 
 class Intake:
-    """Looks for sweeps. ``may_try`` says of a sweep's id whether it is neither at work here nor to be left for now.
+    """Looks for sweeps that nobody but ``owner`` holds. ``may_try`` says of a sweep's id whether it is neither at work here nor to be left for now.
 
     Only sweeps with an owner count: the others belong to a command line on this machine.
     """
 
-    def __init__(self, ledger: Ledger, may_try: Callable[[str], bool]) -> None:
-        self._ledger, self._may_try = ledger, may_try
+    def __init__(self, ledger: Ledger, watch: Watch, owner: str, may_try: Callable[[str], bool]) -> None:
+        self._ledger, self._watch, self._owner, self._may_try = ledger, watch, owner, may_try
         self._next = 0.0  # when to look for ended sweeps again
 
     def to_run(self, room: int) -> list[SweepRecord]:
@@ -54,7 +54,6 @@ class Intake:
 
     def _is_free(self, sweep: str) -> bool:
         try:
-            owner = holder(self._ledger, sweep)
+            return self._watch.holder(sweep) in (None, self._owner)
         except SweepNotFound:
             return False
-        return owner is None or owner == own_name()

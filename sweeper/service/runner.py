@@ -11,12 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
 
-from sweeper.errors import LedgerError, SpecError, SweepBusy, SweeperError, SweepNotFound
+from sweeper.errors import LedgerError, SpecError, SweepBusy, SweeperError, SweepNotFound, TakenOver
 from sweeper.ledger.protocol import Ledger
 from sweeper.records import SweepRecord
 from sweeper.running.controller import Controller
-from sweeper.running.custody import end_unheld, own_name
+from sweeper.running.custody import end_unheld
 from sweeper.running.finals import NoSink, are_halted
+from sweeper.running.leases import Holds, Watch
 from sweeper.running.open_sweep import SETTLE_SECONDS, OpenSweep, prepare
 from sweeper.running.parts import make_pool, parse_workers
 from sweeper.running.run import SweepRun
@@ -36,7 +37,6 @@ STOP_SECONDS = 30.0  # how long a stopping service waits for legs in flight
 FLUSH_SECONDS = 5.0  # and then for MLflow
 MAX_ERRORS = 5  # of one sweep, before it is given up for good
 POOL_RETRY_SECONDS = 3.0
-LEASE_SECONDS = 15.0
 
 
 class Runner:
@@ -60,9 +60,9 @@ class Runner:
         self._queue: SimpleQueue[Any] = SimpleQueue()
         chosen = parse_workers(workers)
         self._pool = pool(self._queue.put) if pool else make_pool(chosen, settings.ray_address, self._queue.put)
-        self._controller = Controller(
-            self._queue, ledger, self._pool, own_name(), self._emit, user_limit, give_up=self._given_up
-        )
+        self._controller = Controller(self._queue, self._pool, self._emit, user_limit, give_up=self._given_up)
+        watch = Watch(ledger)
+        self._holds = Holds(ledger, watch)
         self._open: dict[str, OpenSweep] = {}  # in the controller; changed by its thread only
         self._finals: dict[str, tuple[OpenSweep, SweepRun]] = {}  # by the finals' own id; the same
         self._busy: set[str] = set()  # being loaded or finished
@@ -71,7 +71,7 @@ class Runner:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._deadline = 0.0
-        self._intake = Intake(ledger, self._may_try)
+        self._intake = Intake(ledger, watch, self._holds.owner, self._may_try)
         self._workers: dict[str, float] = {}
         self._pool_problem: str | None = "the workers are starting"
         self._jobs = ThreadPoolExecutor(4, thread_name_prefix="sweeper-job")
@@ -106,6 +106,7 @@ class Runner:
             thread.join(timeout=STOP_SECONDS + 10)
         self._jobs.shutdown(wait=True, cancel_futures=True)
         self._threads[0].join(timeout=5)
+        self._holds.close()
         with contextlib.suppress(Exception):
             self._pool.close()
 
@@ -154,7 +155,6 @@ class Runner:
     def _look(self) -> None:
         while not self._stopping.is_set():
             try:
-                self._keep_leases()
                 with self._lock:
                     room = MAX_OPEN - len(self._open) - len(self._busy)
                 for record in [*self._intake.to_run(room), *self._intake.with_finals(), *self._intake.to_finish()]:
@@ -165,14 +165,6 @@ class Runner:
                 log.exception("looking for sweeps failed")
             self._wake.wait(LOOK_SECONDS)
             self._wake.clear()
-
-    def _keep_leases(self) -> None:
-        """What is loaded or finished is not in the controller, which would prolong its lease."""
-        with self._lock:
-            busy = list(self._busy)
-        for sweep in busy:
-            with contextlib.suppress(SweepNotFound):
-                self.ledger.renew_lease(sweep, own_name(), LEASE_SECONDS)
 
     def _may_try(self, sweep: str) -> bool:
         return not self.holds(sweep) and time.monotonic() >= self._errors.get(sweep, (0, 0.0))[1]
@@ -188,13 +180,17 @@ class Runner:
         """Load what the sweep needs, in a thread of its own, then hand it to the controller's thread."""
         sweep = record.sweep
         try:
-            if not self.ledger.acquire_lease(sweep, own_name(), LEASE_SECONDS):
+            hold = self._holds.take(sweep)
+            record = hold.ledger.sweep(sweep)  # as its last controller has left it
+            if record.state is SweepState.PAUSED:
                 self._release(sweep)
                 return
-            opened = prepare(self.settings, self.ledger, record)
+            opened = prepare(self.settings, hold, record)
         except SpecError as error:
             self._fail(record, str(error))
         except SweepNotFound:
+            self._release(sweep)
+        except SweepBusy:  # another service was faster
             self._release(sweep)
         except Exception as error:
             self._failed(sweep, error)
@@ -212,32 +208,33 @@ class Runner:
         log.warning("sweep %s: %s", record.sweep, reason)
         reason = hide_data_folder(record, reason)
         try:
-            end_unheld(self.ledger, self.ledger.sweep(record.sweep), SweepState.FAILED, reason)
+            ledger = self._holds[record.sweep].ledger
+            end_unheld(ledger, ledger.sweep(record.sweep), SweepState.FAILED, reason)
         except SweeperError as error:
             log.warning("sweep %s: %s", record.sweep, error)
         self._release(record.sweep)
 
     def _release(self, sweep: str) -> None:
-        with contextlib.suppress(SweeperError):
-            self.ledger.release_lease(sweep, own_name())
+        self._holds.release(sweep)
         with self._lock:
             self._busy.discard(sweep)
 
     def _failed(self, sweep: str, error: Exception) -> None:
         """Try again later; what keeps failing ends as failed, unless it is the ledger that fails."""
-        if isinstance(error, SweepBusy | LedgerError):
+        if isinstance(error, SweepBusy | TakenOver | LedgerError):
             log.warning("sweep %s: %s", sweep, error)
         else:
             log.error("sweep %s failed", sweep, exc_info=error)
         count = self._errors.get(sweep, (0, 0.0))[0] + 1
         self._errors[sweep] = (count, time.monotonic() + min(60.0, 2.0**count))
-        passing = isinstance(error, SweepBusy | LedgerError | SweepNotFound)
+        passing = isinstance(error, SweepBusy | TakenOver | LedgerError | SweepNotFound)
         if count >= MAX_ERRORS and not passing:
             with contextlib.suppress(SweeperError):
                 reason = f"internal error: {type(error).__name__}: {str(error)[:200]}"
-                record = self.ledger.sweep(sweep)
+                ledger = self._holds.take(sweep).ledger
+                record = ledger.sweep(sweep)
                 if not record.state.terminal:
-                    end_unheld(self.ledger, record, SweepState.FAILED, reason)
+                    end_unheld(ledger, record, SweepState.FAILED, reason)
         self._release(sweep)
 
     # In the controller's thread
@@ -252,6 +249,7 @@ class Runner:
                 with contextlib.suppress(Exception):
                     self._controller.close(sweep)
                 opened.close()
+                self._release(sweep)
                 self._release(opened.id)
             self._open, self._finals = {}, {}
 
@@ -261,9 +259,9 @@ class Runner:
         try:
             if self._stopping.is_set():
                 raise SweepBusy("the service is stopping")
-            opened.begin(self.ledger)
+            opened.begin()
             self._open[sweep] = opened
-            self._controller.open(opened.run, opened.tracker, opened.trials)
+            self._controller.open(opened.run, opened.tracker, opened.trials, opened.hold)
         except Exception as error:
             self._open.pop(sweep, None)
             with contextlib.suppress(Exception):
@@ -292,16 +290,9 @@ class Runner:
         with self._lock:
             self._busy.add(opened.id)
             del self._open[opened.id]
-        opened.take_seconds(self.ledger)
-        if not state.terminal:
-            with contextlib.suppress(SweeperError):
-                self._controller.close(opened.id)
-            self._start_job(self._rest, opened)
-        else:
-            with contextlib.suppress(SweeperError):
-                self._controller.close(opened.id)
-                self.ledger.acquire_lease(opened.id, own_name(), LEASE_SECONDS)
-            self._start_job(self._conclude, opened)
+        opened.take_seconds()
+        self._controller.close(opened.id)
+        self._start_job(self._conclude if state.terminal else self._rest, opened)
 
     def _enter_finals(self, opened: OpenSweep, finals: SweepRun) -> None:
         """The finals of a sweep that has ended begin to run."""
@@ -312,14 +303,15 @@ class Runner:
                 self._start_job(self._finish, opened)
                 return
             self._finals[finals.id] = (opened, finals)
-            self._controller.open(finals, NoSink(), self.ledger.trials(finals.id))
+            hold = self._holds.take(finals.id)
+            self._controller.open(finals, NoSink(), hold.ledger.trials(finals.id), hold)
         except Exception as error:
             self._given_up(finals.id, error)
 
     def _leave_finals(self, opened: OpenSweep, finals: SweepRun, state: SweepState) -> None:
         del self._finals[finals.id]
-        with contextlib.suppress(SweeperError):
-            self._controller.close(finals.id)
+        self._controller.close(finals.id)
+        self._holds.release(finals.id)
         if state is SweepState.COMPLETE:
             self._start_job(lambda opened: self._finish(opened, finals), opened)
         elif self._stopping.is_set():
@@ -346,6 +338,7 @@ class Runner:
             return
         opened.emit("sweep.given_up", {"sweep": sweep, "reason": " ".join(str(error).split())[:300]})
         opened.close()
+        self._holds.release(sweep)
         self._failed(opened.id, error)
 
     # In the threads of jobs
@@ -353,7 +346,7 @@ class Runner:
     def _conclude(self, opened: OpenSweep) -> None:
         """A sweep has ended: its finals run, if there are to be any, or it is finished."""
         try:
-            finals = opened.finals(self.ledger)
+            finals = opened.finals()
             if finals is None or are_halted(finals.record):
                 self._finish(opened)
                 return
@@ -367,14 +360,16 @@ class Runner:
         """Judge the finals, and show the winner and the end of the sweep in MLflow."""
         try:
             if finals is not None:
-                opened.conclude(self.ledger, finals)
-            opened.finish(self.ledger, FLUSH_SECONDS if self._stopping.is_set() else SETTLE_SECONDS)
+                opened.conclude(finals)
+            opened.finish(FLUSH_SECONDS if self._stopping.is_set() else SETTLE_SECONDS)
             if not self.ledger.sweep(opened.id).summary.get(SHOWN):
                 self._errors[opened.id] = (0, time.monotonic() + SHOW_AGAIN_SECONDS)
             else:
                 self._errors.pop(opened.id, None)
         except SweepNotFound:
             pass
+        except TakenOver as error:
+            log.warning("%s", error)
         except Exception as error:
             log.error("sweep %s could not be finished", opened.id, exc_info=error)
             self._errors[opened.id] = (0, time.monotonic() + SHOW_AGAIN_SECONDS)
@@ -385,7 +380,7 @@ class Runner:
     def _rest(self, opened: OpenSweep) -> None:
         """Show in MLflow that the sweep is paused; a sweep that the next service goes on with stays as it is."""
         try:
-            opened.rest(self.ledger, FLUSH_SECONDS)
+            opened.rest(FLUSH_SECONDS)
         except SweeperError as error:
             log.warning("sweep %s: %s", opened.id, error)
         finally:

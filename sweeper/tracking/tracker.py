@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from sweeper.errors import SweeperError
+from sweeper.errors import SweeperError, TakenOver
 from sweeper.ledger.protocol import Ledger
 from sweeper.logs import Emit
 from sweeper.records import SweepChanged, SweepRecord, Tracked, TrialRecord
@@ -68,6 +68,9 @@ class Tracker:
     ``emit`` is told of ``tracker.down`` and ``tracker.up``, of ``tracker.refused`` when MLflow refuses something for
     good, of ``tracker.repaired`` when runs had been deleted, and of ``tracker.registered`` when the winner became a
     version of a registered model.
+
+    ``confirm`` is called before each piece of work. When it raises ``TakenOver``, or the ledger does, another process
+    shows the sweep, and this one writes nothing more.
     """
 
     def __init__(
@@ -78,8 +81,9 @@ class Tracker:
         dataset: Dataset,
         ledger: Ledger,
         emit: Emit = lambda action, fields: None,
+        confirm: Callable[[], None] = lambda: None,
     ) -> None:
-        self._sweep, self._ledger, self._emit = sweep, ledger, emit
+        self._sweep, self._ledger, self._emit, self._confirm = sweep, ledger, emit, confirm
         self._target = SweepInMlflow(settings, sweep, spec, dataset)
         self._progress = RunCurves(spec.objective.direction == "maximize", spec.constraints)
         self._jobs: deque[_Job | _Ended] = deque()
@@ -152,7 +156,7 @@ class Tracker:
             self._thread.join(timeout=5.0)
 
     def _busy(self) -> bool:
-        return self._thread.is_alive() and bool(self._jobs or self._told or self._points)
+        return self._thread.is_alive() and not self._closing and bool(self._jobs or self._told or self._points)
 
     def _waiting(self) -> set[int]:
         """The trials in the queue."""
@@ -240,7 +244,10 @@ class Tracker:
     def _work(self) -> None:
         while jobs := self._next():
             try:
+                self._confirm()
                 self._do(jobs)
+            except TakenOver:
+                self._give_up()
             except Exception as error:  # MLflow raises whatever its parts raise, and training must not notice
                 reason = " ".join(str(error).split())[:300] or type(error).__name__
                 if self._target.connected and _is_refusal(error):
@@ -249,6 +256,14 @@ class Tracker:
                     self._wait_for_mlflow(reason)
             else:
                 self._done(jobs)
+
+    def _give_up(self) -> None:
+        """Forget what is unwritten: the sweep's new controller writes it."""
+        with self._changed:
+            self._closing = True
+            self._jobs.clear()
+            self._told, self._points = [], []
+            self._changed.notify_all()
 
     def _do(self, jobs: Sequence[_Job | _Ended]) -> None:
         for job in jobs:

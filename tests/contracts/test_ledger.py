@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from collections.abc import Callable, Iterator
@@ -10,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.errors import SpecError, SweepNotFound
+from sweeper.errors import SpecError, SweepNotFound, TakenOver
 from sweeper.flow import pack_flow
 from sweeper.ledger.memory import MemoryLedger
 from sweeper.ledger.opening import open_ledger
-from sweeper.ledger.protocol import Ledger
+from sweeper.ledger.protocol import Lease, Ledger
 from sweeper.records import (
     Change,
     Ended,
@@ -177,7 +178,6 @@ class TestSweeps:
             lambda: ledger.extend("gone", 2),
             lambda: ledger.delete_sweep("gone"),
             lambda: ledger.acquire_lease("gone", "me", 1),
-            lambda: ledger.renew_lease("gone", "me", 1),
             lambda: ledger.release_lease("gone", "me"),
             lambda: ledger.lease("gone"),
             lambda: ledger.request("gone", "stop"),
@@ -555,26 +555,105 @@ class TestReading:
 class TestControllers:
     def test_one_controller_holds_a_sweep_until_it_lets_go(self, ledger: Ledger, sweep: str) -> None:
         assert ledger.lease(sweep) is None
-        assert ledger.acquire_lease(sweep, "a", ttl=60)
-        assert ledger.acquire_lease(sweep, "a", ttl=60)
-        assert not ledger.acquire_lease(sweep, "b", ttl=60)
-        assert not ledger.renew_lease(sweep, "b", ttl=60)
+        first = ledger.acquire_lease(sweep, "a", ttl=60)
+        assert first == Lease("a", number=1, beat=0, ttl=60)
+        assert ledger.acquire_lease(sweep, "a", ttl=60) == first
+        assert ledger.acquire_lease(sweep, "b", ttl=60) is None
+        assert ledger.renew_leases("b") == set()
         ledger.release_lease(sweep, "b")
-        held = ledger.lease(sweep)
-        assert held is not None
-        assert held.owner == "a"
-        assert ledger.renew_lease(sweep, "a", ttl=60)
+        assert ledger.lease(sweep) == first
+        assert ledger.renew_leases("a") == {sweep}
+        assert ledger.lease(sweep) == replace(first, beat=1)
         ledger.release_lease(sweep, "a")
         assert ledger.lease(sweep) is None
-        assert not ledger.renew_lease(sweep, "a", ttl=60)
-        assert ledger.acquire_lease(sweep, "b", ttl=60)
+        assert ledger.renew_leases("a") == set()
+        assert ledger.acquire_lease(sweep, "b", ttl=60) == Lease("b", number=2, beat=0, ttl=60)
 
-    def test_an_expired_lease_can_be_taken_and_is_then_lost_to_its_owner(self, ledger: Ledger, sweep: str) -> None:
-        assert ledger.acquire_lease(sweep, "a", ttl=0)
-        assert ledger.lease(sweep) is None
-        assert ledger.renew_lease(sweep, "a", ttl=0)  # nobody wanted it meanwhile
+    def test_a_lease_is_taken_only_by_whoever_has_seen_its_last_beat(self, ledger: Ledger, sweep: str) -> None:
+        seen = ledger.acquire_lease(sweep, "a", ttl=60)
+        ledger.renew_leases("a")
+        assert ledger.acquire_lease(sweep, "b", ttl=60, gone=seen) is None
+        taken = ledger.acquire_lease(sweep, "b", ttl=60, gone=ledger.lease(sweep))
+        assert taken == Lease("b", number=2, beat=0, ttl=60)
+        assert ledger.lease(sweep) == taken
+        assert ledger.renew_leases("a") == set()
+        assert ledger.acquire_lease(sweep, "a", ttl=60, gone=seen) is None
+
+    def test_one_renewal_prolongs_every_lease_of_its_owner_and_no_other(self, ledger: Ledger) -> None:
+        mine, others = (ledger.create_sweep("s", SPEC, 1).sweep for _ in range(2)), ledger.create_sweep("s", SPEC, 1)
+        sweeps = {sweep for sweep in mine if ledger.acquire_lease(sweep, "a", ttl=60)}
+        held = ledger.acquire_lease(others.sweep, "b", ttl=60)
+        assert len(sweeps) == 2
+        assert ledger.renew_leases("a") == sweeps
+        assert ledger.lease(others.sweep) == held
+
+    def test_after_a_takeover_the_old_holders_commits_are_refused_whole_and_the_new_ones_accepted(
+        self, ledger: Ledger, sweep: str
+    ) -> None:
+        first = ledger.acquire_lease(sweep, "a", ttl=60)
+        old = ledger.holding(sweep, first.number)
+        assert old.commit(sweep, [SweepChanged(state=SweepState.RUNNING, at=1.0), *run(0), *run(1)]) == []
+        new = ledger.holding(sweep, ledger.acquire_lease(sweep, "b", ttl=60, gone=first).number)
+        before = ledger.sweep(sweep), ledger.trials(sweep)
+        ending = [Ended(n, 1, STOPPED, "by the old one", None, at=2.0) for n in range(4)]
+        for stale in (
+            [Ended(0, 1, COMPLETE, "trained", 0.5, at=2.0)],
+            [SweepChanged(state=SweepState.STOPPED, at=2.0)],
+            [Noted(0, "x"), Tracked(0, "r", None), *ending, SweepChanged(state=SweepState.COMPLETE, at=2.0)],
+            [],
+        ):
+            with pytest.raises(TakenOver, match="taken over by b"):
+                old.commit(sweep, stale)
+        assert (ledger.sweep(sweep), ledger.trials(sweep)) == before
+        again = [Requeued(0, 1, "its controller ended", lost=False), *run(0, 2, suggest=False)]
+        ended = [Ended(0, 2, COMPLETE, "trained", 0.25, at=3.0), SweepChanged(state=SweepState.STOPPED, at=3.0)]
+        assert new.commit(sweep, [*again, *ended]) == []
+        assert ledger.trial(sweep, 0).value == 0.25
+        assert ledger.sweep(sweep).state is SweepState.STOPPED
+        other = ledger.create_sweep("another", SPEC, 1).sweep
+        assert old.commit(other, [Noted(0, "a lease is about one sweep")]) == []
+
+    def test_a_user_is_not_refused_and_the_last_holder_may_write_until_the_next_one(
+        self, ledger: Ledger, sweep: str
+    ) -> None:
+        old = ledger.holding(sweep, ledger.acquire_lease(sweep, "a", ttl=60).number)
+        assert ledger.commit(sweep, [SweepChanged(priority=3)]) == []
+        ledger.release_lease(sweep, "a")
+        assert old.commit(sweep, [Noted(0, "the last word")]) == []
         assert ledger.acquire_lease(sweep, "b", ttl=60)
-        assert not ledger.renew_lease(sweep, "a", ttl=60)
+        ledger.release_lease(sweep, "b")
+        with pytest.raises(TakenOver, match="let it go since"):
+            old.commit(sweep, [Noted(0, "too late")])
+        assert ledger.trial(sweep, 0).notes == ("the last word",)
+
+    def test_requests_go_to_the_holder_and_are_not_taken_away_by_an_earlier_one(
+        self, ledger: Ledger, sweep: str
+    ) -> None:
+        first = ledger.acquire_lease(sweep, "a", ttl=60)
+        old = ledger.holding(sweep, first.number)
+        new = ledger.holding(sweep, ledger.acquire_lease(sweep, "b", ttl=60, gone=first).number)
+        ledger.request(sweep, "stop")
+        with pytest.raises(TakenOver):
+            old.take_requests(sweep)
+        assert [request.kind for request in new.take_requests(sweep)] == ["stop"]
+
+    def test_a_commit_and_a_takeover_at_once_leave_no_stale_change(self, ledger: Ledger) -> None:
+        for _ in range(10):
+            sweep = ledger.create_sweep("race", SPEC, 1).sweep
+            first = ledger.acquire_lease(sweep, "a", ttl=60)
+            old, seen = ledger.holding(sweep, first.number), []
+
+            def write(sweep: str = sweep, old: Ledger = old) -> None:
+                with contextlib.suppress(TakenOver):
+                    for i in range(50):
+                        old.commit(sweep, [Noted(0, str(i))])
+
+            def take(sweep: str = sweep, first: Lease = first, seen: list[int] = seen) -> None:
+                ledger.acquire_lease(sweep, "b", ttl=60, gone=first)
+                seen.append(len(ledger.trial(sweep, 0).notes))
+
+            in_threads([write, take])
+            assert len(ledger.trial(sweep, 0).notes) == seen[0]
 
     def test_of_many_that_want_the_sweep_at_once_one_gets_it(self, ledger: Ledger, sweep: str) -> None:
         got: list[str] = []

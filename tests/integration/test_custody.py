@@ -14,7 +14,9 @@ from sweeper.errors import SweepBusy
 from sweeper.ledger.opening import open_ledger
 from sweeper.places.here import Here
 from sweeper.records import SweepRecord
-from sweeper.running.custody import NoService, Steering, end_unheld, own_name, reopen_unheld
+from sweeper.ledger.protocol import Ledger
+from sweeper.running.custody import NoService, Steering, end_unheld, reopen_unheld
+from sweeper.running.leases import Holds, Watch
 from sweeper.running.parts import ProgressSink
 from sweeper.settings import Settings
 from sweeper.spec.parse import load_spec
@@ -38,9 +40,13 @@ def by_service(home: Path, sweep: str) -> None:
 
 def dead_controller() -> str:
     """The owner's name of a process of this host that has ended."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return f"{own_name().rpartition(':')[0]}:{process.pid}"
+    code = "from sweeper.running.owners import new_owner; print(new_owner())"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def steering(ledger: Ledger) -> Steering:
+    watch = Watch(ledger)
+    return Steering(ledger, watch, "bob", 0.0, NoService(watch))
 
 
 def new_sweep(home: Path, state: SweepState, owner: str = "bob") -> SweepRecord:
@@ -100,8 +106,7 @@ def test_trials_that_were_asked_of_a_dead_controller_are_trained_after_the_resum
 def test_what_a_running_sweep_says_of_itself_is_why_its_trials_wait(tmp_path: Path) -> None:
     record = new_sweep(tmp_path, SweepState.STOPPED)
     ledger = open_ledger(None, tmp_path)
-    steering = Steering(ledger, "bob", 0.0, NoService(ledger))
-    assert steering.resume(record).waiting == ""
+    assert steering(ledger).resume(record).waiting == ""
     trials = ledger.trials(record.sweep)
     assert {trial.reason for trial in trials} == {"resumed by bob"}
 
@@ -109,11 +114,10 @@ def test_what_a_running_sweep_says_of_itself_is_why_its_trials_wait(tmp_path: Pa
 def test_a_priority_is_kept_with_and_without_a_controller(tmp_path: Path) -> None:
     record = new_sweep(tmp_path, SweepState.RUNNING)
     ledger = open_ledger(None, tmp_path)
-    steering = Steering(ledger, "bob", 0.0, NoService(ledger))
-    assert steering.change(record, None, 3).priority == 3
+    assert steering(ledger).change(record, None, 3).priority == 3
     assert ledger.take_requests(record.sweep) == []
-    assert ledger.acquire_lease(record.sweep, own_name(), 60)
-    assert steering.change(record, 9, 4).priority == 4
+    Holds(ledger).take(record.sweep)
+    assert steering(ledger).change(record, 9, 4).priority == 4
     [request] = ledger.take_requests(record.sweep)
     assert (request.kind, json.dumps(dict(request.args), sort_keys=True)) == (
         "budget",
@@ -125,7 +129,7 @@ def test_a_priority_is_kept_with_and_without_a_controller(tmp_path: Path) -> Non
 def test_a_sweep_that_has_ended_and_is_still_held_is_busy(tmp_path: Path, verb: str) -> None:
     record = new_sweep(tmp_path, SweepState.STOPPED)
     ledger = open_ledger(None, tmp_path)
-    assert ledger.acquire_lease(record.sweep, own_name(), 60)
+    Holds(ledger).take(record.sweep)
     with pytest.raises(SweepBusy, match="being finished"):
-        getattr(Steering(ledger, "bob", 0.0, NoService(ledger)), verb)(record)
+        getattr(steering(ledger), verb)(record)
     assert ledger.take_requests(record.sweep) == []
