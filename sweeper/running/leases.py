@@ -44,10 +44,10 @@ class Watch:
         lease, gone = self._look(sweep)
         return None if lease is None or gone else lease.owner
 
-    def take(self, sweep: str, owner: str, ttl: float = LEASE_SECONDS) -> Lease | None:
+    def take(self, sweep: str, owner: str) -> Lease | None:
         """The lease of the sweep, which is the owner's from now on. None: another one holds it."""
         lease, gone = self._look(sweep)
-        return self._ledger.acquire_lease(sweep, owner, ttl, gone=lease if gone else None)
+        return self._ledger.acquire_lease(sweep, owner, LEASE_SECONDS, gone=lease if gone else None)
 
     def wait_until_free(self, sweep: str) -> None:
         """Return once nobody holds the sweep.

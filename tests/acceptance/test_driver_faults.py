@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import random
 import re
 import shutil
 import signal
+import socket
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
@@ -105,6 +109,47 @@ def test_a_second_controller_is_refused_and_takes_over_when_the_first_is_dead(
     site.kill(first)
     first.wait()
     assert site.answer("resume", "faulty", *INLINE)["complete"] > 0
+    check_promise(site, "faulty", TRIALS, undisturbed)
+
+
+def freeze(site: Site, process: subprocess.Popen[str]) -> None:
+    """Stop the process between two of its transactions: a lock of SQLite would stop everybody else, too."""
+    while True:
+        site.kill(process, signal.SIGSTOP)
+        try:
+            for name in ("ledger.db", "mlflow.db"):
+                with contextlib.closing(sqlite3.connect(site.home / name, timeout=0)) as database:
+                    database.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            site.kill(process, signal.SIGCONT)
+            time.sleep(0.05)
+        else:
+            return
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root and unshare")
+def test_a_frozen_controller_is_taken_over_from_another_pid_namespace_finds_out_and_stops(
+    spec: str, site: Site, undisturbed: dict[int, Any]
+) -> None:
+    site.patches = ("sweeper.running.leases.LEASE_SECONDS = 3.0", "sweeper.running.run.LEG_SECONDS = 0.1")
+    elsewhere = ("unshare", "--pid", "--fork", "--mount-proc")
+    first = site.start("run", spec, *INLINE)
+    site.wait_for_trials("faulty", 4, first)
+    refused = site.run("resume", "faulty", *INLINE, prefix=elsewhere)
+    assert refused.returncode == 1, refused.stderr[-3000:]
+    assert f"is run by {socket.gethostname()}:{first.pid}" in refused.stderr
+    assert first.poll() is None, "it has ended already"
+    freeze(site, first)
+    second = site.start("resume", "faulty", *INLINE, prefix=elsewhere)
+    log = next(site.home.glob("sweeps/*/events.jsonl"))
+    wait_until(lambda: log.read_text().count('"sweep.opened"') == 2, 60)
+    site.kill(first, signal.SIGCONT)
+    _, err = first.communicate(timeout=60)
+    assert first.returncode == 5, err[-3000:]
+    assert "was taken over by" in err
+    assert "Traceback" not in err
+    _, err = second.communicate(timeout=240)
+    assert second.returncode == 0, err[-3000:]
     check_promise(site, "faulty", TRIALS, undisturbed)
 
 
