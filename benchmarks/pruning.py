@@ -36,8 +36,8 @@ def sweep(pruner: str, seed: int, trials: int) -> dict[str, float]:
     from sweeper.ledger.opening import open_ledger
     from sweeper.running.controller import Controller
     from sweeper.running.finals import NoSink
-    from sweeper.running.parts import make_study
     from sweeper.running.leases import Holds
+    from sweeper.running.parts import make_study
     from sweeper.running.run import SweepRun
     from sweeper.spec.parse import spec_from_options
     from sweeper.states import SweepState

@@ -12,7 +12,15 @@ from operator import attrgetter
 from typing import Any
 
 from sweeper.flow import unpack_flow
-from sweeper.ledger.common import check_extension, check_holder, find_sweep, new_sweep_id, no_such_trial, no_sweep, sort_trials
+from sweeper.ledger.common import (
+    check_extension,
+    check_holder,
+    find_sweep,
+    new_sweep_id,
+    no_such_trial,
+    no_sweep,
+    sort_trials,
+)
 from sweeper.ledger.protocol import AttemptRecord, Direction, Lease, Ledger, Request
 from sweeper.ledger.rules import TERMINAL, Commit, SweepRow, TrialRow, clean, plain
 from sweeper.records import Change, EpochReport, FlowReport, SweepChanged, SweepRecord, TokenRecord, TrialRecord

@@ -20,7 +20,7 @@ from sweeper.running.baselines import begin_baselines
 from sweeper.running.controller import Controller
 from sweeper.running.custody import void_halts
 from sweeper.running.finals import NoSink, are_halted, finals_are_due
-from sweeper.running.leases import Holds, Watch
+from sweeper.running.leases import Holds
 from sweeper.running.open_sweep import SETTLE_SECONDS, OpenSweep, open_sweep
 from sweeper.running.parts import ProgressSink, make_pool, make_study, parse_workers
 from sweeper.running.run import SweepRun

@@ -12,9 +12,9 @@ import pytest
 
 from sweeper.errors import SweepBusy
 from sweeper.ledger.opening import open_ledger
+from sweeper.ledger.protocol import Ledger
 from sweeper.places.here import Here
 from sweeper.records import SweepRecord
-from sweeper.ledger.protocol import Ledger
 from sweeper.running.custody import NoService, Steering, end_unheld, reopen_unheld
 from sweeper.running.leases import Holds, Watch
 from sweeper.running.parts import ProgressSink
