@@ -6,8 +6,8 @@ The promise, tested by one contract suite for SQLite, PostgreSQL and the twin:
 - ``commit`` writes all or nothing. A change that a trial's state or attempt does not allow is left out and returned.
 - ``commit`` takes effect exactly once: when the server is killed between the write and its answer, the same call finds
   out what happened and returns the first attempt's answer. All other calls can be repeated without harm.
-- A lease has a number, which grows with every new holder. What the holder of an earlier number commits is refused whole,
-  in the same transaction; a commit without a number is a user's word, which no lease refuses.
+- A lease has a number, which grows with every new holder. What the holder of an earlier number commits is refused
+  whole, in the same transaction; a commit without a number is a user's word, which no lease refuses.
 - Calls wait for a lost PostgreSQL server for a bounded time, then raise LedgerError. Threads may share one ledger.
 """
 
@@ -193,7 +193,7 @@ class Ledger(LedgerReader, Protocol):
         ...
 
     def acquire_lease(self, sweep: str, owner: str, ttl: float, *, gone: Lease | None = None) -> Lease | None:
-        """Take the sweep when it is free, already this owner's, or still held exactly as by ``gone``. None: it is not."""
+        """Take the sweep when it is free, already this owner's, or still held exactly as ``gone`` says; else None."""
         ...
 
     def renew_leases(self, owner: str) -> set[str]:

@@ -17,7 +17,9 @@ SHOW_AGAIN_SECONDS = 60.0  # between two attempts to show an ended sweep in an M
 
 
 class Intake:
-    """Looks for sweeps that nobody but ``owner`` holds. ``may_try`` says of a sweep's id whether it is neither at work here nor to be left for now.
+    """Looks for sweeps that nobody but ``owner`` holds.
+
+    ``may_try`` says of a sweep's id whether it is neither at work here nor to be left for now.
 
     Only sweeps with an owner count: the others belong to a command line on this machine.
     """
