@@ -306,8 +306,8 @@ class TestTogether:
             for sweep in (lost, kept):
                 served.wait(sweep, "running")
                 until(lambda sweep=sweep: served.service.runs(sweep), 30)
-            served.ledger.release_lease(lost, served.ledger.lease(lost).owner)
-            served.ledger.acquire_lease(lost, "elsewhere:1", 60)
+            ledger = served.ledger
+            until(lambda: ledger.acquire_lease(lost, "elsewhere:1", 60, gone=ledger.lease(lost)) is not None, 30)
             until(lambda: not served.service.runs(lost), 30)
             assert served.ledger.lease(lost).owner == "elsewhere:1"
             before = served.ledger.sweep(kept).counts["running"]
