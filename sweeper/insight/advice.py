@@ -113,30 +113,52 @@ def _chance(domain: Domain) -> float:
     return NEAR if values is None else 1 / max(1, len(values))
 
 
-def no_effect(model: Model, importance: Importance) -> list[Advice]:
+@dataclass(frozen=True)
+class Small:
+    """A parameter of which the linear model sees no effect in ``count`` trials, and rules out one above ``largest``."""
+
+    parameter: str
+    count: int
+    p: float
+    largest: float
+
+
+def small(model: Model) -> list[Small]:
     """Parameters whose effect is shown to be small: no test sees it, and larger ones than ``MARGIN`` are ruled out.
 
-    A forest that explains the trials has to agree, since it sees what depends on several numbers at once. Effects on
-    early epochs say nothing of this.
+    Effects on early epochs say nothing of this.
     """
-    advice: list[Advice] = []
+    found: list[Small] = []
     if not model.table.basis.at_end:
-        return advice
+        return found
+    allowed = MARGIN if model.table.scale.log else MARGIN * float(model.raw.std())
     for factor in model.table.factors:
-        p, entry = model.p_without(factor.name), importance.of(factor.name)
         count = int(np.sum(~np.isnan(factor.codes)))
-        visible = p < UNSEEN or entry is None or entry.interval.high > SMALL_SHARE
-        if visible or count < MIN_TRIALS:
+        p = model.p_without(factor.name)
+        if p < UNSEEN or count < MIN_TRIALS:
             continue
         largest = _largest_difference(model, factor)
-        allowed = MARGIN if model.table.scale.log else MARGIN * float(model.raw.std())
-        if largest > allowed or model.p_mixed(factor.name) < UNSEEN:
+        if largest <= allowed and model.p_mixed(factor.name) >= UNSEEN:
+            found.append(Small(factor.name, count, p, largest))
+    return found
+
+
+def no_effect(model: Model, importance: Importance) -> list[Advice]:
+    """Parameters with a ``small`` effect only.
+
+    A forest that explains the trials has to agree, since it sees what depends on several numbers at once.
+    """
+    advice: list[Advice] = []
+    scale = model.table.scale
+    for one in small(model):
+        entry = importance.of(one.parameter)
+        if entry is None or entry.interval.high > SMALL_SHARE:
             continue
-        size = f"{largest:.0%}" if model.table.scale.log else number(largest, 2)
-        sentence = f"{factor.name}: no effect can be seen in {count:,} trials, and one above {size} of "
-        sentence += f"{model.table.scale.metric} is ruled out (95%). "
+        size = f"{one.largest:.0%}" if scale.log else number(one.largest, 2)
+        sentence = f"{one.parameter}: no effect can be seen in {one.count:,} trials, and one above {size} of "
+        sentence += f"{scale.metric} is ruled out (95%). "
         sentence += "Fix it, and the same number of trials searches the others more densely."
-        advice.append(Advice("no effect", factor.name, p, sentence))
+        advice.append(Advice("no effect", one.parameter, one.p, sentence))
     return advice
 
 
