@@ -73,6 +73,8 @@ class Surface:
     level: Shape
     noise: Shape = _same
     speed: Shape = _calm
+    begin: float | None = None
+    wander: float = 0.0
     real: Mapping[str, frozenset[str]] = field(default_factory=dict)
     early: frozenset[str] = frozenset()  # the choices that differ before the end
 
@@ -101,6 +103,10 @@ def _uneven_speed(p: Point) -> float:
     return 0.5 if p.optimizer == "adam" else 0.15
 
 
+def _crossed_speed(p: Point) -> float:
+    return 0.1 + 0.5 * (1 - p.u if p.optimizer == "adam" else p.u)
+
+
 def optimizer_effect(size: float) -> Surface:
     """The loss of sgd is ``1 + size`` times that of adam."""
     real = {"beats": frozenset({"optimizer"}), "no effect": frozenset({"weight_decay", "initialization", "activation"})}
@@ -115,7 +121,12 @@ def crossing(p: Point) -> float:
 INERT = {"no effect": frozenset({"weight_decay", "optimizer", "activation", "initialization"})}
 NULLS = {
     "tie": Surface(valley, speed=_uneven_speed, real=INERT, early=frozenset({"optimizer"})),
+    "late": Surface(valley, speed=_uneven_speed, begin=1.0, wander=0.2, real=INERT, early=frozenset({"optimizer"})),
+    "speeds": Surface(valley, speed=_crossed_speed, wander=0.2, real=INERT, early=frozenset({"optimizer", "optimizer, learning_rate"})),
+    "late speeds": Surface(valley, speed=_crossed_speed, begin=1.0, wander=0.2, real=INERT, early=frozenset({"optimizer", "optimizer, learning_rate"})),
     "cliff": Surface(cliff, _little, real=INERT),
+    "late cliff": Surface(cliff, _little, speed=_uneven_speed, begin=1.0, wander=0.2, real=INERT, early=frozenset({"optimizer"})),
+    "late uneven": Surface(valley, _uneven, speed=_uneven_speed, begin=1.0, wander=0.2, real=INERT, early=frozenset({"optimizer"})),
     "uneven noise": Surface(valley, _uneven, real=INERT),
     "curved": Surface(bent, real={"no effect": INERT["no effect"] - {"weight_decay"}}),
 }
@@ -194,9 +205,12 @@ def _curve(surface: Surface, params: Mapping[str, Any], rng: np.random.Generator
     point = Point(u, w, params["optimizer"], params["activation"])
     final = math.exp(surface.level(point) - 1.0 + surface.noise(point) * rng.standard_normal())
     speed, epochs = surface.speed(point), np.arange(1, EPOCHS + 1)
+    if surface.wander:
+        speed *= math.exp(surface.wander * rng.standard_normal())
     end = math.exp(-speed * EPOCHS)
     decay = (np.exp(-speed * epochs) - end) / (1 - end)
-    values: list[float] = (final * (1 + 4 * decay) * np.exp(JITTER * rng.standard_normal(EPOCHS))).tolist()
+    shape = 1 + 4 * decay if surface.begin is None else np.exp((surface.begin - math.log(final)) * decay)
+    values: list[float] = (final * shape * np.exp(JITTER * rng.standard_normal(EPOCHS))).tolist()
     return values
 
 

@@ -129,7 +129,7 @@ def small(model: Model) -> list[Small]:
     Effects on early epochs say nothing of this.
     """
     found: list[Small] = []
-    if not model.table.basis.at_end:
+    if not model.table.basis.at_end or model.table.draws is not None:
         return found
     allowed = MARGIN if model.table.scale.log else MARGIN * float(model.raw.std())
     for factor in model.table.factors:

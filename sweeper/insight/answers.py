@@ -123,7 +123,7 @@ def _first_gradients(table: Table, factor: Factor, reports: Reports) -> str:
     first = np.array([norms.get(number, math.nan) for number in table.numbers])
     usable = np.isfinite(first) & (first > 0)
     scale = Scale("gradient norm", log=True, sign=1.0)
-    model = fit(replace(table.rows(usable), scores=np.log(first[usable]), scale=scale))
+    model = fit(replace(table.rows(usable), scores=np.log(first[usable]), scale=scale, draws=None))
     if model is None:
         return ""
     effects = next((e for e in choice_effects(model) if e.parameter == factor.name), None)

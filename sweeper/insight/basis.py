@@ -11,6 +11,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sweeper.records import EpochReport, TrialRecord
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import TrialState
@@ -71,25 +74,35 @@ def whole(trials: int) -> Basis:
     return Basis(1, 1, trials, trials, 0)
 
 
-def values_at(
-    spec: SweepSpec, ended: Mapping[int, tuple[TrialRecord, float]], reports: Reports
-) -> tuple[dict[int, float], Basis]:
-    """The values to be compared, by trial number, of ended trials with what they came to; and what they are.
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """What the trials ``numbers`` had come to after each epoch: ``values`` (n, E), the first ``lengths`` (n,) seen.
 
-    Without ``reports`` of a pruned trial nothing is known of it but its end: it counts as stopped at once.
+    A complete trial that stopped by itself stays where it was; a diverged one is at infinity from there on.
     """
-    epochs = spec.training.epochs
-    pruned = {n for n, (trial, _) in ended.items() if trial.state is TrialState.PRUNED}
-    if not pruned:
-        return {n: value for n, (_, value) in ended.items()}, whole(len(ended))
-    curves = {n: [r.metrics.get(spec.objective.metric, math.nan) for r in reports.get(n, ())] for n in ended}
-    known = [n for n in ended if curves[n] or n not in pruned]
-    lengths = sorted(len(curves[n]) if n in pruned else epochs for n in known)
-    epoch = lengths[int(MISSING * len(lengths))] if lengths else epochs
-    values = {}
-    for n in known:
-        if n not in pruned and (epoch >= epochs or len(curves[n]) < epoch):  # complete, or diverged: it has an end
-            values[n] = ended[n][1]
-        elif len(curves[n]) >= epoch and math.isfinite(curves[n][epoch - 1]):
-            values[n] = curves[n][epoch - 1]
-    return values, Basis(epoch, epochs, len(values), len(ended), len(pruned))
+
+    numbers: tuple[int, ...]
+    values: NDArray[np.float64]
+    lengths: NDArray[np.intp]
+
+
+def curves_of(spec: SweepSpec, ended: Mapping[int, tuple[TrialRecord, float]], reports: Reports) -> Curves:
+    """The curves of ended trials with what they came to; those of which nothing but the end is known are left out."""
+    epochs, metric = spec.training.epochs, spec.objective.metric
+    maximize = spec.objective.direction == "maximize"
+    numbers, rows, lengths = [], [], []
+    for n, (trial, value) in ended.items():
+        seen = np.array([r.metrics.get(metric, math.nan) for r in reports.get(n, ())][:epochs])
+        if (not len(seen) and math.isfinite(value)) or not np.isfinite(seen).all():
+            continue
+        if spec.training.keep == "best":
+            seen = np.maximum.accumulate(seen) if maximize else np.minimum.accumulate(seen)
+        pruned = trial.state is TrialState.PRUNED
+        rest = np.full(epochs - len(seen), math.nan if pruned else value)
+        row = np.concatenate([seen, rest])
+        if not pruned:
+            row[-1] = value
+        numbers.append(n)
+        rows.append(row)
+        lengths.append(len(seen) if pruned else epochs)
+    return Curves(tuple(numbers), np.array(rows).reshape(len(rows), epochs), np.array(lengths, dtype=np.intp))

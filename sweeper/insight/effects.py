@@ -26,6 +26,7 @@ from scipy import optimize, stats
 
 from sweeper.insight.certainty import LEVEL
 from sweeper.insight.factors import FEW, Array, Factor, Table
+from sweeper.insight.least_squares import MAX_LEVERAGE, between, independent, p_added, svd
 from sweeper.insight.misfit import misfit
 
 MIN_TRIALS = 30  # fewer say nothing about five parameters
@@ -35,7 +36,6 @@ AVERAGED = 400  # trials over which a contrast is averaged
 DRAWS = 4000
 SURE = 0.01  # a pair of parameters comes in below this p value: it is chosen among many, and changes all that is said
 MAX_RARE = 0.2  # a parameter with more trials than this in rare choices is left out itself
-MAX_LEVERAGE = 0.95  # a trial that determines a coefficient alone has no residual to judge it by
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class Model:
         codes = {f.name: f.codes for f in self.table.factors}
         full = _design(self.table.factors, codes, self.terms, self.splines)
         reduced = _design(self.table.factors, codes, kept, self.splines)
-        return _p_added(_svd(reduced)[0], full, self.table.scores)
+        return p_added(svd(reduced)[0], full, self.table.scores)
 
     def largest_effect(self, name: str) -> float:
         """The upper end of the 95% interval of a factor's effect: the standard deviation, over trials, of its share.
@@ -168,10 +168,10 @@ class Model:
         """
         kept = tuple(term for term in self.terms if not term.has(name))
         codes = {f.name: f.codes for f in self.table.factors}
-        base = _svd(_design(self.table.factors, codes, kept, self.splines))[0]
+        base = svd(_design(self.table.factors, codes, kept, self.splines))[0]
         full = _design(self.table.factors, codes, self.terms, self.splines)
         added = full - base @ (base.T @ full)
-        v, s, _ = _svd_safe(added, float(np.linalg.norm(full)))
+        v, s, _ = independent(added, float(np.linalg.norm(full)))
         residual = self.table.scores - base @ (base.T @ self.table.scores)
         explained = float(np.square(v.T @ residual).sum())
         variance = (float(residual @ residual) - explained) / self.dof
@@ -190,12 +190,12 @@ class Model:
     def p_mixed(self, name: str) -> float:
         """The smallest corrected p value of a factor's products with each other factor, in the scores as they are."""
         codes = {f.name: f.codes for f in self.table.factors}
-        base = _svd(_design(self.table.factors, codes, self.terms, self.splines))[0]
+        base = svd(_design(self.table.factors, codes, self.terms, self.splines))[0]
         mains = {
             f.name: _columns(f, f.codes, self.splines)[:, : None if f.is_choice else 2] for f in self.table.factors
         }
         others = [f.name for f in self.table.factors if f.name != name]
-        found = [_p_added(base, _products(mains[name], mains[other]), self.raw) for other in others]
+        found = [p_added(base, _products(mains[name], mains[other]), self.raw) for other in others]
         return min([1.0, *(p * len(others) for p in found)])
 
 
@@ -223,7 +223,7 @@ def fit(table: Table) -> Model | None:
     candidates = _candidates(table)
     evidence: dict[Term, float] = {}
     while candidates and len(evidence) < MAX_PAIRS:
-        base = _svd(design)[0]
+        base = svd(design)[0]
         p = {term: _p_pair(table, term, splines, base, design.shape[1]) for term in candidates}
         best = min(p, key=lambda term: p[term])
         corrected = p[best] * len(candidates)
@@ -264,10 +264,11 @@ def _common(table: Table) -> Table:
 
 def _without_misfit(table: Table, design: Array) -> Table:
     """The table with the scores that the trials would have if the numbers' effects were as smooth as the model's."""
-    base = _svd(design)[0]
+    base = svd(design)[0]
     residual = table.scores - base @ (base.T @ table.scores)
     numbers = tuple(f for f in table.factors if not f.is_choice)
-    return replace(table, scores=table.scores - misfit(numbers, residual))
+    left = misfit(numbers, residual)
+    return replace(table, scores=table.scores - left, draws=None if table.draws is None else table.draws - left)
 
 
 def _candidates(table: Table) -> list[Term]:
@@ -328,12 +329,6 @@ def _design(
     return np.hstack(blocks)
 
 
-def _svd(design: Array) -> tuple[Array, Array, Array]:
-    u, s, vt = np.linalg.svd(design, full_matrices=False)
-    rank = int(np.sum(s > s[0] * 1e-8))
-    return u[:, :rank], s[:rank], vt[:rank]
-
-
 def _fitted(
     table: Table,
     raw: Array,
@@ -342,17 +337,24 @@ def _fitted(
     design: Array,
     evidence: Mapping[Term, float],
 ) -> Model:
-    u, s, vt = _svd(design)
+    u, s, vt = svd(design)
     inverse = (vt.T / s) @ u.T  # (p, n)
-    estimate = inverse @ table.scores
-    residual = table.scores - design @ estimate
     dof = len(table.scores) - len(s)
     leverage = np.minimum(np.sum(u**2, axis=1), MAX_LEVERAGE)
-    classical = (vt.T / s**2) @ vt * (residual @ residual / dof)
-    weighted = inverse * (residual / (1 - leverage))
+    scores = table.scores[None] if table.draws is None else table.draws  # (M, n)
+    estimates = scores @ inverse.T  # (M, p)
+    residuals = scores - estimates @ design.T
+    classical = (vt.T / s**2) @ vt * float(np.mean(np.sum(residuals**2, axis=1)) / dof)
+    weighted = inverse * np.sqrt(np.mean(residuals**2, axis=0)) / (1 - leverage)
+    robust = weighted @ weighted.T
+    if table.draws is not None:
+        classical, robust = classical + between(estimates), robust + between(estimates)
+        dof = max(1, dof - (table.basis.trials - table.basis.reached))
+    estimate = estimates.mean(axis=0)
+    residual = table.scores - design @ estimate
     spread = raw - raw.mean()
     explained = 1 - float(residual @ residual) / float(spread @ spread)
-    return Model(table, raw, terms, splines, estimate, classical, weighted @ weighted.T, vt, dof, explained, evidence)
+    return Model(table, raw, terms, splines, estimate, classical, robust, vt, dof, explained, evidence)
 
 
 def _p_pair(table: Table, pair: Term, splines: Mapping[str, Spline], base: Array, size: int) -> float:
@@ -365,35 +367,6 @@ def _p_pair(table: Table, pair: Term, splines: Mapping[str, Spline], base: Array
     block = _design([f for f in table.factors if pair.has(f.name)], codes, (pair,), splines)[:, 1:]
     if (size + block.shape[1]) * PER_COLUMN > len(table.scores):
         return 1.0
-    return _p_added(base, block, table.scores, at_least=block.shape[1])
-
-
-def _p_added(base: Array, columns: Array, scores: Array, at_least: int = 1) -> float:
-    """The p value of ``columns`` (n, k) beyond an orthonormal ``base`` (n, rank): the larger of the F test's and HC3's.
-
-    By the Frisch-Waugh theorem the added coefficients are those of the added columns cleared of the base. 1 where
-    fewer than ``at_least`` of them are left.
-    """
-    added = columns - base @ (base.T @ columns)
-    v, s, _ = _svd_safe(added, float(np.linalg.norm(columns)))
-    q, dof = len(s), len(scores) - base.shape[1] - len(s)
-    if q < at_least or dof < 1:
-        return 1.0
-    residual = scores - base @ (base.T @ scores)
-    coefficient = v.T @ residual  # (q,) on orthonormal columns
-    rest = residual - v @ coefficient
-    rss = float(rest @ rest)
-    if rss <= 0.0:
-        return 1.0
-    leverage = np.minimum(np.sum(base**2, axis=1) + np.sum(v**2, axis=1), MAX_LEVERAGE)
-    weighted = v.T * (rest / (1 - leverage))
-    wald = float(coefficient @ np.linalg.pinv(weighted @ weighted.T, hermitian=True) @ coefficient) / q
-    classical = float(coefficient @ coefficient) / q / (rss / dof)
-    return float(max(stats.f.sf(classical, q, dof), stats.f.sf(wald, q, dof)))
-
-
-def _svd_safe(matrix: Array, size: float) -> tuple[Array, Array, Array]:
-    """As ``_svd``, with the rank judged against the size of the matrix it was cleared from."""
-    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
-    rank = int(np.sum(s > size * 1e-8))
-    return u[:, :rank], s[:rank], vt[:rank]
+    scores = table.scores if table.draws is None else table.draws
+    unseen = table.basis.trials - table.basis.reached
+    return p_added(base, block, scores, at_least=block.shape[1], unseen=unseen)

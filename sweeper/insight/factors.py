@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeper.insight.basis import Basis, Reports, values_at, whole
+from sweeper.insight.basis import Basis, Reports, curves_of, whole
 from sweeper.insight.certainty import Interval
+from sweeper.insight.unseen import DRAWS, ends, last_epoch
 from sweeper.models.metric_names import larger_is_better
 from sweeper.records import TrialRecord
 from sweeper.search_spaces.vocabulary import Choice, FloatRange, IntRange
@@ -68,6 +69,10 @@ class Scale:
         """What no difference looks like."""
         return 1.0 if self.log else 0.0
 
+    def scores(self, values: Array) -> Array:
+        """Values of the objective as scores."""
+        return self.sign * (np.log(values) if self.log else values)
+
     def shown(self, delta: float) -> float:
         """A difference of scores as a ratio or difference of the metric."""
         if not self.log:
@@ -104,6 +109,7 @@ class Table:
     scale: Scale
     diverged: int
     basis: Basis = field(default_factory=lambda: whole(0))
+    draws: Array | None = None
 
     def sample(self, seed: int = 0) -> Table:
         """At most ``MAX_ROWS`` of the trials, drawn without regard to their scores."""
@@ -118,7 +124,8 @@ class Table:
         """The trials that ``keep`` (n,) marks."""
         factors = tuple(replace(f, codes=f.codes[keep]) for f in self.factors)
         numbers = tuple(n for n, kept in zip(self.numbers, keep, strict=True) if kept)
-        return replace(self, numbers=numbers, scores=self.scores[keep], factors=factors)
+        draws = None if self.draws is None else self.draws[:, keep]
+        return replace(self, numbers=numbers, scores=self.scores[keep], factors=factors, draws=draws)
 
     def factor(self, name: str) -> Factor | None:
         """The factor of this name, if it varies."""
@@ -146,22 +153,70 @@ def build_table(spec: SweepSpec, trials: Sequence[TrialRecord], reports: Reports
     """
     metric, maximize = spec.objective.metric, spec.objective.direction == "maximize"
     ended = [(t, v) for t in trials if t.params and (v := final_value(t, metric)) is not None]
-    basis = whole(len(ended))
-    if reports is not None:
-        compared, basis = values_at(spec, {t.number: (t, v) for t, v in ended}, reports)
-        ended = [(t, compared[t.number]) for t, _ in ended if t.number in compared]
-    finite = [v for _, v in ended if math.isfinite(v)]
-    if not finite:
-        return Table((), np.zeros(0), (), Scale(metric, False, 1.0), 0, basis)
-    worst = min(finite) if maximize else max(finite)
-    values = np.array([v if math.isfinite(v) else worst for _, v in ended])
-    scale = Scale(metric, not larger_is_better(metric) and min(finite) > 0, -1.0 if maximize else 1.0)
-    scores = scale.sign * (np.log(values) if scale.log else values)
-    params = [t.params or {} for t, _ in ended]
+    sign = -1.0 if maximize else 1.0
+    if reports is not None and any(t.state is TrialState.PRUNED for t, _ in ended):
+        return _compared(spec, ended, reports, sign)
+    values = np.array([v for _, v in ended])
+    scale = _scale(metric, sign, values)
+    scores = _worst_for_diverged(scale.scores(values))
+    factors = _factors(spec, [t for t, _ in ended])
+    diverged = int(np.isinf(values).sum())
+    if not len(values) or diverged == len(values):
+        return Table((), np.zeros(0), (), Scale(metric, False, 1.0), 0, whole(len(ended)))
+    return Table(tuple(t.number for t, _ in ended), scores, factors, scale, diverged, whole(len(ended)))
+
+
+def _compared(
+    spec: SweepSpec, ended: Sequence[tuple[TrialRecord, float]], reports: Reports, sign: float
+) -> Table:
+    """The table of a sweep with pruned trials: all at the same epoch, the ends of those stopped before it drawn."""
+    curves = curves_of(spec, {t.number: (t, v) for t, v in ended}, reports)
+    by_number = {t.number: t for t, _ in ended}
+    factors = _factors(spec, [by_number[n] for n in curves.numbers])
+    scale = _scale(spec.objective.metric, sign, curves.values)
+    scores, lengths = scale.scores(curves.values), curves.lengths
+    diverged = np.isinf(scores[:, -1]) & (lengths == spec.training.epochs)
+    blocks = [block[~diverged] for block in described(factors)]
+    choices = [np.nan_to_num(f.codes, nan=-1).astype(np.intp) for f in factors if f.is_choice]
+    choices = [level[~diverged] for level in choices]
+    columns = sum(block.shape[1] for block in blocks)
+    epoch = last_epoch(lengths[~diverged], columns, choices, FEW, spec.training.epochs)
+    pruned = sum(t.state is TrialState.PRUNED for t, _ in ended)
+    drawn = np.repeat(scores[None, :, epoch - 1], DRAWS, axis=0)
+    drawn[:, ~diverged] = ends(scores[~diverged], lengths[~diverged], blocks, epoch)
+    reached = int(np.sum(lengths >= epoch))
+    basis = Basis(epoch, spec.training.epochs, reached, len(lengths), pruned)
+    means = _worst_for_diverged(drawn.mean(axis=0))
+    drawn[:, diverged] = means[diverged]
+    return Table(curves.numbers, means, factors, scale, int(diverged.sum()), basis, None if reached == len(lengths) else drawn)
+
+
+def _scale(metric: str, sign: float, values: Array) -> Scale:
+    finite = values[np.isfinite(values)]
+    return Scale(metric, not larger_is_better(metric) and len(finite) > 0 and bool(finite.min() > 0), sign)
+
+
+def _worst_for_diverged(scores: Array) -> Array:
+    finite = scores[np.isfinite(scores)]
+    return np.where(np.isfinite(scores), scores, finite.max() if len(finite) else np.nan)
+
+
+def _factors(spec: SweepSpec, trials: Sequence[TrialRecord]) -> tuple[Factor, ...]:
+    params = [t.params or {} for t in trials]
     factors = (_factor(name, spec, params) for name in _names(spec, params))
-    diverged = sum(math.isinf(v) for _, v in ended)
-    numbers = tuple(t.number for t, _ in ended)
-    return Table(numbers, scores, tuple(f for f in factors if _varies(f)), scale, diverged, basis)
+    return tuple(f for f in factors if _varies(f))
+
+
+def described(factors: Sequence[Factor]) -> list[Array]:
+    """Each factor's (n, k) dummies of choices and parabolas of numbers; a parameter that a trial lacks stands at its mean."""
+    blocks: list[Array] = []
+    for f in factors:
+        if f.levels is not None:
+            blocks.append(np.column_stack([f.codes == i for i in range(1, len(f.levels))]).astype(np.float64))
+        else:
+            x = np.nan_to_num((f.codes - np.nanmean(f.codes)) / np.nanstd(f.codes), nan=0.0)
+            blocks.append(np.column_stack([x, x**2 - np.mean(x**2)]))
+    return blocks
 
 
 def label(value: Any) -> str:
