@@ -14,7 +14,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from benchmarks.fake_sweeps import NULLS, SEARCHES, TRUTHS, FakeSweep, Surface, fake_sweep
+from benchmarks.fake_sweeps import NULLS, SEARCHES, SPEEDS, TRUTHS, FakeSweep, Surface, fake_sweep
 from benchmarks.results import Table, show
 from sweeper.insight.advice import edges, no_effect, ranked, small
 from sweeper.insight.contrasts import choice_effects, interactions
@@ -24,7 +24,7 @@ from sweeper.insight.importance import importance
 
 KINDS = ("beats", "interaction", "condition", "no effect", "boundary")
 Row = dict[str, Any]
-SURFACES = {**NULLS, **TRUTHS}
+SURFACES = {**NULLS, **SPEEDS, **TRUTHS}
 TRIALS = 128
 FIRST_SEED = 1000
 
@@ -54,7 +54,7 @@ def judged(surface: Surface, sweep: FakeSweep) -> dict[str, tuple[bool, bool]]:
     made, at_end = claims(sweep)
     real = {kind: surface.real.get(kind, frozenset()) for kind in KINDS}
     if not at_end:
-        real["beats"] |= surface.early
+        real |= {kind: real[kind] | surface.early for kind in ("beats", "interaction", "condition")}
     return {kind: (bool(made[kind] - real[kind]), bool(made[kind] & real[kind])) for kind in KINDS}
 
 
@@ -78,6 +78,8 @@ def rows(surfaces: list[str], searches: list[str], sweeps: int, first: int, file
     known = [json.loads(line) for line in lines]
     for surface in surfaces:
         for search in searches:
+            if surface in SPEEDS and SEARCHES[search][1] == "none":
+                continue
             cell = {"surface": surface, "search": search, "sweeps": sweeps, "first_seed": first}
             row = next((row for row in known if row | cell == row), None)
             if row is None:

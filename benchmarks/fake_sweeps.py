@@ -3,7 +3,8 @@
 A trial's final loss is ``exp(level(params) + noise)``. Its curve begins far above that and gets there at the last
 epoch, at a speed that may differ between optimizers:
 
-    loss(e) = final * (1 + 4 (exp(-speed e) - exp(-speed E)) / (1 - exp(-speed E))) * exp(jitter(e))
+    d(e) = (exp(-speed e) - exp(-speed E)) / (1 - exp(-speed E))
+    loss(e) = final * (1 + 4 d(e)) * exp(jitter(e)), or final^(1 - d(e)) * exp(begin d(e)) * exp(jitter(e))
 
 Names of dimensions: E epochs of a complete trial; u and w are learning rate and weight decay, from 0 to 1 on the
 logarithm of their ranges.
@@ -66,17 +67,17 @@ def _calm(point: Point) -> float:
 class Surface:
     """The truth: the ``level`` of the log loss, the ``noise`` about it and the ``speed`` of learning.
 
-    ``real`` are the claims that hold on it, by kind; every other claim of a kind is false. At an early
-    epoch the choices of ``early`` differ as well: that one of them leads there is true.
+    ``real`` are the claims that hold on it, by kind; every other claim of a kind is false. At an early epoch what is
+    said of ``early`` is true as well: that one of the choices leads there, or leads there in some settings.
     """
 
     level: Shape
     noise: Shape = _same
     speed: Shape = _calm
-    begin: float | None = None
-    wander: float = 0.0
+    begin: float | None = None  # the log loss that all curves begin at, whatever they come to
+    wander: float = 0.0  # how much the speed differs from trial to trial, on the logarithm
     real: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    early: frozenset[str] = frozenset()  # the choices that differ before the end
+    early: frozenset[str] = frozenset()
 
 
 def valley(p: Point) -> float:
@@ -119,16 +120,17 @@ def crossing(p: Point) -> float:
 
 
 INERT = {"no effect": frozenset({"weight_decay", "optimizer", "activation", "initialization"})}
+LEAD = frozenset({"optimizer", "optimizer, learning_rate"})
 NULLS = {
-    "tie": Surface(valley, speed=_uneven_speed, real=INERT, early=frozenset({"optimizer"})),
-    "late": Surface(valley, speed=_uneven_speed, begin=1.0, wander=0.2, real=INERT, early=frozenset({"optimizer"})),
-    "speeds": Surface(valley, speed=_crossed_speed, wander=0.2, real=INERT, early=frozenset({"optimizer", "optimizer, learning_rate"})),
-    "late speeds": Surface(valley, speed=_crossed_speed, begin=1.0, wander=0.2, real=INERT, early=frozenset({"optimizer", "optimizer, learning_rate"})),
+    "tie": Surface(valley, speed=_uneven_speed, real=INERT, early=LEAD),
     "cliff": Surface(cliff, _little, real=INERT),
-    "late cliff": Surface(cliff, _little, speed=_uneven_speed, begin=1.0, wander=0.2, real=INERT, early=frozenset({"optimizer"})),
-    "late uneven": Surface(valley, _uneven, speed=_uneven_speed, begin=1.0, wander=0.2, real=INERT, early=frozenset({"optimizer"})),
     "uneven noise": Surface(valley, _uneven, real=INERT),
     "curved": Surface(bent, real={"no effect": INERT["no effect"] - {"weight_decay"}}),
+}
+SPEEDS = {  # with pruners only: choices differ in how they learn, but not in what they come to
+    "late": Surface(valley, speed=_uneven_speed, begin=1.0, wander=0.2, real=INERT, early=LEAD),
+    "late cliff": Surface(cliff, _little, speed=_uneven_speed, begin=1.0, wander=0.2, real=INERT, early=LEAD),
+    "late speeds": Surface(valley, speed=_crossed_speed, begin=1.0, wander=0.2, real=INERT, early=LEAD),
 }
 TRUTHS = {
     "optimizer 10%": optimizer_effect(0.1),

@@ -1,8 +1,9 @@
-"""At which epoch trials are compared: the end, or where a pruner stopped many, the last epoch that nearly all reached.
+"""At which epoch trials are compared: the end, or with a pruner, the last epoch that enough trials have reached.
 
 A pruned trial's last loss is an early one and says nothing beside the last losses of others. To leave pruned trials
-out is no remedy: those that a slow learner keeps are its best ones. Early losses beside each other are a fair
-comparison, but of the beginning: who leads there need not lead at the end, and every sentence says so.
+out is no remedy: those that a slow learner keeps are its best ones. So what they would have come to is drawn (see
+``unseen``), at the last epoch for which that is possible. Before the end, who leads need not lead at the end, and
+every sentence says so.
 """
 
 from __future__ import annotations
@@ -18,19 +19,23 @@ from sweeper.records import EpochReport, TrialRecord
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import TrialState
 
-MISSING = 0.04  # the share of the trials that may have been stopped before the epoch of the comparison
+MISSING = 0.04  # the share of the trials that may be left out, stopped before the epoch of the comparison
 Reports = Mapping[int, Sequence[EpochReport]]
 
 
 @dataclass(frozen=True)
 class Basis:
-    """The comparison at ``epoch`` of ``epochs``, which ``reached`` of ``trials`` reached; ``pruned`` were stopped."""
+    """The comparison at ``epoch`` of ``epochs``, which ``reached`` of ``trials`` reached; ``pruned`` were stopped.
+
+    ``drawn``: what the others would have come to there is drawn; else they are left out.
+    """
 
     epoch: int
     epochs: int
     reached: int
     trials: int
     pruned: int
+    drawn: bool = False
 
     @property
     def at_end(self) -> bool:
@@ -57,16 +62,18 @@ class Basis:
         """What the comparison rests on; empty: on all trials at their end."""
         if not self.pruned:
             return ""
-        reached = f"which {self.reached:,} of {self.trials:,} trials reached"
-        left = f"The {self.trials - self.reached:,} that were stopped before are left out. "
-        left = left if self.reached < self.trials else ""
-        if self.at_end:
-            return f"Trials are compared at the end of their training, {reached}. {left}".strip()
-        return (
-            f"The pruner stopped {self.pruned:,} of {self.trials:,} trials before their end. Trials are therefore "
-            f"compared at epoch {self.epoch} of {self.epochs}, {reached}. {left}Who leads there need not lead at the "
-            "end; to compare ends, run with search.pruner: none."
+        when = "at the end of their training" if self.at_end else f"at epoch {self.epoch} of {self.epochs}"
+        text = (
+            f"The pruner stopped {self.pruned:,} of {self.trials:,} trials before their end. Trials are compared {when}"
         )
+        text += f", which {self.reached:,} of {self.trials:,} trials reached. "
+        if self.drawn:
+            text += "What the others would have come to there is estimated from how these went on. "
+        elif self.reached < self.trials:
+            text += f"The {self.trials - self.reached:,} that were stopped before are left out. "
+        if self.at_end:
+            return text.strip()
+        return f"{text}Who leads there need not lead at the end; to compare ends, run with search.pruner: none."
 
 
 def whole(trials: int) -> Basis:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeper.insight.basis import Basis, Reports, curves_of, whole
+from sweeper.insight.basis import MISSING, Basis, Reports, curves_of, whole
 from sweeper.insight.certainty import Interval
 from sweeper.insight.unseen import DRAWS, ends, last_epoch
 from sweeper.models.metric_names import larger_is_better
@@ -24,6 +24,7 @@ from sweeper.spec.parse import SweepSpec
 from sweeper.states import Cause, TrialState
 from sweeper.text import from_to, number
 
+Ended = tuple[TrialRecord, float]  # and what it came to
 Array = NDArray[np.float64]
 MAX_ROWS = 2000  # more trials than this are sampled: the intervals are then narrow enough, and the time is bounded
 OVERFLOW = 700.0  # the exponential of more is no number any more
@@ -101,7 +102,10 @@ class Scale:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """``scores`` (n,) of the trials ``numbers``; ``diverged`` counts those that stand at the worst value."""
+    """``scores`` (n,) of the trials ``numbers``; ``diverged`` counts those that stand at the worst value.
+
+    Where pruned trials stand among them, ``draws`` (M, n) hold what they may have come to, and ``scores`` the means.
+    """
 
     numbers: tuple[int, ...]
     scores: Array
@@ -166,29 +170,31 @@ def build_table(spec: SweepSpec, trials: Sequence[TrialRecord], reports: Reports
     return Table(tuple(t.number for t, _ in ended), scores, factors, scale, diverged, whole(len(ended)))
 
 
-def _compared(
-    spec: SweepSpec, ended: Sequence[tuple[TrialRecord, float]], reports: Reports, sign: float
-) -> Table:
+def _compared(spec: SweepSpec, ended: Sequence[Ended], reports: Reports, sign: float) -> Table:
     """The table of a sweep with pruned trials: all at the same epoch, the ends of those stopped before it drawn."""
     curves = curves_of(spec, {t.number: (t, v) for t, v in ended}, reports)
+    if not len(curves.numbers) or not np.isfinite(curves.values).any():
+        return Table((), np.zeros(0), (), Scale(spec.objective.metric, False, 1.0), 0, whole(len(ended)))
     by_number = {t.number: t for t, _ in ended}
     factors = _factors(spec, [by_number[n] for n in curves.numbers])
     scale = _scale(spec.objective.metric, sign, curves.values)
     scores, lengths = scale.scores(curves.values), curves.lengths
-    diverged = np.isinf(scores[:, -1]) & (lengths == spec.training.epochs)
-    blocks = [block[~diverged] for block in described(factors)]
-    choices = [np.nan_to_num(f.codes, nan=-1).astype(np.intp) for f in factors if f.is_choice]
-    choices = [level[~diverged] for level in choices]
-    columns = sum(block.shape[1] for block in blocks)
-    epoch = last_epoch(lengths[~diverged], columns, choices, FEW, spec.training.epochs)
-    pruned = sum(t.state is TrialState.PRUNED for t, _ in ended)
+    diverged = np.isinf(curves.values).any(axis=1)
+    blocks = [block[~diverged] for block in _blocks(factors)]
+    choices = [f.codes[~diverged] for f in factors if f.is_choice]
+    width = sum(block.shape[1] for block in blocks)
+    epoch, drawable = last_epoch(lengths[~diverged], width, choices, spec.training.epochs, MISSING)
+    reached = lengths >= epoch
+    known = ~diverged if drawable else ~diverged & reached
     drawn = np.repeat(scores[None, :, epoch - 1], DRAWS, axis=0)
-    drawn[:, ~diverged] = ends(scores[~diverged], lengths[~diverged], blocks, epoch)
-    reached = int(np.sum(lengths >= epoch))
-    basis = Basis(epoch, spec.training.epochs, reached, len(lengths), pruned)
+    if blocks:
+        drawn[:, known] = ends(scores[known], lengths[known], [b[known[~diverged]] for b in blocks], epoch)
     means = _worst_for_diverged(drawn.mean(axis=0))
     drawn[:, diverged] = means[diverged]
-    return Table(curves.numbers, means, factors, scale, int(diverged.sum()), basis, None if reached == len(lengths) else drawn)
+    pruned = sum(t.state is TrialState.PRUNED for t, _ in ended)
+    basis = Basis(epoch, spec.training.epochs, int(reached.sum()), len(lengths), pruned, drawable and not reached.all())
+    table = Table(curves.numbers, means, factors, scale, int(diverged.sum()), basis, drawn if basis.drawn else None)
+    return table if drawable else table.rows(reached)
 
 
 def _scale(metric: str, sign: float, values: Array) -> Scale:
@@ -207,8 +213,8 @@ def _factors(spec: SweepSpec, trials: Sequence[TrialRecord]) -> tuple[Factor, ..
     return tuple(f for f in factors if _varies(f))
 
 
-def described(factors: Sequence[Factor]) -> list[Array]:
-    """Each factor's (n, k) dummies of choices and parabolas of numbers; a parameter that a trial lacks stands at its mean."""
+def _blocks(factors: Sequence[Factor]) -> list[Array]:
+    """Each factor's (n, k) columns: dummies of a choice, a parabola of a number; NaN stands at the mean."""
     blocks: list[Array] = []
     for f in factors:
         if f.levels is not None:

@@ -11,6 +11,7 @@ from scipy import stats
 
 Array = NDArray[np.float64]
 MAX_LEVERAGE = 0.95  # a trial that determines a coefficient alone has no residual to judge it by
+CAUTION = 3.0  # what the variance over draws is multiplied by: they are drawn where few others went on
 
 
 def svd(design: Array) -> tuple[Array, Array, Array]:
@@ -52,7 +53,7 @@ def p_added(base: Array, columns: Array, scores: Array, at_least: int = 1, unsee
 
 def between(estimates: Array) -> Array:
     """(p, p) what (M, p) estimates from M draws of what is not known add to their covariance (Rubin 1987)."""
-    found: Array = np.atleast_2d(np.cov(estimates.T)) * (1 + 1 / len(estimates))
+    found: Array = CAUTION * np.atleast_2d(np.cov(estimates.T)) * (1 + 1 / len(estimates))
     return found
 
 
