@@ -9,6 +9,7 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,24 +50,34 @@ def claims(sweep: FakeSweep) -> tuple[dict[str, set[str]], bool]:
     return found, table.basis.at_end
 
 
-def judged(surface: Surface, sweep: FakeSweep) -> dict[str, tuple[bool, bool]]:
-    """By kind: whether the report makes a false claim, and whether it makes a true one."""
+@dataclass(frozen=True)
+class Verdict:
+    """The kinds of which a report makes ``false`` and ``true`` claims, and whether they are about the end."""
+
+    false: frozenset[str]
+    true: frozenset[str]
+    at_end: bool
+
+
+def judged(surface: Surface, sweep: FakeSweep) -> Verdict:
+    """What of a report's claims holds."""
     made, at_end = claims(sweep)
     real = {kind: surface.real.get(kind, frozenset()) for kind in KINDS}
     if not at_end:
         real |= {kind: real[kind] | surface.early for kind in ("beats", "interaction", "condition")}
-    return {kind: (bool(made[kind] - real[kind]), bool(made[kind] & real[kind])) for kind in KINDS}
+    false = frozenset(kind for kind in KINDS if made[kind] - real[kind])
+    return Verdict(false, frozenset(kind for kind in KINDS if made[kind] & real[kind]), at_end)
 
 
-def rates(surface: str, search: str, sweeps: int, first_seed: int = FIRST_SEED) -> dict[str, dict[str, float]]:
-    """The shares of sweeps with a false and with a true claim of each kind."""
-    false: Counter[str] = Counter()
-    true: Counter[str] = Counter()
-    for seed in range(first_seed, first_seed + sweeps):
-        verdicts = judged(SURFACES[surface], fake_sweep(SURFACES[surface], search, TRIALS, seed))
-        false.update(kind for kind, (wrong, _) in verdicts.items() if wrong)
-        true.update(kind for kind, (_, right) in verdicts.items() if right)
-    return {kind: {"false": false[kind] / sweeps, "true": true[kind] / sweeps} for kind in KINDS}
+def rates(surface: str, search: str, sweeps: int, first_seed: int = FIRST_SEED) -> dict[str, Any]:
+    """The shares of sweeps with a false and with a true claim of each kind, and of those that speak of the end."""
+    found = [
+        judged(SURFACES[surface], fake_sweep(SURFACES[surface], search, TRIALS, seed))
+        for seed in range(first_seed, first_seed + sweeps)
+    ]
+    false, true = Counter(k for v in found for k in v.false), Counter(k for v in found for k in v.true)
+    shares = {kind: {"false": false[kind] / sweeps, "true": true[kind] / sweeps} for kind in KINDS}
+    return {"rates": shares, "at_end": sum(v.at_end for v in found) / sweeps}
 
 
 def rows(surfaces: list[str], searches: list[str], sweeps: int, first: int, file: Path | None) -> Iterator[Row]:
@@ -83,7 +94,7 @@ def rows(surfaces: list[str], searches: list[str], sweeps: int, first: int, file
             cell = {"surface": surface, "search": search, "sweeps": sweeps, "first_seed": first}
             row = next((row for row in known if row | cell == row), None)
             if row is None:
-                row = {**cell, "rates": rates(surface, search, sweeps, first)}
+                row = {**cell, **rates(surface, search, sweeps, first)}
                 if file is not None:
                     with file.open("a", encoding="utf-8") as out:
                         out.write(json.dumps(row) + "\n")
@@ -107,9 +118,10 @@ def tables(section: Mapping[str, Any]) -> list[Table]:
         ("true", "Sweeps with a true claim", "-: there is none to be made."),
     ):
         rows = tuple(
-            (row["surface"], row["search"], *(_share(row, kind, what) for kind in KINDS)) for row in section["rows"]
+            (row["surface"], row["search"], *(_share(row, kind, what) for kind in KINDS), f"{row['at_end']:.0%}")
+            for row in section["rows"]
         )
-        found.append(Table(title, ("surface", "search", *KINDS), rows, note + meaning))
+        found.append(Table(title, ("surface", "search", *KINDS, "about the end"), rows, note + meaning))
     return found
 
 
