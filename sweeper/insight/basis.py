@@ -20,6 +20,7 @@ from sweeper.spec.parse import SweepSpec
 from sweeper.states import TrialState
 
 MISSING = 0.04  # the share of the trials that may be left out, stopped before the epoch of the comparison
+MAX_CURVES = 1000  # trials whose epochs are read: more make no curve clearer, and 10,000 would fill the memory
 Reports = Mapping[int, Sequence[EpochReport]]
 
 
@@ -27,7 +28,8 @@ Reports = Mapping[int, Sequence[EpochReport]]
 class Basis:
     """The comparison at ``epoch`` of ``epochs``, which ``reached`` of ``trials`` reached; ``pruned`` were stopped.
 
-    ``drawn``: what the others would have come to there is drawn; else they are left out.
+    ``drawn``: what the others would have come to there is drawn; else they are left out. ``sampled_from``: so many
+    trials ended, of which the ``trials`` are a sample.
     """
 
     epoch: int
@@ -36,6 +38,7 @@ class Basis:
     trials: int
     pruned: int
     drawn: bool = False
+    sampled_from: int = 0
 
     @property
     def at_end(self) -> bool:
@@ -63,9 +66,11 @@ class Basis:
         if not self.pruned:
             return ""
         when = "at the end of their training" if self.at_end else f"at epoch {self.epoch} of {self.epochs}"
-        text = (
-            f"The pruner stopped {self.pruned:,} of {self.trials:,} trials before their end. Trials are compared {when}"
-        )
+        text = ""
+        if self.sampled_from > self.trials:
+            text = f"Of {self.sampled_from:,} trials {self.trials:,} were drawn without regard to their results. "
+        text += f"The pruner stopped {self.pruned:,} of {self.trials:,} trials before their end. "
+        text += f"Trials are compared {when}"
         text += f", which {self.reached:,} of {self.trials:,} trials reached. "
         if self.drawn:
             text += "What the others would have come to there is estimated from how these went on. "
@@ -74,6 +79,15 @@ class Basis:
         if self.at_end:
             return text.strip()
         return f"{text}Who leads there need not lead at the end; to compare ends, run with search.pruner: none."
+
+
+def sample(trials: Sequence[TrialRecord], seed: int = 0) -> list[TrialRecord]:
+    """The trials whose epochs are compared: all that began, or ``MAX_CURVES`` of them, whatever they came to."""
+    begun = [trial for trial in trials if trial.params]
+    if len(begun) <= MAX_CURVES:
+        return begun
+    picked = np.random.default_rng(seed).choice(len(begun), MAX_CURVES, replace=False)
+    return [begun[i] for i in sorted(picked.tolist())]
 
 
 def whole(trials: int) -> Basis:

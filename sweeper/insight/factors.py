@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeper.insight.basis import MISSING, Basis, Reports, curves_of, whole
+from sweeper.insight.basis import MISSING, Basis, Reports, curves_of, sample, whole
 from sweeper.insight.certainty import Interval
 from sweeper.insight.unseen import DRAWS, ends, last_epoch
 from sweeper.models.metric_names import larger_is_better
@@ -159,7 +159,9 @@ def build_table(spec: SweepSpec, trials: Sequence[TrialRecord], reports: Reports
     ended = [(t, v) for t in trials if t.params and (v := final_value(t, metric)) is not None]
     sign = -1.0 if maximize else 1.0
     if reports is not None and any(t.state is TrialState.PRUNED for t, _ in ended):
-        return _compared(spec, ended, reports, sign)
+        picked = {trial.number for trial in sample(trials)}
+        table = _compared(spec, [(t, v) for t, v in ended if t.number in picked], reports, sign)
+        return replace(table, basis=replace(table.basis, sampled_from=len(ended)))
     values = np.array([v for _, v in ended])
     scale = _scale(metric, sign, values)
     scores = _worst_for_diverged(scale.scores(values))

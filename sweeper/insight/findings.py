@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sweeper.insight.advice import Advice, advise, ranked
 from sweeper.insight.answers import Answer, Reports, answers
-from sweeper.insight.basis import Basis
+from sweeper.insight.basis import Basis, sample
 from sweeper.insight.contrasts import ChoiceEffects, Interaction, choice_effects, interactions
 from sweeper.insight.effects import MIN_TRIALS, fit
 from sweeper.insight.factors import Scale, build_table
@@ -51,6 +51,8 @@ class Insight:
 
 def study_trials(spec: SweepSpec, trials: Sequence[TrialRecord], reports: Reports, seed: int = 0) -> Insight:
     """What the trials teach. The same trials and seed give the same insight."""
+    picked = [trial.number for trial in sample(trials)]
+    reports = {number: reports[number] for number in picked if number in reports}  # not the best that are drawn as well
     everything = build_table(spec, trials, reports)
     table = everything.sample(seed)
     model = fit(table)
@@ -63,7 +65,7 @@ def study_trials(spec: SweepSpec, trials: Sequence[TrialRecord], reports: Report
         remark = f"Effects need at least {MIN_TRIALS} trials with different parameters and values; there are {count}."
     return Insight(
         count,
-        len(everything.numbers),
+        max(len(everything.numbers), everything.basis.sampled_from),
         table.diverged,
         table.scale,
         None if model is None else model.explained,

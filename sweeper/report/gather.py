@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from sweeper.errors import SpecError
 from sweeper.insight.advice import ranked
+from sweeper.insight.basis import MAX_CURVES, sample
 from sweeper.insight.headline import winner_of
 from sweeper.insight.winner_check import Check, check_winner, from_json
 from sweeper.ledger.protocol import LedgerReader
@@ -16,8 +15,7 @@ from sweeper.records import EpochReport, SweepRecord, TrialRecord
 from sweeper.spec.parse import SweepSpec
 from sweeper.spec.stored import spec_of
 
-MAX_CURVES = 1000  # trials whose epochs are read: more make no curve clearer, and 10,000 would fill the memory
-ALWAYS = 50  # this many of the best are among them
+ALWAYS = 50  # this many of the best are drawn in any case
 FILE = "report.html"  # in the sweep's folder, as the next one
 CHECK = "winner.json"
 
@@ -84,10 +82,9 @@ def _check_again(record: SweepRecord, spec: SweepSpec, winner: TrialRecord) -> C
 def _curves(
     ledger: LedgerReader, record: SweepRecord, spec: SweepSpec, trials: Sequence[TrialRecord]
 ) -> dict[int, list[EpochReport]]:
-    """The epochs of the trials, or of a sample of them that holds the best."""
-    if len(trials) <= MAX_CURVES:
+    """The epochs of the trials, or of a sample of them and of the best, which are drawn but not compared with it."""
+    picked = [trial.number for trial in sample(trials)]
+    if len(picked) < MAX_CURVES:
         return ledger.reports(record.sweep)
     best = [trial.number for trial in ranked(spec, trials)[:ALWAYS]]
-    rest = np.setdiff1d([trial.number for trial in trials if trial.epochs], best)
-    picked = np.random.default_rng(0).permutation(rest)[: MAX_CURVES - len(best)]
-    return ledger.reports(record.sweep, numbers=[*best, *picked.tolist()])
+    return ledger.reports(record.sweep, numbers=sorted({*picked, *best}))

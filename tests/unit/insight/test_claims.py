@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.claims import claims, judged
-from benchmarks.fake_sweeps import NULLS, TRUTHS, fake_sweep
+from benchmarks.fake_sweeps import NULLS, SPEEDS, TRUTHS, fake_sweep
 from sweeper.insight.findings import study_trials
 
 SWEEPS = 6
@@ -26,14 +26,28 @@ def test_noise_that_differs_between_settings_is_no_boundary() -> None:
 
 
 @pytest.mark.parametrize("search", ["tpe, asha", "tpe, median", "tpe, hyperband"])
-def test_early_losses_of_pruned_trials_are_no_claim_about_the_end(search: str) -> None:
-    sweep = fake_sweep(NULLS["tie"], search, 128, 0)
+def test_who_only_learns_faster_is_not_said_to_end_ahead_when_slow_trials_are_pruned(search: str) -> None:
+    made = [claims(fake_sweep(SPEEDS["late"], search, 128, seed)) for seed in range(SWEEPS)]
+    ends = [found for found, at_end in made if at_end]
+    assert len(ends) >= SWEEPS - 2
+    assert sum(bool(found["beats"] | found["interaction"]) for found in ends) <= 1
+
+
+def test_where_too_few_went_on_the_beginning_is_compared_and_every_sentence_says_so() -> None:
+    sweep = fake_sweep(NULLS["tie"], "tpe, halving", 128, 0)
     insight = study_trials(sweep.spec, sweep.trials, sweep.reports)
     said = [choice.sentence for choice in insight.choices] + [answer.answer for answer in insight.answers]
     assert not any(" beats " in sentence or " is best" in sentence for sentence in said)
-    assert "compared at epoch 1 of 20, which 128 of 128 trials reached" in insight.basis.sentence
-    assert any("adam leads sgd" in sentence and "at epoch 1" in sentence for sentence in said)
+    assert not insight.basis.at_end
+    assert "Who leads there need not lead at the end" in insight.basis.sentence
+    assert any("adam leads sgd" in sentence and f"at epoch {insight.basis.epoch}" in sentence for sentence in said)
     assert "no effect" not in {advice.kind for advice in insight.advice}
+
+
+@pytest.mark.parametrize("search", ["tpe, asha", "tpe, median"])
+def test_a_true_effect_at_the_end_is_found_with_a_pruner(search: str) -> None:
+    made = [claims(fake_sweep(TRUTHS["optimizer 50%"], search, 128, seed)) for seed in range(4)]
+    assert sum(at_end and found["beats"] == {"optimizer"} for found, at_end in made) >= 3
 
 
 @pytest.mark.parametrize("search", ["random", "tpe"])

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from sweeper.errors import SweepNotFound
+from sweeper.insight.basis import MAX_CURVES, sample
 from sweeper.insight.winner_check import from_json
 from sweeper.ledger.memory import MemoryLedger
 from sweeper.records import Ended, EpochReport, Reported, Started, Suggested, SweepChanged
 from sweeper.report import gather
-from sweeper.report.gather import CHECK, FILE, MAX_CURVES, make_report
+from sweeper.report.gather import CHECK, FILE, make_report
 from sweeper.running.open_sweep import report_at_end
 from sweeper.running.parts import make_study
 from sweeper.running.run import SweepRun
@@ -77,9 +78,9 @@ def test_the_epochs_of_a_large_sweep_are_sampled_and_the_best_are_among_them() -
     end_trials(ledger, sweep, range(count), epochs=2)
     record, trials = ledger.sweep(sweep), ledger.trials(sweep)
     curves = gather._curves(ledger, record, spec, trials)
-    assert len(curves) == MAX_CURVES
-    best = [trial.number for trial in ledger.best(sweep, 50)]
-    assert set(best) <= curves.keys()
+    best = {trial.number for trial in ledger.best(sweep, 50)}
+    assert best <= curves.keys()
+    assert len(curves.keys() - best) == MAX_CURVES - len(best & {trial.number for trial in sample(trials)})
     assert all(curves[number] == ledger.reports(sweep, number)[number] for number in best)
 
 
