@@ -181,7 +181,7 @@ def _compared(spec: SweepSpec, ended: Sequence[Ended], reports: Reports, sign: f
     factors = _factors(spec, [by_number[n] for n in curves.numbers])
     scale = _scale(spec.objective.metric, sign, curves.values)
     scores, lengths = scale.scores(curves.values), curves.lengths
-    diverged = np.isinf(curves.values).any(axis=1)
+    diverged: NDArray[np.bool_] = np.isinf(curves.values).any(axis=1)
     blocks = [block[~diverged] for block in _blocks(factors)]
     choices = [f.codes[~diverged] for f in factors if f.is_choice]
     width = sum(block.shape[1] for block in blocks)

@@ -32,7 +32,7 @@ SAID = {
         ".verdict": "cannot be told apart",
         "#finals": "This is selection bias",
         "#winner": "Expected calibration error",
-        "#questions": "adam leads sgd below learning_rate",
+        "#questions": "adam beats sgd below learning_rate",
         "#gradients": "the first layer gets",
     },
     "compromise": {
