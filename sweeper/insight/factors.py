@@ -175,13 +175,13 @@ def build_table(spec: SweepSpec, trials: Sequence[TrialRecord], reports: Reports
 def _compared(spec: SweepSpec, ended: Sequence[Ended], reports: Reports, sign: float) -> Table:
     """The table of a sweep with pruned trials: all at the same epoch, the ends of those stopped before it drawn."""
     curves = curves_of(spec, {t.number: (t, v) for t, v in ended}, reports)
-    if not len(curves.numbers) or not np.isfinite(curves.values).any():
+    diverged: NDArray[np.bool_] = np.isinf(curves.values).any(axis=1)
+    if diverged.all():
         return Table((), np.zeros(0), (), Scale(spec.objective.metric, False, 1.0), 0, whole(len(ended)))
     by_number = {t.number: t for t, _ in ended}
     factors = _factors(spec, [by_number[n] for n in curves.numbers])
     scale = _scale(spec.objective.metric, sign, curves.values)
     scores, lengths = scale.scores(curves.values), curves.lengths
-    diverged: NDArray[np.bool_] = np.isinf(curves.values).any(axis=1)
     blocks = [block[~diverged] for block in _blocks(factors)]
     choices = [f.codes[~diverged] for f in factors if f.is_choice]
     width = sum(block.shape[1] for block in blocks)

@@ -11,7 +11,7 @@ from sweeper.insight.factors import build_table
 from sweeper.insight.unseen import ends, last_epoch
 from sweeper.records import EpochReport, TrialRecord
 from sweeper.spec.parse import load_spec
-from sweeper.states import TrialState
+from sweeper.states import Cause, TrialState
 
 Array = NDArray[np.float64]
 
@@ -89,3 +89,25 @@ def test_curves_that_were_picked_by_their_scores_do_not_move_the_comparison(prun
     assert set(table.numbers) == (drawn if pruner == "median" else set(range(count)))
     if pruner == "median":
         assert f"Of 1,400 trials {MAX_CURVES:,} were drawn without regard to their results" in table.basis.sentence
+
+
+def test_a_sweep_of_pruned_and_diverged_trials_has_a_comparison_or_none() -> None:
+    sections = {"dataset": {"name": "iris"}, "space": {"learning_rate": {"float": [0.001, 1.0]}}}
+    spec = load_spec({"name": "few", **sections, "training": {"epochs": 4}, "search": {"pruner": "median"}})
+    states = [TrialState.PRUNED, TrialState.FAILED, TrialState.COMPLETE, TrialState.COMPLETE]
+    trials = [
+        TrialRecord(
+            n,
+            state,
+            params={"learning_rate": 0.1 * (n + 1)},
+            value=1.0 + n if state is not TrialState.FAILED else None,
+            cause=Cause.DIVERGED if state is TrialState.FAILED else None,
+        )
+        for n, state in enumerate(states)
+    ]
+    reports = {0: 2, 1: 1, 2: 4, 3: 4}
+    curves = {n: [EpochReport(e, {"val_loss": 5.0 - e}) for e in range(count)] for n, count in reports.items()}
+    table = build_table(spec, trials, curves)
+    assert (table.basis.epoch, table.numbers, table.diverged) == (2, (0, 1, 2, 3), 1)
+    assert table.scores.tolist() == pytest.approx([np.log(4.0)] * 4)  # the diverged one stands at the worst
+    assert build_table(spec, trials[:2], {1: curves[1]}).numbers == ()
