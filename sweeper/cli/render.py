@@ -25,7 +25,8 @@ SWEEP_FILE = """\
 dataset: {table}
 # add task: classification or regression to dataset when the target column leaves it open
 split: {{validation: 0.2, test: 0.2, seed: 0}}
-normalize: standard              # standard | minmax | none
+normalize: standard              # standard | minmax | quantile | robust | none
+# inputs: {{numeric_embedding: piecewise_linear, bins: 16}}  # numbers as shares of bins; a space may search it, too
 space: mlp                       # `sweeper spaces` lists them; or your own YAML file, or my_space.py:function
 training:
   epochs: 20

@@ -74,10 +74,7 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
 
 def _shown(layers: tuple[int, ...], batch_size: int | str, inputs: Inputs) -> str:
     """A shape key in words."""
-    encoded = "" if inputs.numeric_embedding == "none" else f", {inputs.numeric_embedding}"
-    bins = f" in {inputs.bins} bins by {inputs.binning}" if inputs.bins else ""
-    scaled = "" if inputs.plain.normalize == inputs.normalize else f", {inputs.normalize}"
-    return f"{list(layers)} batch {batch_size}{scaled}{encoded}{bins}"
+    return f"{list(layers)} batch {batch_size}{'' if inputs == inputs.plain else f', {inputs.in_words}'}"
 
 
 def _given(spec: SweepSpec) -> dict[str, Any]:

@@ -32,6 +32,14 @@ class Inputs:
         return found
 
     @property
+    def in_words(self) -> str:
+        """For people: ``standard normalisation, numbers in up to 16 bins (quantile)``."""
+        words = f"{self.normalize} normalisation" if self.normalize != "none" else "no normalisation"
+        if self.bins:
+            words += f", numbers in up to {self.bins} bins ({self.binning})"
+        return f"{words}, inputs that say which numbers are missing" if self.missing_indicator else words
+
+    @property
     def plain(self) -> Inputs:
         """The same without what only a network needs: each column stays one input, shifted and scaled at most."""
         return Inputs(self.normalize if self.normalize in SCALED_ONLY else "standard")

@@ -57,7 +57,7 @@ def test_a_synonym_means_something_that_exists_here():
     from sweeper.spec.parse import SweepSpec
     from sweeper.spec.parse import _keys as keys_at
 
-    sections = ["training", "search", "dataset", "split", "objective", "tracking", "finals"]
+    sections = ["training", "search", "dataset", "split", "objective", "tracking", "finals", "inputs"]
     keys = {key for section in sections for key in keys_at([section])} | set(SweepSpec.model_fields)
     words = {word for known in KNOWN.values() for word in known.words}
     values = {"minimize", "maximize", "parameters", "seconds", "none", "standard", "minmax"}

@@ -1,0 +1,140 @@
+"""How columns become inputs, beside scikit-learn and the papers' formulas, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.preprocessing import QuantileTransformer
+from sklearn.tree import DecisionTreeClassifier
+
+from sweeper.data.bins import quantile_edges, target_edges
+from sweeper.data.dataset import Dataset, load_dataset
+from sweeper.data.loading import load
+from sweeper.data.source import Source
+from sweeper.errors import SpecError
+from sweeper.models import TrainConfig, TrialConfig, train_solo
+from sweeper.scheduling.events import Shape
+from sweeper.spec.dataset import DatasetSpec, SplitSpec
+from sweeper.spec.inputs import Inputs
+from sweeper.spec.parse import load_spec
+from sweeper.training.legs import LegOrder, LegRunner, RowStart, TrialStart
+
+RANDOM = np.random.default_rng(0)
+DIABETES = DatasetSpec(name="diabetes")
+
+
+def raw_columns(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+    assert dataset.raw is not None
+    return dataset.raw.values[rows]
+
+
+def test_quantile_scaling_is_scikit_learns_where_nothing_is_tied():
+    plain = load_dataset(DIABETES, SplitSpec(), "standard")
+    made = plain.prepared(Inputs("quantile"))
+    train, test = (raw_columns(plain, rows) for rows in (plain.train_rows, plain.test_rows))
+    count = max(10, len(train) // 30)
+    theirs = QuantileTransformer(n_quantiles=count, output_distribution="normal", subsample=None).fit(train)
+    untied = [i for i in range(train.shape[1]) if len(np.unique(theirs.quantiles_[:, i])) == count]
+    assert len(untied) >= 5
+    np.testing.assert_allclose(made.x_test[:, untied], theirs.transform(test)[:, untied], atol=1e-5)
+
+
+def test_equal_values_get_the_middle_of_their_places(tmp_path):
+    frame = pd.DataFrame({"few": [0.0] * 6000 + [1.0] * 3000 + [2.0] * 1000, "kind": ["a", "b"] * 5000})
+    frame.to_csv(tmp_path / "few.csv", index=False)
+    data = load_dataset(DatasetSpec(path=str(tmp_path / "few.csv"), target="kind"), SplitSpec(), "standard")
+    made = data.prepared(Inputs("quantile"))
+    zero, one, two = (float(made.recipe.transform({"few": [value]})[0, 0]) for value in (0, 1, 2))
+    from scipy.special import ndtri
+
+    assert (zero, one, two) == pytest.approx((ndtri(0.3), ndtri(0.75), ndtri(0.95)), abs=0.05)
+
+
+def test_robust_scaling_is_realmlps():
+    plain = load_dataset(DIABETES, SplitSpec(), "standard")
+    made = plain.prepared(Inputs("robust"))
+    train, test = (raw_columns(plain, rows) for rows in (plain.train_rows, plain.test_rows))
+    first, middle, third = np.quantile(train, [0.25, 0.5, 0.75], axis=0)
+    spread = np.where(third > first, third - first, (train.max(axis=0) - train.min(axis=0)) / 2)
+    z = (test - middle) / spread
+    np.testing.assert_allclose(made.x_test, z / np.sqrt(1 + (z / 3) ** 2), atol=1e-5)
+
+
+@pytest.mark.parametrize("binning", ["quantile", "target"])
+def test_a_number_becomes_the_share_of_each_bin_below_it(binning):
+    plain = load_dataset(DatasetSpec(name="iris"), SplitSpec(), "standard")
+    made = plain.prepared(Inputs("standard", False, "piecewise_linear", 5, binning))
+    train, x = raw_columns(plain, plain.train_rows)[:, 2], raw_columns(plain, plain.test_rows)[:, 2]
+    edges = quantile_edges(train, 5) if binning == "quantile" else target_edges(train, plain.y_train, True, 5)
+    wanted = np.zeros((len(x), len(edges) - 1))
+    for i, value in enumerate(x):  # equation 1 of arXiv 2203.05556
+        for t in range(1, len(edges)):
+            if value < edges[t - 1] and t > 1:
+                wanted[i, t - 1] = 0
+            elif value >= edges[t] and t < len(edges) - 1:
+                wanted[i, t - 1] = 1
+            else:
+                wanted[i, t - 1] = (value - edges[t - 1]) / (edges[t] - edges[t - 1])
+    mine = [i for i, f in enumerate(made.recipe.features) if f.column == plain.recipe.features[2].column]
+    np.testing.assert_allclose(made.x_test[:, mine], wanted, atol=1e-6)
+
+
+def test_target_bins_end_where_a_decision_tree_cuts():
+    x, y = RANDOM.normal(size=500), RANDOM.integers(0, 2, 500)
+    y[x > 0.7] = 1
+    tree = DecisionTreeClassifier(max_leaf_nodes=4, min_samples_leaf=12, random_state=0).fit(x[:, None], y).tree_
+    cuts = sorted(tree.threshold[tree.feature >= 0])
+    assert target_edges(x, y, True, 4).tolist() == [x.min(), *cuts, x.max()]
+    assert any(abs(cut - 0.7) < 0.05 for cut in cuts)
+
+
+def test_trials_of_other_inputs_are_the_plain_pytorch_run_on_their_own_data():
+    data = load_dataset(DatasetSpec(name="iris"), SplitSpec(folds=2), "standard")
+    runner, train = LegRunner(), TrainConfig(epochs=2, batch_size=16)
+    runner.load("s", Source.of(data))
+    config = TrialConfig(hidden_layers=(5,), learning_rate=0.01)
+    kinds = [Inputs("quantile"), Inputs("standard"), Inputs("none", False, "piecewise_linear", 4, "target")]
+    for cohort, inputs in enumerate(kinds):
+        start = TrialStart(cohort, 1, config, (RowStart(3, 0), RowStart(3, 1)))
+        order = LegOrder(
+            leg=1, sweep="s", cohort=cohort, shape=Shape((5,), 16, 2, inputs), train=train, admit=(start,), drop=(),
+            epochs=2, width=1, seconds=60.0, metric="val_loss", minimize=True,
+        )  # fmt: skip
+        result = runner.run(order)
+        solos = [train_solo(config, train, fold.tensors(), 3) for fold in data.prepared(inputs).folds]
+        assert result.n_inputs == data.prepared(inputs).n_inputs
+        wanted = np.mean([solo.val_loss for solo in solos], axis=0)
+        np.testing.assert_allclose(result.trials[0].metrics["val_loss"], wanted, rtol=1e-5)
+
+
+TEXTS = pd.DataFrame({"city": ["Rome", "Oslo"] * 30, "kind": ["a", "b", "b"] * 20})
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"inputs": {"bins": 200, "numeric_embedding": "piecewise_linear"}}, ["inputs.bins", "200 bins", "Use "]),
+        (
+            {"space": {"numeric_embedding": {"choice": ["none", "piecewise_linear"]}, "bins": {"int": [2, 500]}}},
+            ["space.bins", "500 bins", "or fewer"],
+        ),
+        ({"inputs": {"bins": 1}}, ["inputs.bins"]),
+        ({"inputs": {"binnning": "quantile"}}, ["inputs.binnning", "'binning'"]),
+        ({"normalize": "quantil"}, ["normalize", "'quantile'"]),
+        ({"space": {"scaler": "robust"}}, ["space.scaler", "'normalize'"]),
+        ({"space": {"bins": {"float": [2, 8]}}}, ["space.bins.float", "Use int"]),
+        (
+            {"inputs": {"numeric_embedding": "piecewise_linear"}, "dataset": "texts"},
+            ["inputs.numeric_embedding", "no column of numbers", "numeric_embedding: none"],
+        ),
+    ],
+)
+def test_inputs_that_cannot_be_made_are_refused_with_key_and_remedy(tmp_path, spec, words):
+    file = tmp_path / "texts.csv"
+    TEXTS.to_csv(file, index=False)
+    dataset = {"path": str(file), "target": "kind"} if spec.get("dataset") == "texts" else {"name": "iris"}
+    with pytest.raises(SpecError) as caught:
+        load(load_spec({**spec, "dataset": dataset}))
+    for word in words:
+        assert word in str(caught.value), str(caught.value)
