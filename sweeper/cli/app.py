@@ -153,11 +153,19 @@ def plan(
 
 
 @app.command()
-def resume(sweep: Sweep, workers: Workers = None, json: Json = False, server: Server = None) -> None:
-    """Continue an interrupted sweep until all its trials have ended."""
+def resume(
+    sweep: Sweep,
+    trials: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, help="Go on to this many trials in all, also when it is done.")
+    ] = None,
+    workers: Workers = None,
+    json: Json = False,
+    server: Server = None,
+) -> None:
+    """Continue an interrupted sweep until all its trials have ended, or any sweep to more trials."""
     from sweeper.cli import commands
 
-    _end(commands.resume(sweep, workers, json))
+    _end(commands.resume(sweep, workers, trials, json))
 
 
 @app.command("list")

@@ -108,10 +108,10 @@ def run(spec: SweepSpec, workers: str | None, as_json: bool, priority: int | Non
     return _close(place, place.run(spec, workers, _progress, priority), as_json)
 
 
-def resume(ref: str, workers: str | None, as_json: bool) -> dict[str, Any]:
-    """Go on with a sweep and print its summary."""
+def resume(ref: str, workers: str | None, trials: int | None, as_json: bool) -> dict[str, Any]:
+    """Go on with a sweep, to ``trials`` in all if that is given, and print its summary."""
     place = find_place()
-    return _close(place, place.resume(ref, workers, _progress), as_json)
+    return _close(place, place.resume(ref, workers, _progress, trials), as_json)
 
 
 def retry(ref: str, workers: str | None, as_json: bool) -> dict[str, Any]:

@@ -136,9 +136,9 @@ def upload(server: Server, path: str, limit: int | None, say: Callable[[str], No
     return str(answer["upload"])
 
 
-def take_up(ledger: RemoteLedger, record: SweepRecord, what: str) -> SweepRecord:
-    """Ask the server to ``resume`` or ``retry`` a sweep, and wait until it has begun to."""
-    asked = patiently(lambda: ledger.ask(record.sweep, what))
+def take_up(ledger: RemoteLedger, record: SweepRecord, what: str, requested: int | None = None) -> SweepRecord:
+    """Ask the server to ``resume`` (to ``requested`` trials) or ``retry`` a sweep, and wait until it has begun to."""
+    asked = patiently(lambda: ledger.ask(record.sweep, what, requested))
     deadline = time.monotonic() + TAKE_UP_SECONDS
     counts = record.counts
     left = counts.get("failed", 0) if what == "retry" else record.requested - sum(counts.get(s, 0) for s in FINAL)

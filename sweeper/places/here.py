@@ -78,11 +78,11 @@ class Here:
             time.sleep(0.2)
         raise SweeperError(f"the sweep did not start within two minutes; see {log.name}")
 
-    def resume(self, ref: str, workers: str | None, progress: Progress) -> str:
+    def resume(self, ref: str, workers: str | None, progress: Progress, trials: int | None = None) -> str:
         """See ``Place``."""
         from sweeper.running import local
 
-        return local.run_again(ref, self.settings, workers or "auto", progress).sweep
+        return local.run_again(ref, self.settings, workers or "auto", progress, trials).sweep
 
     def retry(self, ref: str, workers: str | None, progress: Progress) -> str:
         """See ``Place``: here, or in the controller that runs the sweep."""

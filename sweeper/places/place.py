@@ -45,8 +45,8 @@ class Place(Protocol):
         """Start a new sweep and leave it: ``sweep``, ``name`` and ``log``, where its events are."""
         ...
 
-    def resume(self, ref: str, workers: str | None, progress: Progress) -> str:
-        """Go on with a sweep to its total and return its id."""
+    def resume(self, ref: str, workers: str | None, progress: Progress, trials: int | None = None) -> str:
+        """Go on with a sweep to its total, or to ``trials`` in all, and return its id."""
         ...
 
     def retry(self, ref: str, workers: str | None, progress: Progress) -> str:

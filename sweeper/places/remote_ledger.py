@@ -109,9 +109,10 @@ class RemoteLedger:
         found: dict[str, Any] = self.server.get(f"{sweep_path(sweep)}/summary")
         return found
 
-    def ask(self, sweep: str, what: str) -> SweepRecord:
+    def ask(self, sweep: str, what: str, requested: int | None = None) -> SweepRecord:
         """Ask for ``stop``, ``pause``, ``resume`` or ``retry``; the server's controller does it in its own time."""
-        return self._sweep(self.server.send("POST", f"{sweep_path(sweep)}/{what}"))
+        query = {} if requested is None else {"requested": requested}
+        return self._sweep(self.server.send("POST", f"{sweep_path(sweep)}/{what}", params=query))
 
     def change(self, sweep: str, requested: int | None = None, priority: int | None = None) -> SweepRecord:
         """Change a sweep's number of trials or its priority, also while it runs."""

@@ -46,14 +46,15 @@ class There:
         log = f"{self.ledger.server.api}{sweep_path(record.sweep)}/events"
         return {"sweep": record.sweep, "name": record.name, "log": log}
 
-    def resume(self, ref: str, workers: str | None, progress: Progress) -> str:
+    def resume(self, ref: str, workers: str | None, progress: Progress, trials: int | None = None) -> str:
         """See ``Place``."""
         refuse_workers(workers)
         record = self.ledger.sweep(ref)
         finals = self.ledger.facts[record.sweep].get("finals") or {}
-        if record.state is SweepState.COMPLETE and finals.get("state") not in ("stopped", "paused"):
+        same = trials in (None, record.requested)
+        if same and record.state is SweepState.COMPLETE and finals.get("state") not in ("stopped", "paused"):
             return record.sweep
-        return self._watched(take_up(self.ledger, record, "resume"), progress, since=self.ledger.server.time)
+        return self._watched(take_up(self.ledger, record, "resume", trials), progress, since=self.ledger.server.time)
 
     def retry(self, ref: str, workers: str | None, progress: Progress) -> str:
         """See ``Place``."""

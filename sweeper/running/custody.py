@@ -13,6 +13,7 @@ from sweeper.errors import SweepBusy
 from sweeper.ledger.protocol import Ledger
 from sweeper.records import Change, Ended, Reopened, Requeued, SweepChanged, SweepRecord
 from sweeper.running.finals import are_halted, finals_are_missing, finals_of
+from sweeper.running.growth import check_growth, grow
 from sweeper.running.leases import Watch, busy
 from sweeper.running.owners import new_owner
 from sweeper.settings import Settings
@@ -90,8 +91,27 @@ class Steering:
             end_unheld(ledger, ledger.sweep(record.sweep), wanted, reason)
         return self.ledger.sweep(record.sweep)
 
-    def resume(self, record: SweepRecord) -> SweepRecord:
-        """Let a paused, stopped or failed sweep go on, and the finals of a complete one; others stay as they are."""
+    def resume(self, record: SweepRecord, requested: int | None = None) -> SweepRecord:
+        """Let a paused, stopped or failed sweep go on, and the finals of a complete one; others stay as they are.
+
+        With ``requested`` the sweep goes on to that many trials in all, also a complete one (see ``growth.grow``).
+
+        Raises:
+            SpecError: it cannot.
+        """
+        if requested is not None and requested != record.requested:
+            check_growth(self.ledger, record, requested)
+            if record.state in ACTIVE:
+                return self.change(record, requested, None)
+            self._until_released(record)
+            with self._taken(record.sweep) as ledger:
+                void_halts(ledger, record.sweep)
+                record = ledger.sweep(record.sweep)
+                grow(ledger, record, requested)
+                if (grown := ledger.sweep(record.sweep)).state is not SweepState.RUNNING:
+                    reopen_unheld(ledger, grown, f"resumed by {self.who}")
+            self.service.wake()
+            return self.ledger.sweep(record.sweep)
         if record.state is SweepState.COMPLETE:
             finals = finals_of(self.ledger, record)
             if finals is None or not are_halted(finals):
@@ -129,7 +149,10 @@ class Steering:
             SpecError: trials that would go have started.
         """
         if record.state.terminal:
-            raise SweepBusy(f"sweep {record.sweep} is {record.state}: a sweep that has ended cannot be changed")
+            raise SweepBusy(
+                f"sweep {record.sweep} is {record.state}: a sweep that has ended cannot be changed. "
+                f"`sweeper resume {record.sweep} --trials N` goes on with it to more trials"
+            )
         if priority is not None:
             self.ledger.commit(record.sweep, [SweepChanged(priority=priority)])
         wanted = {"requested": requested, "priority": priority}

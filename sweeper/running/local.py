@@ -20,6 +20,7 @@ from sweeper.running.baselines import begin_baselines
 from sweeper.running.controller import Controller
 from sweeper.running.custody import void_halts
 from sweeper.running.finals import NoSink, are_halted, finals_are_due
+from sweeper.running.growth import check_growth, grow
 from sweeper.running.leases import Holds
 from sweeper.running.open_sweep import SETTLE_SECONDS, OpenSweep, open_sweep
 from sweeper.running.parts import ProgressSink, make_pool, make_study, parse_workers
@@ -72,13 +73,19 @@ def run_new(
 
 
 def run_again(
-    ref: str, settings: Settings, workers: str | int = "auto", progress: Progress | None = None
+    ref: str,
+    settings: Settings,
+    workers: str | int = "auto",
+    progress: Progress | None = None,
+    trials: int | None = None,
 ) -> SweepRecord:
     """Go on with an interrupted, paused, stopped or failed sweep to its total; a complete one is returned as it is.
 
+    With ``trials`` the total becomes that number, also for a complete sweep (see ``growth.grow``).
+
     Raises:
         SweepNotFound: there is no such sweep.
-        SpecError: its data is gone or has changed, or MLflow's store cannot be used.
+        SpecError: its data is gone or has changed, MLflow's store or ``trials`` cannot be used.
         SweepBusy: another controller runs it.
         TakenOver: another controller has taken it over since.
     """
@@ -88,15 +95,22 @@ def run_again(
     ledger = open_home_ledger(settings)
     record = ledger.sweep(ref)
     spec = spec_of(record)
+    if trials is not None:
+        check_growth(ledger, record, trials)
+    more = trials is not None and trials > record.requested
     shown = record.summary.get(SHOWN) and not ledger.untracked(record.sweep)
-    if record.state is SweepState.COMPLETE and shown and not finals_are_due(ledger, record, spec):
+    if record.state is SweepState.COMPLETE and shown and not more and not finals_are_due(ledger, record, spec):
         return record
     check_tracking(settings.mlflow_tracking_uri, settings.home, spec.tracking.experiment or spec.name)
     with contextlib.closing(Holds(ledger)) as holds:
         hold = holds.wait(record.sweep)
         record = hold.ledger.sweep(record.sweep)  # as its last controller has left it
+        dataset = load_same(record, spec) if trials is not None else None  # nothing is written if it is gone
+        if trials is not None:
+            grow(hold.ledger, record, trials)
+            record = hold.ledger.sweep(record.sweep)
         with _starting(workers, settings) as start:
-            run = SweepRun(record, spec, load_same(record, spec), make_study(spec))
+            run = SweepRun(record, spec, dataset or load_same(record, spec), make_study(spec))
             return _run(start, settings, holds, run, progress)
 
 

@@ -15,6 +15,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
+from sweeper.errors import SpecError
 from sweeper.insight.results import best_trials, run_summary
 from sweeper.service import sse
 from sweeper.service.answers import (
@@ -59,6 +60,7 @@ def caller(request: Request, credentials: Annotated[HTTPAuthorizationCredentials
 Who = Annotated[Identity, Depends(caller)]
 Ref = Annotated[str, InPath(description="A sweep's id, the first letters of it, or its name.", max_length=200)]
 Limit = Annotated[int, Query(ge=1, le=PAGE)]
+Requested = Annotated[int | None, Query(ge=1, le=1_000_000, description="With `resume`: the number of trials in all.")]
 Offset = Annotated[int, Query(ge=0, le=10**9)]
 SWEEP_FILE = {
     "name": "digits-mlp",
@@ -185,16 +187,23 @@ def delete_sweep(ref: Ref, who: Who, desk: AtDesk) -> Response:
 @router.post(
     "/sweeps/{ref}/{verb}", status_code=202, response_model=Sweep, responses=found_and_changed(), name="change"
 )
-def change(ref: Ref, verb: Literal["stop", "pause", "resume", "retry"], who: Who, desk: AtDesk) -> Response:
-    """Stop, pause or resume a sweep, or run its failed trials again. It answers when that has begun."""
+def change(
+    ref: Ref, verb: Literal["stop", "pause", "resume", "retry"], who: Who, desk: AtDesk, requested: Requested = None
+) -> Response:
+    """Stop, pause or resume a sweep, or run its failed trials again. It answers when that has begun.
+
+    A sweep that is resumed with ``requested`` goes on to that many trials in all, also when it is complete.
+    """
     record = desk.own(who, ref)
+    if requested is not None and verb != "resume":
+        raise SpecError(f"{verb} changes no number of trials", key="requested", remedy="Leave it out")
     match verb:
         case "stop":
             record = desk.steer(who).end(record, SweepState.STOPPED)
         case "pause":
             record = desk.steer(who).end(record, SweepState.PAUSED)
         case "resume":
-            record = desk.steer(who).resume(record)
+            record = desk.steer(who).resume(record, requested)
         case "retry":
             desk.steer(who).retry(record)
             record = desk.find(who, record.sweep)

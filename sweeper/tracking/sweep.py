@@ -225,13 +225,18 @@ class SweepInMlflow:
 
     def _end_trials(self, trials: Callable[[], Iterable[TrialRecord]]) -> None:
         """Mark the trials that the finals or several objectives single out."""
-        store, _ = self._open()
+        store, place = self._open()
         for number, points in final_points(self._sweep):
             if (run := self._run_of(number)) is not None:
                 store.log(run, points)
         if len(self._spec.objectives) > 1:
-            for trial in pareto_front(list(trials()), self._spec):
-                if (run := self._run_of(trial.number)) is not None:
+            front = [self._run_of(trial.number) for trial in pareto_front(list(trials()), self._spec)]
+            mine = f"tags.`{SWEEP_ID}` = '{self._sweep.sweep}' and tags.`{PARETO}` = 'front'"
+            before = {run.info.run_id for run in store.client.search_runs([place.experiment], mine)}
+            for run in before - set(front):  # more trials came since
+                store.client.delete_tag(run, PARETO)
+            for run in front:
+                if run is not None and run not in before:
                     store.log(run, tags={PARETO: "front"})
 
     def pause(self, sweep: SweepRecord) -> None:
