@@ -289,7 +289,17 @@ def test_the_budget_of_a_sweep_that_nobody_runs_is_changed_here(call: Call, tmp_
     assert call("stop", "waiting", SWEEPER_HOME=home).code == 0
     ended = call("budget", "waiting", "--trials", "4", SWEEPER_HOME=home)
     assert (ended.code, "that has ended cannot be changed" in ended.err) == (1, True)
+    more = call("resume", "waiting", "--trials", "4", "--workers", "inline", "--json", SWEEPER_HOME=home)
+    assert (more.json["state"], more.json["requested"], more.json["complete"]) == ("complete", 4, 4)
     ledger.close()
+
+
+def test_a_complete_sweep_of_a_server_goes_on_to_more_trials_and_is_followed(remote: Call, served: Served) -> None:
+    ended = remote("run", "--dataset", "iris", "--trials", "3", "--set", "training.epochs=2", "--json").json
+    again = remote("resume", ended["sweep"], "--trials", "5", "--json")
+    assert (again.json["sweep"], again.json["requested"], again.json["complete"]) == (ended["sweep"], 5, 5)
+    fewer = remote("resume", ended["sweep"], "--trials", "2")
+    assert (fewer.code, "5 trials already, and 2 are fewer" in fewer.err) == (2, True)
 
 
 class TestRefusals:

@@ -245,6 +245,21 @@ class TestChanging:
         problem(client.patch(f"/sweeps/{sweep}", json={"requested": 50}), 409)
         assert client.delete(f"/sweeps/{sweep}").status_code == 204
 
+    def test_a_sweep_that_has_ended_goes_on_to_more_trials(self, served: Served) -> None:
+        client = served.client("bob")
+        sweep = served.submit("bob", SMALL | {"name": "grown"})
+        served.wait(sweep, "complete")
+        until(lambda: not served.service.holds(sweep), 60)
+        refused = client.post(f"/sweeps/{sweep}/resume", params={"requested": 5})
+        assert "6 trials already, and 5 are fewer" in problem(refused, 422)["detail"]
+        problem(client.post(f"/sweeps/{sweep}/stop", params={"requested": 9}), 422)
+        problem(client.patch(f"/sweeps/{sweep}", json={"requested": 9}), 409)
+        answer = client.post(f"/sweeps/{sweep}/resume", params={"requested": 9})
+        assert (answer.status_code, answer.json()["state"], answer.json()["requested"]) == (202, "running", 9)
+        assert served.wait(sweep, "complete")["complete"] == 9
+        until(lambda: not served.service.holds(sweep), 60)
+        assert served.ledger.untracked(sweep) == []
+
     def test_what_has_ended_is_not_changed_by_stop_or_resume(self, served: Served, ended: str) -> None:
         for verb in ("stop", "pause", "resume"):
             answer = served.client("bob").post(f"/sweeps/{ended}/{verb}")

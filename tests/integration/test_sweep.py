@@ -296,3 +296,35 @@ def test_columns_of_extreme_scales_train(tmp_path: Path) -> None:
     assert result.best is not None
     assert result.best["value"] < 0.5, "of a variance of 1"
     assert 1e9 < result.best["metrics"]["val_rmse"] < 1e12, "in the target's own unit"
+
+
+def test_a_complete_sweep_goes_on_to_more_trials_as_if_they_had_been_asked_for_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import mlflow
+
+    search = {"trials": 6, "seed": 3, "window": 4}
+    spec = SPEC | {"name": "grown", "search": search, "finals": {"top": 2, "seeds": 2}}
+    spec |= {"tracking": {"register_model": "grown"}}
+    first = sweeper.run(spec, workers="inline")
+    assert command(monkeypatch, "resume", "grown", "--trials", "5", "--workers", "inline") == 2
+    assert "6 trials already, and 5 are fewer" in capsys.readouterr().err
+    assert command(monkeypatch, "budget", "grown", "--trials", "12") == 1
+    assert "--trials N` goes on with it to more trials" in capsys.readouterr().err
+    assert command(monkeypatch, "resume", "grown", "--trials", "12", "--workers", "inline", "--json") == 0
+    grown = json.loads(capsys.readouterr().out)
+    once = sweeper.run(spec | {"name": "once"}, workers="inline", trials=12).summary
+    told = ("requested", "complete", "failed", "best", "test")
+    assert {key: grown[key] for key in told} == {key: once[key] for key in told}
+    assert grown["finals"]["standings"] == once["finals"]["standings"]
+    assert grown["sweep"] == first.sweep
+    assert grown["mlflow"] == first.summary["mlflow"]
+    client = mlflow.MlflowClient(grown["mlflow"]["tracking_uri"])
+    parent = client.get_run(grown["mlflow"]["run_id"])
+    assert (parent.info.status, parent.data.tags["sweep.requested"]) == ("FINISHED", "12")
+    assert parent.data.tags["winner.trial"] == str(grown["best"]["trial"])
+    mine = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    children = client.search_runs([parent.info.experiment_id], mine, max_results=100)
+    assert sorted(int(run.data.tags["trial.number"]) for run in children) == list(range(12))
+    winners = {version.tags["winner.trial"] for version in client.search_model_versions("name = 'grown'")}
+    assert winners == {str(first.summary["best"]["trial"]), str(grown["best"]["trial"])}
