@@ -8,7 +8,9 @@ from typing import Any
 from sweeper.data.dataset import Dataset, load_dataset
 from sweeper.insight.winner_check import Check, check_winner
 from sweeper.models import History, train_cohort
+from sweeper.running.kept import Kept
 from sweeper.spec.parse import SweepSpec
+from sweeper.training.averaging import model_of, validation_outputs
 from tests.ended_sweeps import spec_of
 
 PARAMS: dict[str, Any] = {"learning_rate": 0.01, "optimizer": "adam", "hidden_layers": [16]}
@@ -22,7 +24,12 @@ class Trained:
     weights: dict[str, Any]
 
     def check(self, trial: int) -> Check:
-        return check_winner(self.spec, self.dataset, trial, PARAMS, self.weights)
+        return check_winner(self.dataset, trial, self.kept().validation)
+
+    def kept(self) -> Kept:
+        config = self.spec.trial_config(PARAMS)
+        outputs = validation_outputs(self.dataset, config, self.weights)
+        return Kept(model_of(self.dataset, config, self.weights), outputs)
 
 
 def trained(name: str) -> Trained:

@@ -15,7 +15,10 @@ from sweeper.text import number
 Fields = Mapping[str, Any]
 REFUSED = "MLflow refused {what}: {reason}. It is safe in the ledger"
 NO_BASELINES = "the winner could not be compared with simple models ({kind}: {reason}); all results are safe"
-NO_REFIT = "{reason}. The mean of the folds' networks is kept instead"
+NOT_KEPT = {
+    "winner.refit_failed": "{reason}. The mean of the folds' networks is kept instead",
+    "winner.ensemble_failed": "no ensemble could be made ({reason}). The best trial's model is kept instead",
+}
 NO_REPORT = "the report could not be written ({kind}: {reason}); all results are safe"
 
 
@@ -128,8 +131,8 @@ class LineProgress:
                 self._say(f"best: trial {number}, {value:.6g}. Writing the model, the report and the last results ...")
             case "report.written" if Path(fields["file"]).is_file():  # it may be on a server
                 self._say(f"report: {fields['file']}")
-            case "winner.refit_failed":
-                self._say(NO_REFIT.format(**fields))
+            case "winner.refit_failed" | "winner.ensemble_failed":
+                self._say(NOT_KEPT[action].format(**fields))
             case "report.failed":
                 self._say(NO_REPORT.format(**fields))
             case "baselines.failed":
@@ -205,8 +208,8 @@ class LiveProgress:
                 self._note = "writing the winner's model, the report and the last results to MLflow ..."
             case "report.written" if Path(fields["file"]).is_file():
                 self._live.console.print(f"report: {fields['file']}", markup=False, highlight=False, soft_wrap=True)
-            case "winner.refit_failed":
-                self._live.console.print(NO_REFIT.format(**fields), markup=False, highlight=False)
+            case "winner.refit_failed" | "winner.ensemble_failed":
+                self._live.console.print(NOT_KEPT[action].format(**fields), markup=False, highlight=False)
             case "report.failed":
                 self._live.console.print(NO_REPORT.format(**fields), markup=False, highlight=False)
             case "baselines.failed":

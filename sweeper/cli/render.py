@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.cli.progress import short
 from sweeper.insight.baselines import CALLED, BaselineOutcome, scores_in_words
+from sweeper.insight.ensemble import EnsembleOutcome
 from sweeper.insight.finals import FinalsOutcome
 from sweeper.insight.results import COUNTED, failures
 from sweeper.records import TrialRecord
@@ -140,9 +141,9 @@ def _finals(finals: FinalsOutcome) -> list[str]:
     return lines
 
 
-def _baselines(outcome: BaselineOutcome) -> list[str]:
-    """The winner's score on the test rows beside those of simple models, and what that means."""
-    lines = [f"on the test rows: trial {outcome.trial:<14d} {scores_in_words(outcome, outcome.test)}"]
+def _baselines(outcome: BaselineOutcome, winner: str) -> list[str]:
+    """The kept model's score on the test rows beside those of simple models, and what that means."""
+    lines = [f"on the test rows: {winner:20s} {scores_in_words(outcome, outcome.test)}"]
     for row in outcome.rows:
         what = f"failed: {row.problem}" if row.problem else f"{scores_in_words(outcome, row.test)}, {row.seconds:.1f} s"
         lines.append(f"  {CALLED[row.method]:36s} {what}")
@@ -186,8 +187,11 @@ def closing(
         lines += [f"  {short(metrics)}"]
     if (finals := summary.get("finals")) is not None:
         lines += ["", *_finals(FinalsOutcome.from_json(finals))]
+    if (ensemble := summary.get("ensemble")) is not None:
+        lines += ["", EnsembleOutcome.from_json(ensemble).sentence]
     if (baselines := summary.get("baselines")) is not None:
-        lines += ["", *_baselines(BaselineOutcome.from_json(baselines))]
+        outcome = BaselineOutcome.from_json(baselines)
+        lines += ["", *_baselines(outcome, f"trial {outcome.trial}" if ensemble is None else "the kept model")]
     if (tested := summary.get("test")) is not None:
         lines += ["", _tested(tested, summary["test_intervals"])]
     failed = failures(list(found))

@@ -5,18 +5,16 @@ from __future__ import annotations
 import inspect
 import io
 import json
-import math
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from sweeper.data.folds import joined
-from sweeper.errors import SweeperError
 from sweeper.export.onnx import is_available, metadata, onnx_model
-from sweeper.records import SweepRecord, TrialRecord
+from sweeper.export.retraining import Winner, objective_of
+from sweeper.records import SweepRecord
 from sweeper.spec.parse import SweepSpec
 from sweeper.text import listed, shown
 
@@ -24,11 +22,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from sweeper.data.dataset import Dataset
-    from sweeper.models import History, TrainConfig, TrialConfig
+    from sweeper.models import TrainConfig, TrialConfig
     from sweeper.training.averaging import TrialModel
 
 PACKAGES = ("sweeper", "torch", "numpy", "safetensors")
-METRIC = {"classification": "accuracy", "regression": "rmse"}
 INITIALIZATIONS = {  # as models.init draws them
     "normal": "nn.init.normal_(linear.weight, std=0.01, generator=generator)",
     "xavier_uniform": "nn.init.xavier_uniform_(linear.weight, generator=generator)",
@@ -39,65 +36,8 @@ INITIALIZATIONS = {  # as models.init draws them
 }
 
 
-@dataclass(frozen=True)
-class Winner:
-    """A trial that was trained again, on each fold where the sweep has folds.
-
-    ``model`` is the one network that it came to. ``validation``, the mean over folds, and ``test`` are metrics in the
-    user's units.
-    """
-
-    trial: TrialRecord
-    config: TrialConfig
-    train: TrainConfig
-    histories: Sequence[History]
-    model: TrialModel
-    validation: Mapping[str, float]
-    test: Mapping[str, float]
-
-
-def train_winner(spec: SweepSpec, dataset: Dataset, trial: TrialRecord) -> Winner:
-    """Train a complete trial again and evaluate it on the test rows.
-
-    Raises:
-        SweeperError: it diverges here, which it did not where the sweep ran.
-    """
-    from sweeper.training.again import refit, scores_on_test, train_again, weights_of
-    from sweeper.training.averaging import model_of
-
-    params = dict(trial.params or {})
-    histories = train_again(spec, dataset, params, trial.seed)
-    for history in histories:
-        if history.diverged:
-            remedy = "Export it on a machine like the one the sweep ran on"
-            problem = f"trial {trial.number} diverged when it was trained again: {history.divergence}"
-            raise SweeperError(f"{problem}. {remedy}")
-    config = spec.trial_config(params)
-    train = spec.train_config(dataset.task, params)
-    weights = weights_of(histories)
-    if spec.winner == "refit":
-        weights = refit(spec, dataset, trial)
-    model = model_of(dataset, config, weights)
-    name = f"val_{METRIC[dataset.task]}"
-    scale = dataset.target_std if dataset.task == "regression" else 1.0
-    return Winner(
-        trial=trial,
-        config=config,
-        train=train,
-        histories=histories,
-        model=model,
-        validation={"val_loss": _kept(histories, train, "val_loss"), name: _kept(histories, train, name) * scale},
-        test=scores_on_test(model.dataset, model.network()),
-    )
-
-
-def _kept(histories: Sequence[History], train: TrainConfig, metric: str) -> float:
-    """A metric of the epoch whose weights were kept, the mean over folds."""
-    return sum(float(history.series(metric)[history.kept_epoch(train)]) for history in histories) / len(histories)
-
-
 def model_files(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, bytes]:
-    """The folder's files by name."""
+    """The folder's files by name; the members of an ensemble cannot be trained again from it."""
     import numpy as np
     from safetensors.numpy import save
 
@@ -107,16 +47,19 @@ def model_files(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: 
         "numerals.py": files("sweeper.data").joinpath("numerals.py").read_text(encoding="utf-8"),
         "predict.py": _render("model_predict.py.j2", _predicting(model)),
         "model_card.md": _render("model_card.md.j2", _card(record, spec, dataset, winner)),
-        "retrain.py": _render("model_retrain.py.j2", _script(spec, dataset, winner)),
     }
+    if not winner.members:
+        texts["retrain.py"] = _render("model_retrain.py.j2", _script(spec, dataset, winner))
     written = {name: text.encode() for name, text in texts.items()}
     written["weights.safetensors"] = save(model.named_weights())
     if is_available():
         about = metadata(dataset, record.sweep, winner.trial.number)
         written["model.onnx"] = onnx_model(model, about)
-    arrays = io.BytesIO()
-    np.savez(arrays, **_arrays(spec, dataset))  # type: ignore[arg-type]
-    return {**written, "data.npz": arrays.getvalue()}
+    if not winner.members:
+        arrays = io.BytesIO()
+        np.savez(arrays, **_arrays(spec, dataset))  # type: ignore[arg-type]
+        written["data.npz"] = arrays.getvalue()
+    return written
 
 
 def _arrays(spec: SweepSpec, dataset: Dataset) -> dict[str, np.ndarray]:
@@ -262,20 +205,16 @@ def _optimizer(config: TrialConfig) -> str:
 
 def _card(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, Any]:
     """What the model card is filled with, as Markdown."""
-    from sweeper.models.solo import resolve_batch_size
-
-    trial, params = winner.trial, dict(winner.trial.params or {})
-    script, replicates = _script(spec, dataset, winner), spec.training.replicates
     classifies = dataset.class_names is not None
-    again = _objective(spec, winner)
-    return {
+    about = {
         "title": _cell(f"Winner of {record.name}"),
         "task": dataset.task,
         "target": _cell(dataset.target_name),
         "complete": f"{record.counts.get('complete', 0):,}",
         "requested": f"{record.requested:,}",
         "sweep": record.sweep,
-        "trial": trial.number,
+        "trial": winner.trial.number,
+        "members": {number: f"{share:.1%}" for number, share in winner.members.items()},
         "n_parameters": f"{winner.model.parameters:,}",
         "onnx": is_available(),
         "data": _cell(dataset.describe()),
@@ -290,7 +229,21 @@ def _card(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner
         "classes": _cell(listed(dataset.class_names or ())),
         "target_mean": f"{dataset.target_mean:.6g}",
         "target_std": f"{dataset.target_std:.6g}",
-        "configuration": {name: _cell(_value(value)) for name, value in params.items()},
+        "results": _results(winner),
+        "metric": spec.objective.metric,
+        "units": "" if classifies else "Losses are of the standardised target, rmse is in the target's unit.",
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+    }
+    return about if winner.members else about | _training(spec, dataset, winner)
+
+
+def _training(spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, Any]:
+    """What the card says of how one trial was trained."""
+    from sweeper.models.solo import resolve_batch_size
+
+    trial, script, replicates = winner.trial, _script(spec, dataset, winner), spec.training.replicates
+    return {
+        "configuration": {name: _cell(_value(value)) for name, value in (trial.params or {}).items()},
         "seed": script["seed"],
         "epochs": ", ".join(map(str, script["epochs"])) if script["folds"] else script["epochs"],
         "batch_size": resolve_batch_size(winner.config, winner.train, dataset.n_train),
@@ -298,13 +251,9 @@ def _card(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner
         "plateau": _plateau(winner.train),
         "kept": _which_epoch(winner),
         "replicates": "" if replicates == 1 else _replicated(replicates),
-        "results": _results(winner),
-        "metric": spec.objective.metric,
         "direction": spec.objective.direction,
         "recorded": "unknown" if trial.value is None else f"{trial.value:.6g}",
-        "again": f"{again:.6g}",
-        "units": "" if classifies else "Losses are of the standardised target, rmse is in the target's unit.",
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "again": f"{objective_of(spec, dataset, trial, winner.histories):.6g}",
     }
 
 
@@ -326,21 +275,6 @@ def _split_rules(spec: SweepSpec) -> list[str]:
     if drawn and split.column is None:
         rules.append(f"{', '.join(drawn)}, drawn with seed {split.seed}.")
     return rules
-
-
-def _objective(spec: SweepSpec, winner: Winner) -> float:
-    """The objective of the weights that were trained again."""
-    metric = spec.objective.metric
-    if metric in winner.validation:
-        return float(winner.validation[metric])
-    return _kept(winner.histories, winner.train, metric)
-
-
-def differs(spec: SweepSpec, winner: Winner) -> bool:
-    """Whether training again came to something else than the sweep's value, beyond rounding."""
-    if winner.trial.value is None or spec.training.replicates > 1:
-        return False
-    return not math.isclose(winner.trial.value, _objective(spec, winner), rel_tol=1e-3, abs_tol=1e-6)
 
 
 def _results(winner: Winner) -> dict[str, tuple[str, str]]:

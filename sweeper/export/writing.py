@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import NoTrialSucceeded, SpecError
+from sweeper.insight.ensemble import read_ensemble
 from sweeper.insight.results import best_trials, finals_winner, trial_frame
 from sweeper.ledger.protocol import LedgerReader
 from sweeper.spec.stored import spec_of
+from sweeper.text import listed
 
 if TYPE_CHECKING:
     pass
@@ -60,15 +62,22 @@ def to_model(ledger: LedgerReader, ref: str, out: str) -> dict[str, Any]:
     if not found:
         raise NoTrialSucceeded(f"sweep {record.sweep} has no complete trial, so there is no model to export")
     from sweeper.data.loading import load_same
-    from sweeper.export.model_folder import differs, model_files, train_winner
+    from sweeper.export.model_folder import model_files
+    from sweeper.export.retraining import train_ensemble, train_winner
 
     spec = spec_of(record)
     dataset = load_same(record, spec)
-    dataset = dataset.prepared(spec.inputs_of(found[0].params or {}))
-    winner = train_winner(spec, dataset, found[0])
+    ensemble = read_ensemble(record)
+    if ensemble is not None and spec.winner == "ensemble":
+        members = [(ledger.trial(record.sweep, member.trial), member.share) for member in ensemble.members]
+        winner = train_ensemble(spec, dataset, found[0], members)
+    else:
+        dataset = dataset.prepared(spec.inputs_of(found[0].params or {}))
+        winner = train_winner(spec, dataset, found[0])
     write_folder(folder, model_files(record, spec, dataset, winner))
-    if differs(spec, winner):
-        warning = "trained again, the winner came to another value than in the sweep: see model_card.md"
+    if winner.other:
+        which = "the winner" if not winner.members else f"of the ensemble {listed([str(n) for n in winner.other], 10)}"
+        warning = f"trained again, {which} came to another value than in the sweep: see model_card.md"
         print(f"sweeper: warning: {warning}", file=sys.stderr)
     metrics = {**winner.validation, **winner.test}
     return {"sweep": record.sweep, "trial": found[0].number, "model": str(folder), "metrics": metrics}

@@ -100,12 +100,14 @@ def run_summary(ledger: LedgerReader, sweep: str, tracking_uri: str) -> dict[str
     best = best_trials(ledger, record, 1)
     experiment = record.spec.get("tracking", {}).get("experiment") or record.name
     finals, baselines = record.summary.get("finals"), record.summary.get("baselines")
+    ensemble = record.summary.get("ensemble")
     return {
         **sweep_row(record),
         "seconds": round(record.seconds, 3),
         "best": best_row(best[0]) if best else None,
         **({"baselines": baselines} if baselines else {}),
         **({"finals": finals} if finals else {}),
+        **({"ensemble": ensemble} if ensemble else {}),
         **_tested(record),
         "mlflow": {"tracking_uri": tracking_uri, "experiment": experiment, "run_id": record.mlflow_run_id},
     }

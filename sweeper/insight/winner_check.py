@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +13,9 @@ from numpy.typing import NDArray
 from sweeper.insight.certainty import Interval, mean_interval
 
 if TYPE_CHECKING:
+    import torch
+
     from sweeper.data.dataset import Dataset
-    from sweeper.spec.parse import SweepSpec
-    from sweeper.training.legs import Arrays
 
 Array = NDArray[np.float64]
 BINS = 10
@@ -79,11 +78,12 @@ class ValueCheck:
 Check = ClassCheck | ValueCheck
 
 
-def check_winner(
-    spec: SweepSpec, dataset: Dataset, trial: int, params: Mapping[str, Any], weights: Arrays, seed: int = 0
-) -> Check:
-    """Compare predictions on the validation rows, of all folds, with the truth; the test rows are not touched."""
-    outputs = _outputs(spec, dataset, params, weights)
+def check_winner(dataset: Dataset, trial: int, validation: torch.Tensor, seed: int = 0) -> Check:
+    """Compare predictions on the validation rows, of all folds, with the truth; the test rows are not touched.
+
+    ``validation (v, C)`` is what the networks say of them.
+    """
+    outputs: Array = validation.double().numpy()
     y = np.concatenate([part.y_val for part in dataset.folds or (dataset,)])
     if dataset.class_names is not None:
         return check_classes(trial, outputs, y, dataset.class_names, seed)
@@ -114,15 +114,6 @@ def from_json(text: str) -> Check:
         return ValueCheck(**{**data, "points": tuple((float(t), float(p)) for t, p in data["points"])})
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"this is no check of a winner: {error}") from error
-
-
-def _outputs(spec: SweepSpec, dataset: Dataset, params: Mapping[str, Any], weights: Arrays) -> Array:
-    """(v, C) the networks' outputs on the validation rows, each by the network that has not trained on them."""
-    from sweeper.training.averaging import validation_outputs
-
-    dataset = dataset.prepared(spec.inputs_of(params))
-    outputs: Array = validation_outputs(dataset, spec.trial_config(params), weights).double().numpy()
-    return outputs
 
 
 def check_classes(trial: int, logits: Array, y: NDArray[np.int64], names: tuple[str, ...], seed: int) -> ClassCheck:

@@ -67,6 +67,7 @@ def _check_again(record: SweepRecord, spec: SweepSpec, winner: TrialRecord) -> C
     """Train the winner again, on the data of the sweep and no other."""
     from sweeper.data.loading import load_same
     from sweeper.training.again import train_again, weights_of
+    from sweeper.training.averaging import validation_outputs
 
     try:
         dataset = load_same(record, spec)
@@ -76,7 +77,10 @@ def _check_again(record: SweepRecord, spec: SweepSpec, winner: TrialRecord) -> C
     histories = train_again(spec, dataset, params, winner.seed)
     if any(history.diverged for history in histories):
         return "Its predictions cannot be shown: it diverged when it was trained again on this machine."
-    return check_winner(spec, dataset, winner.number, params, weights_of(histories))
+    outputs = validation_outputs(
+        dataset.prepared(spec.inputs_of(params)), spec.trial_config(params), weights_of(histories)
+    )
+    return check_winner(dataset, winner.number, outputs)
 
 
 def _curves(

@@ -22,6 +22,7 @@ from sweeper.errors import SweeperError
 from sweeper.insight.advice import ranked
 from sweeper.insight.answers import Reports
 from sweeper.insight.baselines import CALLED, BaselineOutcome, read_baselines
+from sweeper.insight.ensemble import EnsembleOutcome, read_ensemble
 from sweeper.insight.factors import Table, build_table, label
 from sweeper.insight.finals import FinalistRow, FinalsOutcome, Spread, percent, read_finals
 from sweeper.insight.findings import Insight, study_trials
@@ -66,6 +67,7 @@ class Report:
     check: Check | str | None = None
     flow: Mapping[str, Any] | None = None
     baselines: BaselineOutcome | None = None
+    ensemble: EnsembleOutcome | None = None
 
 
 def write_report(
@@ -148,6 +150,7 @@ def build_report(
         check,
         flow,
         read_baselines(record),
+        read_ensemble(record),
     )
 
 
@@ -170,7 +173,7 @@ def render_report(report: Report) -> str:
         columns=_columns(report.best),
         rows=[_row(trial, _columns(report.best)) for trial in report.best],
         finals=None if report.finals is None else _finals(report.finals, spec),
-        baselines=None if report.baselines is None else _baselines(report.baselines),
+        baselines=None if report.baselines is None else _baselines(report.baselines, _kept(report, report.baselines)),
         check=_check(report.check),
         tested=read_test(record),
         aim=goals_in_words(spec),
@@ -241,7 +244,12 @@ def _finals(finals: FinalsOutcome, spec: SweepSpec) -> dict[str, Any]:
     }
 
 
-def _baselines(outcome: BaselineOutcome) -> dict[str, Any]:
+def _kept(report: Report, outcome: BaselineOutcome) -> str:
+    """What the model that is kept is called."""
+    return f"trial {outcome.trial}, the winner" if report.ensemble is None else "the kept model, an ensemble"
+
+
+def _baselines(outcome: BaselineOutcome, winner: str) -> dict[str, Any]:
     """The table of the winner beside simple models as texts."""
     shown = [name for name in dict.fromkeys((outcome.metric, "accuracy", "rmse", "r2")) if name in outcome.test]
     pairs = {pair.method: pair for pair in outcome.pairs}
@@ -249,7 +257,7 @@ def _baselines(outcome: BaselineOutcome) -> dict[str, Any]:
     def cells(validation: Mapping[str, float], test: Mapping[str, float]) -> list[str]:
         return [number(scores[name]) if name in scores else "–" for name in shown for scores in (validation, test)]
 
-    rows = [{"name": f"trial {outcome.trial}, the winner", "cells": cells(outcome.validation, outcome.test)}]
+    rows = [{"name": winner, "cells": cells(outcome.validation, outcome.test)}]
     rows[0] |= dict.fromkeys(("seconds", "difference", "interval", "better"), "")
     for row in outcome.rows:
         pair = pairs.get(row.method)

@@ -10,8 +10,8 @@ from sweeper.insight.baselines import SUMMARY, BaselineOutcome, compare_with_bas
 from sweeper.ledger.protocol import Ledger
 from sweeper.logs import Emit
 from sweeper.records import SweepChanged
-from sweeper.running.run import SweepRun, final_weights, winner_weights
-from sweeper.training.averaging import model_of, validation_outputs
+from sweeper.running.kept import Kept
+from sweeper.running.run import SweepRun
 from sweeper.training.baselines import BaselineWork
 from sweeper.training.scores import outputs_of
 from sweeper.training.scoring import scoring_of
@@ -26,13 +26,12 @@ def begin_baselines(run: SweepRun, folder: Path) -> None:
     run.baselines.start()
 
 
-def conclude_baselines(run: SweepRun, ledger: Ledger, folder: Path, emit: Emit) -> BaselineOutcome | None:
-    """Write into the sweep's summary how its winner does beside them; None: there is no winner.
+def conclude_baselines(run: SweepRun, kept: Kept, ledger: Ledger, folder: Path, emit: Emit) -> BaselineOutcome | None:
+    """Write into the sweep's summary how the kept model does beside them; None: that failed.
 
     It never fails the sweep: ``emit`` is told of ``baselines.failed``.
     """
-    if run.best is None:
-        return None
+    assert run.best is not None
     known = read_baselines(ledger.sweep(run.id))
     if known is not None and known.trial == run.best.number:
         return known
@@ -40,15 +39,13 @@ def conclude_baselines(run: SweepRun, ledger: Ledger, folder: Path, emit: Emit) 
         begin_baselines(run, folder)
         assert run.baselines is not None
         baselines = run.baselines.result(PATIENCE)
-        params, weights = run.params(run.best.number), winner_weights(run)
-        config, dataset = run.spec.trial_config(params), run.dataset.prepared(run.spec.inputs_of(params))
-        winner = model_of(dataset, config, final_weights(run, ledger.trial(run.id, run.best.number)))
+        winner = kept.model
         outcome = compare_with_baselines(
             winner.dataset,
             run.best.number,
             run.spec.objective,
             {
-                "validation": validation_outputs(dataset, config, weights),
+                "validation": kept.validation,
                 "test": outputs_of(winner.dataset, winner.network(), "test"),
             },
             baselines,

@@ -18,14 +18,15 @@ from sweeper.records import SweepChanged, SweepRecord, TrialRecord
 from sweeper.running.baselines import begin_baselines, conclude_baselines
 from sweeper.running.checkpoints import Checkpoints
 from sweeper.running.finals import are_halted, choose_finals_winner, conclude, finals_are_due, finals_of, open_finals
+from sweeper.running.kept import Kept, kept_model
 from sweeper.running.leases import Hold
+from sweeper.running.members import MemberPool
 from sweeper.running.outputs import measure_winner
 from sweeper.running.parts import make_study
 from sweeper.running.run import SweepRun, final_weights, winner_weights
 from sweeper.settings import Settings
 from sweeper.spec.stored import spec_of
 from sweeper.states import SweepState
-from sweeper.training.averaging import model_of
 
 if TYPE_CHECKING:
     from sweeper.tracking.tracker import Tracker
@@ -100,18 +101,31 @@ class OpenSweep:
         run.forget_search()
         tracker.trials_ended()
         self._refit()
-        conclude_baselines(run, ledger, self.log.folder, self.emit)
-        measure_winner(run, ledger, test_metric(run.spec, run.dataset.task))
+        kept = None if run.best is None else self._kept()
+        if kept is not None:
+            conclude_baselines(run, kept, ledger, self.log.folder, self.emit)
+            measure_winner(run, kept.model, ledger, test_metric(run.spec, run.dataset.task))
         # before the model: beside each other both take twice as long
-        report_at_end(run, ledger, tracker, self.log.folder, self.emit)
-        if run.best is not None:
-            trial = ledger.trial(self.id, run.best.number)
-            config = run.spec.trial_config(run.params(trial.number))
-            dataset = run.dataset.prepared(run.spec.inputs_of(run.params(trial.number)))
-            tracker.log_winner(trial, model_of(dataset, config, final_weights(run, trial)))
+        report_at_end(run, kept, ledger, tracker, self.log.folder, self.emit)
+        if run.best is not None and kept is not None:
+            tracker.log_winner(ledger.trial(self.id, run.best.number), kept.model)
         tracker.sweep_ended()
         tracker.flush(patience)
+        if run.members is not None:
+            run.members.clear()
         self.emit("sweep.finished", {"sweep": self.id})
+
+    def _kept(self) -> Kept:
+        """The model that is kept; where no ensemble can be made, that of the best trial."""
+        try:
+            return kept_model(self.run, self.ledger)
+        except Exception as error:  # of statistics, or of a function of the user's own: the trials are safe
+            if self.run.members is None or isinstance(error, SweeperError):
+                raise
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            self.emit("winner.ensemble_failed", {"sweep": self.id, "reason": reason})
+            self.run.members = None
+            return kept_model(self.run, self.ledger)
 
     def _refit(self) -> None:
         """With ``winner: refit``, train the model that is kept; where it diverges, the mean of the folds stays."""
@@ -153,6 +167,8 @@ def open_sweep(settings: Settings, hold: Hold, run: SweepRun, show: Emit | None 
     try:
         _tell_of_beginning(run, emit)
         run.checkpoints = Checkpoints(log.folder / "checkpoints")
+        if run.spec.winner == "ensemble":
+            run.members = MemberPool(log.folder / "members")
         tracker = Tracker(settings, run.record, run.spec, run.dataset, ledger, emit, hold.confirm)
         trials = ledger.trials(sweep)
         run.restore(trials, ledger.reports(sweep) if any(t.params for t in trials) else {})
@@ -199,7 +215,9 @@ def _tell_of_beginning(run: SweepRun, emit: Emit) -> None:
         emit("search.warm_start", {"sweep": run.id, "text": warm.sentence, "used": len(warm.points), "of": warm.trials})
 
 
-def report_at_end(run: SweepRun, ledger: LedgerReader, tracker: Tracker, folder: Path, emit: Emit) -> None:
+def report_at_end(
+    run: SweepRun, kept: Kept | None, ledger: LedgerReader, tracker: Tracker, folder: Path, emit: Emit
+) -> None:
     """Write the report of a sweep that has just ended, and show it in MLflow.
 
     It never fails the sweep: ``emit`` is told of ``report.written`` with the file, or of ``report.failed``.
@@ -207,7 +225,8 @@ def report_at_end(run: SweepRun, ledger: LedgerReader, tracker: Tracker, folder:
     try:
         from sweeper.report.gather import make_report
 
-        _keep_check(run, ledger, folder)
+        if kept is not None:
+            _keep_check(run, kept, ledger, folder)
         file, verdict = make_report(ledger, folder, run.id)
         tracker.log_report(file.read_text(encoding="utf-8"))
     except Exception as error:  # drawing and statistics raise whatever they raise, and the results are safe already
@@ -217,22 +236,24 @@ def report_at_end(run: SweepRun, ledger: LedgerReader, tracker: Tracker, folder:
         emit("report.written", {"sweep": run.id, "file": str(file), "verdict": verdict})
 
 
-def _keep_check(run: SweepRun, ledger: LedgerReader, folder: Path) -> None:
+def _keep_check(run: SweepRun, kept: Kept, ledger: LedgerReader, folder: Path) -> None:
     """Find how the winner predicts while its data is at hand, and keep it."""
     from sweeper.insight.advice import ranked
     from sweeper.insight.headline import winner_of
     from sweeper.insight.winner_check import check_winner, to_json
     from sweeper.report.gather import CHECK
     from sweeper.training.again import train_again, weights_of
+    from sweeper.training.averaging import validation_outputs
 
     winner = winner_of(ledger.sweep(run.id), ranked(run.spec, ledger.trials(run.id)))
     if winner is None:
         return
     params = run.params(winner.number)
-    if run.best is not None and run.best.number == winner.number:
-        weights = winner_weights(run)
-    else:
+    outputs = kept.validation
+    if run.best is None or run.best.number != winner.number:
         weights = weights_of(train_again(run.spec, run.dataset, params, winner.seed))
-    check = check_winner(run.spec, run.dataset, winner.number, params, weights)
+        dataset = run.dataset.prepared(run.spec.inputs_of(params))
+        outputs = validation_outputs(dataset, run.spec.trial_config(params), weights)
+    check = check_winner(run.dataset, winner.number, outputs)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     (folder / CHECK).write_text(to_json(check), encoding="utf-8")

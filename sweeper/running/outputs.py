@@ -14,13 +14,14 @@ from sweeper.insight.test_rows import SUMMARY, winner_test
 from sweeper.ledger.protocol import Ledger
 from sweeper.models.metric_names import OF_TASK
 from sweeper.records import SweepChanged, TrialRecord
-from sweeper.running.run import SweepRun, final_weights
+from sweeper.running.run import SweepRun
 from sweeper.spec.parse import SweepSpec
 from sweeper.training.legs import Arrays
 from sweeper.training.scoring import scoring_of
 
 if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset
+    from sweeper.training.averaging import TrialModel
 
 
 class OutputsOnTest:
@@ -84,20 +85,15 @@ class OutputsOnTest:
         return self._folder / f"trial-{number:06d}.npy"
 
 
-def measure_winner(run: SweepRun, ledger: Ledger, metric: str) -> None:
-    """Measure the kept model on the test rows, once, and write that into the sweep's summary.
+def measure_winner(run: SweepRun, model: TrialModel, ledger: Ledger, metric: str) -> None:
+    """Measure the kept ``model`` on the test rows, once, and write that into the sweep's summary.
 
     Intervals are those of the loss, of the accuracy or the error, and of the objective's ``metric`` (plain name).
     """
     from sweeper.training.again import outputs_on_test, scores_of_judges, scores_on_test
-    from sweeper.training.averaging import model_of
 
-    if run.best is None:
-        return
+    assert run.best is not None
     number = run.best.number
-    weights = final_weights(run, ledger.trial(run.id, number))
-    params = run.params(number)
-    model = model_of(run.dataset.prepared(run.spec.inputs_of(params)), run.spec.trial_config(params), weights)
     dataset, network = model.dataset, model.network()
     outputs = outputs_on_test(dataset, network)
     names = [name for name, about in OF_TASK[dataset.task].items() if not about.binary or dataset.n_outputs == 2]

@@ -11,6 +11,7 @@ from sweeper.flow import unpack_flow
 from sweeper.records import EpochReport, Noted, Reported, SweepRecord, TrialRecord
 from sweeper.running.batches import BatchDecisions, Settled, epoch_reports
 from sweeper.running.checkpoints import Checkpoints, States, UnreadableCheckpoint
+from sweeper.running.members import MemberPool
 from sweeper.running.parts import window_and_batch
 from sweeper.running.trial import CurvesBefore, TrialRun
 from sweeper.scheduling.events import LegOutcome, RunLeg, Shape, Suggestion, SweepPlan, Verdict
@@ -88,6 +89,7 @@ class SweepRun:
     baselines: BaselineWork | None = None
     requested: int = 0
     checkpoints: Checkpoints | None = None
+    members: MemberPool | None = None  # with ``winner: ensemble``
     pruner: Pruner | None = field(init=False, default=None)  # None: there is one that decides batches
     batches: BatchDecisions | None = field(init=False, default=None)
     decision_epochs: tuple[int, ...] = field(init=False)
@@ -257,10 +259,18 @@ class SweepRun:
             metric=self.spec.objective.metric,
             minimize=self.minimize,
             units=self.units,
-            keep_better_than=self.best.value if self.best and self.best.beyond <= 0 else None,
+            keep_better_than=self._value_to_beat,
             export=export,
             scoring=scoring_of(self.spec, self.dataset),
         )
+
+    @property
+    def _value_to_beat(self) -> float | None:
+        """The value that a trial has to beat for its weights to be wanted; None: they are wanted anyway."""
+        if self.members is None:
+            return self.best.value if self.best and self.best.beyond <= 0 else None
+        worst = self.members.worst
+        return None if worst is None or worst[0] > 0 else self.spec.objective.sign * worst[1]
 
     def _folds(self, number: int) -> Sequence[int]:
         """The folds that a trial trains on; 0 stands for the data where there are none."""
@@ -406,6 +416,8 @@ class SweepRun:
             return False
         beyond = violation(excesses_of(self.trials[number].metrics, self.spec.constraints))
         sign = self.spec.objective.sign
+        if self.members is not None:
+            self.members.add((beyond, sign * value, number), weights)
         if self.best is not None:
             held = (self.best.beyond, sign * self.best.value, self.best.number)
             if (beyond, sign * value, number) >= held:

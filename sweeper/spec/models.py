@@ -241,7 +241,7 @@ class SweepSpec(_Section):
     metrics: OwnMetrics = ()
     search: SearchSpec = Field(default_factory=SearchSpec)
     finals: FinalsSpec | None = None
-    winner: Literal["best", "folds", "refit"] | None = None
+    winner: Literal["best", "ensemble", "folds", "refit"] | None = None
     tracking: TrackingSpec = Field(default_factory=TrackingSpec)
 
     @model_validator(mode="before")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sweeper.insight.baselines import read_baselines
+from sweeper.insight.ensemble import read_ensemble
 from sweeper.insight.finals import FinalistRow, read_finals
 from sweeper.insight.pareto import best_first
 from sweeper.insight.test_rows import WinnerTest, read_test
@@ -49,6 +50,8 @@ def sweep_points(sweep: SweepRecord, best: TrialRecord | None) -> list[Point]:
     finals = read_finals(sweep)
     if finals is not None and best is not None and (row := finals.row(best.number)) is not None:
         values |= _final_metrics(row)
+    if (ensemble := read_ensemble(sweep)) is not None:
+        values |= {"ensemble_size": ensemble.size, "ensemble_gain": ensemble.gain}
     if (baselines := read_baselines(sweep)) is not None:
         values |= {f"winner_test_{name}": value for name, value in baselines.test.items() if name not in TRAINED}
         shown = {baselines.metric, *TRAINED}
@@ -67,6 +70,9 @@ def description(sweep: SweepRecord, spec: SweepSpec, best: TrialRecord | None) -
         lines += [f"| {_cell(name)} | {_cell(value)} |" for name, value in (best.params or {}).items()]
     if (finals := read_finals(sweep)) is not None:
         lines += ["", f"Finals on fresh seeds and {finals.rows:,} test rows: {_cell(finals.sentence)}."]
+    if (ensemble := read_ensemble(sweep)) is not None:
+        shares = ", ".join(f"{member.trial} ({member.share:.0%})" for member in ensemble.members)
+        lines += ["", f"{_cell(ensemble.sentence)}. Members: {shares}."]
     if (tested := read_test(sweep)) is not None:
         lines += ["", f"The kept model on {tested.rows:,} test rows: {', '.join(_scored(tested))}."]
     if (baselines := read_baselines(sweep)) is not None:

@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from sweeper.data.loading import load
-from sweeper.export.model_folder import differs, model_files, train_winner
+from sweeper.export.model_folder import model_files
+from sweeper.export.retraining import train_winner
 from sweeper.ledger.memory import MemoryLedger
 from sweeper.models import ACTIVATIONS, INITIALIZATIONS, OPTIMIZERS, History, train_solo
 from sweeper.records import TrialRecord
@@ -49,8 +50,8 @@ def exported(params: dict[str, Any], folder: Path, seed: int = 0, **sections: An
     dataset = load(spec)
     trial = TrialRecord(0, TrialState.COMPLETE, params={"learning_rate": 0.01, **params}, seed=seed, value=1.0)
     winner = train_winner(spec, dataset, trial)
-    assert differs(spec, winner)
-    assert not differs(spec, replace(winner, trial=replace(trial, value=winner.validation["val_loss"])))
+    assert winner.other == (0,)
+    assert train_winner(spec, dataset, replace(trial, value=winner.validation["val_loss"])).other == ()
     for name, content in model_files(record, spec, dataset, winner).items():
         (folder / name).write_bytes(content)
     return winner.validation["val_loss"], train_solo(winner.config, winner.train, dataset.tensors(), seed)
@@ -130,7 +131,7 @@ def exported_of_folds(params: dict[str, Any], folder: Path, seed: int, sections:
     metrics = {"best_epoch": epochs}
     trial = TrialRecord(0, TrialState.COMPLETE, params=params, seed=seed, value=value, metrics=metrics)
     winner = train_winner(spec, dataset, trial)
-    assert not differs(spec, winner)
+    assert winner.other == ()
     for name, content in model_files(new_sweep(MemoryLedger(), spec), spec, dataset, winner).items():
         (folder / name).write_bytes(content)
     return value

@@ -110,7 +110,7 @@ def test_at_the_end_the_check_is_kept_and_the_page_goes_to_mlflow(tmp_path: Path
     ledger, sweep = sweep_with_winner(winner)
     shown, events = Shown(), {}
     run = ended_run(ledger, sweep, winner)
-    report_at_end(run, ledger, shown, tmp_path, events.__setitem__)  # type: ignore[arg-type]
+    report_at_end(run, winner.kept(), ledger, shown, tmp_path, events.__setitem__)  # type: ignore[arg-type]
     assert list(events) == ["report.written"]
     assert events["report.written"]["file"] == str(tmp_path / FILE)
     assert shown.pages == [(tmp_path / FILE).read_text(encoding="utf-8")]
@@ -124,7 +124,7 @@ def test_a_report_that_fails_is_an_event_and_no_failure(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     shown, events = Shown(), {}
     run = ended_run(ledger, sweep, winner)
-    report_at_end(run, ledger, shown, tmp_path / "file" / "in", events.__setitem__)  # type: ignore[arg-type]
+    report_at_end(run, winner.kept(), ledger, shown, tmp_path / "file" / "in", events.__setitem__)  # type: ignore[arg-type]
     assert list(events) == ["report.failed"]
     assert events["report.failed"]["reason"]
     assert shown.pages == []
