@@ -600,6 +600,7 @@ def test_the_winner_of_folds_is_the_mean_of_their_networks():
     iris = {"dataset": {"name": "iris"}}
     assert load_spec({**iris, "split": {"folds": 5}, "winner": "folds"}).winner == "folds"
     assert load_spec({**iris, "winner": "best"}).winner == "best"
+    assert load_spec({**iris, "split": {"folds": 5}, "winner": "ensemble"}).winner == "ensemble"
     refused({**iris, "winner": "folds"}, "winner", "no folds", "split.folds")
     refused({**iris, "split": {"folds": 5}, "winner": "best"}, "winner", "5 networks", "Use folds")
     refused({**iris, "winner": "fold"}, "winner", "'folds'")
