@@ -225,7 +225,7 @@ def _card(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner
         "folds": len(dataset.folds),
         "refit": spec.winner == "refit",
         "n_test": f"{len(dataset.y_test):,}",
-        "inputs": spec.inputs_of(params).in_words,
+        "inputs": winner.inputs,
         "classes": _cell(listed(dataset.class_names or ())),
         "target_mean": f"{dataset.target_mean:.6g}",
         "target_std": f"{dataset.target_std:.6g}",

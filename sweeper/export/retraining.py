@@ -26,7 +26,7 @@ class Winner:
     ``model`` is what it came to. ``validation``, the mean over folds, and ``test`` are metrics in the user's units.
     Of an ensemble, ``members`` are its trials with their shares, ``model`` and the metrics are those of all of them
     together, and ``trial`` is the sweep's best one. ``other`` are the trials that came to something else than in the
-    sweep, beyond rounding.
+    sweep, beyond rounding. ``inputs`` says in words how columns become inputs, in all ways that occur.
     """
 
     trial: TrialRecord
@@ -36,6 +36,7 @@ class Winner:
     model: TrialModel
     validation: Mapping[str, float]
     test: Mapping[str, float]
+    inputs: str
     other: tuple[int, ...] = ()
     members: Mapping[int, float] = field(default_factory=dict)
 
@@ -67,6 +68,7 @@ def train_winner(spec: SweepSpec, dataset: Dataset, trial: TrialRecord) -> Winne
         model=model,
         validation={"val_loss": _kept(histories, train, "val_loss"), name: _kept(histories, train, name) * scale},
         test=scores_on_test(model.dataset, model.network()),
+        inputs=spec.inputs_of(params).in_words,
         other=(trial.number,) if _differs(spec, dataset, trial, histories) else (),
     )
 
@@ -107,6 +109,7 @@ def train_ensemble(
         model=model,
         validation={f"val_{name}": values[0] for name, values in found.items()},
         test=scores_on_test(model.dataset, model.network()),
+        inputs="; or ".join(dict.fromkeys(spec.inputs_of(member.params or {}).in_words for member, _ in members)),
         other=tuple(other),
         members={member.number: share for member, share in members},
     )
