@@ -102,7 +102,7 @@ class LineProgress:
         match action:
             case "data.warning":
                 self._say(f"sweeper: warning: {fields['text']}")
-            case "search.warm_start":
+            case "data.task" | "search.warm_start":
                 self._say(fields["text"])
             case "sweep.opened":
                 self._say(f"sweep {fields['sweep']} ({fields['name']}): {fields['requested']} trials")
@@ -186,7 +186,7 @@ class LiveProgress:
         match action:
             case "data.warning":
                 self._live.console.print(f"warning: {fields['text']}", markup=False, highlight=False)
-            case "search.warm_start":
+            case "data.task" | "search.warm_start":
                 self._live.console.print(fields["text"], markup=False, highlight=False)
             case "worker.joined":
                 self._note = f"{self._tally.workers} workers"

@@ -108,6 +108,7 @@ class Dataset(Rows):
     raw_test: pd.DataFrame
     w_test: np.ndarray | None = None
     folds: tuple[Dataset, ...] = ()
+    task_reason: str = ""
     warnings: tuple[str, ...] = ()
     inputs: Inputs = PLAIN
     raw: RawRows | None = None
@@ -349,6 +350,7 @@ def _prepared(
         target_std=std,
         raw_train=_sample(table.frame, splits.train),
         raw_test=_sample(table.frame, splits.test),
+        task_reason=target.reason,
         warnings=warnings if table.file is not None else (),
         inputs=inputs,
         raw=raw,

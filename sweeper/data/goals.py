@@ -28,7 +28,7 @@ def check_goals(spec: SweepSpec, dataset: Dataset) -> None:
     Raises:
         SpecError: with the key of the objective, constraint or metric.
     """
-    spec.check_task(dataset.task)
+    spec.check_task(dataset.task, dataset.task_reason)
     judged: tuple[Rows, ...] = dataset.folds or (dataset,)
     for key, name in places_of(spec.objectives, spec.constraints):
         metric = OF_TASK[dataset.task].get(plain(name))
@@ -81,7 +81,8 @@ def with_class_weights(spec: SweepSpec, dataset: Dataset) -> Dataset:
         return dataset
     key, labels = "training.class_weights", dataset.class_labels
     if labels is None:
-        raise SpecError("a regression has no classes", key=key, remedy="Remove it")
+        problem = f"a regression has no classes{f' ({dataset.task_reason})' if dataset.task_reason else ''}"
+        raise SpecError(problem, key=key, remedy="Set dataset.task: classification, or remove it")
     names = [str(label) for label in labels]
     factors = np.ones(len(labels))
     if isinstance(wanted, str):

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 FEW_VALUES = 20
 ROWS_PER_VALUE = 5
+MANY_VALUES = 1000  # more whole numbers are no classes, however they are spread
+ROWS_PER_EVEN_VALUE = 20
+MAYBE_CLASSES = 100  # so many different whole numbers are worth a word when they are taken for a quantity
 MOST_DEVIATIONS = 1e15  # from the mean: the square of more is near the end of float32
 
 Label = str | int | float | bool
@@ -25,38 +28,57 @@ Label = str | int | float | bool
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """y ``(n,)``: int64 class indices into the sorted ``labels``, or float64 numbers in the target's own unit."""
+    """y ``(n,)``: int64 class indices into the sorted ``labels``, or float64 numbers in the target's own unit.
+
+    ``reason`` says why it is this task.
+    """
 
     task: Task
     y: np.ndarray
     labels: tuple[Label, ...] | None = None
+    reason: str = ""
     warnings: tuple[str, ...] = ()
 
 
 def encode_target(table: Table, task: Task | None) -> Target:
     """Class indices or numbers. The task, when not given, is inferred.
 
-    Texts and booleans are classes. Numbers are classes when all are whole, at most ``FEW_VALUES`` different ones
-    occur, and each stands for ``ROWS_PER_VALUE`` rows on average; else they are a quantity.
+    Texts and booleans are classes. Numbers are classes when all are whole and either at most ``FEW_VALUES`` different
+    ones occur, each in ``ROWS_PER_VALUE`` rows on average; or they count up from 0 or 1 without a gap, each in about
+    as many rows as the others, and in ``ROWS_PER_EVEN_VALUE`` or more. Else they are a quantity.
 
     Raises:
         SpecError: the target does not fit the task, is infinite, or always the same.
     """
-    target, warnings = table.target, []
-    numeric = target.dtype.kind in "iuf"
+    numeric = table.target.dtype.kind in "iuf"
     if numeric:
         _check_finite(table)
+    reason, warnings = "dataset.task says so", tuple[str, ...]()
     if task is None:
-        task = "regression" if numeric and not _looks_like_classes(target) else "classification"
-        if numeric and task == "classification" and table.file is not None:
-            warnings.append(
-                f"'{shown(table.target_name)}' has {target.nunique()} different whole numbers, so they are classes; "
-                "set dataset.task: regression if they are a quantity."
-            )
+        task, reason, warnings = _inferred(table)
+    if table.file is None:
+        reason, warnings = "", ()
     if task == "regression":
-        return Target(task, _numbers(table))
+        return Target(task, _numbers(table), None, reason, warnings)
     codes, labels = _classes(table)
-    return Target(task, codes, labels, tuple(warnings))
+    return Target(task, codes, labels, reason, warnings)
+
+
+def _inferred(table: Table) -> tuple[Task, str, tuple[str, ...]]:
+    """The task that the target stands for, why, and a warning where it could well be the other one."""
+    target, name = table.target, f"'{shown(table.target_name)}'"
+    kind = target.dtype.kind
+    if kind not in "iuf":
+        return "classification", f"{name} holds {'booleans' if kind == 'b' else 'texts'}", ()
+    different = target.unique()
+    if not all(float(value).is_integer() for value in different):
+        return "regression", f"{name} holds numbers with fractions", ()
+    holds = f"{name} holds {len(different):,} different whole numbers"
+    if _looks_like_classes(target):
+        told = f"{holds}, so they are classes; set dataset.task: regression if they are a quantity."
+        return "classification", holds, (told,)
+    told = f"{holds}, so they are a quantity; set dataset.task: classification if they are classes."
+    return "regression", holds, (told,) if len(different) <= min(MAYBE_CLASSES, len(target) / ROWS_PER_VALUE) else ()
 
 
 def scaled(table: Table, target: Target, splits: Splits) -> tuple[Target, float, float]:
@@ -87,9 +109,16 @@ def scaled(table: Table, target: Target, splits: Splits) -> tuple[Target, float,
 
 
 def _looks_like_classes(target: pd.Series) -> bool:
-    different = target.unique()
-    few = len(different) <= min(FEW_VALUES, len(target) / ROWS_PER_VALUE)
-    return few and all(float(value).is_integer() for value in different)
+    counts = target.value_counts()
+    different, rows = np.sort(counts.index.to_numpy(dtype=np.float64)), len(target)
+    if not (different == np.floor(different)).all():
+        return False
+    if len(different) <= min(FEW_VALUES, rows / ROWS_PER_VALUE):
+        return True
+    counted_up = different[0] in (0, 1) and different[-1] - different[0] == len(different) - 1
+    even = counts.min() >= counts.mean() / 2 and counts.max() <= counts.mean() * 2
+    enough = len(different) <= min(MANY_VALUES, rows / ROWS_PER_EVEN_VALUE)
+    return bool(counted_up and even and enough)
 
 
 def _check_finite(table: Table) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from sweeper.insight.data_notes import read_notes
 from sweeper.ledger.protocol import Direction, LedgerReader
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.spec.goals import values_of_folds
@@ -99,12 +100,14 @@ def run_summary(ledger: LedgerReader, sweep: str, tracking_uri: str) -> dict[str
     record = ledger.sweep(sweep)
     best = best_trials(ledger, record, 1)
     experiment = record.spec.get("tracking", {}).get("experiment") or record.name
+    notes = read_notes(record)
     finals, baselines = record.summary.get("finals"), record.summary.get("baselines")
     ensemble = record.summary.get("ensemble")
     return {
         **sweep_row(record),
         "seconds": round(record.seconds, 3),
         "best": best_row(best[0]) if best else None,
+        **({} if notes is None else {"data": notes.to_json()}),
         **({"baselines": baselines} if baselines else {}),
         **({"finals": finals} if finals else {}),
         **({"ensemble": ensemble} if ensemble else {}),

@@ -22,6 +22,7 @@ from sweeper.errors import SweeperError
 from sweeper.insight.advice import ranked
 from sweeper.insight.answers import Reports
 from sweeper.insight.baselines import CALLED, BaselineOutcome, read_baselines
+from sweeper.insight.data_notes import read_notes
 from sweeper.insight.ensemble import EnsembleOutcome, read_ensemble
 from sweeper.insight.factors import Table, build_table, label
 from sweeper.insight.finals import FinalistRow, FinalsOutcome, Spread, percent, read_finals
@@ -164,6 +165,7 @@ def render_report(report: Report) -> str:
     return template.render(
         report=report,
         record=record,
+        data=read_notes(record),
         spec=spec,
         metric=spec.objective.metric,
         svg={name: Markup(plot.svg) for name, plot in report.plots.items()},  # noqa: S704 drawn by report_svg, escaped there

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.data.loading import load_same
 from sweeper.errors import SpecError, SweeperError
+from sweeper.insight.data_notes import SUMMARY as DATA
+from sweeper.insight.data_notes import notes_of
 from sweeper.insight.finals import test_metric
 from sweeper.ledger.protocol import Ledger, LedgerReader
 from sweeper.logs import Emit, EventLog
@@ -101,6 +103,7 @@ class OpenSweep:
         run.forget_search()
         tracker.trials_ended()
         self._refit()
+        _keep_notes(run, ledger)
         kept = None if run.best is None else self._kept()
         if kept is not None:
             conclude_baselines(run, kept, ledger, self.log.folder, self.emit)
@@ -209,6 +212,9 @@ def lacks_its_end(ledger: Ledger, record: SweepRecord) -> bool:
 
 def _tell_of_beginning(run: SweepRun, emit: Emit) -> None:
     """What a user should know of the data and, once, of an earlier sweep that this one learns from."""
+    task, reason = run.dataset.task, run.dataset.task_reason
+    if run.spec.dataset.path is not None and run.spec.dataset.task is None:
+        emit("data.task", {"sweep": run.id, "text": f"the task is {task}: {reason}"})
     for warning in run.dataset.warnings:
         emit("data.warning", {"sweep": run.id, "text": warning})
     if (warm := run.spec.search.warm) is not None and run.record.state is SweepState.QUEUED:
@@ -234,6 +240,13 @@ def report_at_end(
         emit("report.failed", {"sweep": run.id, "kind": type(error).__name__, "reason": reason})
     else:
         emit("report.written", {"sweep": run.id, "file": str(file), "verdict": verdict})
+
+
+def _keep_notes(run: SweepRun, ledger: Ledger) -> None:
+    """Write what there is to say of the data into the sweep's summary."""
+    summary, notes = ledger.sweep(run.id).summary, notes_of(run.dataset).to_json()
+    if summary.get(DATA) != notes:
+        ledger.commit(run.id, [SweepChanged(summary={**summary, DATA: notes})])
 
 
 def _keep_check(run: SweepRun, kept: Kept, ledger: LedgerReader, folder: Path) -> None:

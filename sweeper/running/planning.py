@@ -57,6 +57,7 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
     return {
         "name": spec.name,
         "dataset": dataset.describe(),
+        "task": f"{dataset.task}: {dataset.task_reason}" if dataset.task_reason else dataset.task,
         **({"warnings": list(dataset.warnings)} if dataset.warnings else {}),
         "trials": requested,
         "epochs": spec.training.epochs,

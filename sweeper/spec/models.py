@@ -321,8 +321,8 @@ class SweepSpec(_Section):
         """See ``SearchSpec.default_window``."""
         return self.search.default_window(rows)
 
-    def check_task(self, task: str) -> None:
-        """Refuse an objective or a constraint on a metric that the task does not have.
+    def check_task(self, task: Task, reason: str = "") -> None:
+        """Refuse an objective or a constraint on a metric that the task does not have; ``reason``: why it is this one.
 
         Raises:
             SpecError: for example ``val_accuracy`` of a regression.
@@ -330,9 +330,14 @@ class SweepSpec(_Section):
         valid = (*METRICS["regression" if task == "regression" else "classification"], *self.own_names)
         several = len(self.objectives) > 1 or self.constraints
         remedy = f"Valid: {', '.join((*valid, *COSTS) if several else valid)}"
+        other: Task = "classification" if task == "regression" else "regression"
         for key, metric in places_of(self.objectives, self.constraints):
             if metric not in (*valid, *COSTS):
-                raise SpecError(f"a {task} has no {metric}", key=key, remedy=remedy)
+                problem = f"a {task} has no {metric}"
+                if metric in METRICS[other] and self.dataset.path is not None:
+                    problem += f", and this is one: {reason}" if reason else ""
+                    remedy = f"Set dataset.task: {other}, or use another metric. {remedy}"
+                raise SpecError(problem, key=key, remedy=remedy)
 
     def train_config(self, task: Task, params: Mapping[str, Any] | None = None) -> TrainConfig:
         """The training rules of a trial: the sweep's, with the batch size of ``params`` where the space searches it.

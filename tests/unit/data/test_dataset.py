@@ -15,7 +15,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
 
 from sweeper.data.dataset import Dataset, built_in, estimate, load_dataset, preprocess_from_json
-from sweeper.spec.parse import DATASETS, DatasetSpec, SplitSpec
+from sweeper.data.loading import load as load_sweep
+from sweeper.errors import SpecError
+from sweeper.spec.parse import DATASETS, DatasetSpec, SplitSpec, load_spec
 
 SPLIT = SplitSpec()
 
@@ -231,20 +233,56 @@ def test_labels_of_any_type_are_kept_in_sorted_order(tmp_path, values, labels, s
 
 
 @pytest.mark.parametrize(
-    ("target", "task"),
+    ("target", "task", "other"),
     [
-        (np.arange(200) % 20, "classification"),
-        (np.arange(200) % 21, "regression"),
-        (np.arange(200) % 20 + 0.5, "regression"),
-        (np.arange(60) % 20, "regression"),
+        (np.arange(200) % 20, "classification", "regression"),
+        (np.arange(200) % 21, "regression", "classification"),
+        (np.arange(200) % 20 + 0.5, "regression", None),
+        (np.arange(60) % 20, "regression", None),
+        (np.arange(780) % 26 + 1, "classification", "regression"),
+        (np.arange(780) % 26 + 2, "regression", "classification"),
+        (np.clip(np.random.default_rng(0).normal(14, 4, 3000).round(), 1, 28), "regression", "classification"),
+        (np.arange(3000), "regression", None),
     ],
-    ids=["20 whole numbers", "21 whole numbers", "fractions", "three rows each"],
+    ids=[
+        "20 whole numbers",
+        "21 whole numbers",
+        "fractions",
+        "three rows each",
+        "26 evenly spread from 1",
+        "26 from 2",
+        "rings of a shell",
+        "row numbers",
+    ],
 )
-def test_the_task_is_inferred_from_how_many_whole_numbers_occur(tmp_path, target, task):
+def test_the_task_is_inferred_from_how_many_whole_numbers_occur_and_how_they_are_spread(tmp_path, target, task, other):
     frame = pd.DataFrame({"x": np.random.default_rng(0).normal(size=len(target)), "t": target})
     data = load(frame, tmp_path / "numbers.csv", "t")
     assert data.task == task
-    assert any("set dataset.task" in w for w in data.warnings) == (task == "classification")
+    told = [w for w in data.warnings if "set dataset.task" in w]
+    assert len(told) == (other is not None)
+    assert other is None or f"set dataset.task: {other}" in told[0]
+    assert "'t' holds" in data.task_reason
+
+
+def test_labels_with_leading_zeros_are_classes(tmp_path):
+    frame = pd.DataFrame({"x": np.arange(260.0), "t": [f"{i % 26 + 1:02d}" for i in range(260)]})
+    data = load(frame, tmp_path / "letters.csv", "t")
+    assert data.class_labels == tuple(f"{i:02d}" for i in range(1, 27))
+    spec = DatasetSpec(path=str(tmp_path / "letters.csv"), target="t", task="regression")
+    assert load_dataset(spec, SPLIT, "standard").task == "regression"
+
+
+@pytest.mark.parametrize(
+    ("target", "metric", "task"),
+    [(np.arange(60) + 1, "val_accuracy", "classification"), (np.arange(60) % 3, "val_rmse", "regression")],
+)
+def test_a_metric_of_the_other_task_is_answered_with_that_task(tmp_path, target, metric, task):
+    pd.DataFrame({"x": np.arange(60.0), "t": target}).to_csv(tmp_path / "numbers.csv", index=False)
+    table = {"path": str(tmp_path / "numbers.csv"), "target": "t"}
+    spec = load_spec({"dataset": table, "objective": {"metric": metric}})
+    with pytest.raises(SpecError, match=f"different whole numbers.*Set dataset.task: {task}"):
+        load_sweep(spec)
 
 
 def test_a_given_task_overrides_the_inferred_one(tmp_path):
