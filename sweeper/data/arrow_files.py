@@ -1,4 +1,4 @@
-"""CSV and Parquet files as pandas columns of the few kinds that can be learned from."""
+"""CSV, Parquet and Feather files as pandas columns of the few kinds that can be learned from."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from sweeper.data.checks import check_names, check_same_columns, pick_target
-from sweeper.data.csv_files import read_csv, read_head, zero_padded
+from sweeper.data.csv_files import read_csv, zero_padded
+from sweeper.data.csv_head import read_head
 from sweeper.data.files import FileTable, Kind, Roles
 from sweeper.data.number_texts import FEW_TEXTS, Reading, find_all, find_writing, numbers_of, refusal, told
 from sweeper.data.numerals import PLAIN, Doubt, Writing
+from sweeper.data.typed_files import TypedFile, stored_bytes
+from sweeper.data.unpacked import unpacked_size
 from sweeper.errors import SpecError
+from sweeper.spec.dataset import is_csv
 from sweeper.text import counted, listed, shown
 
 if TYPE_CHECKING:
@@ -34,16 +37,16 @@ _ROW_NUMBERS = "the row numbers of a saved index"
 
 
 def arrow_size(path: Path) -> tuple[int, int, int]:
-    """Rows, columns and stored bytes of a CSV or Parquet file, from its head or its metadata.
+    """Rows, columns and stored bytes of a CSV, Parquet or Feather file, from its head or its metadata.
 
     Raises:
         SpecError: the head cannot be read.
     """
-    if path.suffix.lower() == ".csv":
+    if is_csv(path):
         head = read_head(path)
-        return head.records, len(head.names), path.stat().st_size
-    metadata = _open_parquet(path).metadata
-    return metadata.num_rows, metadata.num_columns, path.stat().st_size
+        return head.records, len(head.names), unpacked_size(path)
+    file = TypedFile(path)
+    return file.rows, len(file.schema.names), stored_bytes(path)
 
 
 def read_arrow(
@@ -89,7 +92,7 @@ def read_arrow(
         if reason is not None:
             left_out.setdefault(reason, []).append(title)
     del table, column
-    warnings = [*read.warnings, *told(found)] if first is None else []
+    warnings = [*read.warnings, *told(found)] if first is None else [f"{shown(file, 200)}: {w}" for w in read.warnings]
     warnings += [f"{counted(len(n), 'column')} left out, {reason}: {listed(n, 5)}." for reason, n in left_out.items()]
     if not kept:
         raise SpecError("it has no column to learn from", file=file, remedy=" ".join(warnings) or None)
@@ -121,30 +124,48 @@ class _Read:
 
 def _read(path: Path, target: str | None, roles: Roles, first: FileTable | None) -> _Read:
     """The whole file, read once names, target and (Parquet) types are known to be usable."""
-    if path.suffix.lower() == ".csv":
-        head = read_head(path)
-        name, warnings = _checked(path, head.names, target, roles, first)
-        table = read_csv(path, head, () if first is None else first.texts())
-        if first is None:
-            for title, texts in zero_padded(path, head, table).items():
-                table = table.set_column(table.column_names.index(title), title, texts)
-        return _Read(table, name, warnings, again=lambda only: read_csv(path, head, only, only))
-    file = _open_parquet(path)
-    try:
-        schema = file.schema_arrow
-        index = [n for n in (schema.pandas_metadata or {}).get("index_columns", []) if isinstance(n, str)]
-        names = [n for n in schema.names if n == target or n in roles.uses.values() or n not in index]
-        name, warnings = _checked(path, names, target, roles, first)
-        for field in schema:
-            if field.name in names and field.name not in roles.no_inputs:
-                _check_kind(field.name, field.type, str(path))
-        texts = [field.name for field in schema if _kind(field.type) == "text"]
-        categories = frozenset(field.name for field in schema if pa.types.is_dictionary(field.type))
-        return _Read(pq.ParquetFile(path, read_dictionary=texts).read(columns=names), name, warnings, categories)
-    except SpecError:
-        raise
-    except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
-        raise _broken(path, error) from error
+    if is_csv(path):
+        return _read_csv(path, target, roles, first)
+    file = TypedFile(path)
+    schema = file.schema
+    index = [n for n in (schema.pandas_metadata or {}).get("index_columns", []) if isinstance(n, str)]
+    names = [n for n in schema.names if n == target or n in roles.uses.values() or n not in index]
+    name, warnings = _checked(path, names, target, roles, first)
+    for field in schema:
+        if field.name in names and field.name not in roles.no_inputs:
+            _check_kind(field.name, field.type, str(path))
+    texts = [field.name for field in schema if _kind(field.type) == "text"]
+    categories = frozenset(field.name for field in schema if pa.types.is_dictionary(field.type))
+    return _Read(file.read(names, texts), name, warnings, categories)
+
+
+def _read_csv(path: Path, target: str | None, roles: Roles, first: FileTable | None) -> _Read:
+    head = read_head(path, target)
+    if not head.named and target is not None and target not in head.names:
+        problem = f"there is no column '{shown(target)}': the first line seems to hold values, not names"
+        remedy = (
+            f"Write a first line of column names, or name the target by its position: '{head.names[-1]}' is the last"
+        )
+        raise SpecError(problem, file=str(path), key="dataset.target", remedy=remedy)
+    name, warnings = _checked(path, head.names, target, roles, first)
+    warnings += head.warnings
+    table = read_csv(path, head, () if first is None else first.texts())
+    if first is None:
+        for title, texts in zero_padded(path, head, table).items():
+            table = table.set_column(table.column_names.index(title), title, texts)
+    filled = _filled_rows(table)
+    if empty := table.num_rows - filled:
+        table = table.slice(0, filled)
+        warnings.append(f"{counted(empty, 'wholly empty row')} at the end left out.")
+    return _Read(table, name, warnings, again=lambda only: read_csv(path, head, only, only).slice(0, filled))
+
+
+def _filled_rows(table: pa.Table) -> int:
+    """The number of rows up to the last one with a value."""
+    last = table.num_rows
+    while last and all(not column[last - 1].is_valid for column in table.columns):
+        last -= 1
+    return last
 
 
 def _written(table: pa.Table, read: _Read, roles: Roles, task: Task | None, file: str) -> dict[str, Reading]:
@@ -251,17 +272,6 @@ def _like_first(title: str, column: pa.ChunkedArray, first: FileTable, file: str
     if kind == "bool":
         return column.cast(pa.int8()).cast(pa.float64()) if column.null_count else column
     return _number(column) if kind == "number" else _encoded(column)
-
-
-def _open_parquet(path: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowException, ValueError) as error:
-        raise _broken(path, error) from error
-
-
-def _broken(path: Path, error: Exception) -> SpecError:
-    return SpecError(f"it cannot be read as Parquet ({shown(error, 200)})", file=str(path))
 
 
 def _kind(kind: pa.DataType) -> Kind:

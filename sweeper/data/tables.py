@@ -16,14 +16,15 @@ from sweeper.data.checks import check_aside, check_finite, check_target, check_t
 from sweeper.data.files import FileTable, Part, Roles, stacked
 from sweeper.data.memory import check_fits
 from sweeper.data.npz_files import npz_size, read_npz
+from sweeper.data.typed_files import digest_of
 from sweeper.errors import SpecError
+from sweeper.spec.dataset import SUFFIXES_IN_WORDS, is_there, suffix_of
 from sweeper.text import shown
 
 if TYPE_CHECKING:
     from sweeper.data.numerals import Writing
     from sweeper.spec.dataset import DatasetSpec, SplitSpec
 
-SUFFIXES = (".csv", ".parquet", ".npz")
 CELL_BYTES = 40  # peak memory of a load per value of the table, measured on 5 million rows of 10 columns
 
 
@@ -95,10 +96,10 @@ def read_table(spec: DatasetSpec, split: SplitSpec) -> Table:
     stops = list(accumulate(len(table.target) for table in tables))
     spans = zip(spec.files().items(), [0, *stops[:-1]], stops, strict=True)
     parts = tuple(Part(key, file, start, stop) for (key, file), start, stop in spans)
-    first, path = tables[0], Path(spec.path)
+    first, label = tables[0], spec.label
     check_weights(aside, parts, roles)
     return Table(
-        shown(path.stem),
+        shown(label),
         frame,
         target,
         first.target_name,
@@ -106,8 +107,8 @@ def read_table(spec: DatasetSpec, split: SplitSpec) -> Table:
         aside,
         parts,
         roles,
-        str(path),
-        first.warnings,
+        spec.path,
+        tuple(warning for table in tables for warning in table.warnings),
         first.written,
     )
 
@@ -118,8 +119,7 @@ def _read_file(path: Path, spec: DatasetSpec, roles: Roles, first: FileTable | N
     remedy = "Use a sample of its rows, or fewer columns"
     check_fits(size.bytes, f"loading {size.rows:,} rows of {size.columns:,} columns", remedy, str(path))
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").digest()
+        digest = digest_of(path)
         if path.suffix.lower() == ".npz":
             table = read_npz(path, spec.target, roles, first)
         else:
@@ -149,11 +149,11 @@ def measure(path: Path, target: str | None) -> Size:
     Raises:
         SpecError: there is no such file, or its head cannot be read.
     """
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
+    suffix = suffix_of(str(path))
+    if not suffix:
         problem = f"'{shown(path.name)}' is not a data file"
-        raise SpecError(problem, key="dataset.path", remedy=f"Its name must end in {', '.join(SUFFIXES)}")
-    if not path.is_file():
+        raise SpecError(problem, key="dataset.path", remedy=f"Its name must end in {SUFFIXES_IN_WORDS}")
+    if not is_there(str(path)):
         raise SpecError("there is no such file", file=shown(path, 300), key="dataset.path")
     try:
         rows, columns, stored = npz_size(path, target) if suffix == ".npz" else arrow_size(path)

@@ -23,7 +23,7 @@ from sweeper.logs import Emit
 from sweeper.places.http import Server
 from sweeper.places.remote_ledger import RemoteLedger, number, sweep_path
 from sweeper.records import SweepRecord, TrialRecord
-from sweeper.spec.dataset import FILES, upload_key
+from sweeper.spec.dataset import FILES, suffix_of, upload_key
 from sweeper.spec.goals import excesses_of, parse_constraint, violation
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import SweepState, TrialState
@@ -113,6 +113,9 @@ def upload(server: Server, path: str, limit: int | None, say: Callable[[str], No
         SpecError: the file cannot be read, is too large, or changed while it was sent.
     """
     title = os.path.basename(path)
+    if os.path.isdir(path):
+        remedy = "Write it as one file: pandas.read_parquet(folder).to_parquet('data.parquet')"
+        raise SpecError("a folder cannot be sent to a server", file=path, key=key, remedy=remedy)
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -121,7 +124,7 @@ def upload(server: Server, path: str, limit: int | None, say: Callable[[str], No
                 remedy = "Ask the server's administrator for a higher limit"
                 raise SpecError(problem, file=path, key=key, remedy=remedy)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-            name = f"{digest}{os.path.splitext(path)[1].lower()}"
+            name = f"{digest}{suffix_of(path)}"
             if server.exists(f"/datasets/{name}"):
                 say(f"{title} is on the server already")
                 return name

@@ -11,11 +11,11 @@ from typing import Any
 from sweeper.errors import SpecError, nearest
 from sweeper.records import SweepRecord
 from sweeper.search_spaces import ReadError, parse_json, parse_yaml, ready_made
-from sweeper.spec.dataset import FILES, data_files, upload_key
+from sweeper.spec.dataset import DATA_SUFFIXES, FILES, data_files, upload_key
 from sweeper.spec.parse import SweepSpec, load_spec
 from sweeper.spec.stored import sweep_file_of
 
-UPLOAD_NAME = re.compile(r"[0-9a-f]{64}\.(csv|parquet|npz)")
+UPLOAD_NAME = re.compile(rf"[0-9a-f]{{64}}({'|'.join(map(re.escape, DATA_SUFFIXES))})")
 
 
 def parse_body(body: bytes, content_type: str) -> Any:

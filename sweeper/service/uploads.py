@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from sweeper.errors import SpecError
 from sweeper.service.problems import QuotaExceeded, TooLarge
 from sweeper.service.submission import UPLOAD_NAME
-from sweeper.spec.dataset import DATA_SUFFIXES
+from sweeper.spec.dataset import DATA_SUFFIXES, SUFFIXES_IN_WORDS
 
 _SCRATCH = ".upload-"
 _arriving = threading.Lock()
@@ -60,7 +60,7 @@ async def store(folder: Path, filename: str, body: AsyncIterator[bytes], limit: 
     suffix = next((end for end in DATA_SUFFIXES if filename.lower().endswith(end)), None)
     if suffix is None:
         problem = f"{filename[-80:]!r} is not a data file"
-        raise SpecError(problem, key="filename", remedy=f"Its name must end in {', '.join(DATA_SUFFIXES)}")
+        raise SpecError(problem, key="filename", remedy=f"Its name must end in {SUFFIXES_IN_WORDS}")
     await run_in_threadpool(lambda: folder.mkdir(parents=True, exist_ok=True, mode=0o700))
     digest, size = hashlib.sha256(), 0
     room = quota - sum(file["bytes"] for file in await run_in_threadpool(uploads_of, folder))

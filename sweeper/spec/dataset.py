@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -21,7 +20,10 @@ DATASETS: dict[str, Task] = {
     "breast_cancer": "classification",
     "diabetes": "regression",
 }
-DATA_SUFFIXES = (".csv", ".parquet", ".npz")
+PACKED = ("", ".gz", ".bz2", ".xz", ".zip")
+CSV_SUFFIXES = tuple(f"{kind}{packed}" for kind in (".csv", ".tsv") for packed in PACKED)
+DATA_SUFFIXES = (*CSV_SUFFIXES, ".parquet", ".feather", ".npz")
+SUFFIXES_IN_WORDS = ".csv, .tsv (or packed, as .csv.gz, .bz2, .xz, .zip), .parquet, .feather, .npz"
 MAX_SEED = 2**31 - 1
 MAX_FOLDS = 100
 FILES = ("path", "validation", "test")  # the keys of dataset that name files
@@ -73,13 +75,13 @@ class DatasetSpec(Section):
             if self.task not in (None, DATASETS[self.name]):
                 refuse(f"{self.name} is a {DATASETS[self.name]} dataset", "task", "Remove it")
         elif not self.path_suffix:
-            refuse(f"{_base(self.path)!r} is not a data file", "path", f"Its name must end in {_suffixes()}")
+            refuse(f"{_base(self.path)!r} is not a data file", "path", f"Its name must end in {SUFFIXES_IN_WORDS}")
         elif self.target is None and self.path_suffix != ".npz":
             refuse("it is missing", "target", "Name the column to predict, for example target: label")
         for key, file in self.files().items():
             if key != "path" and self.name is not None:
                 refuse(f"the built-in {self.name} has no other files", key, "Give the path of a file instead of name")
-            if suffix_of(file) != self.path_suffix:
+            if not (suffix_of(file) == self.path_suffix or (is_csv(file) and is_csv(self.path))):
                 remedy = f"Its name must end in {self.path_suffix}, as that of dataset.path"
                 refuse(f"{_base(file)!r} is another kind of file", key, remedy)
             if key != "path" and list(self.files().values()).count(file) > 1:
@@ -96,7 +98,8 @@ class DatasetSpec(Section):
     @property
     def label(self) -> str:
         """A short name: the built-in name, or the file's name without its suffix."""
-        return self.name or Path(_base(self.path)).stem
+        base = _base(self.path)
+        return self.name or (base[: -len(self.path_suffix)] if base.lower().endswith(self.path_suffix) else base)
 
     @property
     def known_task(self) -> Task | None:
@@ -162,14 +165,26 @@ def upload_key(key: str) -> str:
     return "upload" if key == "path" else f"{key}_upload"
 
 
-def suffix_of(path: str | None) -> str:
-    """The kind of a data file by its name: one of DATA_SUFFIXES, or empty."""
-    return next((suffix for suffix in DATA_SUFFIXES if _base(path).lower().endswith(suffix)), "")
+def suffix_of(path: str | os.PathLike[str] | None) -> str:
+    """The kind of a data file by its name: one of DATA_SUFFIXES, or empty. A bare name is that of a Parquet folder."""
+    base = _base(path).lower()
+    bare = ".parquet" if base and "." not in base else ""
+    return next((suffix for suffix in DATA_SUFFIXES if base.endswith(suffix)), bare)
 
 
-def _base(path: str | None) -> str:
-    return os.path.basename(path or "")[-100:]
+def is_csv(path: str | os.PathLike[str] | None) -> bool:
+    """Whether a file is a table of text, packed or not."""
+    return suffix_of(path) in CSV_SUFFIXES
 
 
-def _suffixes() -> str:
-    return ", ".join(DATA_SUFFIXES)
+def _is_folder(path: str) -> bool:
+    return suffix_of(path) == ".parquet" and (os.path.isdir(path) or "." not in _base(path))
+
+
+def is_there(path: str) -> bool:
+    """Whether there is such a data file, or such a folder of Parquet files."""
+    return os.path.isdir(path) if _is_folder(path) else os.path.isfile(path)
+
+
+def _base(path: str | os.PathLike[str] | None) -> str:
+    return os.path.basename(os.path.normpath(path))[-100:] if path else ""

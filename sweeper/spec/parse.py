@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from sweeper.errors import SpecError, nearest
 from sweeper.search_spaces import Problem, ReadError, Space, SpaceError, load_space, parse_yaml, read_file
 from sweeper.search_spaces.errors import shown
-from sweeper.spec.dataset import DATA_SUFFIXES, DATASETS, FILES, DatasetSpec, SplitSpec
+from sweeper.spec.dataset import DATA_SUFFIXES, DATASETS, FILES, SUFFIXES_IN_WORDS, DatasetSpec, SplitSpec, is_there
 from sweeper.spec.goals import METRICS, ObjectiveSpec, Task
 from sweeper.spec.models import (
     FinalsSpec,
@@ -98,7 +98,7 @@ def spec_from_options(
     Raises:
         SpecError: as ``load_spec``.
     """
-    is_path = dataset.lower().endswith(DATA_SUFFIXES) or "/" in dataset or os.path.isfile(dataset)
+    is_path = dataset.lower().endswith(DATA_SUFFIXES) or "/" in dataset or os.path.exists(dataset)
     table = {"path" if is_path else "name": dataset}
     data = {"dataset": table, "space": space}
     return load_spec(data, sets, trials=trials, seed=seed, name=name, timeout=timeout)
@@ -255,7 +255,10 @@ def _grid_trials(data: Mapping[str, Any], space: Space | None, problems: list[Pr
 def _beyond_types(spec: SweepSpec) -> Iterator[Problem]:
     """What only the file system and the sections together can tell."""
     for key, path in spec.dataset.files().items():
-        if not os.path.isfile(path):
+        if os.path.isfile(path) and not is_there(path):
+            problem = f"{os.path.basename(path)!r} is not a data file"
+            yield Problem(f"dataset.{key}", problem, f"Its name must end in {SUFFIXES_IN_WORDS}")
+        elif not is_there(path):
             yield Problem(f"dataset.{key}", f"there is no file {path!r}", _beside(path, DATA_SUFFIXES))
     try:
         spec.space.points(spec.search.enqueue or (), "search.enqueue")

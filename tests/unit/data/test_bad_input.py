@@ -164,7 +164,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path, name):
 
 def test_another_kind_of_file_is_refused(tmp_path):
     spec = DatasetSpec.model_construct(path=str(tmp_path / "data.xlsx"), name=None, target="y", task=None)
-    with pytest.raises(SpecError, match=r"\.csv, \.parquet, \.npz"):
+    with pytest.raises(SpecError, match=r"\.csv, \.tsv .*\.parquet, \.feather, \.npz"):
         load_dataset(spec, SplitSpec(), "standard")
 
 
