@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sweeper.data.given import keep
+from sweeper.errors import SpecError
 from sweeper.insight.results import best_row, best_trials, front_of, run_summary, trial_frame
 from sweeper.ledger.opening import open_home_ledger
 from sweeper.ledger.protocol import Ledger
@@ -118,12 +121,18 @@ class Result:
 
 
 def run(
-    spec_or_path: SweepSpec | Mapping[str, Any] | str | os.PathLike[str],
+    spec_or_path: SweepSpec | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     *,
+    data: Any = None,
+    target: str | None = None,
     workers: str | int = "auto",
     **overrides: Any,
 ) -> Result:
     """Run a sweep to its end.
+
+    ``data`` is a table (pandas, Arrow, polars, or what else exports itself to Arrow) with the column ``target``, or a
+    pair (X, y) of arrays, or of a table and its target; it takes the place of the dataset's file, and is kept in the
+    home folder, so that the sweep can be resumed. The rest is as ``spec_or_path`` and ``overrides`` say, or by default.
 
     ``overrides`` are sections of the sweep file, merged into it: ``run("sweep.yaml", search={"trials": 20})``, and the
     short cuts ``trials``, ``seed``, ``name`` and ``timeout``.
@@ -133,8 +142,17 @@ def run(
         Interrupted: Ctrl-C; the sweep can be resumed.
     """
     short = {key: overrides.pop(key) for key in ("trials", "seed", "name", "timeout") if key in overrides}
-    spec = load_spec(spec_or_path, _flat(overrides), **short)
     settings = Settings.from_env()
+    texts = _flat(overrides)
+    if data is not None:
+        settings.ensure_home()
+        path, target = keep(data, target, settings.home / "data")
+        texts += [f"dataset.path={json.dumps(str(path))}", "dataset.name=null"]
+    if target is not None:
+        texts.append(f"dataset.target={json.dumps(target)}")
+    if spec_or_path is None and data is None:
+        raise SpecError("there is nothing to run", remedy="Give a sweep file, or data= with target=")
+    spec = load_spec({} if spec_or_path is None else spec_or_path, texts, **short)
     record = local.run_new(spec, settings, workers)
     return load(record.sweep)
 
@@ -153,8 +171,6 @@ def load(sweep_id: str) -> Result:
 
 def _flat(overrides: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Nested mappings as ``a.b=c`` texts; a space is replaced as a whole."""
-    import json
-
     texts = []
     for key, value in overrides.items():
         if isinstance(value, Mapping) and key != "space":
