@@ -49,7 +49,9 @@ Priority = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Spec = Annotated[str | None, typer.Argument(metavar="[SPEC]", help="Sweep file (YAML).")]
-Dataset = Annotated[str | None, typer.Option(help="Built-in dataset, or the path of a CSV, Parquet, Feather or npz file.")]
+Dataset = Annotated[
+    str | None, typer.Option(help="Built-in dataset, or the path of a CSV, Parquet, Feather or npz file.")
+]
 Space = Annotated[str | None, typer.Option(help="Search space: a name, a YAML file, or file.py:function.")]
 Trials = Annotated[int | None, typer.Option(help="Number of trials.")]
 Sets = Annotated[
