@@ -1,11 +1,15 @@
 """Builds models/native.cpp once per instruction set; a machine that cannot compile it installs without it."""
 
 import platform
+import runpy
+from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fvisibility=hidden"]
+MODELS = Path(__file__).parent / "models"
+SOURCES = runpy.run_path(str(MODELS / "compiled.py"))["digest_of_sources"](MODELS)
 SETS = {"sweeper.models._native": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     SETS |= {"sweeper.models._native_v3": ["-march=x86-64-v3"], "sweeper.models._native_v4": ["-march=x86-64-v4"]}
@@ -30,8 +34,8 @@ setup(
         Extension(
             name,
             ["models/native.cpp"],
-            depends=["models/native_simd.h", "models/native_gemm.h", "models/native_mlp.h", "models/native_flow.h"],
-            extra_compile_args=[*FLAGS, *flags, "-pthread"],
+            depends=sorted(f"models/{file.name}" for file in MODELS.glob("native*.h")),
+            extra_compile_args=[*FLAGS, *flags, f'-DCOHORT_SOURCES="{SOURCES}"', "-pthread"],
             extra_link_args=["-pthread"],
             optional=True,
         )

@@ -391,7 +391,15 @@ template <class T> void run(const Job& job) {
 
 EXPORT index_t cohort_workspace_f32(index_t linears, const index_t* sizes) { return Plan<float>(linears, sizes).total * 4; }
 EXPORT index_t cohort_workspace_f64(index_t linears, const index_t* sizes) { return Plan<double>(linears, sizes).total * 8; }
-EXPORT index_t cohort_job_bytes() { return index_t(sizeof(Job)); }
+EXPORT const char* cohort_sources() { return COHORT_SOURCES; }  // what tells them from others (compiled.py)
+// Whether products are fused with sums: all variants of one machine that do so give the same bits.
+EXPORT int cohort_fused() {
+#if defined(__FMA__) || defined(__aarch64__)
+    return 1;
+#else
+    return 0;
+#endif
+}
 EXPORT void cohort_epoch_f32(const Job* job) { run<float>(*job); }
 EXPORT void cohort_epoch_f64(const Job* job) { run<double>(*job); }
 

@@ -5,19 +5,16 @@ from __future__ import annotations
 import ctypes
 from ctypes import POINTER, c_int64, c_void_p
 from dataclasses import fields
-from functools import cache
-from importlib.machinery import EXTENSION_SUFFIXES
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from sweeper.models.compiled import REBUILD, libraries
 from sweeper.models.config import Task, TrialConfig
 from sweeper.models.data import Data
 from sweeper.models.gradient_flow import Flow
 from sweeper.models.rows import EpochSums, Rows
 
-VARIANTS = ((4, "_native_v4"), (3, "_native_v3"), (0, "_native"))  # (the level a processor needs, module), best first
 COLUMNS = ("lr", "wd_coupled", "wd_decoupled", "b1", "cg", "b2", "s", "eps", "nesterov", "clip", "corrected")
 
 
@@ -52,7 +49,7 @@ class NativePath:
     ) -> None:
         library = next(iter(variants().values()), None)
         if library is None:
-            raise RuntimeError("the compiled training code is not built: python setup.py build_ext --inplace")
+            raise RuntimeError(f"the compiled training code is not built: {REBUILD}")
         self.task, self.batch_size, self.width = task, batch_size, width
         self.threads = max(1, min(threads or torch.get_num_threads(), width))
         suffix = "f32" if data.x_train.dtype == torch.float32 else "f64"
@@ -103,34 +100,16 @@ class NativePath:
         return sums
 
 
-@cache
 def variants() -> dict[str, ctypes.CDLL]:
-    """The built variants that this processor runs, the best first, by module name. Looked for beside this file.
+    """The built variants that this processor runs, the best first, by module name.
 
     Raises:
-        RuntimeError: one of them was built from other sources than this file.
+        StaleBuildError: one of them was built from other sources.
     """
-    built = {module: _open(module) for _, module in VARIANTS}
-    baseline = built["_native"]
-    level = -1 if baseline is None else baseline.cohort_cpu_level()
-    return {module: library for needs, module in VARIANTS if needs <= level and (library := built[module]) is not None}
-
-
-def _open(module: str) -> ctypes.CDLL | None:
-    for suffix in EXTENSION_SUFFIXES:
-        file = Path(__file__).with_name(module + suffix)
-        if file.exists():
-            try:
-                library = ctypes.CDLL(str(file))
-            except OSError:  # built for another machine
-                continue
-            known = getattr(library, "cohort_job_bytes", None)
-            if known is None or known() != ctypes.sizeof(_Job):
-                raise RuntimeError(f"{file} was built from other sources: python setup.py build_ext --inplace")
-            for dtype in ("f32", "f64"):
-                getattr(library, f"cohort_epoch_{dtype}").argtypes = [POINTER(_Job)]
-                getattr(library, f"cohort_epoch_{dtype}").restype = None
-                workspace = getattr(library, f"cohort_workspace_{dtype}")
-                workspace.argtypes, workspace.restype = [c_int64, c_void_p], c_int64
-            return library
-    return None
+    for library in (found := libraries()).values():
+        for dtype in ("f32", "f64"):
+            getattr(library, f"cohort_epoch_{dtype}").argtypes = [POINTER(_Job)]
+            getattr(library, f"cohort_epoch_{dtype}").restype = None
+            workspace = getattr(library, f"cohort_workspace_{dtype}")
+            workspace.argtypes, workspace.restype = [c_int64, c_void_p], c_int64
+    return found

@@ -70,7 +70,8 @@ class TrialRecord:
 class SweepRecord:
     """One sweep as the ledger knows it. ``spec`` is the validated sweep file as JSON data.
 
-    ``parent`` is the sweep whose finals this one holds (None: it is a sweep of its own).
+    ``parent`` is the sweep whose finals this one holds (None: it is a sweep of its own). ``arithmetic`` names what all
+    of its trials are computed in (``sweeper.models.arithmetic``; empty: none has started).
     """
 
     sweep: str
@@ -89,6 +90,7 @@ class SweepRecord:
     mlflow_run_id: str | None = None
     mlflow_experiment_id: str | None = None
     summary: Mapping[str, Any] = field(default_factory=dict)
+    arithmetic: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -209,6 +211,7 @@ class SweepChanged:
     mlflow_experiment_id: str | None = None
     summary: Mapping[str, Any] | None = None
     seconds: float | None = None
+    arithmetic: str | None = None
 
 
 Change = Suggested | Started | Reported | Requeued | Ended | Reopened | Tracked | Noted | SweepChanged

@@ -393,10 +393,10 @@ class World:
     def _check_starvation(self) -> None:
         """No suggested trial waits while a worker idles, unless its owner's limit is reached."""
         workers, board = [self.scheduler.board.workers[name] for name in self.workers], self.scheduler.board
-        idle = [worker.name for worker in workers if worker.leg is None and not worker.draining]
-        for sweep in board.candidates():
-            if idle and self.limit is None:
-                raise Violation(f"{idle} idle while {sweep.n_ready()} trials of {sweep.plan.sweep} wait")
+        for worker in workers:
+            if worker.leg is None and not worker.draining and self.limit is None:
+                for sweep in board.candidates(worker):
+                    raise Violation(f"{worker.name} idle while {sweep.n_ready()} trials of {sweep.plan.sweep} wait")
 
     # Running
 

@@ -27,6 +27,7 @@ from sweeper.insight.results import (
     trial_row,
     why_none_succeeded,
 )
+from sweeper.insight.winner_again import read_again
 from sweeper.places.here import Here
 from sweeper.places.place import Place
 from sweeper.records import SweepRecord
@@ -128,6 +129,8 @@ def _close(place: Place, sweep: str, as_json: bool) -> dict[str, Any]:
         record, best = place.ledger.sweep(sweep), summary["best"]
         spec = spec_of(record)
         warnings = [*constraint_warnings(spec, best["metrics"]), *edge_warnings(spec, best["params"])] if best else []
+        if (again := read_again(record)) is not None:
+            warnings.append(again.sentence)
         render.closing(summary, spec, place.ledger.trials(sweep), warnings, place.view(record), place.option)
     return summary
 
@@ -169,6 +172,7 @@ def status(ref: str, watch: bool, as_json: bool) -> None:
             **states,
             "reason": custody.waiting or record.reason,
             "controller": custody.controller,
+            "arithmetic": record.arithmetic or None,
             "seconds": round(record.seconds, 1),
             "best": best_row(best[0]) if best else None,
         }

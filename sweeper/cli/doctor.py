@@ -123,14 +123,21 @@ def device(settings: Settings) -> Check:
 
 def compiled(settings: Settings) -> Check:
     """The compiled training path, which is faster than torch on a CPU and gives the same numbers."""
-    from sweeper.models.native import variants
+    from sweeper.models.compiled import StaleBuildError, libraries
 
     names = (os.environ.get("CXX", ""), "c++", "g++", "clang++")
     compiler = next((found for name in names if name and (found := shutil.which(name))), None)
-    if built := list(variants()):
-        return Check("compiled", "ok", f"{built[0]}; compiler: {compiler or 'none (not needed)'}")
-    found = f"the compiled training path is not built; compiler: {compiler or 'none'}. Sweeps run, but slower on a CPU"
     fix = "Install again: pip install -c constraints.txt -e ."
+    try:
+        built = list(libraries())
+    except StaleBuildError as error:
+        return Check("compiled", "failure", str(error), fix)
+    if built:
+        from sweeper.models.arithmetic import arithmetic_of
+
+        found = f"{built[0]}, values in {arithmetic_of('cpu')}; compiler: {compiler or 'none (not needed)'}"
+        return Check("compiled", "ok", found)
+    found = f"the compiled training path is not built; compiler: {compiler or 'none'}. Sweeps run, but slower on a CPU"
     return Check("compiled", "warning", found, fix if compiler else f"Install a C++ compiler, such as g++. {fix}")
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 from sweeper.cli import streams
+from sweeper.insight.winner_again import WinnerAgain
 from sweeper.states import TrialState
 from sweeper.text import number
 
 Fields = Mapping[str, Any]
 REFUSED = "MLflow refused {what}: {reason}. It is safe in the ledger"
+LEFT_OUT = "worker {worker} gets no trials: it computes in {arithmetic}, and this sweep's values in {wanted}"
 NO_BASELINES = "the winner could not be compared with simple models ({kind}: {reason}); all results are safe"
 NOT_KEPT = {
     "winner.refit_failed": "{reason}. The mean of the folds' networks is kept instead",
@@ -99,6 +101,8 @@ class LineProgress:
     def __call__(self, action: str, fields: Fields) -> None:
         """Print the events that a person wants to know of."""
         self._tally.take(action, fields)
+        if action in TEXTS:
+            self._say(TEXTS[action](fields))
         match action:
             case "data.warning":
                 self._say(f"sweeper: warning: {fields['text']}")
@@ -116,12 +120,6 @@ class LineProgress:
                 self._say(
                     f"MLflow cannot be reached ({fields['reason']}). Training continues; results are written later"
                 )
-            case "tracker.refused":
-                self._say(REFUSED.format(**fields))
-            case "tracker.repaired":
-                self._say(repaired(fields))
-            case "tracker.registered":
-                self._say(registered(fields))
             case "sweep.changed":
                 self._say(f"sweep {fields['sweep']} is {fields['state']}: {fields['reason']}")
             case "finals.sweep.opened":
@@ -131,12 +129,6 @@ class LineProgress:
                 self._say(f"best: trial {number}, {value:.6g}. Writing the model, the report and the last results ...")
             case "report.written" if Path(fields["file"]).is_file():  # it may be on a server
                 self._say(f"report: {fields['file']}")
-            case "winner.refit_failed" | "winner.ensemble_failed":
-                self._say(NOT_KEPT[action].format(**fields))
-            case "report.failed":
-                self._say(NO_REPORT.format(**fields))
-            case "baselines.failed":
-                self._say(NO_BASELINES.format(**fields))
             case "sweep.given_up":
                 self._say(f"the service had a problem and tries again: {fields['reason']}")
             case "sweep.waiting":
@@ -156,6 +148,14 @@ class LineProgress:
         streams.tell(text, self._stream)
 
 
+def differs(fields: Fields) -> str:
+    """What training the winner again has shown."""
+    return (
+        "sweeper: warning: "
+        + WinnerAgain(fields["trial"], fields["recorded"], fields["again"], fields["arithmetic"]).sentence
+    )
+
+
 def registered(fields: Fields) -> str:
     """What became of the winner in the model registry."""
     state = "is champion" if fields["champion"] else "is registered"
@@ -167,6 +167,18 @@ def repaired(fields: Fields) -> str:
     lost = [f"{fields['trials']} runs of trials"] if fields["trials"] else []
     lost += ["the sweep's own run"] if fields["parent"] else []
     return f"MLflow no longer had {' and '.join(lost)}: written again from the ledger"
+
+
+TEXTS: Mapping[str, Callable[[Fields], str]] = {  # said the same way on a terminal and elsewhere
+    "worker.left_out": lambda fields: LEFT_OUT.format(**fields),
+    "winner.differs": differs,
+    **{action: text.format_map for action, text in NOT_KEPT.items()},
+    "tracker.refused": lambda fields: REFUSED.format(**fields),
+    "tracker.repaired": repaired,
+    "tracker.registered": registered,
+    "report.failed": lambda fields: NO_REPORT.format(**fields),
+    "baselines.failed": lambda fields: NO_BASELINES.format(**fields),
+}
 
 
 class LiveProgress:
@@ -183,6 +195,8 @@ class LiveProgress:
     def __call__(self, action: str, fields: Fields) -> None:
         """Take an event in; the panel redraws itself."""
         self._tally.take(action, fields)
+        if action in TEXTS:
+            self._live.console.print(TEXTS[action](fields), markup=False, highlight=False)
         match action:
             case "data.warning":
                 self._live.console.print(f"warning: {fields['text']}", markup=False, highlight=False)
@@ -194,12 +208,6 @@ class LiveProgress:
                 self._note = f"worker {fields['worker']} lost: {fields['reason']}"
             case "tracker.down":
                 self._note = f"MLflow cannot be reached ({fields['reason']}): results are written later"
-            case "tracker.refused":
-                self._live.console.print(REFUSED.format(**fields), markup=False, highlight=False)
-            case "tracker.repaired":
-                self._live.console.print(repaired(fields), markup=False, highlight=False)
-            case "tracker.registered":
-                self._live.console.print(registered(fields), markup=False, highlight=False)
             case "finals.sweep.opened":
                 self._note = f"finals: the best trials again on fresh seeds ({fields['requested']} runs)"
             case "sweep.changed":
@@ -208,12 +216,6 @@ class LiveProgress:
                 self._note = "writing the winner's model, the report and the last results to MLflow ..."
             case "report.written" if Path(fields["file"]).is_file():
                 self._live.console.print(f"report: {fields['file']}", markup=False, highlight=False, soft_wrap=True)
-            case "winner.refit_failed" | "winner.ensemble_failed":
-                self._live.console.print(NOT_KEPT[action].format(**fields), markup=False, highlight=False)
-            case "report.failed":
-                self._live.console.print(NO_REPORT.format(**fields), markup=False, highlight=False)
-            case "baselines.failed":
-                self._live.console.print(NO_BASELINES.format(**fields), markup=False, highlight=False)
             case "sweep.given_up":
                 self._note = f"the service had a problem and tries again: {fields['reason']}"
             case "sweep.waiting":

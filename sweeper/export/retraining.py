@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -139,8 +138,8 @@ def objective_of(spec: SweepSpec, dataset: Dataset, trial: TrialRecord, historie
 
 
 def _differs(spec: SweepSpec, dataset: Dataset, trial: TrialRecord, histories: Sequence[History]) -> bool:
-    """Whether training again came to something else than the sweep's value, beyond rounding."""
-    if trial.value is None or spec.training.replicates > 1:
-        return False
-    again = objective_of(spec, dataset, trial, histories)
-    return not math.isclose(trial.value, again, rel_tol=1e-3, abs_tol=1e-6)
+    """Whether training again came to something else than the sweep's value."""
+    from sweeper.training.again import value_again
+
+    again = value_again(spec, dataset, trial.params or {}, histories)
+    return trial.value is not None and again is not None and again != trial.value

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sweeper.insight.data_notes import read_notes
+from sweeper.insight.winner_again import SUMMARY as AGAIN
 from sweeper.ledger.protocol import Direction, LedgerReader
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.spec.goals import values_of_folds
@@ -112,6 +113,7 @@ def run_summary(ledger: LedgerReader, sweep: str, tracking_uri: str) -> dict[str
         **({"finals": finals} if finals else {}),
         **({"ensemble": ensemble} if ensemble else {}),
         **_tested(record),
+        **({"again": record.summary[AGAIN]} if AGAIN in record.summary else {}),
         "mlflow": {"tracking_uri": tracking_uri, "experiment": experiment, "run_id": record.mlflow_run_id},
     }
 

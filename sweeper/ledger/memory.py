@@ -96,7 +96,7 @@ class MemoryLedger:
             now = self._clock()
             while (sweep := self._new_id(now)) in self._sweeps:
                 pass
-            row = SweepRow(SweepState.QUEUED, "", requested, priority, None, None, 0.0, None, None, {})
+            row = SweepRow(SweepState.QUEUED, "", requested, priority, None, None, 0.0, None, None, {}, "")
             trials = {number: TrialRow(number) for number in range(requested)}
             self._sweeps[sweep] = _Sweep(sweep, clean(name), plain(spec), owner, parent, now, row, trials)
             if key is not None:

@@ -74,6 +74,7 @@ class SweepRow:
     mlflow_run_id: str | None
     mlflow_experiment_id: str | None
     summary: Mapping[str, Any]
+    arithmetic: str
 
 
 @dataclass(slots=True)
@@ -263,7 +264,7 @@ class Commit:
             sweep.started_at, sweep.ended_at = sweep.started_at or change.at, None
         if moves and state.terminal:
             sweep.ended_at = change.at
-        for name in ("priority", "mlflow_run_id", "mlflow_experiment_id", "seconds"):
+        for name in ("priority", "mlflow_run_id", "mlflow_experiment_id", "seconds", "arithmetic"):
             if (value := getattr(change, name)) is not None:
                 setattr(sweep, name, value)
         if change.summary is not None:

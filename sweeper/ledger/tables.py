@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = "0002"  # the newest file in migrations/versions
+SCHEMA_VERSION = "0003"  # the newest file in migrations/versions
 VERSION_TABLE = "ledger_version"
 
 
@@ -72,6 +72,7 @@ sweeps = Table(
     Column("mlflow_experiment_id", Text),
     Column("summary", Text, nullable=False),
     Column("lease", Integer, nullable=False, server_default="0"),  # the number of its last lease
+    Column("arithmetic", Text, nullable=False, server_default=""),
     UniqueConstraint("owner", "key", name="sweeps_owner_key"),
     Index("sweeps_created", "created_at", "sweep"),
     sqlite_with_rowid=False,

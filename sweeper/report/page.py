@@ -30,6 +30,7 @@ from sweeper.insight.findings import Insight, study_trials
 from sweeper.insight.goals_view import Goals, goals_in_words, read_goals
 from sweeper.insight.headline import Headline, duration, headline
 from sweeper.insight.test_rows import read_test
+from sweeper.insight.winner_again import read_again
 from sweeper.insight.winner_check import Check
 from sweeper.records import FlowReport, SweepRecord, TrialRecord
 from sweeper.report import effects, pareto
@@ -178,6 +179,7 @@ def render_report(report: Report) -> str:
         baselines=None if report.baselines is None else _baselines(report.baselines, _kept(report, report.baselines)),
         check=_check(report.check),
         tested=read_test(record),
+        again=read_again(record),
         aim=goals_in_words(spec),
         front=[] if report.goals is None else _front(report.goals, spec),
         sweep_file=_yaml(sweep_file),

@@ -30,6 +30,7 @@ from sweeper.scheduling.events import (
     ChangeSweep,
     EndTrial,
     Event,
+    FixArithmetic,
     LegDone,
     LegFailed,
     PauseSweep,
@@ -126,6 +127,7 @@ class Controller:
         self._clock = WorkerClock()
         self._next_chores = 0.0
         self._leaving: set[str] = set()
+        self._left_out: set[tuple[str, str]] = set()  # (sweep, worker) of another arithmetic, of which was told
         self._waits: dict[str, tuple[float, str]] = {}  # sweep: when its reason to wait was written, and that reason
 
     def open(self, run: SweepRun, sink: TrialSink, trials: list[TrialRecord], hold: Hold) -> None:
@@ -231,9 +233,10 @@ class Controller:
                 self._next_chores = 0.0  # what was asked while the sweep was loaded is read at once
             elif isinstance(item, WorkerJoined):
                 self._clock.joined(item.worker)
-                self._emit("worker.joined", {"worker": item.worker})
+                self._emit("worker.joined", {"worker": item.worker, "arithmetic": item.arithmetic})
             elif isinstance(item, WorkerLost):
                 self._clock.lost(item.worker)
+                self._left_out = {pair for pair in self._left_out if pair[1] != item.worker}
                 self._emit("worker.lost", {"worker": item.worker, "reason": item.reason})
             self._handle(item)
 
@@ -303,7 +306,17 @@ class Controller:
             if action.sweep not in failed:
                 with self._failing_alone(action.sweep, failed):
                     self._act(action, brought)
+        if isinstance(event, WorkerJoined | SweepOpened) or any(isinstance(a, FixArithmetic) for a in actions):
+            self._tell_left_out()
         self._abandon(failed)
+
+    def _tell_left_out(self) -> None:
+        """Say of each worker, once, which sweeps it gets no trials of because it computes in another arithmetic."""
+        for worker, sweep, arithmetic in self._scheduler.left_out():
+            if (sweep, worker.name) not in self._left_out:
+                self._left_out.add((sweep, worker.name))
+                about = {"sweep": sweep, "worker": worker.name}
+                self._emit("worker.left_out", {**about, "arithmetic": worker.arithmetic, "wanted": arithmetic})
 
     @contextlib.contextmanager
     def _failing_alone(self, sweep: str, failed: dict[str, Exception]) -> Iterator[None]:

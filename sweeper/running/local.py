@@ -16,10 +16,11 @@ from sweeper.errors import Interrupted
 from sweeper.ledger.opening import open_home_ledger
 from sweeper.logs import Emit
 from sweeper.records import SweepRecord
+from sweeper.running.arithmetic import check_compiled, check_same_arithmetic
 from sweeper.running.baselines import begin_baselines
 from sweeper.running.controller import Controller
 from sweeper.running.custody import void_halts
-from sweeper.running.finals import NoSink, are_halted, finals_are_due
+from sweeper.running.finals import NoSink, are_halted, finals_are_due, finals_of
 from sweeper.running.growth import check_growth, grow
 from sweeper.running.leases import Holds
 from sweeper.running.open_sweep import SETTLE_SECONDS, OpenSweep, open_sweep
@@ -58,6 +59,7 @@ def run_new(
         Interrupted: the user stopped it; it can be resumed.
     """
     workers = parse_workers(workers)
+    check_compiled()
     settings.ensure_home()
     check_tracking(settings.mlflow_tracking_uri, settings.home, spec.tracking.experiment or spec.name)
     with _starting(workers, settings) as start:
@@ -92,6 +94,7 @@ def run_again(
     from sweeper.tracking.tracker import SHOWN
 
     workers = parse_workers(workers)
+    check_compiled()
     ledger = open_home_ledger(settings)
     record = ledger.sweep(ref)
     spec = spec_of(record)
@@ -105,6 +108,11 @@ def run_again(
     with contextlib.closing(Holds(ledger)) as holds:
         hold = holds.wait(record.sweep)
         record = hold.ledger.sweep(record.sweep)  # as its last controller has left it
+        if workers == "inline" or settings.ray_address is None:
+            known = [record, finals_of(ledger, record)]
+            check_same_arithmetic(
+                *(r for r in known if r and (trials is not None or r.state is not SweepState.COMPLETE))
+            )
         dataset = load_same(record, spec) if trials is not None else None  # nothing is written if it is gone
         if trials is not None:
             grow(hold.ledger, record, trials)

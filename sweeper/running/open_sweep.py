@@ -14,6 +14,8 @@ from sweeper.errors import SpecError, SweeperError
 from sweeper.insight.data_notes import SUMMARY as DATA
 from sweeper.insight.data_notes import notes_of
 from sweeper.insight.finals import test_metric
+from sweeper.insight.winner_again import SUMMARY as AGAIN
+from sweeper.insight.winner_again import WinnerAgain
 from sweeper.ledger.protocol import Ledger, LedgerReader
 from sweeper.logs import Emit, EventLog
 from sweeper.records import SweepChanged, SweepRecord, TrialRecord
@@ -108,6 +110,7 @@ class OpenSweep:
         if kept is not None:
             conclude_baselines(run, kept, ledger, self.log.folder, self.emit)
             measure_winner(run, kept.model, ledger, test_metric(run.spec, run.dataset.task))
+        self._compare_again()
         # before the model: beside each other both take twice as long
         report_at_end(run, kept, ledger, tracker, self.log.folder, self.emit)
         if run.best is not None and kept is not None:
@@ -129,6 +132,20 @@ class OpenSweep:
             self.emit("winner.ensemble_failed", {"sweep": self.id, "reason": reason})
             self.run.members = None
             return kept_model(self.run, self.ledger)
+
+    def _compare_again(self) -> None:
+        """Where the winner was trained again and came to another value than it had, say so and write it down."""
+        best = self.run.best
+        if best is None or best.again is None:
+            return
+        recorded, summary = self.ledger.trial(self.id, best.number).value, self.ledger.sweep(self.id).summary
+        if recorded is None or recorded == best.again:
+            return
+        from sweeper.models.arithmetic import arithmetic_of
+
+        found = WinnerAgain(best.number, recorded, best.again, arithmetic_of("cpu")).to_json()
+        self.ledger.commit(self.id, [SweepChanged(summary={**summary, AGAIN: found})])
+        self.emit("winner.differs", {"sweep": self.id, **found})
 
     def _refit(self) -> None:
         """With ``winner: refit``, train the model that is kept; where it diverges, the mean of the folds stays."""

@@ -48,7 +48,8 @@ class Best:
     """The best complete trial so far, in the user's units; ``weights`` are None after a resume.
 
     ``beyond`` is how far it lies beyond the sweep's constraints (0: it satisfies them). ``refitted`` are the weights of
-    the model that is kept with ``winner: refit``, once it has been trained.
+    the model that is kept with ``winner: refit``, once it has been trained. ``again`` is the value that it came to when
+    it was trained again (None: it was not, or that cannot be told).
     """
 
     number: int
@@ -56,6 +57,7 @@ class Best:
     weights: Arrays | None = None
     beyond: float = 0.0
     refitted: Arrays | None = None
+    again: float | None = None
 
 
 class Examine(Protocol):
@@ -132,6 +134,7 @@ class SweepRun:
             rows_per_trial=self.spec.training.replicates * len(self._folds(0)),
             priority=self.record.priority,
             owner=self.record.owner,
+            arithmetic=self.record.arithmetic,
         )
 
     @property
@@ -451,10 +454,14 @@ def winner_weights(run: SweepRun) -> Arrays:
 
     A worker sends weights with a trial that becomes the best. After a resume they are gone with the old process.
     """
-    from sweeper.training.again import train_again, weights_of
+    from sweeper.training.again import train_again, value_again, weights_of
 
     assert run.best is not None
     if run.best.weights is None:
-        number = run.best.number
-        run.best.weights = weights_of(train_again(run.spec, run.dataset, run.params(number), run.trials[number].seed))
+        params, seed = run.params(run.best.number), run.trials[run.best.number].seed
+        histories = train_again(run.spec, run.dataset, params, seed)
+        run.best.weights, run.best.again = (
+            weights_of(histories),
+            value_again(run.spec, run.dataset, params, histories),
+        )
     return run.best.weights

@@ -24,7 +24,7 @@ def choose(board: Board, worker: Worker) -> None:
         owner = s.plan.owner
         return (-s.plan.priority, by_owner[owner], turn[owner], by_sweep[s.plan.sweep], s.served)
 
-    best = min(board.candidates(), key=order, default=None)
+    best = min(board.candidates(worker), key=order, default=None)
     if best is not None:
         board.turn += 1
         best.served = worker.cohort = board.turn
@@ -39,7 +39,7 @@ def may_refill(board: Board, worker: Worker) -> bool:
     assert worker.sweep is not None
     sweep, (by_sweep, by_owner) = board.sweeps[worker.sweep], board.held()
     owner = sweep.plan.owner
-    for other in board.candidates():
+    for other in board.candidates(worker):
         if other is sweep or other.plan.priority < sweep.plan.priority:
             continue
         if other.plan.priority > sweep.plan.priority:
@@ -58,8 +58,9 @@ def free_slots(board: Board, worker: Worker, sweep: Sweep, shape: Shape) -> int:
     heap = sweep.waiting.get(shape, [])
     if not heap:
         return 0
-    spread = _spread(sweep, len(board.workers))
-    idle = sum(w.leg is None and not w.rows and not w.draining for w in board.workers.values())
+    workers = board.workers_of(sweep)
+    spread = _spread(sweep, len(workers))
+    idle = sum(w.leg is None and not w.rows and not w.draining for w in workers)
     share = -(-len(heap) // max(1, idle))
     width = min(worker.width, max(1, spread))
     if any(sweep.trials[n].lost == MAX_LOST - 1 for n in (*worker.rows, heap[0])):
@@ -84,8 +85,18 @@ def why_waiting(board: Board, me: Sweep) -> str:
     if board.allowed(me) <= 0:
         who = me.plan.owner or "this user"
         return f"waiting: {who} already runs {board.user_limit} trials, the most that one user may run at once"
-    free = sum(w.leg is None and not w.draining for w in board.workers.values())
+    workers = board.workers_of(me)
+    free = sum(w.leg is None and not w.draining for w in workers)
     others = [s for s in board.sweeps.values() if s is not me and s.state is SweepState.RUNNING]
     ahead = [s for s in others if s.n_ready() + s.counts[TrialState.RUNNING] > 0]
     trials = sum(s.n_ready() + s.counts[TrialState.RUNNING] for s in ahead)
-    return f"waiting: {trials} trials of {len(ahead)} sweeps ahead, {free} of {len(board.workers)} workers free"
+    return f"waiting: {trials} trials of {len(ahead)} sweeps ahead, {free} of {len(workers)} workers free"
+
+
+def why_left_out(board: Board, me: Sweep) -> str:
+    """Why some workers get no trials of a sweep, in one phrase (empty: all may)."""
+    names = [worker.arithmetic for worker in board.workers.values() if not me.takes(worker)]
+    if not names:
+        return ""
+    others = ", ".join(f"{names.count(name)} in {name}" for name in sorted(set(names)))
+    return f"its trials are computed in {me.plan.arithmetic}, so workers of another arithmetic get none ({others})"

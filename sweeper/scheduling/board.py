@@ -47,6 +47,10 @@ class Sweep:
         assert trial.shape is not None
         heapq.heappush(self.waiting.setdefault(trial.shape, []), trial.number)
 
+    def takes(self, worker: Worker) -> bool:
+        """Whether the worker computes in this sweep's arithmetic, or the sweep has none yet."""
+        return self.plan.arithmetic in ("", worker.arithmetic)
+
     def n_ready(self) -> int:
         """Suggested trials that wait for a worker."""
         return sum(len(heap) for heap in self.waiting.values())
@@ -57,6 +61,7 @@ class Worker:
     """One worker and the cohort that it trains."""
 
     name: str
+    arithmetic: str = ""
     leg: int | None = None  # the leg in flight
     sweep: str | None = None
     shape: Shape | None = None
@@ -84,12 +89,16 @@ class Board:
     widths: dict[tuple[str, str, Shape], int] = field(default_factory=dict)
     turn: int = 0
 
-    def candidates(self) -> Iterable[Sweep]:
-        """Sweeps with a trial that may start now."""
+    def candidates(self, worker: Worker) -> Iterable[Sweep]:
+        """Sweeps with a trial that may start on this worker now."""
         for sweep in self.sweeps.values():
             running = sweep.state is SweepState.RUNNING and sweep.ending is None
-            if running and any(sweep.waiting.values()) and self.allowed(sweep) > 0:
+            if running and sweep.takes(worker) and any(sweep.waiting.values()) and self.allowed(sweep) > 0:
                 yield sweep
+
+    def workers_of(self, sweep: Sweep) -> list[Worker]:
+        """The workers that compute in the sweep's arithmetic."""
+        return [worker for worker in self.workers.values() if sweep.takes(worker)]
 
     def allowed(self, sweep: Sweep) -> int:
         """How many more trials the sweep's owner may run."""

@@ -27,6 +27,7 @@ class SweepPlan:
 
     ``window`` and ``batch`` are those of the search (``window.py``); ``decision_epochs`` are the epochs after
     which a pruner decides (empty: none); ``rows_per_trial`` is the number of replicates times that of folds.
+    Only workers of this ``arithmetic`` train its trials; empty: the first worker's will be it.
     """
 
     sweep: str
@@ -38,6 +39,7 @@ class SweepPlan:
     rows_per_trial: int = 1
     priority: int = 0
     owner: str = ""
+    arithmetic: str = ""
 
 
 class Verdict(StrEnum):
@@ -97,9 +99,10 @@ class TrialsSuggested:
 
 @dataclass(frozen=True)
 class WorkerJoined:
-    """A worker can be given legs."""
+    """A worker can be given legs, of sweeps of its ``arithmetic``."""
 
     worker: str
+    arithmetic: str = ""
 
 
 @dataclass(frozen=True)
@@ -307,6 +310,14 @@ class ChangeSweep:
 
 
 @dataclass(frozen=True)
+class FixArithmetic:
+    """Write the arithmetic that all trials of the sweep are computed in from now on."""
+
+    sweep: str
+    arithmetic: str
+
+
+@dataclass(frozen=True)
 class ResizeSweep:
     """Write the sweep's new total."""
 
@@ -314,7 +325,9 @@ class ResizeSweep:
     requested: int
 
 
-Action = Ask | RunLeg | EndTrial | RequeueTrial | SaveCheckpoints | ReopenTrial | ChangeSweep | ResizeSweep
+Action = (
+    Ask | RunLeg | EndTrial | RequeueTrial | SaveCheckpoints | ReopenTrial | ChangeSweep | FixArithmetic | ResizeSweep
+)
 
 
 def changes_of(action: Action, now: float) -> list[tuple[str, Change]]:
@@ -333,6 +346,8 @@ def changes_of(action: Action, now: float) -> list[tuple[str, Change]]:
             # while a sweep runs, its reason says why trials wait, and nothing else
             reason = "" if action.state is SweepState.RUNNING else action.reason
             return [(action.sweep, SweepChanged(state=action.state, reason=reason, at=now))]
+        case FixArithmetic():
+            return [(action.sweep, SweepChanged(arithmetic=action.arithmetic, at=now))]
         case ResizeSweep():
             return [(action.sweep, SweepChanged(requested=action.requested, at=now))]
         case _:

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
-from sweeper.scheduling.assignment import MAX_LOST, choose, free_slots, may_refill, why_waiting
+from sweeper.scheduling.assignment import MAX_LOST, choose, free_slots, may_refill, why_left_out, why_waiting
 from sweeper.scheduling.board import Board, Sweep, Trial, Worker
 from sweeper.scheduling.events import (
     Action,
@@ -16,6 +16,7 @@ from sweeper.scheduling.events import (
     ChangeSweep,
     EndTrial,
     Event,
+    FixArithmetic,
     LegDone,
     LegFailed,
     LegOutcome,
@@ -70,7 +71,7 @@ class Scheduler:
             case TrialsSuggested():
                 self._suggested(event, actions)
             case WorkerJoined():
-                self._workers.setdefault(event.worker, Worker(event.worker))
+                self._workers.setdefault(event.worker, Worker(event.worker, event.arithmetic))
             case WorkerLost():
                 self._worker_lost(event, actions)
             case WorkerDraining():
@@ -131,10 +132,13 @@ class Scheduler:
         return not may_refill(self.board, found)
 
     def explain(self, sweep: str) -> str:
-        """Why the sweep's waiting trials wait, in one phrase (empty: nothing waits)."""
+        """Why trials of the sweep wait and workers get none of them, in a phrase each (empty: nothing of the kind)."""
         me = self._sweeps.get(sweep)
         if me is None or me.state is not SweepState.RUNNING:
             return ""
+        return "; ".join(part for part in (self._why_waiting(me), why_left_out(self.board, me)) if part)
+
+    def _why_waiting(self, me: Sweep) -> str:
         if not self._workers:
             return "waiting: no worker has joined yet"
         if me.asking and not me.n_ready():
@@ -144,6 +148,11 @@ class Scheduler:
                 return f"waiting: the next suggestion needs the result of trial {self._needs(me) - 1}"
             return ""
         return why_waiting(self.board, me)
+
+    def left_out(self) -> list[tuple[Worker, str, str]]:
+        """The workers that compute in another arithmetic than a sweep does, with that sweep and its arithmetic."""
+        pairs = [(worker, sweep) for sweep in self._sweeps.values() for worker in self._workers.values()]
+        return [(w, s.plan.sweep, s.plan.arithmetic) for w, s in pairs if not s.takes(w)]
 
     # Sweeps
 
@@ -424,6 +433,9 @@ class Scheduler:
             admit = [self._admit(worker, sweep, shape) for _ in range(free_slots(self.board, worker, sweep, shape))]
         if not worker.rows:
             return
+        if not sweep.plan.arithmetic and worker.arithmetic:
+            sweep.plan = replace(sweep.plan, arithmetic=worker.arithmetic)
+            actions.append(FixArithmetic(sweep.plan.sweep, worker.arithmetic))
         decisions = sweep.plan.decision_epochs
         ahead = [
             min((d for d in (*decisions, shape.epochs) if d > epochs), default=shape.epochs) - epochs

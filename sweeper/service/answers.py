@@ -44,6 +44,7 @@ SWEEP_EXAMPLE: dict[str, Any] = {
     "mlflow_run_id": None,
     "mlflow_experiment_id": None,
     "summary": {},
+    "arithmetic": "native-1",
     "best": None,
     "finals": None,
     "view": None,
@@ -98,6 +99,7 @@ class Sweep(_Answer):
     mlflow_run_id: str | None
     mlflow_experiment_id: str | None
     summary: dict[str, Any]
+    arithmetic: str = Field(description="What all trials are computed in; empty: none has started.")
     best: BestTrial | None
     finals: Finals | None = Field(description="The finals of a complete sweep until they have ended.")
     view: str | None = Field(description="A link to the sweep's comparison view in MLflow.")
@@ -268,6 +270,7 @@ def sweep_object(
         "mlflow_run_id": record.mlflow_run_id,
         "mlflow_experiment_id": record.mlflow_experiment_id,
         "summary": exact(dict(record.summary)),
+        "arithmetic": record.arithmetic,
         "best": None if best is None else best_object(best),
         "finals": None
         if finals is None

@@ -14,6 +14,7 @@ from typing import Any
 from sweeper.errors import LedgerError, SpecError, SweepBusy, SweeperError, SweepNotFound, TakenOver
 from sweeper.ledger.protocol import Ledger
 from sweeper.records import SweepRecord
+from sweeper.running.arithmetic import check_compiled
 from sweeper.running.controller import Controller
 from sweeper.running.custody import end_unheld
 from sweeper.running.finals import NoSink, are_halted
@@ -140,6 +141,7 @@ class Runner:
         """Bring the workers up, again until it succeeds: a Ray head may come up later than we do."""
         while not self._stopping.is_set():
             try:
+                check_compiled()
                 self._pool.start()
             except SweeperError as error:
                 if self._pool_problem != str(error):

@@ -38,6 +38,24 @@ def train_again(spec: SweepSpec, dataset: Dataset, params: Mapping[str, Any], se
     return [train_cohort([config], train, part.tensors(), [seed], scorers=scorers)[0] for part in parts]
 
 
+def value_again(
+    spec: SweepSpec, dataset: Dataset, params: Mapping[str, Any], histories: Sequence[History]
+) -> float | None:
+    """The objective that ``train_again`` came to, in the units and by the operations that recorded it.
+
+    NaN where it diverged. None: it cannot be compared, since a trial with replicates stands for several seeds.
+    """
+    import numpy as np
+
+    if spec.training.replicates > 1:
+        return None
+    if any(history.diverged for history in histories):
+        return float("nan")
+    train, name = spec.train_config(dataset.task, params), spec.objective.metric
+    unit = dataset.target_std if (name, dataset.task) == ("val_rmse", "regression") else 1.0
+    return float(np.mean([history.series(name)[history.kept_epoch(train)] * unit for history in histories]))
+
+
 def weights_of(histories: Sequence[History]) -> Arrays:
     """The weights that ``train_again`` kept, as a worker sends them."""
     parts = [{name: tensor.numpy() for name, tensor in history.state_dict.items()} for history in histories]

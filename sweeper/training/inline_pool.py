@@ -10,7 +10,16 @@ from typing import Literal
 from sweeper.data.source import Source
 from sweeper.scheduling.events import WorkerJoined
 from sweeper.training.legs import LegOrder, LegRunner
-from sweeper.training.pool import Device, LegRaised, LegReturned, Post, cpu, describe, is_out_of_memory, local_device
+from sweeper.training.pool import (
+    Device,
+    LegRaised,
+    LegReturned,
+    Post,
+    describe,
+    is_out_of_memory,
+    local_device,
+    unknown,
+)
 
 
 class InlinePool:
@@ -22,7 +31,7 @@ class InlinePool:
         self._post = post
         self._jobs: SimpleQueue[Callable[[LegRunner], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name="sweeper-inline", daemon=True)
-        self._device = cpu()
+        self._device = unknown()
         self._data: dict[str, Source] = {}
         self._loaded: str | None = None
 
@@ -71,6 +80,6 @@ class InlinePool:
     def _loop(self) -> None:
         self._device = local_device()
         runner = LegRunner(self._device.kind)
-        self._post(WorkerJoined(self.NAME))
+        self._post(WorkerJoined(self.NAME, self._device.arithmetic))
         while (job := self._jobs.get()) is not None:
             job(runner)

@@ -37,11 +37,15 @@ Post = Callable[[PoolEvent], None]
 
 @dataclass(frozen=True)
 class Device:
-    """What one worker trains on. ``free_bytes`` is the memory a cohort may take, ``pid`` the process that trains."""
+    """What one worker trains on. ``free_bytes`` is the memory a cohort may take, ``pid`` the process that trains.
+
+    ``arithmetic`` names what its numbers are computed in (``sweeper.models.arithmetic``).
+    """
 
     kind: str
     free_bytes: int
     pid: int
+    arithmetic: str = ""
 
 
 class Pool(Protocol):
@@ -93,13 +97,22 @@ def local_device() -> Device:
     """The device of this process: the first CUDA device when there is one, else the CPU."""
     import torch
 
+    from sweeper.models.arithmetic import arithmetic_of
+
     if torch.cuda.is_available():
-        return Device("cuda", torch.cuda.mem_get_info()[0], os.getpid())
+        return Device("cuda", torch.cuda.mem_get_info()[0], os.getpid(), arithmetic_of("cuda"))
     return cpu()
 
 
 def cpu() -> Device:
     """This process on its host's cores."""
+    from sweeper.models.arithmetic import arithmetic_of
+
+    return Device("cpu", free_memory(), os.getpid(), arithmetic_of("cpu"))
+
+
+def unknown() -> Device:
+    """The device of a worker that has not come up yet: this host's memory, no arithmetic."""
     return Device("cpu", free_memory(), os.getpid())
 
 

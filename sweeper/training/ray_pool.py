@@ -19,7 +19,17 @@ from sweeper.data.source import Source
 from sweeper.errors import SweeperError
 from sweeper.scheduling.events import WorkerDraining, WorkerJoined, WorkerLost
 from sweeper.training.legs import LegOrder, LegResult, LegRunner
-from sweeper.training.pool import Device, LegRaised, LegReturned, Post, cpu, describe, is_out_of_memory, local_device
+from sweeper.training.pool import (
+    Device,
+    LegRaised,
+    LegReturned,
+    Post,
+    cpu,
+    describe,
+    is_out_of_memory,
+    local_device,
+    unknown,
+)
 from sweeper.training.ray_places import lend_token, protect_token, usable_folder
 
 NODE_POLL_SECONDS = 0.5  # a look takes 2 ms
@@ -157,7 +167,7 @@ class RayPool:
     def device(self, worker: str) -> Device:
         """The device of a worker that has joined."""
         slot = self._slots.get(worker)
-        return slot.info if slot is not None and slot.info is not None else cpu()
+        return slot.info if slot is not None and slot.info is not None else unknown()
 
     def replace(self, worker: str, reason: str) -> None:
         """Kill the actor; the slot gets a new one."""
@@ -274,7 +284,7 @@ class RayPool:
             self._lose(slot, actor, describe(error))
             return
         slot.info = done.result()
-        self._post(WorkerJoined(slot.name))
+        self._post(WorkerJoined(slot.name, slot.info.arithmetic))
 
     def _leg_ended(self, slot: _Slot, actor: Any, leg: int, done: Future[LegResult]) -> None:
         from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError

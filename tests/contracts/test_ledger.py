@@ -414,7 +414,10 @@ class TestRefusals:
 class TestSweepChanges:
     def test_fields_that_are_none_stay_and_times_follow_the_state(self, ledger: Ledger, sweep: str) -> None:
         ledger.commit(sweep, [SweepChanged(state=SweepState.RUNNING, at=10.0, mlflow_run_id="p", priority=2)])
-        ledger.commit(sweep, [SweepChanged(summary={"best": 3, "loss": math.inf}, mlflow_experiment_id="7")])
+        ledger.commit(
+            sweep,
+            [SweepChanged(summary={"best": 3, "loss": math.inf}, mlflow_experiment_id="7", arithmetic="native-1")],
+        )
         ledger.commit(sweep, [SweepChanged(state=SweepState.STOPPED, reason="ctrl-c", at=20.0, seconds=10.0)])
         record = ledger.sweep(sweep)
         assert (record.state, record.reason, record.started_at, record.ended_at) == (
@@ -425,6 +428,7 @@ class TestSweepChanges:
         )
         assert (record.mlflow_run_id, record.mlflow_experiment_id, record.priority) == ("p", "7", 2)
         assert (record.summary, record.seconds) == ({"best": 3, "loss": math.inf}, 10.0)
+        assert record.arithmetic == "native-1"
         ledger.commit(sweep, [SweepChanged(state=SweepState.RUNNING, reason="", at=30.0)])
         record = ledger.sweep(sweep)
         assert (record.state, record.reason, record.started_at, record.ended_at) == (SweepState.RUNNING, "", 10.0, None)

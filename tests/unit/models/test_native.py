@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,17 @@ import pytest
 import torch
 from torch import nn
 
-from sweeper.models import ACTIVATIONS, Data, TrainConfig, TrialConfig, build_mlp, native, train_cohort, train_solo
+from sweeper.models import (
+    ACTIVATIONS,
+    Data,
+    TrainConfig,
+    TrialConfig,
+    build_mlp,
+    compiled,
+    native,
+    train_cohort,
+    train_solo,
+)
 from sweeper.models.config import Task
 from sweeper.models.mlp import ACTIVATION_MODULES
 from sweeper.models.native import NativePath
@@ -181,5 +192,19 @@ def test_auto_is_native_where_it_is_built() -> None:
 
 def test_a_library_of_another_machine_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "_native.so").write_bytes(b"not a library")
-    monkeypatch.setattr(native, "__file__", str(tmp_path / "native.py"))
-    assert native.variants.__wrapped__() == {}
+    monkeypatch.setattr(compiled, "__file__", str(tmp_path / "compiled.py"))
+    assert compiled.libraries.__wrapped__() == {}
+
+
+@needs_build
+def test_a_library_of_other_sources_is_refused_with_the_command_that_builds_it_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = Path(compiled.__file__).parent
+    for file in (*folder.glob("native*.cpp"), *folder.glob("native*.h"), *folder.glob("_native.*")):
+        shutil.copy(file, tmp_path)
+    monkeypatch.setattr(compiled, "__file__", str(tmp_path / "compiled.py"))
+    assert list(compiled.libraries.__wrapped__()) == ["_native"]
+    (tmp_path / "native_gemm.h").write_text("// edited since", encoding="utf-8")
+    with pytest.raises(compiled.StaleBuildError, match=r"other sources than .* Run: python setup.py build_ext"):
+        compiled.libraries.__wrapped__()

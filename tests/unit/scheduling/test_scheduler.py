@@ -249,3 +249,31 @@ def test_a_cohort_that_ran_out_of_memory_starts_over_with_half_of_its_room() -> 
     [again] = legs(actions)
     assert again.cohort != leg.cohort
     assert (again.width, len(again.admit)) == (8, 8)
+
+
+def test_the_first_worker_fixes_the_arithmetic_and_workers_of_another_get_nothing() -> None:
+    scheduler = Scheduler(wide)
+    for worker, arithmetic in (("narrow", "native-1"), ("old", "eager-default"), ("wide", "native-1")):
+        scheduler.handle(ev.WorkerJoined(worker, arithmetic))
+    actions = suggest(scheduler, open_sweep(scheduler))
+    assert [action for action in actions if isinstance(action, ev.FixArithmetic)] == [ev.FixArithmetic("a", "native-1")]
+    assert [leg.worker for leg in legs(actions)] == ["narrow", "wide"]
+    assert [(worker.name, sweep, wanted) for worker, sweep, wanted in scheduler.left_out()] == [
+        ("old", "a", "native-1")
+    ]
+    assert scheduler.explain("a").endswith(
+        "computed in native-1, so workers of another arithmetic get none (1 in eager-default)"
+    )
+
+
+def test_a_sweep_that_goes_on_waits_for_a_worker_of_its_arithmetic() -> None:
+    scheduler = Scheduler(wide)
+    scheduler.handle(ev.WorkerJoined("card", "cuda-sm90"))
+    actions = suggest(scheduler, open_sweep(scheduler, arithmetic="native-1"))
+    assert not legs(actions)
+    assert "0 of 0 workers free; its trials are computed in native-1" in scheduler.explain("a")
+    assert suggest(scheduler, open_sweep(scheduler, "b"))[-1].sweep == "b", "another sweep takes the worker"
+    actions = scheduler.handle(ev.WorkerJoined("w", "native-1"))
+    assert [(leg.worker, leg.sweep) for leg in legs(actions)] == [("w", "a")]
+    assert not [action for action in actions if isinstance(action, ev.FixArithmetic)]
+    assert not scheduler.due_elsewhere("card"), "what waits is not for it"

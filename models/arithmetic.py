@@ -1,0 +1,30 @@
+"""The name of the arithmetic that trials get on a device: equal names stand for equal bits."""
+
+from __future__ import annotations
+
+import platform
+
+import torch
+
+from sweeper.models.native import NativePath, variants
+
+
+def arithmetic_of(device: torch.device | str) -> str:
+    """What trials on this machine's ``device`` are computed in.
+
+    ``native-1``: the compiled path on any x86-64 processor with AVX2 and FMA, whatever its registers. On others its
+    name says what differs: products that are not fused with sums, in it or in torch, which draws the initial weights,
+    or another family of processors. ``eager-...`` is torch's own arithmetic by the instruction set it chose, and
+    ``cuda-...`` by the compute capability of the card. A change to the native path that changes its numbers has to
+    give it another number.
+    """
+    if torch.device(device).type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        return f"cuda-sm{major}{minor}"
+    capability = torch.backends.cpu.get_cpu_capability().lower()
+    if not NativePath.available(device):
+        return f"eager-{capability}"
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return f"native-1-{platform.machine().lower()}"
+    fused = next(iter(variants().values())).cohort_fused() and capability in ("avx2", "avx512")
+    return "native-1" if fused else "native-1-unfused"
