@@ -17,6 +17,7 @@ from benchmarks import (
     machine,
     objectives,
     pruning,
+    quality,
     results,
     scaling,
     start,
@@ -36,6 +37,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], dict[str, Any] | None]] = {
     "claims": claims.measure,
     "gpu": gpu.measure,
     "coverage": coverage.measure,
+    "quality": quality.measure,
 }
 RENDERERS: dict[str, results.Tables] = {
     "engine": engine.tables,
@@ -49,6 +51,7 @@ RENDERERS: dict[str, results.Tables] = {
     "claims": claims.tables,
     "gpu": gpu.tables,
     "coverage": coverage.tables,
+    "quality": quality.tables,
 }
 
 
@@ -59,6 +62,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=3, help="interleaved runs of which medians are taken")
     parser.add_argument("--trials", type=int, default=512, help="trials of a whole sweep")
     parser.add_argument("--peer-trials", type=int, default=24, help="trials of a peer's whole sweep")
+    quality.add_options(parser)
     parser.add_argument("--quick", action="store_true", help="tiny sizes: only shows that everything runs")
     return parser.parse_args(words)
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -24,6 +25,16 @@ from benchmarks.real_tables import TABLES, RealTable, table
 from benchmarks.results import Table
 
 QUICK_SECONDS = 5.0
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What only this section reads."""
+    group = parser.add_argument_group("quality")
+    group.add_argument("--seconds", type=float, default=300.0, help="search time of one sweep")
+    group.add_argument("--seeds", type=int, default=3, help="splits and searches of each table")
+    group.add_argument("--spaces", nargs="+", default=["tabular", "wide", "mlp"], help="spaces to compare")
+    group.add_argument("--tables", nargs="+", choices=[one.name for one in TABLES], help="default: all of them")
+    group.add_argument("--folder", default=".tables", help="where the tables are kept")
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -73,13 +84,13 @@ def swept(about: RealTable, files: tuple[Path, Path], space: str, seed: int, sec
     return ours, theirs
 
 
-def tables(data: dict[str, Any]) -> list[Table]:
+def tables(data: Mapping[str, Any]) -> list[Table]:
     """One row per table, one column per space."""
     first = next(iter(data["tables"].values()))["scores"]
     names = [name for name in first if name != "trees"]
     rows = []
     for name, found in data["tables"].items():
         scores = [*(found["scores"][space] for space in names), found["scores"]["trees"]]
-        rows.append([name, found["metric"], *(f"{fmean(column):.4f}" for column in scores)])
+        rows.append((name, found["metric"], *(f"{fmean(column):.4f}" for column in scores)))
     title = f"Winner after {data['seconds']:g} s on one core beside untuned boosted trees, means over seeds, test rows"
-    return [Table(title, ["table", "metric", *names, "HistGradientBoosting, untuned"], rows)]
+    return [Table(title, ("table", "metric", *names, "HistGradientBoosting, untuned"), tuple(rows))]
