@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,31 +15,42 @@ if TYPE_CHECKING:
     from sweeper.spec.parse import SweepSpec
 
 
-def check_inputs(spec: SweepSpec, dataset: Dataset) -> None:
-    """Refuse embeddings without number columns, and more bins than any column has values in the training rows.
+def check_inputs(spec: SweepSpec, dataset: Dataset) -> Dataset:
+    """Refuse encodings without number columns, and more bins than any column has values in the training rows.
+
+    Where a space has other values as well, the dataset gets a warning instead: those trials repeat each other.
 
     Raises:
         SpecError: with the key in the sweep file or the space.
     """
     raw = dataset.raw
-    key, kinds = values_of(spec, "numeric_embedding")
+    key, kinds = _values_of(spec, "numeric_embedding")
     if raw is None or set(kinds) <= {"none"}:
-        return
+        return dataset
     columns = raw.columns.numbers
     if not columns:
-        problem = f"there is no column of numbers that {next(k for k in kinds if k != 'none')} could encode"
-        raise SpecError(problem, key=key, remedy="Use numeric_embedding: none")
+        kind = next(k for k in kinds if k != "none")
+        problem, remedy = f"there is no column of numbers that {kind} could encode", "Use numeric_embedding: none"
+        return _told(dataset, key, problem, remedy, wrong="none" not in kinds)
     if "piecewise_linear" not in kinds:
-        return
-    key, bins = values_of(spec, "bins")
+        return dataset
+    key, bins = _values_of(spec, "bins")
     numbers = raw.values[raw.splits.train][:, : len(columns)]
     most = max(len(np.unique(column[~np.isnan(column)])) for column in numbers.T)
-    if max(bins) > most:
-        problem = f"{max(bins)} bins, and no column has more than {most} different values in the training rows"
-        raise SpecError(problem, key=key, remedy=f"Use {most} bins or fewer")
+    if max(bins) <= most:
+        return dataset
+    problem = f"{max(bins)} bins, and no column has more than {most} different values in the training rows"
+    return _told(dataset, key, problem, f"Use {most} bins or fewer", wrong=min(bins) > most)
 
 
-def values_of(spec: SweepSpec, name: str) -> tuple[str, tuple[Any, ...]]:
+def _told(dataset: Dataset, key: str, problem: str, remedy: str, *, wrong: bool) -> Dataset:
+    """The dataset with a warning, or the refusal of what is ``wrong``."""
+    if wrong:
+        raise SpecError(problem, key=key, remedy=remedy)
+    return replace(dataset, warnings=(*dataset.warnings, f"{key}: {problem}. {remedy}."))
+
+
+def _values_of(spec: SweepSpec, name: str) -> tuple[str, tuple[Any, ...]]:
     """Where a sweep says how columns become inputs, and what it says: the space's values, or the file's own."""
     for parameter in spec.space.parameters:
         if parameter.name == name:

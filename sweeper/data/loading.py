@@ -25,7 +25,7 @@ def load(spec: SweepSpec) -> Dataset:
     from sweeper.data.inputs import check_inputs
 
     dataset = load_dataset(spec.dataset, spec.split, spec.plain_inputs.normalize, spec.finals)
-    check_inputs(spec, dataset)
+    dataset = check_inputs(spec, dataset)
     dataset = dataset if spec.prepares else dataset.settled()
     check_goals(spec, dataset)
     return with_class_weights(spec, dataset)

@@ -116,7 +116,7 @@ TEXTS = pd.DataFrame({"city": ["Rome", "Oslo"] * 30, "kind": ["a", "b", "b"] * 2
     [
         ({"inputs": {"bins": 200, "numeric_embedding": "piecewise_linear"}}, ["inputs.bins", "200 bins", "Use "]),
         (
-            {"space": {"numeric_embedding": {"choice": ["none", "piecewise_linear"]}, "bins": {"int": [2, 500]}}},
+            {"space": {"numeric_embedding": {"choice": ["none", "piecewise_linear"]}, "bins": {"int": [400, 500]}}},
             ["space.bins", "500 bins", "or fewer"],
         ),
         ({"inputs": {"bins": 1}}, ["inputs.bins"]),
@@ -138,3 +138,13 @@ def test_inputs_that_cannot_be_made_are_refused_with_key_and_remedy(tmp_path, sp
         load(load_spec({**spec, "dataset": dataset}))
     for word in words:
         assert word in str(caught.value), str(caught.value)
+
+
+def test_a_space_with_other_values_beside_the_useless_ones_is_warned_of(tmp_path):
+    searched = {"numeric_embedding": {"choice": ["none", "piecewise_linear"]}, "bins": {"choice": [8, 500]}}
+    [warning] = load(load_spec({"dataset": {"name": "iris"}, "space": searched})).warnings
+    assert warning.startswith("space.bins: 500 bins")
+    TEXTS.to_csv(tmp_path / "texts.csv", index=False)
+    dataset = {"path": str(tmp_path / "texts.csv"), "target": "kind"}
+    warnings = load(load_spec({"dataset": dataset, "space": searched})).warnings
+    assert any(warning.startswith("space.numeric_embedding: there is no column of numbers") for warning in warnings)
