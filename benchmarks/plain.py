@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks.workloads import SEED
 from sweeper.models import TrainConfig, TrialConfig, batch_order, build_mlp
-from sweeper.models.solo import make_optimizer, make_scheduler
+from sweeper.models.solo import make_optimizer, make_plateau
 
 OPTIMIZERS = ["sgd", "momentum", "rmsprop", "adam", "adamw"]
 INITIALIZATIONS = ["normal", "xavier_uniform", "xavier_normal", "he_uniform", "he_normal"]
@@ -48,7 +48,7 @@ def train(params: Mapping[str, Any], arrays: Mapping[str, np.ndarray], epochs: i
     x_train, y_train, x_val, y_val = (torch.tensor(arrays[k]) for k in ("x_train", "y_train", "x_val", "y_val"))
     model = build_mlp(config, x_train.shape[1], int(y_train.max()) + 1, SEED)
     optimizer, loss_of = make_optimizer(config, model), nn.CrossEntropyLoss()
-    scheduler = make_scheduler(rules, optimizer)
+    scheduler = make_plateau(rules, optimizer)
 
     for epoch in range(epochs):
         loss_sum, norm_sum, steps = torch.zeros(()), torch.zeros(()), 0

@@ -12,6 +12,8 @@ from torch import Tensor
 from sweeper.models.mlp import LEAKY_SLOPE
 
 aten = torch.ops.aten
+# torch's own
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193352949395
 
 
 class Activation(NamedTuple):
@@ -74,5 +76,15 @@ KERNELS: dict[str, Activation] = {
     "silu": Activation(
         lambda z, h: aten.silu.out(z, out=h),
         lambda dh, z, h, dz: aten.silu_backward.grad_input(dh, z, grad_input=dz),
+    ),
+    # h = z tanh(log(1 + e^z)), Misra 2019
+    "mish": Activation(
+        lambda z, h: aten.mish.out(z, out=h),
+        lambda dh, z, h, dz: dz.copy_(aten.mish_backward(dh, z)),
+    ),
+    # act' = scale where h > 0, else h + scale alpha, Klambauer et al. 2017
+    "selu": Activation(
+        lambda z, h: aten.elu.out(z, SELU_ALPHA, SELU_SCALE, out=h),
+        lambda dh, z, h, dz: aten.elu_backward.grad_input(dh, SELU_ALPHA, SELU_SCALE, 1.0, True, h, grad_input=dz),
     ),
 }

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sweeper.models.config import TrainConfig, TrialConfig
+from sweeper.models.config import SCHEDULES, TrainConfig, TrialConfig
 from sweeper.models.data import Data, batch_order
 from sweeper.models.gradient_flow import EpochFlow, Flow, is_measured
 from sweeper.models.history import History, best_epoch, metric_names
@@ -19,7 +19,9 @@ from sweeper.models.mlp import build_mlp, count_outputs
 from sweeper.models.paths import choose
 from sweeper.models.plateau import Plateau
 from sweeper.models.rows import EpochSums, Rows, TrainingPath
+from sweeper.models.schedules import schedule_of
 from sweeper.models.solo import resolve_batch_size, resolve_clip_norm
+from sweeper.models.update import rates
 
 Key = Any  # hashable; a trial's number, say
 WIDTH = 64  # slots of train_cohort
@@ -122,10 +124,12 @@ class Cohort:
             raise ValueError(f"all {self.width} slots are taken: run a leg or drop a trial first")
         self._check_shape(config, fold)
         slot = next(slot for slot in range(self.width) if slot not in self.occupants)
-        path = choose(self.path, self.folds[fold], config)
+        config, data = config.within(self.train), self.folds[fold]
+        path = choose(self.path, data, config)
         sizes, occupant = self.rows.sizes, _Occupant(key, seed, path, fold)
         model = build_mlp(config, sizes[0], sizes[-1], seed)
-        self.rows.admit(slot, config, model, resolve_clip_norm(config, self.train), seed)
+        schedule = schedule_of(config, self.train, len(data.x_train), self.batch_sizes[fold])
+        self.rows.admit(slot, config, model, resolve_clip_norm(config, self.train), seed, schedule)
         if self.plateau is not None:
             self.plateau.clear(slot)
         if state is not None:
@@ -154,13 +158,13 @@ class Cohort:
     def export(self, key: Key) -> dict[str, Tensor]:
         """Everything the trial needs to go on elsewhere exactly as here, as CPU tensors by name.
 
-        theta, m, v ``(P,)``, with ``keep="best"`` kept ``(P,)``; t, lr, best, bad_epochs, cooldown ``()``; history.NAME
-        ``(epochs,)`` float64.
+        theta, m, v ``(P,)``, with ``ema_decay`` average, with ``keep="best"`` kept; t, lr, best, bad_epochs,
+        cooldown ``()``; history.NAME ``(epochs,)`` float64.
         """
         return self._export(self._slot(key))
 
     def _export(self, slot: int) -> dict[str, Tensor]:
-        state = {name: getattr(self.rows, name)[slot].cpu().clone() for name in ROW_STATE}
+        state = {name: tensor[slot].cpu().clone() for name, tensor in self._row_state(slot).items()}
         if self.plateau is not None:
             state |= {name: getattr(self.plateau, name)[slot].clone() for name in PLATEAU_STATE}
         if self.kept is not None:
@@ -170,9 +174,14 @@ class Cohort:
             state[f"history.{name}"] = torch.tensor(history.series(name), dtype=torch.float64)
         return state
 
+    def _row_state(self, slot: int) -> dict[str, Tensor]:
+        """The planes and columns ``(K, ..)`` that make up the row in ``slot``."""
+        state = {name: getattr(self.rows, name) for name in ROW_STATE}
+        return state | ({"average": self.rows.average} if self.rows.averages(slot) else {})
+
     def _restore(self, slot: int, history: History, state: Mapping[str, Tensor]) -> None:
         """Overwrite ``slot`` and ``history`` with what ``export`` gave."""
-        tensors = {name: getattr(self.rows, name) for name in ROW_STATE}
+        tensors = self._row_state(slot)
         if self.plateau is not None:
             tensors |= {name: getattr(self.plateau, name) for name in PLATEAU_STATE}
         if self.kept is not None:
@@ -217,15 +226,15 @@ class Cohort:
         sums = path.epoch(self.rows, active, torch.stack([orders[pair] for pair in epochs]), flow, outputs)
         scores = self._scores(data, outputs, len(slots))
         numbers = torch.stack(sums).cpu()  # (4, A)
-        rates = self._rates_after(active, numbers[EpochSums._fields.index("val_loss")])
+        after = self._rates_after(active, numbers[EpochSums._fields.index("val_loss")])
 
         flows = [None] * len(slots) if flow is None else flow.rows()
-        per_row = zip(slots, occupants, numbers.T.tolist(), rates.tolist(), flows, scores, strict=True)
+        per_row = zip(slots, occupants, numbers.T.tolist(), after.tolist(), flows, scores, strict=True)
         for slot, occupant, row, rate, measured, scored in per_row:
             history, named = occupant.history, dict(zip(EpochSums._fields, row, strict=True))
             going_on = history.record(self.train, **named, learning_rate=rate, flow=measured, scores=scored)
             if self.kept is not None and going_on and history.improved:
-                self.kept[slot] = self.rows.theta[slot]
+                self.kept[slot] = self.rows.weights(slot)
             if not going_on or history.has_finished(self.train):
                 self._finish(slot)
 
@@ -265,12 +274,15 @@ class Cohort:
         )
 
     def _rates_after(self, active: Tensor, val_loss: Tensor) -> Tensor:
-        """The learning rates ``(A,)`` after the plateau step, on the CPU; the rows are changed to them."""
-        rates = self.rows.lr.cpu()[active]
-        if self.plateau is not None:
-            rates = self.plateau.step(active, val_loss, rates)
-            self.rows.lr[active.to(self.rows.lr.device)] = rates.to(self.rows.lr)
-        return rates
+        """The learning rates ``(A,)`` of the next steps, on the CPU, after the plateau step of rows that have one."""
+        rows = self.rows
+        on_plateau = rows.schedule.cpu()[active] == SCHEDULES.index("plateau")
+        on_plateau &= rows.t.cpu()[active] >= rows.warmup.cpu()[active]
+        if self.plateau is not None and on_plateau.any():
+            mine = active[on_plateau]
+            reduced = self.plateau.step(mine, val_loss[on_plateau], rows.lr.cpu()[mine])
+            rows.lr[mine.to(rows.lr.device)] = reduced.to(rows.lr)
+        return rates(rows, active.to(rows.lr.device), steps=1)[0]
 
     @property
     def metric_names(self) -> list[str]:

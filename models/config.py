@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 Task = Literal["classification", "regression"]
 
-OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam", "adamw")
-ACTIVATIONS = ("relu", "tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu")
+OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam", "adamw", "nadam", "adagrad")
+ACTIVATIONS = ("relu", "tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu", "mish", "selu")
 INITIALIZATIONS = ("normal", "xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "zeros")
+SHAPES = ("constant", "funnel")
+SCHEDULES = ("constant", "plateau", "cosine", "one_cycle", "coslog4")
 # of each layer, in this order; what they are: gradient_flow.py
 FLOW_STATISTICS = (
     "grad_norm",
@@ -51,7 +53,9 @@ class TrainConfig:
     """What all trials of a sweep share while they train.
 
     ``batch_size`` is a number of rows, ``"full"`` for batch gradient descent, or 1 for stochastic gradient descent.
-    ``clip_norm`` bounds the global gradient norm (None: no clipping). ``plateau=None`` keeps the learning rate fixed.
+    ``clip_norm`` bounds the global gradient norm (None: no clipping). ``schedule`` says how the learning rate changes
+    over all epochs, after a linear rise over ``warmup_epochs`` (``schedules.py``); with ``plateau=None`` the schedule
+    ``plateau`` keeps the rate.
     ``gradient_flow`` is the number of epochs from one measurement (``gradient_flow.py``) to the next, the first
     epoch being measured (None: none is); it changes no number of the training.
 
@@ -64,6 +68,8 @@ class TrainConfig:
     epochs: int = 20
     batch_size: int | Literal["full"] = 64
     clip_norm: float | None = 1.0
+    schedule: str = "plateau"
+    warmup_epochs: float = 0.0
     plateau: PlateauConfig | None = field(default_factory=PlateauConfig)
     task: Task = "classification"
     gradient_flow: int | None = None
@@ -76,6 +82,7 @@ class TrainConfig:
         _require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
         _check_batch_size(self.batch_size)
         _require(self.clip_norm is None or self.clip_norm > 0, "clip_norm", self.clip_norm, "above 0, or null")
+        _check_schedule(self.schedule, self.warmup_epochs)
         _require(self.task in ("classification", "regression"), "task", self.task, "classification or regression")
         interval = self.gradient_flow
         _require(interval is None or interval >= 1, "gradient_flow", interval, "1 epoch or more, or null")
@@ -98,8 +105,12 @@ class TrialConfig:
     ``weight_decay`` is the L2 penalty ``weight_decay / 2 * |theta|^2``, i.e. the maximum a posteriori estimate under a
     Gaussian prior (coupled: added to the gradient), except for ``adamw``, where it is decoupled (Loshchilov and
     Hutter 2019). ``hidden_layers=()`` is logistic or linear regression. ``batch_size`` and ``clip_norm`` of None
-    take the sweep's ``TrainConfig`` values. ``momentum`` is read by ``momentum`` only; ``beta1, beta2`` by adam, adamw.
+    take the sweep's ``TrainConfig`` values, and so do ``schedule`` and ``warmup_epochs``. ``momentum`` is read by
+    ``momentum`` only; ``beta1, beta2`` by adam, adamw, nadam.
     ``dropout`` is the share of hidden units left out of each training step (Srivastava et al. 2014; ``dropout.py``).
+    ``label_smoothing`` e trains for 1 - e of the row's class and e of all classes alike (Szegedy et al. 2016); the
+    validation loss has none. With ``ema_decay`` d above 0 the network that is validated and kept has the exponential
+    moving average of the weights: ``average = d average + (1 - d) theta`` after each step, the first one's as they are.
     """
 
     learning_rate: float = 3e-4
@@ -115,6 +126,10 @@ class TrialConfig:
     batch_size: int | Literal["full"] | None = None
     clip_norm: float | None = None
     dropout: float = 0.0
+    label_smoothing: float = 0.0
+    schedule: str | None = None
+    warmup_epochs: float | None = None
+    ema_decay: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden_layers", tuple(int(width) for width in self.hidden_layers))
@@ -136,23 +151,35 @@ class TrialConfig:
         if self.batch_size is not None:
             _check_batch_size(self.batch_size)
         _require(self.clip_norm is None or self.clip_norm > 0, "clip_norm", self.clip_norm, "above 0, or null")
-        _require(0.0 <= self.dropout < 1.0, "dropout", self.dropout, "in [0, 1)")
+        for name in ("dropout", "label_smoothing", "ema_decay"):
+            _require(0.0 <= getattr(self, name) < 1.0, name, getattr(self, name), "in [0, 1)")
+        _check_schedule(self.schedule or "constant", self.warmup_epochs or 0.0)
+
+    def within(self, train: TrainConfig) -> TrialConfig:
+        """This configuration with the sweep's schedule and warm-up where it has none of its own."""
+        schedule = train.schedule if self.schedule is None else self.schedule
+        warmup = train.warmup_epochs if self.warmup_epochs is None else self.warmup_epochs
+        return replace(self, schedule=schedule, warmup_epochs=warmup)
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> TrialConfig:
         """Build a configuration from suggested parameters (a space's names).
 
-        ``depth`` and ``width`` together stand for ``hidden_layers = (width,) * depth``.
+        ``depth`` and ``width`` together stand for ``hidden_layers = (width,) * depth``. With ``shape: funnel`` the
+        widths fall evenly towards the output: layer i (from 0) has ``width * (depth - i) / depth`` units, rounded.
 
         Raises:
             ValueError: an unknown parameter name or a value out of its range.
         """
         values = dict(params)
-        if "depth" in values or "width" in values:
+        if {"depth", "width", "shape"} & set(values):
             if "hidden_layers" in values:
                 raise ValueError("hidden_layers cannot be combined with depth and width: keep one of the two ways")
             depth, width = int(values.pop("depth", 2)), int(values.pop("width", 128))
-            values["hidden_layers"] = (width,) * depth
+            shape = values.pop("shape", "constant")
+            _require(shape in SHAPES, "shape", shape, f"one of {', '.join(SHAPES)}")
+            falling = range(depth, 0, -1) if shape == "funnel" else [depth] * depth
+            values["hidden_layers"] = tuple(max(1, round(width * part / depth)) for part in falling)
         unknown = sorted(set(values) - {f.name for f in fields(cls)})
         if unknown:
             raise ValueError(f"{', '.join(unknown)}: not a hyperparameter of an MLP trial")
@@ -162,6 +189,12 @@ class TrialConfig:
 def _check_batch_size(value: Any) -> None:
     ok = value == "full" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1)
     _require(ok, "batch_size", value, 'a whole number of 1 or more, or "full"')
+
+
+def _check_schedule(schedule: str, warmup_epochs: float) -> None:
+    _require(schedule in SCHEDULES, "schedule", schedule, f"one of {', '.join(SCHEDULES)}")
+    ok = warmup_epochs >= 0 and math.isfinite(warmup_epochs)
+    _require(ok, "warmup_epochs", warmup_epochs, "a finite number of 0 or more")
 
 
 def _require(ok: bool, name: str, value: Any, wanted: str) -> None:

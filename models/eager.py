@@ -106,7 +106,8 @@ class EagerPath:
             else:
                 sums[0].addcmul_(loss, data.w_train[batch].view(count, -1).sum(dim=1) / data.w_train.sum())
             sums[1].add_(norm, alpha=1 / steps)
-        self._evaluate(chunk, sums, outputs)
+        with chunk.averaged(rows.ema[active, None] > 0 if c.averages else None):
+            self._evaluate(chunk, sums, outputs)
         chunk.store(rows, active)
         rows.t[active] += steps
         return sums, watch
@@ -120,13 +121,16 @@ class EagerPath:
         dropped = Dropped(c.seeds, c.number[step], c.kept_from, c.kept_scale) if c.drops else None
         forward = chunk.forward(x.view(chunk.count, len(batch) // chunk.count, -1), dropped)
         w = None if data.w_train is None else data.w_train.index_select(0, batch).view(chunk.count, -1)
-        loss, dz = loss_and_gradient(forward.output, y.view(chunk.count, -1), self.task, w)
+        smoothing = c.smoothing if c.smooths else None
+        loss, dz = loss_and_gradient(forward.output, y.view(chunk.count, -1), self.task, w, smoothing)
         if watch is not None:
             watch.forward_done(forward)
         gradients = chunk.backward(forward, dz, c.clip)
         if watch is not None:
             watch.backward_done(gradients)
         update_(chunk.theta, chunk.d, chunk.m, chunk.v, scratch=chunk.scratch, c=c, step=step)
+        if c.averages:
+            chunk.average.lerp_(chunk.theta, c.fresh[step])
         if watch is not None:
             watch.stepped()
         return loss, gradients.norm
@@ -155,11 +159,14 @@ class EagerPath:
             torch.sqrt(sums[2], out=sums[3])
 
 
-def loss_and_gradient(output: Tensor, y: Tensor, task: Task, w: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def loss_and_gradient(
+    output: Tensor, y: Tensor, task: Task, w: Tensor | None = None, smoothing: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Mean loss ``(A,)`` of ``output (A, C, B)`` against ``y (A, B)``, and its gradient ``(A, C, B)``.
 
     Cross-entropy: dz = (softmax(z) - onehot(y)) / B. Mean squared error: dz = 2 (z - y) / B. With weights ``w (A, B)``
-    it is w / sum w instead of 1 / B, and 0 where no row counts.
+    it is w / sum w instead of 1 / B, and 0 where no row counts. With label ``smoothing (A, 1)`` e, cross-entropy is
+    that with the target ``(1 - e) onehot(y) + e / C``.
     """
     size = output.shape[2]
     share = None
@@ -174,9 +181,16 @@ def loss_and_gradient(output: Tensor, y: Tensor, task: Task, w: Tensor | None = 
     log_p = torch.log_softmax(output, dim=1)
     target = y[:, None]  # (A, 1, B)
     losses = log_p.gather(1, target)  # (A, 1, B), negative
+    certain = log_p.new_full((), -1.0).expand_as(target)
+    if smoothing is not None:
+        e = smoothing[:, None]  # (A, 1, 1)
+        losses = losses.mul(1.0 - e).add_(log_p.mean(dim=1, keepdim=True).mul_(e))
+        certain = (e - 1.0).expand_as(target)
     loss = (losses.mean(dim=(1, 2)) if share is None else (losses * share).sum(dim=(1, 2))).neg_()
     dz = log_p.exp_()
-    dz.scatter_add_(1, target, dz.new_full((), -1.0).expand_as(target))
+    if smoothing is not None:
+        dz.sub_(smoothing[:, None] / output.shape[1])
+    dz.scatter_add_(1, target, certain)
     return loss, dz.div_(size) if share is None else dz.mul_(share)
 
 

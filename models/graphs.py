@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -66,7 +66,7 @@ class Recording:
 
     def _recorded(self, record: Callable[[Work], Work]) -> Work:
         """Record from the present state and leave the chunk in that state."""
-        planes = (self._chunk.theta, self._chunk.m, self._chunk.v)
+        planes = (self._chunk.theta, self._chunk.m, self._chunk.v, *([self._chunk.average] if self._c.averages else []))
         before = [plane.clone() for plane in planes]
 
         def restore() -> None:
@@ -88,7 +88,7 @@ class Recording:
         self.usable = same
         return replay if same else self._work
 
-    def _results(self, planes: tuple[Tensor, ...]) -> list[Tensor]:
+    def _results(self, planes: Sequence[Tensor]) -> list[Tensor]:
         assert self._loss is not None
         assert self._norm is not None
         return [tensor.nan_to_num(nan=1.25e30).clone() for tensor in (*planes, self._loss, self._norm)]
@@ -104,7 +104,7 @@ class Recordings:
     def step(self, chunk: Chunk, step: Step, indices: Tensor, c: Coefficients, number: int) -> tuple[Tensor, Tensor]:
         """Step ``number`` of ``chunk``."""
         parts = tuple((part.rows.start, part.rows.stop, part.name) for part in chunk.parts)
-        key = (chunk.count, len(indices), parts, c.decays, c.nesterov, c.drops)
+        key = (chunk.count, len(indices), parts, c.branches)
         if key not in self._kept:
             self._kept[key] = Recording(chunk, step, indices, c, self._record)
             if len(self._kept) > KEPT:

@@ -25,8 +25,9 @@ class History:
 
     ``train_loss`` is the mean over the epoch's examples of the loss each minibatch had before its step; ``val_loss``
     and ``val_accuracy`` (classification) or ``val_rmse`` (regression) are taken on the whole validation split after
-    the epoch's last step; ``learning_rate`` is the rate after the epoch's plateau step; ``grad_norm`` is the mean over
-    the epoch's steps of the global gradient norm before clipping. Only epochs in which all of these are finite are
+    the epoch's last step; ``learning_rate`` is the rate of the next step, after the epoch's plateau step (at the end of
+    a schedule that of its last step); ``grad_norm`` is the mean over the epoch's steps of the global gradient norm
+    before clipping. Only epochs in which all of these are finite are
     listed: the first epoch that is not ends the trial with ``diverged`` true and ``divergence`` saying what broke.
     ``best_epoch`` (from 0) is the best one by ``TrainConfig.monitor``. ``state_dict`` has the names of ``build_mlp``'s
     module, on the CPU: the weights after the best epoch with ``keep="best"``, else (and where the trial has diverged)

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from sweeper.models.compiled import REBUILD, libraries
-from sweeper.models.config import Task, TrialConfig
+from sweeper.models.config import ACTIVATIONS, OPTIMIZERS, Task, TrialConfig
 from sweeper.models.data import Data
 from sweeper.models.gradient_flow import Flow
 from sweeper.models.rows import EpochSums, Rows
 
 COLUMNS = ("lr", "wd_coupled", "wd_decoupled", "b1", "cg", "b2", "s", "eps", "nesterov", "clip", "corrected")
+NATIVE_ACTIVATIONS, NATIVE_OPTIMIZERS = ACTIVATIONS[:7], OPTIMIZERS[:5]  # of the rest the compiled code knows nothing
 
 
 class _Job(ctypes.Structure):
@@ -67,8 +68,14 @@ class NativePath:
 
     @classmethod
     def trains(cls, config: TrialConfig) -> bool:
-        """Networks without dropout."""
-        return config.dropout == 0.0 or not config.hidden_layers
+        """Plain layers, with the optimizers and the learning rates of an epoch that the compiled code knows."""
+        return (
+            (config.dropout == 0.0 or not config.hidden_layers)
+            and config.activation in NATIVE_ACTIVATIONS
+            and config.optimizer in NATIVE_OPTIMIZERS
+            and config.schedule in (None, "constant", "plateau")
+            and not (config.warmup_epochs or config.label_smoothing or config.ema_decay)
+        )
 
     def epoch(
         self, rows: Rows, active: Tensor, orders: Tensor, flow: Flow | None = None, outputs: Tensor | None = None

@@ -6,6 +6,8 @@ H units, C outputs.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import NamedTuple
 
@@ -60,7 +62,7 @@ class Network:
     def __init__(self, sizes: tuple[int, ...], rows: int, dtype: torch.dtype, device: torch.device) -> None:
         self.sizes, self.rows, self.dtype, self.device = sizes, rows, dtype, device
         self.layers = linear_slices(sizes)
-        self.planes = [torch.zeros(rows, row_length(sizes), dtype=dtype, device=device) for _ in range(6)]
+        self.planes = [torch.zeros(rows, row_length(sizes), dtype=dtype, device=device) for _ in range(7)]
         self.dw = [aligned(rows, p.n_out, p.n_in, dtype, device) for p in self.layers]
         self._buffers: dict[int, Activations] = {}
 
@@ -78,22 +80,38 @@ class Network:
 class Chunk:
     """A rows in the workspace of ``net``, sorted by activation.
 
-    theta, m, v, the gradient d, a scratch and theta ``before`` a measured step are ``(A, P)`` as in ``Rows``.
+    theta, m, v, the gradient d, a scratch, theta ``before`` a measured step and the ``average`` of theta, where any row
+    has one, are ``(A, P)`` as in ``Rows``.
     """
 
     def __init__(self, net: Network, rows: Rows, active: Tensor, parts: list[Segment]) -> None:
         self.net, self.layers, self.parts, self.count = net, net.layers, parts, len(active)
         planes = [plane[: self.count] for plane in net.planes]
-        self.theta, self.m, self.v, self.d, self.scratch, self.before = planes
-        for plane, source in zip((self.theta, self.m, self.v), (rows.theta, rows.m, rows.v), strict=True):
+        self.theta, self.m, self.v, self.d, self.scratch, self.before, self.average = planes
+        for plane, source in self._pairs(rows):
             torch.index_select(source, 0, active, out=plane)
         self.w = [self.theta[:, p.weight : p.bias].unflatten(1, (p.n_out, p.n_in)) for p in self.layers]
         self.b = [self.theta[:, p.bias : p.bias + p.n_out, None] for p in self.layers]
 
     def store(self, rows: Rows, active: Tensor) -> None:
         """Copy the chunk back to the rows ``active (A,)``."""
-        for plane, target in zip((self.theta, self.m, self.v), (rows.theta, rows.m, rows.v), strict=True):
+        for plane, target in self._pairs(rows):
             target.index_copy_(0, active, plane)
+
+    def _pairs(self, rows: Rows) -> list[tuple[Tensor, Tensor]]:
+        average = [] if rows.average is None else [(self.average, rows.average)]
+        return [(self.theta, rows.theta), (self.m, rows.m), (self.v, rows.v), *average]
+
+    @contextmanager
+    def averaged(self, where: Tensor | None) -> Iterator[None]:
+        """Have the averaged weights in theta meanwhile, in the rows ``where (A, 1)`` is true; None: in none."""
+        if where is None:
+            yield
+            return
+        self.before.copy_(self.theta)
+        torch.where(where, self.average, self.theta, out=self.theta)
+        yield
+        self.theta.copy_(self.before)
 
     def forward(self, x: Tensor, dropped: Dropped | None = None) -> Forward:
         """The pass of the inputs ``x (A, B, D)``, in training with dropout where there is any."""

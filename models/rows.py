@@ -12,16 +12,17 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from sweeper.models.config import ACTIVATIONS, Task, TrialConfig
+from sweeper.models.config import ACTIVATIONS, OPTIMIZERS, SCHEDULES, Task, TrialConfig
 from sweeper.models.data import Data
 from sweeper.models.gradient_flow import Flow
+from sweeper.models.schedules import CONSTANT, Schedule
 from sweeper.models.sizes import row_length
 
 COLUMNS = (
     *("lr", "wd_coupled", "wd_decoupled", "b1", "cg", "b2", "s", "eps", "nesterov", "clip", "corrected"),
-    "dropout",
+    *("dropout", "smoothing", "total", "warmup", "ema"),
 )
-COUNTERS = ("t", "activation", "seed")
+COUNTERS = ("t", "activation", "seed", "optimizer", "schedule")
 
 
 class LinearSlice(NamedTuple):
@@ -89,8 +90,10 @@ class Rows:
     The columns are ``(K,)`` float64: ``lr`` (changed by the plateau between epochs), coupled and decoupled weight
     decay, the update rule's ``b1, cg, b2, s, eps`` (``models/update.py``), ``nesterov`` 0 or 1, ``clip`` the bound of
     the global gradient norm (inf: none), ``corrected`` 1 where the moments are bias-corrected (adam, adamw), and the
-    ``dropout`` rate. ``(K,)`` int64 are ``t``, which counts optimizer steps, ``activation``, an index into
-    ``sweeper.models.config.ACTIVATIONS``, and ``seed``, the trial's. All tensors are on one device.
+    ``dropout`` rate, the label ``smoothing``, the ``total`` and ``warmup`` steps of the schedule, and the decay ``ema``
+    of averaged weights. ``(K,)`` int64 are ``t``, which counts optimizer steps, ``seed``, the trial's, and
+    ``activation``, ``optimizer`` and ``schedule``, indices into the tuples of ``sweeper.models.config``.
+    ``average`` ``(K, P)`` are the averaged weights, None until a row has some. All tensors are on one device.
     A free slot holds zeros.
     """
 
@@ -110,9 +113,16 @@ class Rows:
     clip: Tensor
     corrected: Tensor
     dropout: Tensor
+    smoothing: Tensor
+    total: Tensor
+    warmup: Tensor
+    ema: Tensor
     t: Tensor
     activation: Tensor
     seed: Tensor
+    optimizer: Tensor
+    schedule: Tensor
+    average: Tensor | None = None
     layers: tuple[LinearSlice, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -131,23 +141,44 @@ class Rows:
         """K, the number of slots."""
         return self.theta.shape[0]
 
-    def admit(self, slot: int, config: TrialConfig, model: nn.Module, clip_norm: float | None, seed: int = 0) -> None:
+    def admit(
+        self,
+        slot: int,
+        config: TrialConfig,
+        model: nn.Module,
+        clip_norm: float | None,
+        seed: int = 0,
+        schedule: Schedule = CONSTANT,
+    ) -> None:
         """Put a fresh trial into ``slot``: ``model``'s weights, zero optimizer state, ``config``'s columns."""
         self.clear(slot)
         flat = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
         self.theta[slot, : flat.numel()] = flat.to(self.theta)
-        for name, value in columns_of(config, clip_norm).items():
+        columns = columns_of(config, clip_norm) | {"total": schedule.total, "warmup": schedule.warmup, "seed": seed}
+        columns |= {"activation": ACTIVATIONS.index(config.activation), "optimizer": OPTIMIZERS.index(config.optimizer)}
+        for name, value in (columns | {"schedule": SCHEDULES.index(schedule.kind)}).items():
             getattr(self, name)[slot] = value
-        self.activation[slot], self.seed[slot] = ACTIVATIONS.index(config.activation), seed
+        if config.ema_decay > 0.0 and self.average is None:
+            self.average = torch.zeros_like(self.theta)
 
     def clear(self, slot: int) -> None:
         """Free ``slot``: zeros everywhere."""
         for name in ("theta", "m", "v", *COLUMNS, *COUNTERS):
             getattr(self, name)[slot] = 0
+        if self.average is not None:
+            self.average[slot] = 0
+
+    def averages(self, slot: int) -> bool:
+        """Whether the row's averaged weights are the ones that count."""
+        return bool(self.ema[slot] > 0)
+
+    def weights(self, slot: int) -> Tensor:
+        """The row's weights that count ``(P,)``: theta, or their average."""
+        return self.average[slot] if self.average is not None and self.averages(slot) else self.theta[slot]
 
     def state_dict(self, slot: int, plane: Tensor | None = None) -> dict[str, Tensor]:
-        """The row's weights in ``plane (K, P)`` (None: theta) under ``build_mlp``'s names, copied to the CPU."""
-        row, state = (self.theta if plane is None else plane)[slot].cpu(), {}
+        """The row's weights in ``plane (K, P)`` (None: those that count) under ``build_mlp``'s names, on the CPU."""
+        row, state = (self.weights(slot) if plane is None else plane[slot]).cpu(), {}
         for number, part in enumerate(self.layers):
             # build_mlp is Sequential(Linear, activation, Linear, ..)
             state[f"{2 * number}.weight"] = row[part.weight : part.bias].reshape(part.n_out, part.n_in).clone()
@@ -166,12 +197,15 @@ def columns_of(config: TrialConfig, clip_norm: float | None) -> dict[str, float]
         "b1": 0.0, "cg": 1.0, "b2": 1.0, "s": 0.0, "eps": 0.0, "nesterov": 0.0, "corrected": 0.0,
         "clip": float("inf") if clip_norm is None else clip_norm,
         "dropout": config.dropout if config.hidden_layers else 0.0,
+        "smoothing": config.label_smoothing, "ema": config.ema_decay,
     }  # fmt: skip
     if config.optimizer == "momentum":
         column |= {"b1": config.momentum, "nesterov": float(config.nesterov)}
     elif config.optimizer == "rmsprop":
         column |= {"b2": 0.99, "s": 1.0, "eps": 1e-8}
-    elif config.optimizer in ("adam", "adamw"):
+    elif config.optimizer == "adagrad":
+        column |= {"s": 1.0, "eps": 1e-10}
+    elif config.optimizer in ("adam", "adamw", "nadam"):
         column |= {"b1": config.beta1, "cg": 1.0 - config.beta1, "b2": config.beta2}
         column |= {"s": 1.0, "eps": 1e-8, "corrected": 1.0}
     return column

@@ -8,11 +8,21 @@ maximum likelihood one.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import cos, log2, pi
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LambdaLR,
+    LinearLR,
+    LRScheduler,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+)
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sweeper.models.config import Task, TrainConfig, TrialConfig
 from sweeper.models.data import Data, batch_order
@@ -21,6 +31,7 @@ from sweeper.models.gradient_flow import EpochFlow, Watch, is_measured, measured
 from sweeper.models.history import History, metric_names
 from sweeper.models.metrics import Scorer
 from sweeper.models.mlp import build_mlp, count_outputs
+from sweeper.models.schedules import Schedule, schedule_of
 
 
 def train_solo(
@@ -36,8 +47,12 @@ def train_solo(
     n = x.shape[0]
     model = build_mlp(config, x.shape[1], count_outputs(data, train.task), seed).to(x)
     optimizer = make_optimizer(config, model)
-    scheduler = make_scheduler(train, optimizer)
+    average = make_average(config, model)
+    kept = model if average is None else average.module
     batch_size, clip_norm = resolve_batch_size(config, train, n), resolve_clip_norm(config, train)
+    schedule = schedule_of(config, train, n, batch_size)
+    scheduler = make_scheduler(schedule, optimizer)
+    plateau = make_plateau(train, optimizer) if schedule.kind == "plateau" else None
     history, t = History(), 0
 
     for epoch in range(train.epochs):
@@ -49,22 +64,27 @@ def train_solo(
                 watch = Watch(model, config.activation)
             optimizer.zero_grad()
             w = None if data.w_train is None else data.w_train[batch]
-            loss = loss_of(outputs_in_training(model, x[batch], config.dropout, seed, t), y[batch], train.task, w)
+            output = outputs_in_training(model, x[batch], config.dropout, seed, t)
+            loss = loss_of(output, y[batch], train.task, w, config.label_smoothing)
             loss.backward()
             if watch is not None:
                 watch.backward_done()
             norm = nn.utils.clip_grad_norm_(model.parameters(), float("inf") if clip_norm is None else clip_norm)
             optimizer.step()
+            if average is not None:
+                average.update_parameters(model)
             if watch is not None:
                 layers, watch = watch.stepped(), None
             loss_sum += loss.item() * (len(batch) if w is None else w.sum().item())
             norm_sum += norm.item()
             steps, t = steps + 1, t + 1
+            if scheduler is not None and t < schedule.total:
+                scheduler.step()
             clipped += clip_norm is not None and clip_norm / (norm.item() + 1e-6) < 1.0
-        val_loss, metric = evaluate(model, data, train.task)
-        scores = scores_of(scorers or {}, model, data)
-        if scheduler is not None:
-            scheduler.step(val_loss)
+        val_loss, metric = evaluate(kept, data, train.task)
+        scores = scores_of(scorers or {}, kept, data)
+        if plateau is not None and t >= schedule.warmup:
+            plateau.step(val_loss)
         rate = float(optimizer.param_groups[0]["lr"])
         going_on = history.record(
             train,
@@ -78,7 +98,7 @@ def train_solo(
         )
         ended = not going_on or history.has_finished(train)
         if history.improved if train.keep == "best" and going_on else ended:
-            history.state_dict = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+            history.state_dict = {name: tensor.detach().cpu().clone() for name, tensor in kept.state_dict().items()}
         if ended:
             break
     return history
@@ -128,11 +148,37 @@ def make_optimizer(config: TrialConfig, model: nn.Module) -> torch.optim.Optimiz
         return torch.optim.RMSprop(parameters, lr, alpha=0.99, eps=1e-8, weight_decay=decay)
     if config.optimizer == "adam":
         return torch.optim.Adam(parameters, lr, betas, eps=1e-8, weight_decay=decay)
+    if config.optimizer == "nadam":
+        return torch.optim.NAdam(parameters, lr, betas, eps=1e-8, weight_decay=decay)
+    if config.optimizer == "adagrad":
+        return torch.optim.Adagrad(parameters, lr, eps=1e-10, weight_decay=decay)
     return torch.optim.AdamW(parameters, lr, betas, eps=1e-8, weight_decay=decay)
 
 
-def make_scheduler(train: TrainConfig, optimizer: torch.optim.Optimizer) -> ReduceLROnPlateau | None:
-    """The scheduler of ``train.plateau``, or None for a fixed learning rate."""
+def make_scheduler(schedule: Schedule, optimizer: torch.optim.Optimizer) -> LRScheduler | None:
+    """The scheduler to step after every optimizer step; None: the learning rate does not change between steps."""
+    kind, total, warmup = schedule
+    lr = optimizer.param_groups[0]["lr"]
+    if kind == "one_cycle":
+        return OneCycleLR(optimizer, max_lr=lr, total_steps=total, cycle_momentum=False)
+    if kind == "coslog4":
+        return LambdaLR(optimizer, lambda step: (1 - cos(2 * pi * log2(1 + 15 * step / total))) / 2)
+    parts: list[LRScheduler] = []
+    if warmup:
+        parts.append(LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup))
+    if kind == "cosine":
+        parts.append(CosineAnnealingLR(optimizer, T_max=total - warmup))
+    return parts[0] if len(parts) == 1 else SequentialLR(optimizer, parts, milestones=[warmup]) if parts else None
+
+
+def make_average(config: TrialConfig, model: nn.Module) -> AveragedModel | None:
+    """The exponential moving average of the weights, or None."""
+    decay = config.ema_decay
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay > 0.0 else None
+
+
+def make_plateau(train: TrainConfig, optimizer: torch.optim.Optimizer) -> ReduceLROnPlateau | None:
+    """The scheduler of ``train.plateau`` to step after every epoch; None: there is none."""
     if train.plateau is None:
         return None
     p = train.plateau
@@ -141,17 +187,20 @@ def make_scheduler(train: TrainConfig, optimizer: torch.optim.Optimizer) -> Redu
     )
 
 
-def loss_of(output: Tensor, y: Tensor, task: Task, w: Tensor | None = None) -> Tensor:
+def loss_of(output: Tensor, y: Tensor, task: Task, w: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
     """The mean loss of ``output (B, C)`` against ``y (B,)``: cross-entropy of the logits, or mean squared error.
 
-    With weights ``w (B,)`` it is ``sum w l / sum w``, and 0 where no row counts.
+    With weights ``w (B,)`` it is ``sum w l / sum w``, and 0 where no row counts. ``smoothing`` is that of the labels.
     """
-    if w is not None:
-        each = functional.cross_entropy(output, y, reduction="none") if task == "classification" else None
-        losses = (output[:, 0] - y).square() if each is None else each
-        total = w.sum()
-        return (w * losses).sum() / torch.where(total > 0, total, 1.0)
-    return functional.cross_entropy(output, y) if task == "classification" else functional.mse_loss(output[:, 0], y)
+    reduction = "mean" if w is None else "none"
+    if task == "classification":
+        losses = functional.cross_entropy(output, y, reduction=reduction, label_smoothing=smoothing)
+    else:
+        losses = functional.mse_loss(output[:, 0], y, reduction=reduction)
+    if w is None:
+        return losses
+    total = w.sum()
+    return (w * losses).sum() / torch.where(total > 0, total, 1.0)
 
 
 @torch.no_grad()

@@ -72,7 +72,13 @@ _CALLED: Mapping[str, str] = {
     "reps repeats n_seeds": "replicates",
     "sample_weight sample_weights row_weight": "weight",
     "class_weight": "class_weights",
-    "scheduler lr_scheduler reduce_lr_on_plateau": "plateau",
+    "scheduler lr_scheduler lr_schedule learning_rate_schedule": "schedule",
+    "reduce_lr_on_plateau": "plateau",
+    "warmup warm_up warmup_steps n_warmup": "warmup_epochs",
+    "onecycle one_cycle_lr super_convergence": "one_cycle",
+    "cosine_annealing annealing": "cosine",
+    "smoothing label_smooth": "label_smoothing",
+    "ema weight_averaging averaging polyak swa": "ema_decay",
     "label y target_column": "target",
     "file filename csv data_file": "path",
     "val valid dev validation_fraction validation_size val_size": "validation",
@@ -99,8 +105,8 @@ _CALLED: Mapping[str, str] = {
 _SYNONYMS = {alias: meant.split() for aliases, meant in _CALLED.items() for alias in aliases.split()}
 # known things that are something else than the name that looks like theirs
 _SOMETHING_ELSE = (
-    *("nadam", "radam", "adamax", "adagrad", "adadelta", "adafactor", "lion", "lamb"),
-    *("selu", "celu", "prelu", "relu6", "mish", "softmax", "softplus"),
+    *("radam", "adamax", "adadelta", "adafactor", "lion", "lamb"),
+    *("celu", "prelu", "relu6", "softmax", "softplus"),
     *("precision", "recall"),
 )
 

@@ -174,8 +174,8 @@ def _when(name: str, content: Any) -> tuple[tuple[str, tuple[Value, ...]], ...]:
 def _relations(parsed: Mapping[str, Parameter]) -> list[Problem]:
     """What is wrong between parameters that are each well formed."""
     problems = []
-    if "hidden_layers" in parsed and ("depth" in parsed or "width" in parsed):
-        other = "depth" if "depth" in parsed else "width"
+    other = next((name for name in ("depth", "width", "shape") if name in parsed), None)
+    if "hidden_layers" in parsed and other is not None:
         problems.append(Problem(other, "it cannot be combined with hidden_layers", "Keep one of the two ways"))
     for parameter in parsed.values():
         for parent, values in parameter.when:

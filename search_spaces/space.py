@@ -306,8 +306,8 @@ def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
         if name not in KNOWN:
             raise SpaceError("not a hyperparameter", key=str(name)[:100], remedy=nearest(name, KNOWN))
         checked[name] = plain(check_value(name, from_key(name, value), name))
-    if "hidden_layers" in checked and ("depth" in checked or "width" in checked):
-        raise SpaceError("hidden_layers cannot be combined with depth and width", key="hidden_layers")
+    if "hidden_layers" in checked and {"depth", "width", "shape"} & set(checked):
+        raise SpaceError("hidden_layers cannot be combined with depth, width and shape", key="hidden_layers")
     return checked
 
 

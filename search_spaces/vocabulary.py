@@ -60,7 +60,7 @@ class Known:
 KNOWN: Mapping[str, Known] = MappingProxyType(
     {
         "learning_rate": Known("number", low=0.0, above_low=True),
-        "optimizer": Known("name", words=("sgd", "momentum", "rmsprop", "adam", "adamw")),
+        "optimizer": Known("name", words=("sgd", "momentum", "rmsprop", "adam", "adamw", "nadam", "adagrad")),
         "momentum": Known("number", low=0.0, high=1.0, below_high=True),
         "nesterov": Known("flag"),
         "beta1": Known("number", low=0.0, high=1.0, below_high=True),
@@ -69,13 +69,20 @@ KNOWN: Mapping[str, Known] = MappingProxyType(
             "name", words=("normal", "xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "zeros")
         ),
         "weight_decay": Known("number", low=0.0),
-        "activation": Known("name", words=("relu", "tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu")),
+        "activation": Known(
+            "name", words=("relu", "tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu", "mish", "selu")
+        ),
         "hidden_layers": Known("layers"),
         "depth": Known("whole", low=0, high=MAX_LAYERS),
         "width": Known("whole", low=1, high=MAX_WIDTH),
+        "shape": Known("name", words=("constant", "funnel")),
         "batch_size": Known("whole", low=1, high=MAX_BATCH, words=("full",)),
         "clip_norm": Known("number", low=0.0, above_low=True),
         "dropout": Known("number", low=0.0, high=1.0, below_high=True),
+        "label_smoothing": Known("number", low=0.0, high=1.0, below_high=True),
+        "schedule": Known("name", words=("constant", "plateau", "cosine", "one_cycle", "coslog4")),
+        "warmup_epochs": Known("number", low=0.0),
+        "ema_decay": Known("number", low=0.0, high=1.0, below_high=True),
         "normalize": Known("name", words=("standard", "minmax", "none", "quantile", "robust")),
         "missing_indicator": Known("flag"),
         "numeric_embedding": Known("name", words=("none", "piecewise_linear")),

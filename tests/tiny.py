@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sweeper.models import Data, History
+from sweeper.models import Data, History, TrialConfig
 from sweeper.models.config import Task
 from sweeper.models.history import METRICS
 
@@ -17,7 +17,11 @@ FUZZ_FACTOR = int(os.environ.get("FUZZ_FACTOR", "1"))  # how many times the usua
 # what a trial may have beyond plain layers, each combined with some of the rest
 EXTRAS: list[dict[str, Any]] = [
     {"dropout": 0.2, "activation": "relu", "optimizer": "adam"},
-    {"dropout": 0.7, "activation": "gelu", "optimizer": "momentum"},
+    {"dropout": 0.7, "activation": "gelu", "optimizer": "momentum", "schedule": "one_cycle"},
+    {"label_smoothing": 0.1, "activation": "mish", "schedule": "cosine", "warmup_epochs": 1.5, "optimizer": "adamw"},
+    {"label_smoothing": 0.3, "ema_decay": 0.9, "activation": "selu", "schedule": "coslog4", "dropout": 0.3},
+    {"optimizer": "adagrad", "ema_decay": 0.5, "weight_decay": 0.01, "schedule": "plateau", "warmup_epochs": 2},
+    {"optimizer": "nadam", "beta1": 0.8, "schedule": "constant", "warmup_epochs": 0.4},
 ]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
@@ -35,6 +39,11 @@ def tiny_data(
     y = torch.bucketize(signal, torch.tensor([-0.5, 0.5])) if task == "classification" else signal.to(dtype)
     x = x.to(dtype)
     return Data(x[:n], y[:n], x[n:], y[n:]).to(device)
+
+
+def tolerance(config: TrialConfig) -> float:
+    """How far a float64 run may be from the plain one: torch keeps a product of NAdam's coefficients in float32."""
+    return 1e-4 if config.optimizer == "nadam" else 1e-9
 
 
 def curves(history: History) -> dict[str, list[float]]:

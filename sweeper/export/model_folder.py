@@ -129,14 +129,6 @@ def _script(spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, Any]
     config, train, refit = winner.config, winner.train, _is_refitted(spec, dataset)
     epochs = [history.kept_epoch(train) + 1 for history in winner.histories]
     batch_size = train.batch_size if config.batch_size is None else config.batch_size
-    plateau = train.plateau
-    scheduler = None
-    if plateau is not None:
-        scheduler = (
-            f"torch.optim.lr_scheduler.ReduceLROnPlateau(\n        optimizer, factor={plateau.factor!r}, "
-            f"patience={plateau.patience}, threshold={plateau.threshold!r}, cooldown={plateau.cooldown}, "
-            f"min_lr={plateau.min_lr!r}\n    )"
-        )
     return {
         "seed": winner.trial.seed,
         "epochs": epochs_to_refit(winner.trial) if refit else epochs if dataset.folds else epochs[0],
@@ -148,7 +140,10 @@ def _script(spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, Any]
         "initialization": INITIALIZATIONS[config.initialization],
         "activation": _activation(config),
         "optimizer": _optimizer(config),
-        "scheduler": scheduler,
+        "schedule": _schedule(config, train, epochs_to_refit(winner.trial) if refit else train.epochs),
+        "label_smoothing": config.label_smoothing,
+        "ema_decay": config.ema_decay,
+        "kept": "average.module" if config.ema_decay else "model",
         "dropout": _dropout(config),
         "classifies": dataset.task == "classification",
         "clip_norm": resolve_clip_norm(config, train),
@@ -189,6 +184,25 @@ def _dropout(config: TrialConfig) -> dict[str, Any] | None:
     return {"rate": config.dropout, "constants": ", ".join(map(repr, constants)), "functions": "\n\n\n".join(sources)}
 
 
+def _schedule(config: TrialConfig, train: TrainConfig, epochs: int) -> dict[str, Any]:
+    """How the learning rate changes between steps and between epochs as Python source; None: it does not."""
+    from sweeper.models import schedules
+
+    config, plateau = config.within(train), train.plateau
+    kind, warmup = str(config.schedule), 0.0 if config.schedule in schedules.RISING else config.warmup_epochs or 0.0
+    found: dict[str, Any] = {"plateau": None, "factor": None, "warmup": warmup}
+    if kind == "plateau" and plateau is not None:
+        found["plateau"] = (
+            f"torch.optim.lr_scheduler.ReduceLROnPlateau(\n        optimizer, factor={plateau.factor!r}, "
+            f"patience={plateau.patience}, threshold={plateau.threshold!r}, cooldown={plateau.cooldown}, "
+            f"min_lr={plateau.min_lr!r}\n    )"
+        )
+    if kind not in ("plateau", "constant") or warmup > 0:
+        source = inspect.getsource(schedules.factor).rstrip()
+        found["factor"] = {"source": source, "kind": repr(kind), "epochs": epochs}
+    return found
+
+
 def _optimizer(config: TrialConfig) -> str:
     """The torch.optim optimizer of models.solo as Python source."""
     rate, decay = f"model.parameters(), lr={config.learning_rate!r}", f"weight_decay={config.weight_decay!r}"
@@ -199,7 +213,9 @@ def _optimizer(config: TrialConfig) -> str:
         return f"torch.optim.SGD({rate}, momentum={config.momentum!r}, nesterov={nesterov}, {decay})"
     if config.optimizer == "rmsprop":
         return f"torch.optim.RMSprop({rate}, alpha=0.99, eps=1e-8, {decay})"
-    name = {"adam": "Adam", "adamw": "AdamW"}[config.optimizer]
+    if config.optimizer == "adagrad":
+        return f"torch.optim.Adagrad({rate}, eps=1e-10, {decay})"
+    name = {"adam": "Adam", "adamw": "AdamW", "nadam": "NAdam"}[config.optimizer]
     return f"torch.optim.{name}({rate}, betas=({config.beta1!r}, {config.beta2!r}), eps=1e-8, {decay})"
 
 
@@ -248,7 +264,7 @@ def _training(spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, An
         "epochs": ", ".join(map(str, script["epochs"])) if script["folds"] else script["epochs"],
         "batch_size": resolve_batch_size(winner.config, winner.train, dataset.n_train),
         "clipping": "no gradient clipping" if script["clip_norm"] is None else f"clipped to {script['clip_norm']:g}",
-        "plateau": _plateau(winner.train),
+        "plateau": _rates(winner.config, winner.train),
         "kept": _which_epoch(winner),
         "replicates": "" if replicates == 1 else _replicated(replicates),
         "direction": spec.objective.direction,
@@ -283,11 +299,17 @@ def _results(winner: Winner) -> dict[str, tuple[str, str]]:
     return {name: (f"{winner.validation[f'val_{name}']:.6g}", f"{winner.test[f'test_{name}']:.6g}") for name in names}
 
 
-def _plateau(train: TrainConfig) -> str:
-    p = train.plateau
-    if p is None:
-        return "the learning rate stays the same"
-    return f"the learning rate times {p.factor:g} after {p.patience} epochs without progress, down to {p.min_lr:g}"
+def _rates(config: TrialConfig, train: TrainConfig) -> str:
+    """How the learning rate changed, in words."""
+    config, p = config.within(train), train.plateau
+    rising = f"after {config.warmup_epochs:g} epochs of warm-up " if config.warmup_epochs else ""
+    if config.schedule not in ("plateau", "constant"):
+        return f"{rising}the learning rate follows the schedule {config.schedule}"
+    if config.schedule == "constant" or p is None:
+        return f"{rising}the learning rate stays the same"
+    return (
+        f"{rising}the learning rate times {p.factor:g} after {p.patience} epochs without progress, down to {p.min_lr:g}"
+    )
 
 
 def _which_epoch(winner: Winner) -> str:

@@ -190,12 +190,16 @@ def _activation(graph: _Graph, kind: str, x: str, out: str) -> str:
         "sigmoid": ("Sigmoid", {}),
         "leaky_relu": ("LeakyRelu", {"alpha": 0.01}),
         "elu": ("Elu", {"alpha": 1.0}),
+        "selu": ("Selu", {}),
     }
     if kind in simple:
         operator, attributes = simple[kind]
         return graph.add(operator, [x], out, **attributes)
     if kind == "silu":
         return graph.add("Mul", [x, graph.add("Sigmoid", [x], f"{out}/gate")], out)
+    if kind == "mish":
+        gate = graph.add("Tanh", [graph.add("Softplus", [x], f"{out}/softplus")], f"{out}/gate")
+        return graph.add("Mul", [x, gate], out)
     if kind == "gelu":  # x/2 * (1 + erf(x / sqrt 2))
         graph.add("Mul", [x, graph.array(np.float32(math.sqrt(0.5)))], f"{out}/scaled")
         graph.add("Erf", [f"{out}/scaled"], f"{out}/erf")

@@ -26,10 +26,15 @@ BEST = 25  # of more than that, so many of the best are kept, and of the others 
 _READ_BY = {
     "momentum": ("momentum",),
     "nesterov": ("momentum",),
-    "beta1": ("adam", "adamw"),
-    "beta2": ("adam", "adamw"),
+    "beta1": ("adam", "adamw", "nadam"),
+    "beta2": ("adam", "adamw", "nadam"),
 }
-_FROM_TRAINING = ("batch_size", "clip_norm")  # what a space leaves out the training section says
+_FROM_TRAINING = (
+    "batch_size",
+    "clip_norm",
+    "schedule",
+    "warmup_epochs",
+)  # what a space leaves out the training section says
 
 
 def take_over(

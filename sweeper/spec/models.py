@@ -27,6 +27,7 @@ from sweeper.spec.goals import (
 )
 from sweeper.spec.inputs import NAMES, Inputs
 from sweeper.spec.metric_files import OwnMetrics
+from sweeper.spec.schedules import check_schedule, largest, warmup_without_effect
 from sweeper.spec.section import Section as _Section
 from sweeper.spec.section import column, refuse, text
 from sweeper.spec.warm import WarmStart, as_tuple
@@ -126,12 +127,16 @@ class TrainingSpec(_Section):
     ``gradient_flow`` is the number of epochs from one measurement of the layers to the next (null: none). ``keep``: a
     trial's value, metrics and weights are those of its best epoch by the objective's metric, or of its last. With
     ``patience`` N a trial is complete when N epochs in a row were not the best so far (null: it trains them all).
-    ``class_weights`` say how much the training rows of a class count: ``balanced``, or label to weight (default 1).
+    The learning rate follows ``schedule``, after it has risen for ``warmup_epochs``, where the space does not search
+    them; a plateau is that of ``plateau``, and without it the rate stays. ``class_weights`` say how much the training
+    rows of a class count: ``balanced``, or label to weight (default 1).
     """
 
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 20
     batch_size: Annotated[int | str, BeforeValidator(_batch)] = 64
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    schedule: Literal["constant", "plateau", "cosine", "one_cycle", "coslog4"] = "plateau"
+    warmup_epochs: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
     plateau: PlateauSpec | None = Field(default_factory=PlateauSpec)
     replicates: Annotated[int, Field(ge=1, le=1000)] = 1
     gradient_flow: Annotated[int, Field(ge=1, le=1_000_000)] | None = 1
@@ -260,6 +265,7 @@ class SweepSpec(_Section):
         check_goals(self.objectives, self.constraints, self.search, self.own_names)
         check_split(self.dataset, self.split)
         _check_finals(self)
+        check_schedule(self.space, self.training)
         if self.winner in ("folds", "refit") and self.split.folds is None:
             what = "networks could be averaged" if self.winner == "folds" else "rows could be trained on together"
             refuse(f"there are no folds whose {what}", "winner", "Set split.folds: 5, or remove it")
@@ -300,6 +306,8 @@ class SweepSpec(_Section):
             found.append("objective.metric: train_loss rewards overfitting; val_loss is measured on held-out rows.")
         if self.search.from_ is not None and self.search.sampler in ("random", "sobol", "grid"):
             found.append(f"search.from: {self.search.sampler} learns nothing from earlier trials.")
+        if (unread := warmup_without_effect(self.space, self.training)) is not None:
+            found.append(unread)
         return found
 
     @property
@@ -338,6 +346,8 @@ class SweepSpec(_Section):
                     problem += f", and this is one: {reason}" if reason else ""
                     remedy = f"Set dataset.task: {other}, or use another metric. {remedy}"
                 raise SpecError(problem, key=key, remedy=remedy)
+        if task == "regression" and largest(self.space, "label_smoothing") > 0:
+            raise SpecError("a regression has no labels to smooth", key="space.label_smoothing", remedy="Remove it")
 
     def train_config(self, task: Task, params: Mapping[str, Any] | None = None) -> TrainConfig:
         """The training rules of a trial: the sweep's, with the batch size of ``params`` where the space searches it.
@@ -352,6 +362,8 @@ class SweepSpec(_Section):
             epochs=self.training.epochs,
             batch_size=(params or {}).get("batch_size", self.training.batch_size),
             clip_norm=self.training.clip_norm,
+            schedule=self.training.schedule,
+            warmup_epochs=self.training.warmup_epochs,
             plateau=None if plateau is None else PlateauConfig(**plateau.model_dump()),
             task=task,
             gradient_flow=self.training.gradient_flow,

@@ -22,7 +22,7 @@ from sweeper.models import (
 )
 from sweeper.models.config import Task
 from sweeper.models.paths import PATHS
-from tests.tiny import EXTRAS, history_error, identical, relative_error, tiny_data
+from tests.tiny import EXTRAS, history_error, identical, relative_error, tiny_data, tolerance
 
 TASKS: list[Task] = ["classification", "regression"]
 PLATEAU = PlateauConfig(patience=0, threshold=0.2)  # reduces within five epochs
@@ -35,12 +35,12 @@ EVERY_KIND = [
         optimizer=optimizer, activation=activation, initialization=initialization, learning_rate=0.02,
         weight_decay=0.01 * (number % 2), nesterov=number % 3 == 0, hidden_layers=(6, 5),
     )
-    for number, (optimizer, activation, initialization) in enumerate(
-        itertools.product(OPTIMIZERS, ACTIVATIONS, INITIALIZATIONS)
+    for number, ((optimizer, activation), initialization) in enumerate(
+        zip(itertools.product(OPTIMIZERS, ACTIVATIONS), itertools.cycle(INITIALIZATIONS))
     )
 ]  # fmt: skip
 SEEDS = [number % 3 for number in range(len(EVERY_KIND))]
-MIXED = EVERY_KIND[::13]
+MIXED = EVERY_KIND[::4]
 
 
 def train_config(task: Task, epochs: int = 5, batch_size: int = 8, clip_norm: float | None = 0.5) -> TrainConfig:
@@ -67,7 +67,8 @@ def test_every_optimizer_activation_and_initialization_in_one_cohort(task: Task,
     data = tiny_data(task, device=device)
     histories = train_cohort(EVERY_KIND, train_config(task), data, SEEDS, path=path)
     errors = [history_error(got, wanted) for got, wanted in zip(histories, oracle(task, torch.float64), strict=True)]
-    assert max(errors) < 1e-9, EVERY_KIND[errors.index(max(errors))]
+    for config, error in zip(EVERY_KIND, errors, strict=True):
+        assert error < tolerance(config), config
 
 
 @pytest.mark.parametrize(("path", "device"), EXTRA_PLACES)
@@ -76,7 +77,8 @@ def test_dropout_and_everything_beyond_plain_layers_in_one_cohort(task: Task, pa
     configs = [TrialConfig(**({"learning_rate": 0.02, "hidden_layers": (6, 5)} | extra)) for extra in EXTRAS]
     data, train = tiny_data(task, device=device), train_config(task)
     for number, got in enumerate(train_cohort(configs, train, data, range(len(configs)), path=path)):
-        assert history_error(got, train_solo(configs[number], train, data, number)) < 1e-9, configs[number]
+        config = configs[number]
+        assert history_error(got, train_solo(config, train, data, number)) < tolerance(config), config
 
 
 @pytest.mark.parametrize(("path", "device"), PLACES)
@@ -110,14 +112,14 @@ def test_every_shape(task: Task, shape: str, path: str, device: str) -> None:
     data, train = tiny_data(task, n=23, device=device), train_config(task, epochs=2)
     histories = train_cohort(configs, train, data, SEEDS[: len(configs)], path=path)
     for config, seed, got in zip(configs, SEEDS, histories, strict=False):
-        assert history_error(got, train_solo(config, train, data, seed)) < 1e-9, config
+        assert history_error(got, train_solo(config, train, data, seed)) < tolerance(config), config
 
 
 @pytest.mark.parametrize(("path", "device"), PLACES)
 def test_validation_larger_than_one_block_and_one_epoch_without_clipping_or_plateau(path: str, device: str) -> None:
     data, train = tiny_data(v=600, device=device), TrainConfig(epochs=1, batch_size=8, clip_norm=None, plateau=None)
     for config, got in zip(MIXED, train_cohort(MIXED, train, data, [0] * len(MIXED), path=path), strict=True):
-        assert history_error(got, train_solo(config, train, data, 0)) < 1e-9
+        assert history_error(got, train_solo(config, train, data, 0)) < tolerance(config)
 
 
 @pytest.mark.parametrize("path", CPU_PATHS)

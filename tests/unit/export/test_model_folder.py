@@ -36,6 +36,10 @@ CASES: list[dict[str, Any]] = [
 CASES += [
     {"optimizer": "momentum", "momentum": 0.8, "nesterov": True, "batch_size": "full"},
     {"optimizer": "momentum", "momentum": 0.0, "nesterov": True, "depth": 2, "width": 4},
+    {"optimizer": "nadam", "schedule": "cosine", "warmup_epochs": 1.5, "label_smoothing": 0.1, "ema_decay": 0.9},
+    {"optimizer": "adagrad", "schedule": "one_cycle", "hidden_layers": [6]},
+    {"schedule": "coslog4", "shape": "funnel", "depth": 3, "width": 6},
+    {"schedule": "plateau", "warmup_epochs": 1, "ema_decay": 0.5, "dropout": 0.2, "hidden_layers": [6]},
     {"dropout": 0.4, "hidden_layers": [8, 5], "activation": "gelu"},
     {"optimizer": "adamw", "beta1": 0.8, "beta2": 0.99, "clip_norm": 0.1, "batch_size": 7},
 ]

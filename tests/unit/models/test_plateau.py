@@ -9,7 +9,7 @@ import torch
 
 from sweeper.models import PlateauConfig, TrainConfig, TrialConfig, build_mlp
 from sweeper.models.plateau import Plateau
-from sweeper.models.solo import make_optimizer, make_scheduler
+from sweeper.models.solo import make_optimizer, make_plateau
 
 CONFIGS = [
     PlateauConfig(),
@@ -24,7 +24,7 @@ def test_every_row_follows_its_own_torch_scheduler(config: PlateauConfig) -> Non
     generator, width = torch.Generator().manual_seed(3), 6
     trials = [TrialConfig(learning_rate=0.1 * 0.5**row, hidden_layers=(), optimizer="sgd") for row in range(width)]
     optimizers = [make_optimizer(trial, build_mlp(trial, 1, 1, 0)) for trial in trials]
-    schedulers = [make_scheduler(TrainConfig(plateau=config), optimizer) for optimizer in optimizers]
+    schedulers = [make_plateau(TrainConfig(plateau=config), optimizer) for optimizer in optimizers]
     plateau, rates = Plateau.empty(config, width), torch.tensor([t.learning_rate for t in trials], dtype=torch.float64)
 
     for epoch in range(40):

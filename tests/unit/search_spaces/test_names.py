@@ -41,10 +41,10 @@ def test_a_word_of_the_field_and_a_slip_find_the_name_that_is_meant(name, valid,
     [
         ("val_auc", ["val_loss", "train_loss", "val_accuracy"]),
         ("kaiming_normal", ["normal", "xavier_normal"]),
-        ("nadam", KNOWN["optimizer"].words),
-        ("selu", KNOWN["activation"].words),
+        ("radam", KNOWN["optimizer"].words),
+        ("celu", KNOWN["activation"].words),
         ("val_recall", METRICS),
-        ("adagrad", KNOWN["optimizer"].words),
+        ("adadelta", KNOWN["optimizer"].words),
         ("", ["a", "b"]),
     ],
 )

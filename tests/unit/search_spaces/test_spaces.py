@@ -10,7 +10,7 @@ from typing import get_args
 import optuna
 import pytest
 
-from sweeper.models.config import ACTIVATIONS, INITIALIZATIONS, OPTIMIZERS, TrialConfig
+from sweeper.models.config import ACTIVATIONS, INITIALIZATIONS, OPTIMIZERS, SCHEDULES, SHAPES, TrialConfig
 from sweeper.search_spaces import KNOWN, Space, SpaceError, load_space, ready_made
 from sweeper.spec.inputs import NAMES
 from sweeper.spec.models import InputsSpec
@@ -36,8 +36,14 @@ def refused(space, *needles):
 
 def test_the_known_names_are_those_a_trial_takes():
     fields = {field.name for field in dataclasses.fields(TrialConfig)}
-    assert set(KNOWN) - {"depth", "width"} == fields | set(NAMES)
+    assert set(KNOWN) - {"depth", "width", "shape"} == fields | set(NAMES)
     TrialConfig.from_params({"depth": 1, "width": 8})
+
+
+def test_a_funnel_falls_evenly_towards_the_output():
+    assert TrialConfig.from_params({"depth": 4, "width": 512, "shape": "funnel"}).hidden_layers == (512, 384, 256, 128)
+    assert TrialConfig.from_params({"depth": 3, "width": 1, "shape": "funnel"}).hidden_layers == (1, 1, 1)
+    assert TrialConfig.from_params({"depth": 2, "width": 8, "shape": "constant"}).hidden_layers == (8, 8)
 
 
 def test_the_known_words_are_those_a_trial_takes():
@@ -48,6 +54,8 @@ def test_the_known_words_are_those_a_trial_takes():
     assert set(KNOWN["normalize"].words) == set(get_args(SweepSpec.model_fields["normalize"].annotation))
     assert KNOWN["optimizer"].words == OPTIMIZERS
     assert KNOWN["activation"].words == ACTIVATIONS
+    assert KNOWN["schedule"].words == SCHEDULES
+    assert KNOWN["shape"].words == SHAPES
     assert KNOWN["initialization"].words == INITIALIZATIONS
 
 

@@ -83,6 +83,8 @@ def test_the_defaults_are_those_of_the_design():
             "epochs": 20,
             "batch_size": 64,
             "clip_norm": 1.0,
+            "schedule": "plateau",
+            "warmup_epochs": 0.0,
             "plateau": {"factor": 0.5, "patience": 3, "min_lr": 1e-6, "threshold": 1e-4, "cooldown": 0},
             "replicates": 1,
             "gradient_flow": 1,
@@ -325,6 +327,18 @@ def test_a_wrong_override_is_refused(override, needle):
         ({"training": {"clip_norm": 0}}, ["training.clip_norm", "null turns it off"]),
         ({"training": {"clip_norm": float("nan")}}, ["training.clip_norm: nan"]),
         ({"training": {"plateau": {"factor": 1}}}, ["training.plateau.factor: 1"]),
+        ({"training": {"schedule": "cosin"}}, ["training.schedule: 'cosin'", "Did you mean 'cosine'"]),
+        ({"training": {"warmup_epochs": 20}}, ["training.warmup_epochs: a warm-up of 20 epochs leaves none of the 20"]),
+        ({"space": {"warmup_epochs": {"float": [0, 25]}}}, ["space.warmup_epochs: a warm-up of 25 epochs leaves none"]),
+        (
+            {"space": {"schedule": {"choice": ["plateau", "cosine"]}}, "training": {"plateau": None}},
+            ["space.schedule", "training.plateau, which is null", "Use constant instead"],
+        ),
+        ({"space": {"dropout": {"float": [0, 1]}}}, ["space.dropout.float", "at least 0 and below 1"]),
+        (
+            {"space": {"hidden_layers": [8], "shape": "funnel"}},
+            ["space.shape", "cannot be combined with hidden_layers"],
+        ),
         ({"training": {"gradient_flow": 0}}, ["training.gradient_flow: 0", "null turns it off"]),
         (
             {"training": {"gradient_flow": None}, "search": {"pruner": "gradient_flow"}},
@@ -444,6 +458,9 @@ def test_an_objective_is_checked_against_a_task_that_is_known_later(tmp_path):
     with pytest.raises(SpecError, match="a regression has no val_accuracy"):
         spec.check_task("regression")
     refused({"dataset": {**table, "task": "regression"}, "objective": {"metric": "val_accuracy"}}, "no val_accuracy")
+    smoothed = {"learning_rate": 0.1, "label_smoothing": {"float": [0, 0.2]}}
+    needle = "space.label_smoothing: a regression has no labels to smooth"
+    refused({"dataset": {**table, "task": "regression"}, "space": smoothed}, needle)
 
 
 def test_a_direction_against_the_metric_is_allowed_with_a_warning():
@@ -451,6 +468,14 @@ def test_a_direction_against_the_metric_is_allowed_with_a_warning():
     assert spec.objective.direction == "minimize"
     assert any("minimize val_accuracy" in warning for warning in spec.warnings)
     assert load_spec(MINIMAL).warnings == []
+
+
+def test_a_warm_up_that_no_schedule_takes_is_advised_against():
+    rising = {"schedule": {"choice": ["cosine", "one_cycle"]}, "warmup_epochs": {"float": [0, 2]}}
+    [warning] = load_spec({**MINIMAL, "space": rising}).warnings
+    assert warning.startswith("space.warmup_epochs: it has no effect with one_cycle")
+    rising["warmup_epochs"] = {"float": [0, 2], "when": {"schedule": ["cosine"]}}
+    assert load_spec({**MINIMAL, "space": rising}).warnings == []
 
 
 @pytest.mark.parametrize(
