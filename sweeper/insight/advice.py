@@ -33,7 +33,7 @@ MIN_TOP = 5
 MIN_PLATEAU = 20
 SMALL_GAIN = 0.01
 SMALL_SHARE = 0.1
-MARGIN = 0.08  # an effect up to this share of the metric (of its spread over trials, where it has no ratios) is small
+MARGIN = 0.1  # an effect up to this share of the metric (of its spread over trials, where it has no ratios) is small
 UNSEEN = 0.1  # p values below this are a sign of an effect
 
 
@@ -168,7 +168,7 @@ def _largest_difference(model: Model, factor: Factor) -> float:
         return 2 * model.largest_effect(factor.name)
     designs = [model.average_design({factor.name: float(i)}) for i in range(len(factor.levels))]
     estimates, errors = model.contrasts(np.array([a - b for a, b in combinations(designs, 2)]))
-    return float(np.max(np.abs(estimates) + model.half_width * errors))
+    return float(np.max(np.abs(estimates) + model.one_sided * errors))
 
 
 def duplicates(trials: Sequence[TrialRecord]) -> list[Advice]:

@@ -139,6 +139,11 @@ class Model:
         """How many standard errors reach from an estimate to the end of its interval."""
         return float(stats.t.ppf((1 + LEVEL) / 2, self.dof))
 
+    @property
+    def one_sided(self) -> float:
+        """The same to a bound on one side, as an equivalence test needs it (Schuirmann 1987)."""
+        return float(stats.t.ppf(LEVEL, self.dof))
+
     def joint_half_width(self, rows: Array, seed: int = 0) -> float:
         """The same for intervals that cover all (m,) contrasts at once: the quantile of the largest |t| (sup-t)."""
         known = rows[np.isfinite(self.contrasts(rows)[1])]
@@ -161,10 +166,10 @@ class Model:
         return p_added(svd(reduced)[0], full, self.table.scores)
 
     def largest_effect(self, name: str) -> float:
-        """The upper end of the 95% interval of a factor's effect: the standard deviation, over trials, of its share.
+        """An upper bound (95%) of a factor's effect: the standard deviation, over trials, of its share.
 
         The F statistic of q columns has the noncentrality n effect^2 / sigma^2, whose upper confidence limit is where
-        the statistic would be this small in 2.5% of cases (Steiger 2004, Psychological Methods 9).
+        the statistic would be this small in 5% of cases (Steiger 2004, Psychological Methods 9).
         """
         kept = tuple(term for term in self.terms if not term.has(name))
         codes = {f.name: f.codes for f in self.table.factors}
@@ -181,7 +186,7 @@ class Model:
         count = len(residual)
 
         def excess(noncentrality: float) -> float:
-            return float(stats.ncf.cdf(statistic, len(s), self.dof, noncentrality)) - (1 - LEVEL) / 2
+            return float(stats.ncf.cdf(statistic, len(s), self.dof, noncentrality)) - (1 - LEVEL)
 
         low, high = 1e-9, 10.0 * (len(s) * statistic + 10)
         limit = optimize.brentq(excess, low, high) if excess(low) > 0 > excess(high) else high

@@ -175,7 +175,7 @@ def build_table(spec: SweepSpec, trials: Sequence[TrialRecord], reports: Reports
 def _compared(spec: SweepSpec, ended: Sequence[Ended], reports: Reports, sign: float) -> Table:
     """The table of a sweep with pruned trials: all at the same epoch, the ends of those stopped before it drawn."""
     curves = curves_of(spec, {t.number: (t, v) for t, v in ended}, reports)
-    diverged: NDArray[np.bool_] = np.isinf(curves.values).any(axis=1)
+    diverged: NDArray[np.bool_] = np.isinf(curves.values).sum(axis=1) > 0
     if diverged.all():
         return Table((), np.zeros(0), (), Scale(spec.objective.metric, False, 1.0), 0, whole(len(ended)))
     by_number = {t.number: t for t, _ in ended}
