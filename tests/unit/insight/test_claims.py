@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.claims import claims, judged
+from benchmarks.claims import SURFACES, claims, judged
 from benchmarks.fake_sweeps import NULLS, SPEEDS, TRUTHS, fake_sweep
+from sweeper.insight.advice import small
+from sweeper.insight.effects import fit
+from sweeper.insight.factors import build_table
 from sweeper.insight.findings import study_trials
 
 SWEEPS = 6
@@ -61,3 +64,13 @@ def test_true_effects_are_found(search: str) -> None:
 def test_an_optimum_at_the_edge_is_found() -> None:
     made = [claims(fake_sweep(TRUTHS["edge"], "tpe", 128, seed))[0] for seed in range(4)]
     assert sum(found["boundary"] == {"learning_rate"} for found in made) >= 3
+
+
+def test_a_small_effect_is_told_from_one_at_the_margin() -> None:
+    def named(surface: str) -> int:
+        sweeps = [fake_sweep(SURFACES[surface], "random", 128, seed) for seed in range(10)]
+        models = [fit(build_table(sweep.spec, sweep.trials, sweep.reports)) for sweep in sweeps]
+        return sum("optimizer" in {one.parameter for one in small(model)} for model in models if model is not None)
+
+    assert named("optimizer 10%") <= 1
+    assert named("tie") >= 5
