@@ -94,7 +94,9 @@ def check_target(target: pd.Series, name: str, file: str) -> None:
     if missing.any():
         row = int(missing.argmax()) + 1
         problem = f"{missing.sum():,} rows have no value in '{shown(name)}', the first is data row {row:,}"
-        remedy = "Remove these rows; empty values and NA, NaN, null and ? count as missing"
+        remedy = (
+            "Remove these rows; empty values and NA, NaN, null and ? count as missing, and among numbers - and the like"
+        )
         raise SpecError(problem, file=file, key="dataset.target", remedy=remedy)
 
 

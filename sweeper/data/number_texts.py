@@ -48,7 +48,7 @@ def find_writing(texts: pa.ChunkedArray, hint: str | None = None, codes: bool = 
     if strange is not None:
         if len(different) <= FEW_TEXTS:
             return None
-        remedy = "Correct these values, or leave them empty: missing numbers are filled with the median"
+        remedy = "Correct these values; missing ones may be empty"
         return Doubt(strange, "and others like it are no numbers, as the rest of the column is", remedy)
     return writing_of(cells, hint, codes)
 

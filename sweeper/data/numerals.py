@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 # What stands for a missing value, in numbers and in texts alike. "?" is the convention of the UCI repository.
@@ -49,12 +49,16 @@ _GROUPS = {
 
 @dataclass(frozen=True)
 class Writing:
-    """How a column writes its numbers. ``scaled``: k, M and B behind a number stand for thousands, millions ..."""
+    """How a column writes its numbers. ``scaled``: k, M and B behind a number stand for thousands, millions ...
+
+    ``unit`` is in one spelling, ``label`` as people write it.
+    """
 
     decimal: str = "."
     thousands: str = ""
     unit: str = ""
     scaled: bool = False
+    label: str = field(default="", compare=False)
 
 
 PLAIN = Writing()
@@ -74,6 +78,7 @@ class Numeral:
     before: str
     after: str
     plus: bool
+    label: str
 
     @property
     def unit(self) -> str:
@@ -92,8 +97,17 @@ def parted(text: str) -> Numeral | None:
         return None
     if all(digits_of(found["core"], writing) is None for writing in _WRITINGS):
         return None  # a date, an address of a computer
-    before, after = (_spelt(found[name] or "") for name in ("before", "after"))
-    return Numeral(opened == 1 or "-" in signs, found["core"], found["exponent"] or "", before, after, "+" in signs)
+    written = [(found[name] or "").strip() for name in ("before", "after")]
+    before, after = map(_spelt, written)
+    return Numeral(
+        opened == 1 or "-" in signs,
+        found["core"],
+        found["exponent"] or "",
+        before,
+        after,
+        "+" in signs,
+        " ".join(filter(None, written)),
+    )
 
 
 def _spelt(unit: str) -> str:
@@ -157,7 +171,9 @@ def described(writing: Writing) -> str:
     parts = [f"{names[writing.thousands]} between thousands"] if writing.thousands else []
     parts += ["decimal commas"] if writing.decimal == "," else []
     parts += ["k, M, B for thousands, millions, billions"] if writing.scaled else []
-    return (f" in {writing.unit}" if writing.unit else "") + (f" with {' and '.join(parts)}" if parts else "")
+    return (f" in {writing.label or writing.unit}" if writing.unit else "") + (
+        f" with {' and '.join(parts)}" if parts else ""
+    )
 
 
 def from_json(written: Mapping[str, Mapping[str, Any]]) -> dict[str, Writing]:
@@ -193,7 +209,7 @@ def writing_of(cells: Sequence[str], hint: str | None = None, codes: bool = Fals
     marks = _marks(found, hint if unit.unit or hint else _usual(found))
     if not isinstance(marks, Writing):
         return marks
-    return Writing(marks.decimal, marks.thousands, unit.unit, unit.scaled)
+    return Writing(marks.decimal, marks.thousands, unit.unit, unit.scaled, unit.label)
 
 
 def _are_codes(found: Sequence[Numeral]) -> bool:
@@ -214,7 +230,8 @@ def _unit(found: Mapping[str, Numeral]) -> Writing | Doubt | None:
     after = {numeral.after for numeral in found.values()}
     if len(after) > 1 and after - {""} <= set(SCALES):
         before = {numeral.before for numeral in found.values()} - {""}
-        return Writing(unit=next(iter(before), ""), scaled=True) if len(before) < 2 else None
+        unit = next(iter(before), "")
+        return Writing(unit=unit, scaled=True, label=unit) if len(before) < 2 else None
     units: dict[str, str] = {}
     for cell, numeral in found.items():
         units.setdefault(numeral.unit, cell)
@@ -222,14 +239,16 @@ def _unit(found: Mapping[str, Numeral]) -> Writing | Doubt | None:
     if len(some) > MOST_UNITS:
         return None
     if len(some) > 1:
-        problem = f"is in {some[1]}, and others are in {some[0]}"
+        one, two = (found[units[unit]].label for unit in some[:2])
+        problem = f"is in {two}, and others are in {one}"
         return Doubt(units[some[1]], problem, "Write all of them in one unit", texts=True)
     unit = some[0] if some else ""
     if unit and "" in units and not re.fullmatch(_CURRENCY, unit, re.IGNORECASE):
         bare = next((c for c, n in found.items() if not n.unit and n.core.strip("0.,")), None)
         if bare is not None:
-            return Doubt(bare, f"has no unit, and others have {unit}", "Write all of them with the unit or without")
-    return Writing(unit=unit)
+            problem = f"has no unit, and others have {found[units[unit]].label}"
+            return Doubt(bare, problem, "Write all of them with the unit or without")
+    return Writing(unit=unit, label=found[units[unit]].label if unit else "")
 
 
 def _usual(found: Mapping[str, Numeral]) -> str | None:
