@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sweeper.ledger.protocol import LedgerReader
-from sweeper.running.parts import window_and_batch
-from sweeper.spec.inputs import Inputs
+from sweeper.running.duration import KNOWN, Duration, estimate
+from sweeper.running.parts import ADAPTIVE, make_study, window_and_batch
+from sweeper.scheduling.events import Shape
 from sweeper.spec.parse import SweepSpec
 
 if TYPE_CHECKING:
-    from sweeper.data.dataset import Dataset
+    from sweeper.models import TrialConfig
 
-SAMPLES = 32  # trials drawn from the space to see its shapes
-PROBE_ROWS = 4
+SAMPLES = 128  # trials drawn from the space to see its shapes
 
 
 def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, Any]:
-    """Trials, shapes, cohorts, memory and an estimate of the training time, which one epoch of a few rows is timed for.
+    """Trials, shapes, cohorts, memory and how long it takes: each shape trains for a moment to find that out.
 
     The ledger is opened only for the earlier sweep that ``search.from`` names.
 
@@ -30,7 +29,6 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
     """
     from sweeper.data.loading import load
     from sweeper.models import rows_that_fit
-    from sweeper.search.study import Study
     from sweeper.search.warm_start import take_over
     from sweeper.training.pool import local_device
 
@@ -38,22 +36,18 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
     if spec.search.to_resolve:
         spec = take_over(spec, open_ledger(), dataset.fingerprint)
     window, batch = window_and_batch(spec, spec.search.trials)
-    study = Study(spec.space, spec.search.model_copy(update={"sampler": "random"}), "minimize", SAMPLES, 2 * SAMPLES)
-    samples = study.ask(range(SAMPLES))
     requested = spec.search.trials
     if spec.search.sampler == "grid":
         requested = min(requested, len(spec.space.grid()))
     device, workers = local_device(), os.cpu_count() or 1
-    shapes: Counter[tuple[tuple[int, ...], Any, Inputs]] = Counter()
-    for params in samples:
-        config = spec.trial_config(params)
-        shapes[config.hidden_layers, config.batch_size or spec.training.batch_size, spec.inputs_of(params)] += 1
-    layers, size, inputs = shapes.most_common(1)[0][0]
-    sizes = (dataset.most_inputs(inputs), *layers, dataset.n_outputs)
-    fit = rows_that_fit(sizes, dataset.n_train if size == "full" else size, device.free_bytes // 4)
-    per_training = _seconds_per_epoch(spec, dataset, samples) * spec.training.epochs * max(1, len(dataset.folds))
+    workers = workers if device.kind == "cpu" else 1
+    trials = [_shaped(spec, dataset.task, params) for params in _drawn(spec, requested)]
+    shapes = Counter(shape for shape, _ in trials)
+    common = shapes.most_common(1)[0][0]
+    sizes = (dataset.most_inputs(common.inputs), *common.hidden_layers, dataset.n_outputs)
+    size = dataset.n_train if common.batch_size == "full" else common.batch_size
     finals = 0 if spec.finals is None else min(spec.finals.top, requested) * spec.finals.trainings
-    seconds = per_training * (requested * spec.training.replicates + finals)
+    duration = estimate(spec, dataset, trials, requested, finals, workers, device)
     return {
         "name": spec.name,
         "dataset": dataset.describe(),
@@ -61,21 +55,57 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
         **({"warnings": list(dataset.warnings)} if dataset.warnings else {}),
         "trials": requested,
         "epochs": spec.training.epochs,
-        "shapes": [f"{_shown(*shape)} ({n / SAMPLES:.0%})" for shape, n in shapes.most_common(8)],
+        "shapes": [f"{_shown(shape)} ({n / len(trials):.0%})" for shape, n in shapes.most_common(8)],
         "sampler": f"{spec.search.sampler}, window {window}, asked in batches of {batch}",
         **_given(spec),
         "device": device.kind,
-        "workers": workers if device.kind == "cpu" else 1,
-        "rows_that_fit": fit,
+        "workers": workers,
+        "rows_that_fit": rows_that_fit(sizes, size, device.free_bytes // 4),
         "data_megabytes": round(sum(a.nbytes for a in dataset.arrays().values()) / 1e6, 3),
         **({"finals": f"{finals} more trainings on fresh seeds"} if finals else {}),
-        "training_seconds_estimate": round(seconds / (workers if device.kind == "cpu" else 1), 1),
+        **_in_words(duration),
     }
 
 
-def _shown(layers: tuple[int, ...], batch_size: int | str, inputs: Inputs) -> str:
+def _drawn(spec: SweepSpec, requested: int) -> list[dict[str, Any]]:
+    """The parameters of the sweep's first trials, as far as no result decides them, and random ones for the rest."""
+    from sweeper.search.study import Study
+
+    first = min(requested, SAMPLES)
+    if spec.search.sampler in ADAPTIVE:
+        first = min(first, window_and_batch(spec, requested)[0], KNOWN)
+    drawn = make_study(spec).ask(range(first))
+    more = max(0, min(requested, SAMPLES) - len(drawn))
+    if not more or spec.search.sampler not in ADAPTIVE:
+        return drawn
+    anywhere = spec.search.model_copy(update={"sampler": "random"})
+    return [*drawn, *Study(spec.space, anywhere, "minimize", SAMPLES, 2 * SAMPLES).ask(range(SAMPLES))]
+
+
+def _shaped(spec: SweepSpec, task: Any, params: dict[str, Any]) -> tuple[Shape, TrialConfig]:
+    config, train = spec.trial_config(params), spec.train_config(task, params)
+    batch_size = config.batch_size or train.batch_size
+    return Shape(config.hidden_layers, batch_size, train.epochs, spec.inputs_of(params)), config
+
+
+def _in_words(duration: Duration) -> dict[str, Any]:
+    """The estimate; where it depends on what the search chooses, also that for the cheaper and the dearer shapes."""
+    parts = {"start": duration.start, "training": duration.training, "finals": duration.finals, "end": duration.end}
+    told: dict[str, Any] = {"training_seconds_estimate": round(duration.training + duration.finals, 1)}
+    told["seconds_estimate"] = round(duration.total, 1)
+    if duration.high > 1.05 * duration.low:
+        told["seconds_range"] = f"{duration.low:.0f} to {duration.high:.0f}, by the shapes that the search prefers"
+    told["seconds_of"] = {name: round(seconds, 1) for name, seconds in parts.items() if seconds}
+    if duration.at_most:
+        told["seconds_of"]["note"] = duration.at_most
+    return told
+
+
+def _shown(shape: Shape) -> str:
     """A shape key in words."""
-    return f"{list(layers)} batch {batch_size}{'' if inputs == inputs.plain else f', {inputs.in_words}'}"
+    inputs = shape.inputs
+    other = "" if inputs == inputs.plain else f", {inputs.in_words}"
+    return f"{list(shape.hidden_layers)} batch {shape.batch_size}{other}"
 
 
 def _given(spec: SweepSpec) -> dict[str, Any]:
@@ -90,22 +120,3 @@ def _given(spec: SweepSpec) -> dict[str, Any]:
     if spec.search.warm is not None:
         given["warm_start"] = spec.search.warm.sentence
     return given
-
-
-def _seconds_per_epoch(spec: SweepSpec, dataset: Dataset, samples: list[dict[str, Any]]) -> float:
-    """Seconds of one core that one trial's epoch takes, measured."""
-    from sweeper.models import train_cohort
-    from sweeper.training.scoring import scoring_of
-
-    dataset = dataset.prepared(spec.inputs_of(samples[0]))
-    configs = [spec.trial_config(params) for params in samples[:PROBE_ROWS]]
-    train = spec.model_copy(update={"training": spec.training.model_copy(update={"epochs": 1})}).train_config(
-        dataset.task
-    )
-    data = (dataset.folds or (dataset,))[0].tensors()
-    scoring = scoring_of(spec, dataset)
-    scorers = {} if scoring is None else scoring.scorers()
-    train_cohort(configs[:1], train, data, [0], scorers=scorers)
-    began = time.perf_counter()
-    train_cohort(configs, train, data, [0] * len(configs), scorers=scorers)
-    return (time.perf_counter() - began) / len(configs)

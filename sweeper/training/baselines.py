@@ -26,6 +26,8 @@ SEED = 0
 MAX_CATEGORIES = 255  # that scikit-learn's histograms of a category can hold
 TINY = 1e-15  # the smallest probability that has a logarithm here
 LINEAR_STEPS = 300
+TREES = 100  # that scikit-learn grows, of each class
+PROBED_TREES, PROBED_CELLS = 4, 1_000_000  # what their time is estimated from
 
 Features = Callable[[], "pd.DataFrame"]
 """Reads the table's feature columns, all rows: numbers (NaN is missing), booleans, texts as pandas categories."""
@@ -100,6 +102,27 @@ def train(method: str, dataset: Dataset, features: Features) -> Baseline:
     except Exception as error:  # whatever scikit-learn raises: a baseline is no reason to lose a sweep
         return _failed(method, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
     return Baseline(method, time.perf_counter() - began, validation, test)
+
+
+def seconds_of_tree(dataset: Dataset, features: Features) -> float:
+    """About how long the trees take, of all the baselines by far the longest, from the first few of them."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from threadpoolctl import threadpool_limits
+
+    kind = HistGradientBoostingClassifier if _classes(dataset) else HistGradientBoostingRegressor
+    part = (dataset.folds or (dataset,))[0]
+    table = features()
+    rows = part.train_rows[: max(1000, PROBED_CELLS // table.shape[1])]
+    columns, y = tree_columns(table, part.train_rows).iloc[rows], part.y_train[: len(rows)]
+    taken = []
+    with threadpool_limits(limits=1):
+        for trees in (1, 1, PROBED_TREES):  # the first time it is imported
+            began = time.perf_counter()
+            kind(random_state=SEED, max_iter=trees, early_stopping=False).fit(columns, y)
+            taken.append(time.perf_counter() - began)
+    each = max(0.0, taken[2] - taken[1]) / (PROBED_TREES - 1)
+    share = len(part.train_rows) / len(columns)
+    return (taken[1] + (TREES - 1) * each) * share * max(1, len(dataset.folds))
 
 
 def write(file: Path, fingerprint: str, baselines: tuple[Baseline, ...]) -> None:
