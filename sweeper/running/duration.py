@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sweeper.running.controller import MAX_ROWS_CPU
 from sweeper.running.parts import ADAPTIVE, window_and_batch
-from sweeper.running.probing import Wanted, measure, pace
+from sweeper.running.probing import Measured, Wanted, measure
 from sweeper.running.rehearsal import Rehearsal, ShapeCost, rehearse
 from sweeper.running.run import LEG_SECONDS, MEMORY_SHARE
 from sweeper.scheduling.events import Shape, SweepPlan
@@ -77,8 +77,8 @@ def estimate(
     shapes = [shape for shape, _ in trials]
     alike = {shape: ShapeCost(0.0, _work(dataset, shape)) for shape in shapes}
     rows = played(shapes, alike).rows
-    slower = pace()
-    costs = _costs(spec, dataset, trials, rows, workers, device.kind)
+    measured = _measured(spec, dataset, trials, rows, workers, device.kind)
+    costs, slower = measured.costs, measured.pace
     baselines = seconds_of_tree(dataset, partial(features_of, spec))
 
     def training(order: Sequence[Shape]) -> float:
@@ -97,21 +97,22 @@ def estimate(
     return Duration(START * slower, trained, again, END * slower + wait, low + fixed, high + fixed, _at_most(spec))
 
 
-def _costs(
+def _measured(
     spec: SweepSpec, dataset: Dataset, trials: Trials, rows: Mapping[Shape, float], workers: int, device: str
-) -> dict[Shape, ShapeCost]:
+) -> Measured:
     """The cost of every shape: of the commonest as measured, of others in proportion to their work."""
     wanted = [
         Wanted(shape, tuple(config for other, config in trials if other == shape), max(1, round(rows.get(shape, 1.0))))
         for shape, _ in Counter(shape for shape, _ in trials).most_common(MEASURED)
     ]
-    found = measure(spec, dataset, wanted, workers, device)
+    measured = measure(spec, dataset, wanted, workers, device)
+    found = measured.costs
     for shape in {shape for shape, _ in trials} - set(found):
         work = _work(dataset, shape)
         like = min((one.shape for one in wanted), key=lambda known: abs(_work(dataset, known) - work))
         times = work / _work(dataset, like)
         found[shape] = replace(found[like], epoch=found[like].epoch * times, row=found[like].row * times)
-    return found
+    return measured
 
 
 def _work(dataset: Dataset, shape: Shape) -> float:

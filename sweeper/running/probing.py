@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sweeper.running.rehearsal import ShapeCost
 from sweeper.scheduling.events import Shape
@@ -33,21 +33,27 @@ class Wanted:
     rows: int
 
 
-def pace() -> float:
-    """How many times slower this machine runs Python now than the one whose fixed times are known; three looks."""
-    found = []
-    for _ in range(3):
-        began, total = time.perf_counter(), 0
-        for i in range(LOOP):
-            total += i * i % 7
-        found.append(time.perf_counter() - began)
-    return sum(found) / len(found) / LOOP_SECONDS
+@dataclass(frozen=True)
+class Measured:
+    """The cost of each shape, and how many times slower this machine runs Python now than where fixed times are known.
+
+    Other programs slow both down, and the costs hold for as many of them as there are now.
+    """
+
+    costs: dict[Shape, ShapeCost]
+    pace: float
 
 
-def measure(
-    spec: SweepSpec, dataset: Dataset, wanted: Sequence[Wanted], workers: int, device: str
-) -> dict[Shape, ShapeCost]:
-    """The cost of each shape, as many measured at once as there are workers, each with one thread, as in a sweep."""
+def _pace() -> float:
+    """This processor, without what other programs take of it."""
+    began, total = time.thread_time(), 0
+    for i in range(LOOP):
+        total += i * i % 7
+    return (time.thread_time() - began) / LOOP_SECONDS
+
+
+def measure(spec: SweepSpec, dataset: Dataset, wanted: Sequence[Wanted], workers: int, device: str) -> Measured:
+    """Train each shape for a moment, as many at once as there are workers, each with one thread, as in a sweep."""
     import torch
 
     from sweeper.training.scoring import scoring_of
@@ -74,7 +80,8 @@ def measure(
     finally:
         torch.set_num_threads(threads)
     slower = 1.0 if device != "cpu" else max(1.0, sum(wall for wall, _ in clock) / sum(own for _, own in clock))
-    return {one.shape: _mean(found[i * copies : (i + 1) * copies], slower) for i, one in enumerate(wanted)}
+    costs = {one.shape: _mean(found[i * copies : (i + 1) * copies], slower) for i, one in enumerate(wanted)}
+    return Measured(costs, slower * _pace())
 
 
 def _mean(costs: Sequence[ShapeCost], slower: float) -> ShapeCost:
@@ -124,7 +131,8 @@ class _Probe:
         held = max(1, round(share * len(self.data.x_val)))
         parts = {f.name: getattr(self.data, f.name) for f in fields(self.data)}
         limits = {name: rows if name.endswith("train") else held for name in parts}
-        part = type(self.data)(**{n: None if t is None else t[: limits[n]] for n, t in parts.items()})
+        cut: dict[str, Any] = {n: None if t is None else t[: limits[n]] for n, t in parts.items()}
+        part = type(self.data)(**cut)
         train = replace(self.train, epochs=1_000_000, patience=None)
         cohort = Cohort(train, self.wanted.shape.hidden_layers, part, width, scorers=self.scorers)
         began = time.thread_time()

@@ -1,7 +1,10 @@
 """What a plan tells before anything starts."""
 
+import re
+
 import numpy as np
 import pandas as pd
+import pytest
 
 from sweeper.data.loading import load
 from sweeper.running.planning import plan
@@ -22,3 +25,17 @@ def test_a_plan_shows_every_warning_of_the_data_that_a_run_shows(tmp_path):
     assert warnings == list(load(spec).warnings)
     assert len(warnings) == 2
     assert "warnings" not in plan(load_spec({"dataset": {"name": "iris"}}, trials=2), no_ledger)
+
+
+def test_a_plan_tells_how_long_and_of_which_shapes_that_is_a_mean():
+    spec = load_spec({"dataset": {"name": "iris"}, "space": "wide", "finals": {"top": 2}}, trials=20_000)
+    told = plan(spec, no_ledger)
+    parts = told["seconds_of"]
+    assert set(parts) == {"start", "training", "finals", "end"}
+    assert told["seconds_estimate"] == pytest.approx(sum(parts.values()), rel=0.001)
+    low, high = map(float, re.findall(r"\d+", told["seconds_range"]))
+    assert low <= told["seconds_estimate"] <= high
+    one = load_spec({"dataset": {"name": "iris"}, "search": {"pruner": "median"}, "training": {"epochs": 2}}, trials=2)
+    told = plan(one, no_ledger)
+    assert "seconds_range" not in told
+    assert "median ends trials earlier" in told["seconds_of"]["note"]
