@@ -15,9 +15,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from sweeper.models import (
-    ACTIVATIONS,
     INITIALIZATIONS,
-    OPTIMIZERS,
     Data,
     History,
     TrainConfig,
@@ -26,6 +24,8 @@ from sweeper.models import (
     train_cohort,
 )
 from sweeper.models.config import Task
+from sweeper.models.native import NATIVE_ACTIVATIONS as ACTIVATIONS
+from sweeper.models.native import NATIVE_OPTIMIZERS as OPTIMIZERS
 from tests.tiny import identical
 
 WIDE, NARROW = "_native_v4", "_native_v3"
