@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +76,14 @@ def test_a_table_trains_and_its_model_reads_every_kind_of_file_as_the_sweep_did(
     folder = next((tmp_path / "home" / "mlartifacts").rglob("MLmodel")).parent
     served = mlflow.pyfunc.load_model(str(folder)).predict(raw)
     np.testing.assert_allclose(made.iloc[:, 1:], served, rtol=1e-4, atol=1e-6)
+
+    raw.to_csv(model / "ROWS.csv", index=False)
+    [example] = re.findall(r"```python\n(.*?)```", (model / "model_card.md").read_text(encoding="utf-8"), re.DOTALL)
+    show = "\nprint(json.dumps(made[1].tolist()))"
+    done = subprocess.run(
+        [sys.executable, "-c", example + show], check=False, capture_output=True, text=True, cwd=model, timeout=120
+    )
+    np.testing.assert_allclose(json.loads(done.stdout), served, rtol=1e-4, atol=1e-6)
 
     bad = raw.assign(share="many")
     with (tmp_path / "bad.csv").open("w", newline="") as file:
