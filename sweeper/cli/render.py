@@ -189,6 +189,8 @@ def closing(
         lines += ["", *_finals(FinalsOutcome.from_json(finals))]
     if (ensemble := summary.get("ensemble")) is not None:
         lines += ["", EnsembleOutcome.from_json(ensemble).sentence]
+    if (calibration := summary.get("calibration")) is not None:
+        lines += ["", calibration["sentence"]]
     if (baselines := summary.get("baselines")) is not None:
         outcome = BaselineOutcome.from_json(baselines)
         lines += ["", *_baselines(outcome, f"trial {outcome.trial}" if ensemble is None else "the kept model")]

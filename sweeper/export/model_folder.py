@@ -246,6 +246,7 @@ def _card(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner
         "target_mean": f"{dataset.target_mean:.6g}",
         "target_std": f"{dataset.target_std:.6g}",
         "results": _results(winner),
+        "calibration": "" if winner.calibration is None else winner.calibration.sentence,
         "metric": spec.objective.metric,
         "units": "" if classifies else "Losses are of the standardised target, rmse is in the target's unit.",
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},

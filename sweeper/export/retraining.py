@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sweeper.errors import SweeperError
+from sweeper.insight.calibration import Calibration
 from sweeper.records import TrialRecord
 from sweeper.spec.parse import SweepSpec
 
@@ -25,7 +26,8 @@ class Winner:
     ``model`` is what it came to. ``validation``, the mean over folds, and ``test`` are metrics in the user's units.
     Of an ensemble, ``members`` are its trials with their shares, ``model`` and the metrics are those of all of them
     together, and ``trial`` is the sweep's best one. ``other`` are the trials that came to something else than in the
-    sweep, beyond rounding. ``inputs`` says in words how columns become inputs, in all ways that occur.
+    sweep, beyond rounding. With a ``calibration`` the model is the calibrated one; the metrics are from
+    before. ``inputs`` says in words how columns become inputs, in all ways that occur.
     """
 
     trial: TrialRecord
@@ -36,6 +38,7 @@ class Winner:
     validation: Mapping[str, float]
     test: Mapping[str, float]
     inputs: str
+    calibration: Calibration | None = None
     other: tuple[int, ...] = ()
     members: Mapping[int, float] = field(default_factory=dict)
 

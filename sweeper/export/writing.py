@@ -7,10 +7,12 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import NoTrialSucceeded, SpecError
+from sweeper.insight.calibration import read_calibration
 from sweeper.insight.ensemble import read_ensemble
 from sweeper.insight.results import best_trials, finals_winner, trial_frame
 from sweeper.ledger.protocol import LedgerReader
@@ -74,6 +76,9 @@ def to_model(ledger: LedgerReader, ref: str, out: str) -> dict[str, Any]:
     else:
         dataset = dataset.prepared(spec.inputs_of(found[0].params or {}))
         winner = train_winner(spec, dataset, found[0])
+    calibration = read_calibration(record)
+    if calibration is not None:
+        winner = replace(winner, calibration=calibration, model=winner.model.cooled(calibration.temperature))
     write_folder(folder, model_files(record, spec, dataset, winner))
     if winner.other:
         which = "the winner" if not winner.members else f"of the ensemble {listed([str(n) for n in winner.other], 10)}"

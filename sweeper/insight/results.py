@@ -103,7 +103,7 @@ def run_summary(ledger: LedgerReader, sweep: str, tracking_uri: str) -> dict[str
     experiment = record.spec.get("tracking", {}).get("experiment") or record.name
     notes = read_notes(record)
     finals, baselines = record.summary.get("finals"), record.summary.get("baselines")
-    ensemble = record.summary.get("ensemble")
+    ensemble, calibration = record.summary.get("ensemble"), record.summary.get("calibration")
     return {
         **sweep_row(record),
         "seconds": round(record.seconds, 3),
@@ -112,6 +112,7 @@ def run_summary(ledger: LedgerReader, sweep: str, tracking_uri: str) -> dict[str
         **({"baselines": baselines} if baselines else {}),
         **({"finals": finals} if finals else {}),
         **({"ensemble": ensemble} if ensemble else {}),
+        **({"calibration": calibration} if calibration else {}),
         **_tested(record),
         **({"again": record.summary[AGAIN]} if AGAIN in record.summary else {}),
         "mlflow": {"tracking_uri": tracking_uri, "experiment": experiment, "run_id": record.mlflow_run_id},

@@ -22,6 +22,7 @@ from sweeper.errors import SweeperError
 from sweeper.insight.advice import ranked
 from sweeper.insight.answers import Reports
 from sweeper.insight.baselines import CALLED, BaselineOutcome, read_baselines
+from sweeper.insight.calibration import read_calibration
 from sweeper.insight.data_notes import read_notes
 from sweeper.insight.ensemble import EnsembleOutcome, read_ensemble
 from sweeper.insight.factors import Table, build_table, label
@@ -179,6 +180,7 @@ def render_report(report: Report) -> str:
         baselines=None if report.baselines is None else _baselines(report.baselines, _kept(report, report.baselines)),
         check=_check(report.check),
         tested=read_test(record),
+        calibration=read_calibration(record),
         again=read_again(record),
         aim=goals_in_words(spec),
         front=[] if report.goals is None else _front(report.goals, spec),

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from sweeper.insight import calibration
+from sweeper.insight.calibration import Calibration, fit_of, fit_temperature
 from sweeper.insight.ensemble import SUMMARY, EnsembleOutcome, Member, compare_on_test
 from sweeper.insight.finals import test_metric
 from sweeper.ledger.protocol import Ledger
@@ -32,7 +36,41 @@ class Kept:
 
 
 def kept_model(run: SweepRun, ledger: Ledger) -> Kept:
-    """The model of the best trial, or the ensemble; of an ensemble the sweep's summary says what it is."""
+    """The model of the best trial, or the ensemble, with a temperature where its probabilities need one.
+
+    Of an ensemble and of a temperature the sweep's summary says what they are.
+    """
+    return _calibrated(run, ledger, _chosen(run, ledger))
+
+
+def _calibrated(run: SweepRun, ledger: Ledger, kept: Kept) -> Kept:
+    """Divide a classifier's outputs by a temperature where the validation rows speak for one."""
+    from sweeper.training.again import outputs_on_test
+
+    rows, temperature = run.dataset.averaged(), None
+    logits = kept.validation.double().numpy()
+    if rows.task == "classification" and run.spec.winner != "refit":  # nothing validates what is refitted
+        temperature = fit_temperature(logits, rows.y_val, rows.w_val)
+    known = ledger.sweep(run.id).summary
+    summary = {key: value for key, value in known.items() if key != calibration.SUMMARY}
+    if temperature is not None:
+        tested = outputs_on_test(kept.model.dataset, kept.model.network()).astype(np.float64)
+        outcome = Calibration(
+            temperature,
+            len(rows.y_val),
+            fit_of(logits, rows.y_val, rows.w_val),
+            fit_of(logits / temperature, rows.y_val, rows.w_val),
+            fit_of(tested, rows.y_test, rows.w_test),
+            fit_of(tested / temperature, rows.y_test, rows.w_test),
+        )
+        summary[calibration.SUMMARY] = outcome.to_json()
+        kept = Kept(kept.model.cooled(temperature), kept.validation / temperature)
+    if summary != known:
+        ledger.commit(run.id, [SweepChanged(summary=summary)])
+    return kept
+
+
+def _chosen(run: SweepRun, ledger: Ledger) -> Kept:
     assert run.best is not None
     number = run.best.number
     config, dataset = run.spec.trial_config(run.params(number)), _rows_of(run, number)

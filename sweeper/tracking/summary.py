@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sweeper.insight.baselines import read_baselines
+from sweeper.insight.calibration import read_calibration
 from sweeper.insight.ensemble import read_ensemble
 from sweeper.insight.finals import FinalistRow, read_finals
 from sweeper.insight.pareto import best_first
@@ -52,6 +53,8 @@ def sweep_points(sweep: SweepRecord, best: TrialRecord | None) -> list[Point]:
         values |= _final_metrics(row)
     if (ensemble := read_ensemble(sweep)) is not None:
         values |= {"ensemble_size": ensemble.size, "ensemble_gain": ensemble.gain}
+    if (calibration := read_calibration(sweep)) is not None:
+        values |= {"winner_temperature": calibration.temperature}
     if (baselines := read_baselines(sweep)) is not None:
         values |= {f"winner_test_{name}": value for name, value in baselines.test.items() if name not in TRAINED}
         shown = {baselines.metric, *TRAINED}
@@ -73,6 +76,8 @@ def description(sweep: SweepRecord, spec: SweepSpec, best: TrialRecord | None) -
     if (ensemble := read_ensemble(sweep)) is not None:
         shares = ", ".join(f"{member.trial} ({member.share:.0%})" for member in ensemble.members)
         lines += ["", f"{_cell(ensemble.sentence)}. Members: {shares}."]
+    if (calibration := read_calibration(sweep)) is not None:
+        lines += ["", f"{_cell(calibration.sentence)}."]
     if (tested := read_test(sweep)) is not None:
         lines += ["", f"The kept model on {tested.rows:,} test rows: {', '.join(_scored(tested))}."]
     if (baselines := read_baselines(sweep)) is not None:

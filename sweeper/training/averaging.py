@@ -73,6 +73,10 @@ class TrialModel:
         networks = [part.network(self.dataset.n_outputs) for part in self.parts]
         return networks[0] if self.single else _sum(networks, self.parts)
 
+    def cooled(self, temperature: float) -> TrialModel:
+        """The same with all outputs divided by a temperature."""
+        return replace(self, parts=tuple(replace(part, share=part.share / temperature) for part in self.parts))
+
     def named_weights(self) -> Arrays:
         """The weights of all parts: of a single network by its own names, else below ``network0.`` and so on."""
         if self.single:
