@@ -17,7 +17,7 @@ from sweeper.places.place import WAIT_SECONDS, Custody, Progress, refuse_priorit
 from sweeper.records import SweepRecord
 from sweeper.running.custody import NoService, Steering, remove
 from sweeper.running.finals import finals_of
-from sweeper.running.leases import Watch, holder
+from sweeper.running.leases import LEASE_SECONDS, Watch
 from sweeper.settings import Settings
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import SweepState
@@ -39,10 +39,13 @@ class Here:
         """The ledger of this machine, opened when it is first asked for."""
         return open_home_ledger(self.settings)
 
+    @cached_property
+    def _watch(self) -> Watch:
+        return Watch(self.ledger)
+
     @property
     def _steering(self) -> Steering:
-        watch = Watch(self.ledger)
-        return Steering(self.ledger, watch, "the user", WAIT_SECONDS, NoService(watch))
+        return Steering(self.ledger, self._watch, "the user", WAIT_SECONDS, NoService(self._watch))
 
     def run(self, spec: SweepSpec, workers: str | None, progress: Progress, priority: int | None = None) -> str:
         """See ``Place``."""
@@ -82,6 +85,9 @@ class Here:
         """See ``Place``."""
         from sweeper.running import local
 
+        if (owner := self._watch.controller(self.ledger.sweep(ref).sweep)) is not None:
+            asked = f"waiting for a sign of life from {owner}, which has the sweep (at most {LEASE_SECONDS:.0f} s)"
+            print(f"sweeper: {asked}", file=sys.stderr)
         return local.run_again(ref, self.settings, workers or "auto", progress, trials).sweep
 
     def retry(self, ref: str, workers: str | None, progress: Progress) -> str:
@@ -119,7 +125,7 @@ class Here:
 
     def custody(self, record: SweepRecord) -> Custody:
         """See ``Place``."""
-        owner = holder(self.ledger, record.sweep)
+        owner = self._watch.controller(record.sweep)
         if owner is None and record.state is SweepState.RUNNING:
             return Custody(None, f"no process runs it: continue with `sweeper resume {record.sweep}`")
         return Custody(owner, record.waiting)

@@ -44,6 +44,11 @@ class Watch:
         lease, gone = self._look(sweep)
         return None if lease is None or gone else lease.owner
 
+    def controller(self, sweep: str) -> str | None:
+        """The holder for people: ``host:pid``."""
+        owner = self.holder(sweep)
+        return None if owner is None else shown(owner)
+
     def take(self, sweep: str, owner: str) -> Lease | None:
         """The lease of the sweep, which is the owner's from now on. None: another one holds it."""
         lease, gone = self._look(sweep)
@@ -76,12 +81,6 @@ class Watch:
             seen.silent += min(now - seen.at, STEP_SECONDS)
             seen.at = now
         return lease, seen.silent >= lease.ttl or has_ended(lease.owner)
-
-
-def holder(ledger: Ledger, sweep: str) -> str | None:
-    """The controller that holds a sweep, for people: ``host:pid``. None: nobody, or a process that has ended."""
-    owner = Watch(ledger).holder(sweep)
-    return None if owner is None else shown(owner)
 
 
 def busy(sweep: str, owner: str | None) -> SweepBusy:

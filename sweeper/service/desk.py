@@ -13,7 +13,7 @@ from sweeper.ledger.protocol import Ledger
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.running.custody import ACTIVE, Steering, remove
 from sweeper.running.finals import finals_of
-from sweeper.running.leases import Watch, holder
+from sweeper.running.leases import Watch
 from sweeper.search.warm_start import take_over, without_points
 from sweeper.service.answers import sweep_object
 from sweeper.service.auth import Forbidden, Identity
@@ -35,6 +35,7 @@ class Desk:
 
     def __init__(self, settings: Settings, ledger: Ledger, service: ServiceView, mlflow_url: str | None) -> None:
         self.settings, self.ledger, self.service, self.mlflow_url = settings, ledger, service, mlflow_url
+        self._watch = Watch(ledger)
         self._uploads = threading.Lock()  # no file is deleted between a look for it and the sweep that uses it
         self._bests: dict[str, tuple[int, TrialRecord | None]] = {}  # by sweep: of how many complete trials, which
 
@@ -82,7 +83,7 @@ class Desk:
         return best
 
     def _controller(self, record: SweepRecord) -> str | None:
-        return None if record.state.terminal else holder(self.ledger, record.sweep)
+        return None if record.state.terminal else self._watch.controller(record.sweep)
 
     def _waiting(self, record: SweepRecord) -> str:
         return "waiting: the service will start it shortly" if record.state is SweepState.QUEUED else record.waiting

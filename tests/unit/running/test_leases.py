@@ -13,7 +13,7 @@ import pytest
 from sweeper.errors import SweepBusy, TakenOver
 from sweeper.ledger.memory import MemoryLedger
 from sweeper.records import Noted
-from sweeper.running.leases import Holds, Watch, holder
+from sweeper.running.leases import Holds, Watch
 from sweeper.running.owners import shown
 
 HOUR = 3600.0
@@ -107,7 +107,7 @@ def test_a_holder_whose_process_has_ended_is_gone_at_once() -> None:
     code = "from sweeper.running.owners import new_owner; print(new_owner())"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     ledger, sweep = held_by(told)
-    assert holder(ledger, sweep) is None
+    assert Watch(ledger).controller(sweep) is None
     with contextlib.closing(Holds(ledger)) as holds:
         assert holds.wait(sweep).number == 2
 
@@ -121,7 +121,7 @@ def test_a_living_controller_keeps_its_sweep_and_is_named() -> None:
             second.take(sweep)
         with pytest.raises(SweepBusy, match="Wait for it, or stop it"):
             second.wait(sweep)  # it sees a renewal, by the thread that renews
-        assert holder(ledger, sweep) == shown(first.owner)
+        assert Watch(ledger).controller(sweep) == shown(first.owner)
         first.release(sweep)
         assert second.take(sweep).number == 2
     assert ledger.lease(sweep) is None
