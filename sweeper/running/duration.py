@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sweeper.running.controller import MAX_ROWS_CPU
 from sweeper.running.parts import ADAPTIVE, window_and_batch
-from sweeper.running.probing import Measured, Wanted, measure
+from sweeper.running.probing import Waiting, Wanted, measure
 from sweeper.running.rehearsal import Rehearsal, ShapeCost, rehearse
 from sweeper.running.run import LEG_SECONDS, MEMORY_SHARE
 from sweeper.scheduling.events import Shape, SweepPlan
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sweeper.spec.parse import SweepSpec
     from sweeper.training.pool import Device
 
-# Seconds where Python runs at its usual pace (``probing.pace``): what does not depend on the sweep.
+# Seconds on a quiet machine with the processor of ``probing.LOOP_SECONDS``: what does not depend on the sweep.
 START = 7.5  # imports, Ray and its workers
 END = 5.5  # the report, the winner as a model, the last results in MLflow
 TRIAL = 0.015  # suggesting, writing and showing one trial
@@ -54,9 +54,20 @@ class Duration:
 
 
 def estimate(
-    spec: SweepSpec, dataset: Dataset, trials: Trials, requested: int, finals: int, workers: int, device: Device
+    spec: SweepSpec,
+    dataset: Dataset,
+    trials: Trials,
+    requested: int,
+    finals: int,
+    workers: int,
+    device: Device,
+    waiting: Waiting,
 ) -> Duration:
-    """The time of a sweep whose trials resemble ``trials``, and of ``finals`` more trainings."""
+    """The time of a sweep whose trials resemble ``trials``, and of ``finals`` more trainings.
+
+    ``waiting`` was made before the plan's imports.
+    """
+    slower = waiting.pace()
     from sweeper.data.loading import features_of
     from sweeper.models import rows_that_fit
     from sweeper.training.baselines import seconds_of_tree
@@ -77,8 +88,7 @@ def estimate(
     shapes = [shape for shape, _ in trials]
     alike = {shape: ShapeCost(0.0, _work(dataset, shape)) for shape in shapes}
     rows = played(shapes, alike).rows
-    measured = _measured(spec, dataset, trials, rows, workers, device.kind)
-    costs, slower = measured.costs, measured.pace
+    costs = _costs(spec, dataset, trials, rows, workers, device.kind)
     baselines = seconds_of_tree(dataset, partial(features_of, spec))
 
     def training(order: Sequence[Shape]) -> float:
@@ -97,22 +107,21 @@ def estimate(
     return Duration(START * slower, trained, again, END * slower + wait, low + fixed, high + fixed, _at_most(spec))
 
 
-def _measured(
+def _costs(
     spec: SweepSpec, dataset: Dataset, trials: Trials, rows: Mapping[Shape, float], workers: int, device: str
-) -> Measured:
+) -> dict[Shape, ShapeCost]:
     """The cost of every shape: of the commonest as measured, of others in proportion to their work."""
     wanted = [
         Wanted(shape, tuple(config for other, config in trials if other == shape), max(1, round(rows.get(shape, 1.0))))
         for shape, _ in Counter(shape for shape, _ in trials).most_common(MEASURED)
     ]
-    measured = measure(spec, dataset, wanted, workers, device)
-    found = measured.costs
+    found = measure(spec, dataset, wanted, workers, device)
     for shape in {shape for shape, _ in trials} - set(found):
         work = _work(dataset, shape)
         like = min((one.shape for one in wanted), key=lambda known: abs(_work(dataset, known) - work))
         times = work / _work(dataset, like)
         found[shape] = replace(found[like], epoch=found[like].epoch * times, row=found[like].row * times)
-    return measured
+    return found
 
 
 def _work(dataset: Dataset, shape: Shape) -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.ledger.protocol import LedgerReader
 from sweeper.running.duration import KNOWN, Duration, estimate
 from sweeper.running.parts import ADAPTIVE, make_study, window_and_batch
+from sweeper.running.probing import Waiting
 from sweeper.scheduling.events import Shape
 from sweeper.spec.parse import SweepSpec
 
@@ -27,6 +28,7 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
     Raises:
         SpecError: the data cannot be used, or there is no such earlier sweep.
     """
+    waiting = Waiting()
     from sweeper.data.loading import load
     from sweeper.models import rows_that_fit
     from sweeper.search.warm_start import take_over
@@ -47,7 +49,7 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
     sizes = (dataset.most_inputs(common.inputs), *common.hidden_layers, dataset.n_outputs)
     size = dataset.n_train if common.batch_size == "full" else common.batch_size
     finals = 0 if spec.finals is None else min(spec.finals.top, requested) * spec.finals.trainings
-    duration = estimate(spec, dataset, trials, requested, finals, workers, device)
+    duration = estimate(spec, dataset, trials, requested, finals, workers, device, waiting)
     return {
         "name": spec.name,
         "dataset": dataset.describe(),

@@ -33,26 +33,27 @@ class Wanted:
     rows: int
 
 
-@dataclass(frozen=True)
-class Measured:
-    """The cost of each shape, and how many times slower this machine runs Python now than where fixed times are known.
+class Waiting:
+    """How many times longer than its own work this process takes, since this was made: other programs, and the disk.
 
-    Other programs slow both down, and the costs hold for as many of them as there are now.
+    Times that were measured on a quiet machine take so many times longer here; ``pace`` counts the processor, too.
     """
 
-    costs: dict[Shape, ShapeCost]
-    pace: float
+    def __init__(self) -> None:
+        self._began = time.perf_counter(), time.process_time()
+
+    def pace(self) -> float:
+        """Of what a sweep does before and after its training: like a plan until now, it imports and reads."""
+        wall, own = time.perf_counter() - self._began[0], time.process_time() - self._began[1]
+        began, total = time.thread_time(), 0
+        for i in range(LOOP):
+            total += i * i % 7
+        return max(1.0, wall / max(own, 1e-3)) * (time.thread_time() - began) / LOOP_SECONDS
 
 
-def _pace() -> float:
-    """This processor, without what other programs take of it."""
-    began, total = time.thread_time(), 0
-    for i in range(LOOP):
-        total += i * i % 7
-    return (time.thread_time() - began) / LOOP_SECONDS
-
-
-def measure(spec: SweepSpec, dataset: Dataset, wanted: Sequence[Wanted], workers: int, device: str) -> Measured:
+def measure(
+    spec: SweepSpec, dataset: Dataset, wanted: Sequence[Wanted], workers: int, device: str
+) -> dict[Shape, ShapeCost]:
     """Train each shape for a moment, as many at once as there are workers, each with one thread, as in a sweep."""
     import torch
 
@@ -80,8 +81,7 @@ def measure(spec: SweepSpec, dataset: Dataset, wanted: Sequence[Wanted], workers
     finally:
         torch.set_num_threads(threads)
     slower = 1.0 if device != "cpu" else max(1.0, sum(wall for wall, _ in clock) / sum(own for _, own in clock))
-    costs = {one.shape: _mean(found[i * copies : (i + 1) * copies], slower) for i, one in enumerate(wanted)}
-    return Measured(costs, slower * _pace())
+    return {one.shape: _mean(found[i * copies : (i + 1) * copies], slower) for i, one in enumerate(wanted)}
 
 
 def _mean(costs: Sequence[ShapeCost], slower: float) -> ShapeCost:
