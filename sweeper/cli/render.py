@@ -28,10 +28,10 @@ dataset: {table}
 split: {{validation: 0.2, test: 0.2, seed: 0}}
 normalize: standard              # standard | minmax | quantile | robust | none
 # inputs: {{numeric_embedding: piecewise_linear, bins: 16}}  # numbers as shares of bins; a space may search it, too
-space: mlp                       # `sweeper spaces` lists them; or your own YAML file, or my_space.py:function
+space: {space}  # `sweeper spaces` lists them; or your own YAML file, or my_space.py:function
 training:
-  epochs: 20
-  batch_size: 64                 # full = batch gradient descent, 1 = stochastic
+{training}
+  batch_size: 64                 # full = batch gradient descent, 1 = stochastic; a space may search it, too
   clip_norm: 1.0                 # largest gradient norm; null: no clipping
   plateau: {{factor: 0.5, patience: 3, min_lr: 1.0e-6}}
 objective: {{metric: val_loss, direction: minimize}}
@@ -42,12 +42,19 @@ search: {{sampler: tpe, trials: 64, seed: 0}}
 """
 
 
+OWN_TRAINING = """\
+  epochs: 100                    # at most
+  patience: 16                   # a trial ends after so many epochs without a better one"""
+
+
 def sweep_file(dataset: Mapping[str, str]) -> str:
     """A sweep file to start from, with comments. Names and paths may hold any sign: YAML's own writer quotes them."""
     import yaml
 
     table = yaml.safe_dump(dict(dataset), default_flow_style=True, allow_unicode=True, sort_keys=False, width=10_000)
-    return SWEEP_FILE.format(table=table.strip())
+    own = "path" in dataset  # a table of one's own
+    space, training = ("tabular", OWN_TRAINING) if own else ("mlp", "  epochs: 20")
+    return SWEEP_FILE.format(table=table.strip(), space=f"{space:24}", training=training)
 
 
 def _console(stream: Any = None) -> Console:

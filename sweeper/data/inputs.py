@@ -40,7 +40,7 @@ def check_inputs(spec: SweepSpec, dataset: Dataset) -> Dataset:
     if max(bins) <= most:
         return dataset
     problem = f"{max(bins)} bins, and no column has more than {most} different values in the training rows"
-    return _told(dataset, key, problem, f"Use {most} bins or fewer", wrong=min(bins) > most)
+    return _told(dataset, key, problem, f"Use {most} bins or fewer", wrong=min(bins) > most and "none" not in kinds)
 
 
 def _told(dataset: Dataset, key: str, problem: str, remedy: str, *, wrong: bool) -> Dataset:

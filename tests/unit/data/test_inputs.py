@@ -116,7 +116,7 @@ TEXTS = pd.DataFrame({"city": ["Rome", "Oslo"] * 30, "kind": ["a", "b", "b"] * 2
     [
         ({"inputs": {"bins": 200, "numeric_embedding": "piecewise_linear"}}, ["inputs.bins", "200 bins", "Use "]),
         (
-            {"space": {"numeric_embedding": {"choice": ["none", "piecewise_linear"]}, "bins": {"int": [400, 500]}}},
+            {"space": {"numeric_embedding": "piecewise_linear", "bins": {"int": [400, 500]}}},
             ["space.bins", "500 bins", "or fewer"],
         ),
         ({"inputs": {"bins": 1}}, ["inputs.bins"]),
