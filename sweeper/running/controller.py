@@ -43,6 +43,7 @@ from sweeper.scheduling.events import (
     SaveCheckpoints,
     Shape,
     StopSweep,
+    SweepForgotten,
     SweepOpened,
     TrialsDecided,
     TrialsSuggested,
@@ -333,6 +334,7 @@ class Controller:
             assert self._give_up is not None
             if sweep in self._runs:
                 self.close(sweep)
+                self._queue.put(SweepForgotten(sweep))
             self._give_up(sweep, error)
 
     # Actions

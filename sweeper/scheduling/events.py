@@ -181,6 +181,13 @@ class ResumeSweep:
 
 
 @dataclass(frozen=True)
+class SweepForgotten:
+    """A sweep was given up and forgotten: its workers may have nothing to do."""
+
+    sweep: str
+
+
+@dataclass(frozen=True)
 class RetryTrials:
     """Reopen failed or stopped trials on a user's request."""
 
@@ -211,6 +218,7 @@ Event = (
     | StopSweep
     | PauseSweep
     | ResumeSweep
+    | SweepForgotten
     | RetryTrials
     | BudgetChanged
 )

@@ -30,6 +30,7 @@ from sweeper.scheduling.events import (
     SaveCheckpoints,
     Shape,
     StopSweep,
+    SweepForgotten,
     SweepOpened,
     TrialsDecided,
     TrialsSuggested,
@@ -97,6 +98,8 @@ class Scheduler:
                 self._retry(event, actions)
             case BudgetChanged():
                 self._budget(event, actions)
+            case SweepForgotten():
+                pass  # its workers are dispatched below
         for sweep in list(self._sweeps.values()):
             self._settle(sweep, actions)
         self._dispatch(actions)
