@@ -8,8 +8,8 @@
 #include <thread>
 #include <vector>
 
+#include "native_dropout.h"
 #include "native_flow.h"
-#include "native_mlp.h"
 
 namespace {
 
@@ -22,9 +22,9 @@ struct Job {
     const void *x_train, *y_train, *x_val, *y_val;
     const void *w_train, *w_val;  // how much each row counts, or none at all: all count the same
     void *theta, *m, *v, *workspace;
-    const double *lr, *wd_coupled, *wd_decoupled, *b1, *cg, *b2, *s, *eps, *nesterov, *clip, *corrected;
+    const double *lr, *wd_coupled, *wd_decoupled, *b1, *cg, *b2, *s, *eps, *nesterov, *clip, *corrected, *dropout;
     index_t* t;
-    const index_t* activation;
+    const index_t *activation, *seed;
     double *train_loss, *grad_norm, *val_loss, *val_metric;
     const index_t* measured;  // per active row, or none at all: whether flow and clip_rate are wanted
     double *flow, *clip_rate;
@@ -99,6 +99,7 @@ template <class T> class Row {
             const index_t left = job_.train - start, size = left < job_.batch ? left : job_.batch;
             flow_ = measured && start == last_full ? job_.flow + number * plan_.linears * kStatistics : nullptr;
             const double total = total_weight(job_.w_train, order + start, 0, size);
+            dropout_ = Dropout<T>(job_.dropout[slot], job_.seed[slot], job_.t[slot]);
             loss += gradient(order + start, size, total);
             counted += total;
             norms += step(slot, ++job_.t[slot]);
@@ -116,6 +117,7 @@ template <class T> class Row {
     T *memory_, *theta_, *m_, *v_, *g_;
     bool momentum_ = false, scaled_ = false;
     index_t activation_ = 0, clipped_ = 0;
+    Dropout<T> dropout_;      // of this step
     double* flow_ = nullptr;  // where the statistics of this step go, (linears, kStatistics); none: it is not measured
     std::vector<Tally> tallies_;
 
@@ -196,15 +198,20 @@ template <class T> class Row {
                 std::memcpy(input + r * first.in_spread,
                             static_cast<const T*>(job_.x_train) + order[start + r] * first.in,
                             sizeof(T) * size_t(first.in));
-            forward(input, first.in_spread, rows);
-            if (flow_) observe(rows, start == 0, start + rows == size ? size : 0);
+            const Pass pass = {start, start + rows == size ? size : 0};
+            forward(input, first.in_spread, rows, &pass);
             loss += score(rows, job_.y_train, job_.w_train, 0, order + start, scale, true).loss;
             backward(input, rows, start > 0);
         }
         return loss;
     }
 
-    void forward(const T* input, index_t lda, index_t rows) {
+    // a chunk of a minibatch in training: its first example; the batch's size where it ends it, else 0
+    struct Pass {
+        index_t start, size;
+    };
+
+    void forward(const T* input, index_t lda, index_t rows, const Pass* training = nullptr) {
         for (index_t l = 0; l < plan_.linears; l++) {
             const Linear& at = plan_.linear[l];
             T* z = memory_ + at.output;
@@ -213,7 +220,12 @@ template <class T> class Row {
                 multiply_panel<T, false>(rows, at.in, width, input, lda, theta_ + at.panels + c * at.in, width,
                                          theta_ + at.panel_bias + c, 0, z + c, at.out_spread);
             }
-            if (l + 1 < plan_.linears) activate(activation_, z, memory_ + at.slope, rows * at.out_spread);
+            const bool hidden = l + 1 < plan_.linears;
+            if (hidden) activate(activation_, z, memory_ + at.slope, rows * at.out_spread);
+            if (training && flow_) observe(l, rows, training->start == 0, training->size);
+            if (training && hidden && dropout_.on)
+                drop(dropout_, activation_, l, training->start, z, memory_ + at.slope, at.out_spread, rows,
+                     padded<T>(at.out));
             input = z, lda = at.out_spread;
         }
     }
@@ -250,7 +262,9 @@ template <class T> class Row {
                                          kZeros, 0, delta + c, at.in_spread);
             }
             const Linear& under = plan_.linear[l - 1];
-            retreat(activation_, memory_ + under.output, memory_ + under.slope, delta, rows * under.out_spread);
+            T *a = memory_ + under.output, *slope = memory_ + under.slope;
+            if (dropout_.on) retreat_by_slope(a, slope, delta, rows * under.out_spread);
+            else retreat(activation_, a, slope, delta, rows * under.out_spread);
         }
     }
 
@@ -288,23 +302,21 @@ template <class T> class Row {
 
     // ---- gradient flow (models/gradient_flow.py): only reads what training has computed
 
-    // the activations of a chunk, before the backward pass writes over them; `size` > 0: the batch is complete
-    void observe(index_t rows, bool first, index_t size) {
-        for (index_t l = 0; l < plan_.linears; l++) {
-            const Linear& at = plan_.linear[l];
-            const bool hidden = l + 1 < plan_.linears;
-            const Bounded bound = hidden ? bounded(activation_) : Bounded{};
-            Tally& tally = tallies_[size_t(l)];
-            if (first) tally = {double(memory_[at.output])};
-            tally_outputs(memory_ + at.output, at.out_spread, rows, at.out, bound, first, memory_ + at.peak, tally);
-            if (!size) continue;
-            double* numbers = flow_ + l * kStatistics;
-            const double count = double(size) * double(at.out), mean = tally.sum / count;
-            const double variance = tally.squares / count - mean * mean;
-            numbers[3] = tally.shift + mean, numbers[4] = variance > 0.0 ? std::sqrt(variance) : 0.0;
-            numbers[5] = bound.factor != 0.0 ? tally.saturated / count : kNaN;
-            numbers[6] = hidden && activation_ == 0 ? dead_share(memory_ + at.peak, at.out) : kNaN;
-        }
+    // what a layer gave for a chunk, before dropout; `size` > 0: the batch is complete
+    void observe(index_t l, index_t rows, bool first, index_t size) {
+        const Linear& at = plan_.linear[l];
+        const bool hidden = l + 1 < plan_.linears;
+        const Bounded bound = hidden ? bounded(activation_) : Bounded{};
+        Tally& tally = tallies_[size_t(l)];
+        if (first) tally = {double(memory_[at.output])};
+        tally_outputs(memory_ + at.output, at.out_spread, rows, at.out, bound, first, memory_ + at.peak, tally);
+        if (!size) return;
+        double* numbers = flow_ + l * kStatistics;
+        const double count = double(size) * double(at.out), mean = tally.sum / count;
+        const double variance = tally.squares / count - mean * mean;
+        numbers[3] = tally.shift + mean, numbers[4] = variance > 0.0 ? std::sqrt(variance) : 0.0;
+        numbers[5] = bound.factor != 0.0 ? tally.saturated / count : kNaN;
+        numbers[6] = hidden && activation_ == 0 ? dead_share(memory_ + at.peak, at.out) : kNaN;
     }
 
     void before_step() {

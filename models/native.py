@@ -15,7 +15,10 @@ from sweeper.models.data import Data
 from sweeper.models.gradient_flow import Flow
 from sweeper.models.rows import EpochSums, Rows
 
-COLUMNS = ("lr", "wd_coupled", "wd_decoupled", "b1", "cg", "b2", "s", "eps", "nesterov", "clip", "corrected")
+COLUMNS = (
+    *("lr", "wd_coupled", "wd_decoupled", "b1", "cg", "b2", "s", "eps", "nesterov", "clip", "corrected"),
+    "dropout",
+)
 NATIVE_ACTIVATIONS, NATIVE_OPTIMIZERS = ACTIVATIONS[:7], OPTIMIZERS[:5]  # of the rest the compiled code knows nothing
 
 
@@ -29,7 +32,7 @@ class _Job(ctypes.Structure):
         *((name, c_void_p) for name in ("w_train", "w_val")),
         *((name, c_void_p) for name in ("theta", "m", "v", "workspace")),
         *((name, c_void_p) for name in COLUMNS),
-        *((name, c_void_p) for name in ("t", "activation", *EpochSums._fields)),
+        *((name, c_void_p) for name in ("t", "activation", "seed", *EpochSums._fields)),
         *((name, c_void_p) for name in ("measured", "flow", "clip_rate", "outputs")),
     )
 
@@ -68,10 +71,9 @@ class NativePath:
 
     @classmethod
     def trains(cls, config: TrialConfig) -> bool:
-        """Plain layers, with the optimizers and the learning rates of an epoch that the compiled code knows."""
+        """Layers with dropout or none, with the optimizers and the learning rates of an epoch that the compiled code knows."""
         return (
-            (config.dropout == 0.0 or not config.hidden_layers)
-            and config.activation in NATIVE_ACTIVATIONS
+            config.activation in NATIVE_ACTIVATIONS
             and config.optimizer in NATIVE_OPTIMIZERS
             and config.schedule in (None, "constant", "plateau")
             and not (config.warmup_epochs or config.label_smoothing or config.ema_decay)
@@ -84,7 +86,7 @@ class NativePath:
         slots, orders = active.contiguous(), orders.contiguous()
         sums = EpochSums(*torch.empty(len(EpochSums._fields), len(slots), dtype=torch.float64))
         tensors = self._data | sums._asdict()
-        tensors |= {name: getattr(rows, name) for name in ("theta", "m", "v", *COLUMNS, "t", "activation")}
+        tensors |= {name: getattr(rows, name) for name in ("theta", "m", "v", *COLUMNS, "t", "activation", "seed")}
         tensors |= {"sizes": self._sizes, "slots": slots, "orders": orders}
         if flow is not None:
             tensors |= {"measured": flow.wanted, "flow": flow.layers, "clip_rate": flow.clip_rate}
