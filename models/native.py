@@ -71,7 +71,7 @@ class NativePath:
 
     @classmethod
     def trains(cls, config: TrialConfig) -> bool:
-        """Layers with dropout or none, with the optimizers and the learning rates of an epoch that the compiled code knows."""
+        """Layers, optimizers and learning rates that the compiled code knows."""
         return (
             config.activation in NATIVE_ACTIVATIONS
             and config.optimizer in NATIVE_OPTIMIZERS

@@ -39,8 +39,10 @@ RULES: list[dict[str, Any]] = [
     {"optimizer": "rmsprop"},
     {"optimizer": "adam", "beta1": 0.0},
     {"optimizer": "adamw", "clip_norm": 1e9},
-    {"optimizer": "momentum", "clip_norm": 0.1},
-    {"optimizer": "adam"},
+    {"optimizer": "momentum", "clip_norm": 0.1, "dropout": 0.4},
+    {"optimizer": "adam", "dropout": 0.1},
+    {"optimizer": "adamw", "dropout": 0.8},
+    {"optimizer": "rmsprop", "clip_norm": 0.1},
 ]
 
 
