@@ -34,6 +34,8 @@ def test_each_activation_is_the_function_of_its_name(activation: str) -> None:
         "sigmoid": 1 / (1 + (-z).exp()),
         "leaky_relu": torch.where(z > 0, z, 0.01 * z),
         "elu": torch.where(z > 0, z, z.exp() - 1),
+        "mish": z * torch.log(1 + z.exp()).tanh(),
+        "selu": 1.0507009873554805 * torch.where(z > 0, z, 1.6732632423543772 * (z.exp() - 1)),
         "gelu": z * 0.5 * (1 + torch.erf(z / math.sqrt(2))),
         "silu": z / (1 + (-z).exp()),
     }
