@@ -190,15 +190,25 @@ def fake_sweep(surface: Surface, search: str, trials: int, seed: int) -> FakeSwe
         params = study.ask(numbers)
         whole = {n: _curve(surface, p, rng) for n, p in zip(numbers, params, strict=True)}
         peers = {n: curve for n, curve in curves.items() if n < seen}
-        if isinstance(pruner, BatchPruner):
-            kept = _pruned_together(pruner, whole)
-        else:
-            kept = {n: _pruned(pruner, n, curve, peers) for n, curve in whole.items()}
+        kept = allowed(pruner, whole, peers)
         for n, point in zip(numbers, params, strict=True):
             curves[n] = kept[n]
-            records.append(_record(n, point, kept[n]))
-    reports = {n: [EpochReport(e, {"val_loss": v}) for e, v in enumerate(curve)] for n, curve in curves.items()}
-    return FakeSweep(spec, records, reports)
+            records.append(record(n, point, kept[n]))
+    return FakeSweep(spec, records, reports_of(curves))
+
+
+def reports_of(curves: Mapping[int, list[float]]) -> dict[int, list[EpochReport]]:
+    """Curves as the report reads them."""
+    return {n: [EpochReport(e, {"val_loss": v}) for e, v in enumerate(curve)] for n, curve in curves.items()}
+
+
+def allowed(
+    pruner: Pruner | BatchPruner, whole: Mapping[int, list[float]], peers: Mapping[int, list[float]]
+) -> dict[int, list[float]]:
+    """What of the ``whole`` curves of a batch a pruner allows, which sees the curves of ``peers``."""
+    if isinstance(pruner, BatchPruner):
+        return _pruned_together(pruner, whole)
+    return {n: _pruned(pruner, n, curve, peers) for n, curve in whole.items()}
 
 
 def _curve(surface: Surface, params: Mapping[str, Any], rng: np.random.Generator) -> list[float]:
@@ -236,7 +246,8 @@ def _pruned_together(pruner: BatchPruner, curves: Mapping[int, list[float]]) -> 
     return kept
 
 
-def _record(number: int, params: Mapping[str, Any], curve: list[float]) -> TrialRecord:
+def record(number: int, params: Mapping[str, Any], curve: list[float]) -> TrialRecord:
+    """A trial that ended after these epochs."""
     state = TrialState.COMPLETE if len(curve) == EPOCHS else TrialState.PRUNED
     last = {"val_loss": curve[-1]}
     return TrialRecord(number, state, params=params, value=curve[-1], metrics=last, epochs=len(curve))
