@@ -87,7 +87,7 @@ def test_the_winner_is_the_best_on_the_first_objective_among_those_within_the_co
     assert two.best is not None
     assert two.best["value"] == reached["value"].min()
     counts = "sweep name state requested complete pruned failed stopped seconds".split()
-    assert list(two.summary) == [*counts, *"best baselines test test_intervals mlflow".split()]
+    assert list(two.summary) == [*counts, *"best data baselines test test_intervals mlflow".split()]
     assert two.summary["best"] == two.best
 
 
