@@ -119,7 +119,7 @@ def test_the_commands_and_the_python_of_a_page_work(page: str, desk: Path) -> No
 
 def made_runnable(block: str) -> str:
     """Python of a page, made small, with a run and a table where the page has names for them."""
-    block = block.replace("trials=64", "trials=64, workers='inline', training={'epochs': 1}")
+    block = block.replace("trials=64", "trials=64, workers='inline', training={'epochs': 5}")
     if "PARENT_RUN" in block:
         run = sweeper.load(newest()).summary["mlflow"]["run_id"]
         table = "from sklearn.datasets import load_iris\ntable = load_iris(as_frame=True).data\n"
