@@ -111,6 +111,7 @@ class TrialConfig:
     ``label_smoothing`` e trains for 1 - e of the row's class and e of all classes alike (Szegedy et al. 2016); the
     validation loss has none. With ``ema_decay`` d above 0 the network that is validated and kept has the exponential
     moving average of the weights: ``average = d average + (1 - d) theta`` after each step, the first one's as they are.
+    ``layer_norm`` puts a layer normalisation (Ba et al. 2016) between each hidden Linear and its activation.
     """
 
     learning_rate: float = 3e-4
@@ -130,6 +131,7 @@ class TrialConfig:
     schedule: str | None = None
     warmup_epochs: float | None = None
     ema_decay: float = 0.0
+    layer_norm: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden_layers", tuple(int(width) for width in self.hidden_layers))

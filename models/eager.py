@@ -3,7 +3,8 @@
 Dimensions: A rows of a chunk, P parameters per row, B examples of a minibatch, D features, H hidden units, C outputs.
 Activations are feature-major ``(A, H, B)`` and weights ``(A, out, in)``, as in torch's Linear.
 
-    forward    z_l = W_l h_(l-1) + b_l,  h_l = act(z_l),  h_0 = x^T;  y_hat = softmax(z_L), or z_L for regression
+    forward    z_l = W_l h_(l-1) + b_l,  with layer norm z_l <- scale (z_l - mean) / std + shift,  h_l = act(z_l),
+               h_0 = x^T;  y_hat = softmax(z_L), or z_L for regression
                with dropout h_l <- h_l * mask_l before the next layer (models/dropout.py), and dh_l <- dh_l * mask_l
     backward   dz_L = (y_hat - y) / B, or 2 (y_hat - y) / B; with weights w of the rows, w / sum w instead of 1 / B
                dW_l = dz_l h_(l-1)^T,  db_l = sum_B dz_l,  dz_(l-1) = (W_l^T dz_l) * act'(z_(l-1))
@@ -52,13 +53,15 @@ class EagerPath:
         self.task, self.batch_size, self.data = task, batch_size, data
         device = data.x_train.device
         chunk = preferred_rows(sizes) if device.type == "cpu" else GPU_CHUNK
-        self.net = Network(sizes, max(2, min(chunk, width)), data.x_train.dtype, device)
+        self.net = Network(sizes, max(2, min(chunk, width)), data.x_train.dtype, device)  # until rows have layer norms
         self.recordings = Recordings(record_on_cuda) if device.type == "cuda" else None
 
     def epoch(
         self, rows: Rows, active: Tensor, orders: Tensor, flow: Flow | None = None, outputs: Tensor | None = None
     ) -> EpochSums:
         """See ``TrainingPath.epoch``."""
+        if rows.layer_norm != self.net.layer_norm:
+            self.net = Network(rows.sizes, self.net.rows, self.net.dtype, self.net.device, rows.layer_norm)
         codes = rows.activation.cpu()[active]
         # rows without dropout stand together, so that few of them go through masks of ones
         by_activation = torch.argsort(codes + len(ACTIVATIONS) * (rows.dropout.cpu()[active] > 0), stable=True)

@@ -38,8 +38,8 @@ class ChunkFlow:
 
     def backward_done(self, gradients: Gradients) -> None:
         """With the gradients before clipping."""
-        pairs = zip(gradients.dw, gradients.db, strict=True)
-        squares = [norms_of(dw.flatten(1)).square() + norms_of(db).square() for dw, db in pairs]
+        zero = torch.zeros((), dtype=torch.float64, device=gradients.norm.device)
+        squares = [sum((norms_of(g.flatten(1)).square() for g in layer), zero) for layer in gradients.layers]
         self._gradients = torch.stack(squares, dim=1).sqrt()  # hypot's last bits depend on a row's position
 
     def stepped(self) -> None:
@@ -57,7 +57,7 @@ class ChunkFlow:
 
     def _layer_norms(self, plane: Tensor) -> Tensor:
         """The norms ``(A, L)`` of the layers in ``plane (A, P)``."""
-        return torch.stack([norms_of(plane[:, p.weight : p.bias + p.n_out]) for p in self.chunk.layers], dim=1)
+        return torch.stack([norms_of(plane[:, p.weight : p.end]) for p in self.chunk.layers], dim=1)
 
 
 def norms_of(rows: Tensor) -> Tensor:

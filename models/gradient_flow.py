@@ -2,7 +2,8 @@
 
 Dimensions: A active rows, L Linear layers, S = len(FLOW_STATISTICS), H units of a layer, B examples of the minibatch.
 What is measured is one training step, the last one with a full minibatch in an epoch. A layer is a Linear (weight and
-bias together) with the activation behind it, before any dropout; the last one has none. Per layer:
+bias together, and scale and shift of its normalisation) with the activation behind it, before any dropout; the last
+one has none. Per layer:
 
     grad_norm        |g|                    g: the layer's gradient before clipping and weight decay
     weight_norm      |theta|                before the step
@@ -88,11 +89,18 @@ class Watch:
 
     def __init__(self, model: nn.Sequential, activation: str) -> None:
         self.activation = activation
-        self.linears = [module for module in model if isinstance(module, nn.Linear)]
-        self.before = [self._flat(linear, "data") for linear in self.linears]
+        self.layers: list[list[nn.Parameter]] = []
+        sources: list[nn.Module] = []
+        for module in model:
+            if isinstance(module, nn.Linear):
+                self.layers.append(list(module.parameters()))
+            elif isinstance(module, nn.LayerNorm):
+                self.layers[-1] += module.parameters()
+            else:
+                sources.append(module)
+        self.before = [self._flat(layer, "data") for layer in self.layers]
         self.outputs: list[Tensor] = []  # one of each layer, (B, H)
-        sources = [module for module in model if not isinstance(module, nn.Linear)] + [self.linears[-1]]
-        self.hooks = [source.register_forward_hook(self._keep) for source in sources]
+        self.hooks = [source.register_forward_hook(self._keep) for source in [*sources, model[-1]]]
         self.gradients: list[Tensor] = []
 
     def _keep(self, module: nn.Module, inputs: object, output: Tensor) -> None:
@@ -102,14 +110,14 @@ class Watch:
         """Keep the gradients."""
         for hook in self.hooks:
             hook.remove()
-        self.gradients = [self._flat(linear, "grad") for linear in self.linears]
+        self.gradients = [self._flat(layer, "grad") for layer in self.layers]
 
     def stepped(self) -> Tensor:
         """The statistics ``(L, S)``."""
         rows = []
-        for i, (linear, before) in enumerate(zip(self.linears, self.before, strict=True)):
-            step = (self._flat(linear, "data") - before).norm()
-            h, hidden = self.outputs[i], i < len(self.linears) - 1
+        for i, (layer, before) in enumerate(zip(self.layers, self.before, strict=True)):
+            step = (self._flat(layer, "data") - before).norm()
+            h, hidden = self.outputs[i], i < len(self.layers) - 1
             saturated = dead = torch.tensor(math.nan)
             if hidden and self.activation in CENTRED:
                 factor, shift = CENTRED[self.activation]
@@ -122,5 +130,5 @@ class Watch:
         return torch.stack(rows)
 
     @staticmethod
-    def _flat(linear: nn.Linear, what: str) -> Tensor:
-        return torch.cat([getattr(p, what).detach().reshape(-1) for p in (linear.weight, linear.bias)])
+    def _flat(layer: list[nn.Parameter], what: str) -> Tensor:
+        return torch.cat([getattr(p, what).detach().reshape(-1) for p in layer])

@@ -31,14 +31,15 @@ ACTIVATION_MODULES: dict[str, Callable[[], nn.Module]] = {
 
 
 def build_mlp(config: TrialConfig, n_inputs: int, n_outputs: int, seed: int) -> nn.Sequential:
-    """``Linear, activation, Linear, .., Linear`` in float32 on the CPU: ``(B, n_inputs) -> (B, n_outputs)`` logits.
+    """``Linear, [LayerNorm,] activation, Linear, .., Linear`` in float32 on the CPU.
 
-    All weights come from one generator seeded by ``seed``, layers in order. No hidden layer: one Linear, i.e.
-    logistic (softmax) or linear regression.
+    ``(B, n_inputs) -> (B, n_outputs)`` logits. All weights come from one generator seeded by ``seed``, layers in order.
+    No hidden layer: one Linear, i.e. logistic (softmax) or linear regression.
     """
     generator = torch.Generator().manual_seed(seed)
     widths = (n_inputs, *config.hidden_layers, n_outputs)
     modules: list[nn.Module] = []
+    activation = ACTIVATION_MODULES[config.activation]
     for n_in, n_out in pairwise(widths):
         # on meta, because nn.Linear's own initialization would draw from the global generator; torch's skip_init does
         # the same and imports sympy, half a second of a worker's first leg
@@ -46,8 +47,8 @@ def build_mlp(config: TrialConfig, n_inputs: int, n_outputs: int, seed: int) -> 
         linear.weight = nn.Parameter(torch.empty(n_out, n_in, dtype=torch.float32))
         linear.bias = nn.Parameter(torch.empty(n_out, dtype=torch.float32))
         initialize(linear, config.initialization, generator)
-        modules += [linear, ACTIVATION_MODULES[config.activation]()]
-    return nn.Sequential(*modules[:-1])
+        modules += [linear, *([nn.LayerNorm(n_out)] if config.layer_norm else []), activation()]
+    return nn.Sequential(*modules[: modules.index(linear) + 1])
 
 
 def count_outputs(data: Data, task: Task) -> int:

@@ -73,7 +73,8 @@ class NativePath:
     def trains(cls, config: TrialConfig) -> bool:
         """Layers, optimizers and learning rates that the compiled code knows."""
         return (
-            config.activation in NATIVE_ACTIVATIONS
+            (not config.layer_norm or not config.hidden_layers)
+            and config.activation in NATIVE_ACTIVATIONS
             and config.optimizer in NATIVE_OPTIMIZERS
             and config.schedule in (None, "constant", "plateau")
             and not (config.warmup_epochs or config.label_smoothing or config.ema_decay)

@@ -20,6 +20,8 @@ from sweeper.models.dropout import words
 from sweeper.models.rows import Rows, linear_slices
 from sweeper.models.sizes import ROW_ALIGN, row_length
 
+EPSILON = 1e-5  # torch's own, of a layer normalisation
+
 
 class Segment(NamedTuple):
     """Neighbouring rows of a chunk that share an activation."""
@@ -34,6 +36,7 @@ class Forward(NamedTuple):
 
     inputs: what went into each layer, ``(A, H, B)``, the first being x. hidden: what the activations gave, before
     dropout. output ``(A, C, B)``: logits, or predictions. masks: of dropout behind each hidden layer, if it was on.
+    norms: of each hidden layer, where there are layer normalisations.
     """
 
     at: Activations
@@ -41,6 +44,7 @@ class Forward(NamedTuple):
     hidden: list[Tensor]
     output: Tensor
     masks: list[Tensor]
+    norms: list[Normed]
 
     @property
     def outputs(self) -> list[Tensor]:
@@ -48,21 +52,33 @@ class Forward(NamedTuple):
         return [*self.hidden, self.output]
 
 
+class Normed(NamedTuple):
+    """Of a layer normalisation: z without mean and deviation ``(A, H, B)``, 1 / deviation ``(A, 1, B)``, its result."""
+
+    centred: Tensor
+    inverse: Tensor
+    result: Tensor
+
+
 class Gradients(NamedTuple):
-    """norm ``(A,)`` of the whole gradient before clipping; dw ``(A, out, in)`` and db ``(A, out)`` of each layer."""
+    """norm ``(A,)`` of the whole gradient before clipping, and the parts of each layer in a row's order.
+
+    These are dw ``(A, out, in)`` and db ``(A, out)``, of a layer normalisation scale and shift ``(A, out)`` as well.
+    """
 
     norm: Tensor
-    dw: list[Tensor]
-    db: list[Tensor]
+    layers: list[list[Tensor]]
 
 
 class Network:
     """Buffers for up to ``rows`` networks of one shape: parameters, gradients and activations."""
 
-    def __init__(self, sizes: tuple[int, ...], rows: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.sizes, self.rows, self.dtype, self.device = sizes, rows, dtype, device
-        self.layers = linear_slices(sizes)
-        self.planes = [torch.zeros(rows, row_length(sizes), dtype=dtype, device=device) for _ in range(7)]
+    def __init__(
+        self, sizes: tuple[int, ...], rows: int, dtype: torch.dtype, device: torch.device, layer_norm: bool = False
+    ) -> None:
+        self.sizes, self.rows, self.dtype, self.device, self.layer_norm = sizes, rows, dtype, device, layer_norm
+        self.layers = linear_slices(sizes, layer_norm)
+        self.planes = [torch.zeros(rows, row_length(sizes, layer_norm), dtype=dtype, device=device) for _ in range(7)]
         self.dw = [aligned(rows, p.n_out, p.n_in, dtype, device) for p in self.layers]
         self._buffers: dict[int, Activations] = {}
 
@@ -92,6 +108,9 @@ class Chunk:
             torch.index_select(source, 0, active, out=plane)
         self.w = [self.theta[:, p.weight : p.bias].unflatten(1, (p.n_out, p.n_in)) for p in self.layers]
         self.b = [self.theta[:, p.bias : p.bias + p.n_out, None] for p in self.layers]
+        norms = [(p.norm, p.n_out) for p in self.layers if p.norm is not None]
+        self.scale = [self.theta[:, at : at + width, None] for at, width in norms]
+        self.shift = [self.theta[:, at + width : at + 2 * width, None] for at, width in norms]
 
     def store(self, rows: Rows, active: Tensor) -> None:
         """Copy the chunk back to the rows ``active (A,)``."""
@@ -119,21 +138,46 @@ class Chunk:
         if x.stride(0) % ROW_ALIGN:
             x = at.x[: self.count].copy_(x)
         h = x.transpose(1, 2)  # (A, D, B)
-        inputs, hidden, masks = [h], list[Tensor](), list[Tensor]()
+        inputs, hidden, masks, norms = [h], list[Tensor](), list[Tensor](), list[Normed]()
         for layer, (w, b) in enumerate(zip(self.w, self.b, strict=True)):
             z = at.z[layer][: self.count]  # (A, H, B)
             torch.baddbmm(b, w, h, out=z)
             if layer < len(self.w) - 1:
-                h = at.h[layer][: self.count]
+                h, before = at.h[layer][: self.count], z
+                if self.scale:
+                    norms.append(self._normed(at, layer, z))
+                    before = norms[-1].result
                 for rows, kernel, _ in self.parts:
-                    kernel.forward(z[rows], h[rows])
+                    kernel.forward(before[rows], h[rows])
                 hidden.append(h)
                 if dropped is not None:
                     mask, out = (kind[layer][: self.count] for kind in at.dropout)
                     masks.append(dropped.mask(layer, mask))
                     h = torch.mul(h, mask, out=out)
                 inputs.append(h)
-        return Forward(at, inputs, hidden, z, masks)
+        return Forward(at, inputs, hidden, z, masks, norms)
+
+    def _normed(self, at: Activations, layer: int, z: Tensor) -> Normed:
+        """scale (z - mean) / sqrt(var + eps) + shift, with mean and variance over the H units of each example."""
+        centred, result = (kind[layer][: self.count] for kind in at.norms)
+        torch.sub(z, z.mean(dim=1, keepdim=True), out=centred)
+        variance = torch.mul(centred, centred, out=result).mean(dim=1, keepdim=True)  # (A, 1, B)
+        inverse = variance.add_(EPSILON).rsqrt_()
+        centred.mul_(inverse)
+        torch.addcmul(self.shift[layer], centred, self.scale[layer], out=result)
+        return Normed(centred, inverse, result)
+
+    def _norm_backward(self, layer: int, normed: Normed, dy: Tensor) -> list[Tensor]:
+        """The gradients of scale and shift ``(A, H)`` from that of the result, which becomes that of z in place.
+
+        With n = (z - mean) / sqrt(var + eps) and g = dy * scale:  dz = (g - mean g - n mean(g n)) / sqrt(var + eps)
+        """
+        spare = normed.result
+        found = [torch.mul(dy, normed.centred, out=spare).sum(dim=2), dy.sum(dim=2)]
+        dy.mul_(self.scale[layer])
+        along = torch.mul(dy, normed.centred, out=spare).mean(dim=1, keepdim=True)
+        dy.sub_(dy.mean(dim=1, keepdim=True)).sub_(torch.mul(normed.centred, along, out=spare)).mul_(normed.inverse)
+        return found
 
     def backward(self, forward: Forward, dz: Tensor, clip: Tensor) -> Gradients:
         """Write the clipped gradient to d, from ``dz (A, C, B)`` at the output; overwrites the activations.
@@ -141,28 +185,32 @@ class Chunk:
         dW_l = dz_l h_(l-1)^T,  db_l = sum_B dz_l,  dz_(l-1) = (W_l^T dz_l) * act'(z_(l-1))
         """
         at, inputs = forward.at, forward.inputs
-        dw, db = [g[: self.count] for g in self.net.dw], list[Tensor]()
-        dz = at.dz[-1][: self.count].copy_(dz)
+        dw, layers = [g[: self.count] for g in self.net.dw], list[list[Tensor]]()
+        dz, of_norm = at.dz[-1][: self.count].copy_(dz), list[Tensor]()
         for layer in reversed(range(len(self.w))):
             torch.bmm(dz, inputs[layer].transpose(1, 2), out=dw[layer])
-            db.insert(0, dz.sum(dim=2))
+            layers.insert(0, [dw[layer], dz.sum(dim=2), *of_norm])
+            of_norm = []
             if layer > 0:
                 z, h = at.z[layer - 1][: self.count], forward.hidden[layer - 1]
+                z = forward.norms[layer - 1].result if forward.norms else z
                 dh, below = at.dh[layer - 1][: self.count], at.dz[layer - 1][: self.count]
                 torch.bmm(self.w[layer].transpose(1, 2), dz, out=dh)
                 if forward.masks:
                     dh.mul_(forward.masks[layer - 1])
                 for rows, kernel, _ in self.parts:
                     kernel.backward(dh[rows], z[rows], h[rows], below[rows])
+                if forward.norms:
+                    of_norm = self._norm_backward(layer - 1, forward.norms[layer - 1], below)
                 dz = below
-        flat = [g.flatten(1) for pair in zip(dw, db, strict=True) for g in pair]
+        flat = [g.flatten(1) for parts in layers for g in parts]
         norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g, dim=1) for g in flat]), dim=0)
         scale = (clip / (norm[:, None] + 1e-6)).clamp_(max=1.0)  # (A, 1)
         start = 0
         for g in flat:
             torch.mul(g, scale, out=self.d[:, start : start + g.shape[1]])
             start += g.shape[1]
-        return Gradients(norm, dw, db)
+        return Gradients(norm, layers)
 
 
 class Dropped(NamedTuple):
@@ -182,7 +230,7 @@ class Dropped(NamedTuple):
 class Activations:
     """The buffers of one minibatch size: x, then z and dz per layer, h and dh per hidden layer.
 
-    ``dropout`` are masks and what they let through, per hidden layer, made when they are first asked for.
+    ``dropout`` and ``norms`` are for hidden layers that have them, made when they are first asked for.
     """
 
     def __init__(self, sizes: tuple[int, ...], rows: int, batch: int, dtype: torch.dtype, device: torch.device) -> None:
@@ -195,6 +243,11 @@ class Activations:
     @cached_property
     def dropout(self) -> tuple[list[Tensor], list[Tensor]]:
         """Masks, and activations after them."""
+        return self._each(self._hidden), self._each(self._hidden)
+
+    @cached_property
+    def norms(self) -> tuple[list[Tensor], list[Tensor]]:
+        """What layer normalisations make of z before and after scale and shift."""
         return self._each(self._hidden), self._each(self._hidden)
 
     def _each(self, heights: tuple[int, ...]) -> list[Tensor]:

@@ -26,12 +26,21 @@ COUNTERS = ("t", "activation", "seed", "optimizer", "schedule")
 
 
 class LinearSlice(NamedTuple):
-    """Where a Linear lies in a row: weight ``(n_out, n_in)`` row-major at ``weight``, bias ``(n_out,)`` at ``bias``."""
+    """Where a Linear lies in a row: weight ``(n_out, n_in)`` row-major at ``weight``, bias ``(n_out,)`` at ``bias``.
+
+    A layer normalisation behind it has scale and then shift at ``norm``, ``(n_out,)`` each.
+    """
 
     weight: int
     bias: int
     n_out: int
     n_in: int
+    norm: int | None = None
+
+    @property
+    def end(self) -> int:
+        """Where the next Linear begins."""
+        return self.bias + self.n_out if self.norm is None else self.norm + 2 * self.n_out
 
 
 class EpochSums(NamedTuple):
@@ -123,18 +132,27 @@ class Rows:
     optimizer: Tensor
     schedule: Tensor
     average: Tensor | None = None
+    layer_norm: bool = False
     layers: tuple[LinearSlice, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.layers = linear_slices(self.sizes)
+        self.layers = linear_slices(self.sizes, self.layer_norm)
 
     @classmethod
-    def empty(cls, sizes: tuple[int, ...], width: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> Rows:
+    def empty(
+        cls,
+        sizes: tuple[int, ...],
+        width: int,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+        layer_norm: bool = False,
+    ) -> Rows:
         """``width`` free slots for networks of ``sizes = (D, H1, .., C)``."""
-        planes = [torch.zeros(width, row_length(sizes), dtype=dtype, device=device) for _ in range(3)]
+        planes = [torch.zeros(width, row_length(sizes, layer_norm), dtype=dtype, device=device) for _ in range(3)]
         columns = [torch.zeros(width, dtype=torch.float64, device=device) for _ in COLUMNS]
         counters = [torch.zeros(width, dtype=torch.int64, device=device) for _ in COUNTERS]
-        return cls(sizes, *planes, *columns, *counters)
+        tensors = dict(zip(("theta", "m", "v", *COLUMNS, *COUNTERS), (*planes, *columns, *counters), strict=True))
+        return cls(sizes, **tensors, layer_norm=layer_norm)
 
     @property
     def width(self) -> int:
@@ -180,9 +198,13 @@ class Rows:
         """The row's weights in ``plane (K, P)`` (None: those that count) under ``build_mlp``'s names, on the CPU."""
         row, state = (self.weights(slot) if plane is None else plane[slot]).cpu(), {}
         for number, part in enumerate(self.layers):
-            # build_mlp is Sequential(Linear, activation, Linear, ..)
-            state[f"{2 * number}.weight"] = row[part.weight : part.bias].reshape(part.n_out, part.n_in).clone()
-            state[f"{2 * number}.bias"] = row[part.bias : part.bias + part.n_out].clone()
+            # build_mlp is Sequential(Linear, [LayerNorm,] activation, Linear, ..)
+            place = number * (3 if self.layer_norm else 2)
+            state[f"{place}.weight"] = row[part.weight : part.bias].reshape(part.n_out, part.n_in).clone()
+            state[f"{place}.bias"] = row[part.bias : part.bias + part.n_out].clone()
+            if part.norm is not None:
+                scale, shift = row[part.norm : part.end].view(2, part.n_out)
+                state |= {f"{place + 1}.weight": scale.clone(), f"{place + 1}.bias": shift.clone()}
         return state
 
 
@@ -211,10 +233,12 @@ def columns_of(config: TrialConfig, clip_norm: float | None) -> dict[str, float]
     return column
 
 
-def linear_slices(sizes: tuple[int, ...]) -> tuple[LinearSlice, ...]:
-    """The layout of a row: for each Linear in order, its weight, then its bias."""
-    slices, start = [], 0
+def linear_slices(sizes: tuple[int, ...], layer_norm: bool = False) -> tuple[LinearSlice, ...]:
+    """The layout of a row: for each Linear in order, its weight, then its bias, then scale and shift behind it."""
+    slices, start = list[LinearSlice](), 0
     for n_in, n_out in pairwise(sizes):
-        slices.append(LinearSlice(start, start + n_out * n_in, n_out, n_in))
-        start += n_out * n_in + n_out
+        bias = start + n_out * n_in
+        normed = layer_norm and len(slices) < len(sizes) - 2
+        slices.append(LinearSlice(start, bias, n_out, n_in, bias + n_out if normed else None))
+        start = slices[-1].end
     return tuple(slices)

@@ -111,7 +111,7 @@ def outputs_in_training(model: nn.Sequential, x: Tensor, dropout: float, seed: i
     layer = 0
     for module in model:
         x = module(x)
-        if not isinstance(module, nn.Linear):
+        if not isinstance(module, nn.Linear | nn.LayerNorm):
             x = x * dropout_mask(x, dropout, seed, t, layer)
             layer += 1
     return x

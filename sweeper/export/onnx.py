@@ -173,10 +173,14 @@ def _outputs(graph: _Graph, winner: TrialModel, x: str) -> str:
 
 def _network(graph: _Graph, part: Part, x: str, prefix: str) -> str:
     """One network: its own inputs to its outputs."""
-    layers = sorted({int(name.partition(".")[0]) for name in part.weights})
+    own = {name: np.asarray(array, dtype=np.float32) for name, array in part.weights.items()}
+    layers = sorted(int(name.partition(".")[0]) for name, array in own.items() if array.ndim == 2)
     for depth, layer in enumerate(layers):
-        matrix, bias = (np.asarray(part.weights[f"{layer}.{name}"], dtype=np.float32) for name in ("weight", "bias"))
-        x = graph.add("Gemm", [x, graph.array(matrix), graph.array(bias)], f"{prefix}/layer/{depth}", transB=1)
+        parts = [graph.array(own[f"{layer}.{name}"]) for name in ("weight", "bias")]
+        x = graph.add("Gemm", [x, *parts], f"{prefix}/layer/{depth}", transB=1)
+        if f"{layer + 1}.weight" in own:
+            parts = [graph.array(own[f"{layer + 1}.{name}"]) for name in ("weight", "bias")]
+            x = graph.add("LayerNormalization", [x, *parts], f"{prefix}/norm/{depth}", axis=-1, epsilon=1e-5)
         if layer != layers[-1]:
             x = _activation(graph, part.config.activation, x, f"{prefix}/activation/{depth}")
     return x

@@ -301,8 +301,9 @@ def _judged(
 
 def _cost(spec: SweepSpec, trial: TrialRecord, dataset: Dataset) -> float:
     """The size of a trial's network."""
-    layers = spec.trial_config(trial.params or {}).hidden_layers
-    return trial.metrics.get(PARAMETERS) or float(network_size(dataset.n_inputs, layers, dataset.n_outputs))
+    config = spec.trial_config(trial.params or {})
+    size = network_size(dataset.n_inputs, config.hidden_layers, dataset.n_outputs, config.layer_norm)
+    return trial.metrics.get(PARAMETERS) or float(size)
 
 
 def outcome_from(

@@ -134,7 +134,8 @@ class _Probe:
         cut: dict[str, Any] = {n: None if t is None else t[: limits[n]] for n, t in parts.items()}
         part = type(self.data)(**cut)
         train = replace(self.train, epochs=1_000_000, patience=None)
-        cohort = Cohort(train, self.wanted.shape.hidden_layers, part, width, scorers=self.scorers)
+        shape = self.wanted.shape
+        cohort = Cohort(train, shape.hidden_layers, part, width, scorers=self.scorers, layer_norm=shape.layer_norm)
         began = time.thread_time()
         for number in range(width):
             config = self.wanted.configs[number % len(self.wanted.configs)]

@@ -19,6 +19,7 @@ class Shape:
     batch_size: int | Literal["full"]
     epochs: int
     inputs: Inputs = PLAIN
+    layer_norm: bool = False
 
 
 @dataclass(frozen=True)

@@ -208,7 +208,10 @@ class LegRunner:
                 order.width * max((len(s.rows) for s in order.admit), default=1),
             )
             self._scorers = {} if order.scoring is None else order.scoring.scorers()
-            self._cohort = Cohort(order.train, order.shape.hidden_layers, data, rows, scorers=self._scorers)
+            shape = order.shape
+            self._cohort = Cohort(
+                order.train, shape.hidden_layers, data, rows, scorers=self._scorers, layer_norm=shape.layer_norm
+            )
             self._cohort_id, self._running = (order.sweep, order.cohort), {}
         for number in order.drop:
             if (dropped := self._running.pop(number, None)) is not None:

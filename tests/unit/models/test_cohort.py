@@ -209,3 +209,22 @@ def test_trials_of_different_shapes_come_back_in_the_order_given() -> None:
 def test_an_unknown_path_is_refused() -> None:
     with pytest.raises(ValueError, match="use auto or one of"):
         train_cohort(CONFIGS[:1], TRAIN, tiny_data(), [0], path="fast")
+
+
+@pytest.mark.parametrize("hidden", [HIDDEN, (33,), (64, 130)])
+def test_rows_with_layer_norm_are_the_same_alone_and_together(hidden: tuple[int, ...]) -> None:
+    data, train = tiny_data(dtype=torch.float32), TrainConfig(epochs=2, batch_size=8)
+    kinds = [*EXTRAS, {"activation": "tanh"}, {"activation": "relu", "optimizer": "sgd"}]
+    configs = [TrialConfig(**({"hidden_layers": hidden, "layer_norm": True} | kind)) for kind in kinds]
+    numbers = range(len(configs))
+    wanted = train_cohort(configs, train, data, numbers)
+    narrow = train_cohort(configs[::-1], train, data, numbers[::-1], width=3)[::-1]
+    assert all(identical(a, b) for a, b in zip(narrow, wanted, strict=True))
+    for number in (0, 4, 7):
+        assert identical(train_cohort([configs[number]], train, data, [number])[0], wanted[number])
+
+
+def test_a_cohort_takes_no_trial_with_another_normalisation() -> None:
+    cohort = Cohort(TRAIN, HIDDEN, tiny_data(), width=2, layer_norm=True)
+    with pytest.raises(ValueError, match="layer_norm False is not this cohort's True"):
+        cohort.admit(0, TrialConfig(hidden_layers=HIDDEN), seed=0)
