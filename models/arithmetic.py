@@ -21,10 +21,15 @@ def arithmetic_of(device: torch.device | str) -> str:
     if torch.device(device).type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
         return f"cuda-sm{major}{minor}"
-    capability = torch.backends.cpu.get_cpu_capability().lower()
     if not NativePath.available(device):
-        return f"eager-{capability}"
+        return eager_arithmetic()
+    capability = torch.backends.cpu.get_cpu_capability().lower()
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return f"native-1-{platform.machine().lower()}"
     fused = next(iter(variants().values())).cohort_fused() and capability in ("avx2", "avx512")
     return "native-1" if fused else "native-1-unfused"
+
+
+def eager_arithmetic() -> str:
+    """What trials that the compiled path does not train are computed in on this machine's processor."""
+    return f"eager-{torch.backends.cpu.get_cpu_capability().lower()}"

@@ -31,7 +31,9 @@ def check_same_arithmetic(*records: SweepRecord) -> None:
     from sweeper.training.pool import local_device
 
     for record in records:
-        if record.arithmetic and (mine := local_device().arithmetic) != record.arithmetic:
+        device = local_device()
+        mine = device.arithmetic if device.eager in ("", device.arithmetic) else f"{device.arithmetic}, {device.eager}"
+        if record.arithmetic not in ("", device.arithmetic, mine):
             raise SweeperError(
                 f"the trials of sweep {record.sweep} are computed in {record.arithmetic}, and this machine computes in "
                 f"{mine}: the rest would not compare with them. Resume it where it began, or start a new sweep"

@@ -313,11 +313,11 @@ class Controller:
 
     def _tell_left_out(self) -> None:
         """Say of each worker, once, which sweeps it gets no trials of because it computes in another arithmetic."""
-        for worker, sweep, arithmetic in self._scheduler.left_out():
-            if (sweep, worker.name) not in self._left_out:
-                self._left_out.add((sweep, worker.name))
-                about = {"sweep": sweep, "worker": worker.name}
-                self._emit("worker.left_out", {**about, "arithmetic": worker.arithmetic, "wanted": arithmetic})
+        for worker, own, sweep, wanted in self._scheduler.left_out():
+            if (sweep, worker) not in self._left_out:
+                self._left_out.add((sweep, worker))
+                about = {"sweep": sweep, "worker": worker}
+                self._emit("worker.left_out", {**about, "arithmetic": own, "wanted": wanted})
 
     @contextlib.contextmanager
     def _failing_alone(self, sweep: str, failed: dict[str, Exception]) -> Iterator[None]:

@@ -135,6 +135,7 @@ class SweepRun:
             priority=self.record.priority,
             owner=self.record.owner,
             arithmetic=self.record.arithmetic,
+            compiled=self.spec.is_compiled,
         )
 
     @property

@@ -95,7 +95,7 @@ def why_waiting(board: Board, me: Sweep) -> str:
 
 def why_left_out(board: Board, me: Sweep) -> str:
     """Why some workers get no trials of a sweep, in one phrase (empty: all may)."""
-    names = [worker.arithmetic for worker in board.workers.values() if not me.takes(worker)]
+    names = [me.arithmetic_in(worker) for worker in board.workers.values() if not me.takes(worker)]
     if not names:
         return ""
     others = ", ".join(f"{names.count(name)} in {name}" for name in sorted(set(names)))

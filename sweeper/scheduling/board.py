@@ -49,7 +49,13 @@ class Sweep:
 
     def takes(self, worker: Worker) -> bool:
         """Whether the worker computes in this sweep's arithmetic, or the sweep has none yet."""
-        return self.plan.arithmetic in ("", worker.arithmetic)
+        return self.plan.arithmetic in ("", self.arithmetic_in(worker))
+
+    def arithmetic_in(self, worker: Worker) -> str:
+        """What the sweep's trials are computed in by a worker."""
+        if self.plan.compiled or worker.eager in ("", worker.arithmetic):
+            return worker.arithmetic
+        return f"{worker.arithmetic}, {worker.eager}"
 
     def n_ready(self) -> int:
         """Suggested trials that wait for a worker."""
@@ -62,6 +68,7 @@ class Worker:
 
     name: str
     arithmetic: str = ""
+    eager: str = ""
     leg: int | None = None  # the leg in flight
     sweep: str | None = None
     shape: Shape | None = None

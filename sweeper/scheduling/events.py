@@ -28,7 +28,8 @@ class SweepPlan:
 
     ``window`` and ``batch`` are those of the search (``window.py``); ``decision_epochs`` are the epochs after
     which a pruner decides (empty: none); ``rows_per_trial`` is the number of replicates times that of folds.
-    Only workers of this ``arithmetic`` train its trials; empty: the first worker's will be it.
+    Only workers of this ``arithmetic`` train its trials; empty: the first worker's will be it. ``compiled``: the
+    compiled path can train all of them, so that a worker's eager arithmetic does not matter.
     """
 
     sweep: str
@@ -41,6 +42,7 @@ class SweepPlan:
     priority: int = 0
     owner: str = ""
     arithmetic: str = ""
+    compiled: bool = True
 
 
 class Verdict(StrEnum):
@@ -100,10 +102,11 @@ class TrialsSuggested:
 
 @dataclass(frozen=True)
 class WorkerJoined:
-    """A worker can be given legs, of sweeps of its ``arithmetic``."""
+    """A worker can be given legs, of sweeps of its ``arithmetic``; what is not compiled it trains in ``eager``."""
 
     worker: str
     arithmetic: str = ""
+    eager: str = ""
 
 
 @dataclass(frozen=True)

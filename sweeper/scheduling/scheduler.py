@@ -72,7 +72,7 @@ class Scheduler:
             case TrialsSuggested():
                 self._suggested(event, actions)
             case WorkerJoined():
-                self._workers.setdefault(event.worker, Worker(event.worker, event.arithmetic))
+                self._workers.setdefault(event.worker, Worker(event.worker, event.arithmetic, event.eager))
             case WorkerLost():
                 self._worker_lost(event, actions)
             case WorkerDraining():
@@ -152,10 +152,10 @@ class Scheduler:
             return ""
         return why_waiting(self.board, me)
 
-    def left_out(self) -> list[tuple[Worker, str, str]]:
-        """The workers that compute in another arithmetic than a sweep does, with that sweep and its arithmetic."""
+    def left_out(self) -> list[tuple[str, str, str, str]]:
+        """Workers that compute a sweep in another arithmetic: worker, its arithmetic, the sweep, the sweep's one."""
         pairs = [(worker, sweep) for sweep in self._sweeps.values() for worker in self._workers.values()]
-        return [(w, s.plan.sweep, s.plan.arithmetic) for w, s in pairs if not s.takes(w)]
+        return [(w.name, s.arithmetic_in(w), s.plan.sweep, s.plan.arithmetic) for w, s in pairs if not s.takes(w)]
 
     # Sweeps
 
@@ -437,8 +437,8 @@ class Scheduler:
         if not worker.rows:
             return
         if not sweep.plan.arithmetic and worker.arithmetic:
-            sweep.plan = replace(sweep.plan, arithmetic=worker.arithmetic)
-            actions.append(FixArithmetic(sweep.plan.sweep, worker.arithmetic))
+            sweep.plan = replace(sweep.plan, arithmetic=sweep.arithmetic_in(worker))
+            actions.append(FixArithmetic(sweep.plan.sweep, sweep.plan.arithmetic))
         decisions = sweep.plan.decision_epochs
         ahead = [
             min((d for d in (*decisions, shape.epochs) if d > epochs), default=shape.epochs) - epochs

@@ -27,7 +27,7 @@ from sweeper.spec.goals import (
 )
 from sweeper.spec.inputs import NAMES, Inputs
 from sweeper.spec.metric_files import OwnMetrics
-from sweeper.spec.schedules import check_schedule, largest, warmup_without_effect
+from sweeper.spec.schedules import check_schedule, is_compiled, largest, warmup_without_effect
 from sweeper.spec.section import Section as _Section
 from sweeper.spec.section import column, refuse, text
 from sweeper.spec.warm import WarmStart, as_tuple
@@ -388,6 +388,11 @@ class SweepSpec(_Section):
         """Whether a trial may have other inputs than the plain ones, so that the rows have to be kept as they were."""
         searched = self.space.is_function or any(p.name in NAMES for p in self.space.parameters)
         return searched or self.inputs_of({}) != self.plain_inputs
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the compiled path can train all trials; others are computed by torch."""
+        return is_compiled(self.space, self.training)
 
     def trial_config(self, params: Mapping[str, Any]) -> TrialConfig:
         """The configuration that a trial's parameters stand for.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sweeper.search_spaces import Space
 from sweeper.search_spaces.vocabulary import FloatRange, IntRange, Value, listed
@@ -11,6 +11,8 @@ from sweeper.spec.section import refuse
 if TYPE_CHECKING:
     from sweeper.spec.models import TrainingSpec
 
+# what decides whether the compiled path trains a configuration (``sweeper.models.native.NativePath.trains``)
+DECIDING = ("activation", "optimizer", "schedule", "warmup_epochs", "label_smoothing", "ema_decay", "layer_norm")
 RISING = ("one_cycle", "coslog4")  # they begin low by themselves
 
 
@@ -58,3 +60,15 @@ def warmup_without_effect(space: Space, training: TrainingSpec) -> str | None:
 
 def _conditional(space: Space) -> bool:
     return any(name == "schedule" for p in space.parameters if p.name == "warmup_epochs" for name, _ in p.when)
+
+
+def is_compiled(space: Space, training: TrainingSpec) -> bool:
+    """Whether the compiled path can train all points of a space; one that is a function may hold any."""
+    from sweeper.models.config import TrialConfig
+    from sweeper.models.native import NativePath
+
+    if space.is_function:
+        return False
+    usual: dict[str, Any] = {"schedule": training.schedule, "warmup_epochs": training.warmup_epochs}
+    points = [usual, *({**usual, name: value} for name in DECIDING for value in values_of(space, name))]
+    return all(NativePath.trains(TrialConfig(**point)) for point in points)

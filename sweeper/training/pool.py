@@ -39,13 +39,15 @@ Post = Callable[[PoolEvent], None]
 class Device:
     """What one worker trains on. ``free_bytes`` is the memory a cohort may take, ``pid`` the process that trains.
 
-    ``arithmetic`` names what its numbers are computed in (``sweeper.models.arithmetic``).
+    ``arithmetic`` names what its numbers are computed in (``sweeper.models.arithmetic``), and ``eager`` what those of
+    trials are that its compiled path does not train (empty: the same).
     """
 
     kind: str
     free_bytes: int
     pid: int
     arithmetic: str = ""
+    eager: str = ""
 
 
 class Pool(Protocol):
@@ -106,9 +108,9 @@ def local_device() -> Device:
 
 def cpu() -> Device:
     """This process on its host's cores."""
-    from sweeper.models.arithmetic import arithmetic_of
+    from sweeper.models.arithmetic import arithmetic_of, eager_arithmetic
 
-    return Device("cpu", free_memory(), os.getpid(), arithmetic_of("cpu"))
+    return Device("cpu", free_memory(), os.getpid(), arithmetic_of("cpu"), eager_arithmetic())
 
 
 def unknown() -> Device:

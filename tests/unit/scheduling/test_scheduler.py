@@ -258,12 +258,21 @@ def test_the_first_worker_fixes_the_arithmetic_and_workers_of_another_get_nothin
     actions = suggest(scheduler, open_sweep(scheduler))
     assert [action for action in actions if isinstance(action, ev.FixArithmetic)] == [ev.FixArithmetic("a", "native-1")]
     assert [leg.worker for leg in legs(actions)] == ["narrow", "wide"]
-    assert [(worker.name, sweep, wanted) for worker, sweep, wanted in scheduler.left_out()] == [
-        ("old", "a", "native-1")
-    ]
+    assert scheduler.left_out() == [("old", "eager-default", "a", "native-1")]
     assert scheduler.explain("a").endswith(
         "computed in native-1, so workers of another arithmetic get none (1 in eager-default)"
     )
+
+
+def test_workers_that_differ_in_torch_alone_share_a_sweep_only_if_all_its_trials_are_compiled() -> None:
+    for compiled, wanted, served in ((True, "native-1", ["w", "x"]), (False, "native-1, eager-avx512", ["w"])):
+        scheduler = Scheduler(wide)
+        scheduler.handle(ev.WorkerJoined("w", "native-1", "eager-avx512"))
+        scheduler.handle(ev.WorkerJoined("x", "native-1", "eager-avx2"))
+        actions = suggest(scheduler, open_sweep(scheduler, compiled=compiled))
+        assert ev.FixArithmetic("a", wanted) in actions
+        assert [leg.worker for leg in legs(actions)] == served
+    assert scheduler.left_out() == [("x", "native-1, eager-avx2", "a", "native-1, eager-avx512")]
 
 
 def test_a_sweep_that_goes_on_waits_for_a_worker_of_its_arithmetic() -> None:

@@ -12,6 +12,7 @@ import pytest
 from sweeper.errors import SpecError
 from sweeper.search_spaces import load_space
 from sweeper.spec.parse import DATASETS, DatasetSpec, SearchSpec, SweepSpec, load_spec, spec_from_options
+from sweeper.spec.schedules import DECIDING
 
 MINIMAL = {"dataset": {"name": "digits"}}
 
@@ -635,3 +636,19 @@ def test_a_share_that_does_not_apply_is_not_counted(folder):
     (folder / "below" / "test.csv").write_text("a,label\n1,x\n")
     table = {"path": "below/data.csv", "target": "label", "test": "below/test.csv"}
     assert load_spec({"dataset": table, "split": {"validation": 0.9}}).split.validation == 0.9
+
+
+def test_a_sweep_knows_whether_the_compiled_path_can_train_all_its_trials(tmp_path: Path) -> None:
+    def compiled(space, **training):
+        return load_spec({**MINIMAL, "space": space, "training": training}).is_compiled
+
+    (tmp_path / "own.py").write_text("def space(trial):\n    return {'learning_rate': 0.1}\n")
+    assert [name for name in ("mlp", "wide", "tabular", "tabm_mlp", "lcbench") if not compiled(name)] == ["lcbench"]
+    assert not compiled(f"{tmp_path}/own.py:space"), "a function may return anything"
+    assert not compiled("mlp", schedule="cosine")
+    assert not compiled("mlp", warmup_epochs=1)
+    values = {"activation": ["relu", "mish"], "optimizer": ["nadam"], "schedule": ["plateau", "cosine"]}
+    values |= {"label_smoothing": [0.0, 0.1], "ema_decay": [0.9], "layer_norm": [False, True], "warmup_epochs": [1]}
+    assert set(values) == set(DECIDING)
+    for name, several in values.items():
+        assert not compiled({"learning_rate": 0.1, name: {"choice": several}}), name
