@@ -83,13 +83,19 @@ class Steering:
             return record
         reason = f"{wanted} by {self.who}"
         kind = "stop" if wanted is SweepState.STOPPED else "pause"
-        if self._hand_over(record, kind, {"reason": reason}):
-            record = self._after(record.sweep, lambda now: now.state is wanted or now.state.terminal)
-            if record.state is wanted or record.state.terminal or self._held(record.sweep):
-                return record
-        with self._taken(record.sweep) as ledger:
-            end_unheld(ledger, ledger.sweep(record.sweep), wanted, reason)
-        return self.ledger.sweep(record.sweep)
+        deadline = time.monotonic() + self.patience
+        while True:
+            if self._hand_over(record, kind, {"reason": reason}):
+                record = self._after(record.sweep, lambda now: now.state is wanted or now.state.terminal)
+                if record.state is wanted or record.state.terminal or self._held(record.sweep):
+                    return record
+            try:
+                with self._taken(record.sweep) as ledger:
+                    end_unheld(ledger, ledger.sweep(record.sweep), wanted, reason)
+                return self.ledger.sweep(record.sweep)
+            except SweepBusy:  # a controller has taken it up in this moment: the request is for that one
+                if time.monotonic() >= deadline:
+                    raise
 
     def resume(self, record: SweepRecord, requested: int | None = None) -> SweepRecord:
         """Let a paused, stopped or failed sweep go on, and the finals of a complete one; others stay as they are.

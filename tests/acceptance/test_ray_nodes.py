@@ -115,7 +115,9 @@ def test_a_worker_that_hangs_before_it_has_joined_is_asked_for_again(
         lost = posts.get(timeout=120)
         assert isinstance(lost, WorkerLost), lost
         assert lost.reason == "it did not come up within 15 s"
-        assert posts.get(timeout=120) == WorkerJoined(lost.worker)
+        joined = posts.get(timeout=120)
+        assert isinstance(joined, WorkerJoined)
+        assert joined.worker == lost.worker
     finally:
         pool.close()
 

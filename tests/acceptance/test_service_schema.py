@@ -68,4 +68,5 @@ def test_every_example_of_the_schema_is_accepted(served: Served) -> None:
         options = {"json": example} if kind == "application/json" else {"content": example}
         answer = client.post("/sweeps", **options)
         assert answer.status_code == 201, answer.text
-        assert client.post(f"/sweeps/{answer.json()['sweep']}/stop").status_code == 202
+        stopped = client.post(f"/sweeps/{answer.json()['sweep']}/stop")
+        assert stopped.status_code == 202, stopped.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from sweeper.errors import SweepBusy
 from sweeper.ledger.opening import open_ledger
-from sweeper.ledger.protocol import Ledger
+from sweeper.ledger.protocol import Lease, Ledger
 from sweeper.places.here import Here
 from sweeper.records import SweepRecord
 from sweeper.running.custody import NoService, Steering, end_unheld, reopen_unheld
@@ -133,3 +134,19 @@ def test_a_sweep_that_has_ended_and_is_still_held_is_busy(tmp_path: Path, verb: 
     with pytest.raises(SweepBusy, match="being finished"):
         getattr(steering(ledger), verb)(record)
     assert ledger.take_requests(record.sweep) == []
+
+
+def test_a_stop_reaches_a_controller_that_takes_the_sweep_up_in_that_moment(tmp_path: Path) -> None:
+    record = new_sweep(tmp_path, SweepState.RUNNING)
+    ledger = open_ledger(None, tmp_path)
+    controller = Holds(ledger)
+
+    class Late(Watch):
+        def take(self, sweep: str, owner: str) -> Lease | None:
+            controller.take(sweep)
+            return super().take(sweep, owner)
+
+    watch = Late(ledger)
+    with contextlib.closing(controller):
+        Steering(ledger, watch, "bob", 1.0, NoService(watch)).end(record, SweepState.STOPPED)
+        assert [request.kind for request in ledger.take_requests(record.sweep)] == ["stop"]
