@@ -325,7 +325,9 @@ def init(path: str, dataset: str | None, target: str | None) -> None:
         file.write_text(render.sweep_file(table), encoding="utf-8")
     except OSError as error:
         raise SpecError(f"it cannot be written ({error.strerror})", file=path) from error
-    print(f"wrote {path}. Run it with: sweeper run {path}")
+    guess = " for the column 'label' (change dataset.target if yours has another name)"
+    said = guess if "path" in table and not target else ""
+    print(f"wrote {path}{said}. Run it with: sweeper run {path}")
 
 
 def spaces(name: str | None, as_json: bool) -> None:

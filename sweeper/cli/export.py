@@ -29,7 +29,7 @@ def export(place: Place, ref: str, csv: str | None, optuna: str | None, model: s
         to_csv(place.ledger, ref, csv)
     elif model is not None:
         answer = place.export_model(ref, model)
-        done = f"the winner's model (best: trial {answer['trial']}) is in {answer['model']}: see model_card.md there"
+        done = f"the winner's model is in {answer['model']}: see model_card.md there"
         print(json.dumps(answer) if as_json else done)
         if not Path(answer["model"], "model.onnx").exists():
             print(f"sweeper: model.onnx was left out: it needs the package onnx. {ONNX_REMEDY}", file=sys.stderr)

@@ -123,7 +123,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, Mapping):
         return escape(short(value))
     if isinstance(value, list):
-        return escape("; ".join(short(v) if isinstance(v, Mapping) else str(v) for v in value)) or "-"
+        return escape("\n".join(short(v) if isinstance(v, Mapping) else str(v) for v in value)) or "-"
     return escape(str(value))
 
 
@@ -190,7 +190,8 @@ def closing(
         title = "best of the search" if summary.get("finals") else "winner"
         chosen = " (on the validation rows, which chose it)" if spec.objective.metric.startswith("val_") else ""
         lines += ["", f"{title}: trial {best['trial']}, {spec.objective.metric} = {best['value']:.6g}{chosen}"]
-        lines += [f"  {name:15s} {_plain(value)}" for name, value in best["params"].items()]
+        width = max(map(len, best["params"]), default=0)
+        lines += [f"  {name:{width}s}  {_plain(value)}" for name, value in best["params"].items()]
         lines += [f"  {short(metrics)}"]
     if (finals := summary.get("finals")) is not None:
         lines += ["", *_finals(FinalsOutcome.from_json(finals))]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sweeper.errors import SweeperError
 from sweeper.records import SweepRecord
+from sweeper.scheduling.events import arithmetic_in
+from sweeper.spec.stored import spec_of
 
 
 def check_compiled() -> None:
@@ -31,9 +33,11 @@ def check_same_arithmetic(*records: SweepRecord) -> None:
     from sweeper.training.pool import local_device
 
     for record in records:
+        if not record.arithmetic:
+            continue
         device = local_device()
-        mine = device.arithmetic if device.eager in ("", device.arithmetic) else f"{device.arithmetic}, {device.eager}"
-        if record.arithmetic not in ("", device.arithmetic, mine):
+        mine = arithmetic_in(device.arithmetic, device.eager, spec_of(record).is_compiled)
+        if record.arithmetic != mine:
             raise SweeperError(
                 f"the trials of sweep {record.sweep} are computed in {record.arithmetic}, and this machine computes in "
                 f"{mine}: the rest would not compare with them. Resume it where it began, or start a new sweep"

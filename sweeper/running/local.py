@@ -109,10 +109,9 @@ def run_again(
         hold = holds.wait(record.sweep)
         record = hold.ledger.sweep(record.sweep)  # as its last controller has left it
         if workers == "inline" or settings.ray_address is None:
-            known = [record, finals_of(ledger, record)]
-            check_same_arithmetic(
-                *(r for r in known if r and (trials is not None or r.state is not SweepState.COMPLETE))
-            )
+            known = [r for r in (record, finals_of(ledger, record)) if r is not None]
+            going_on = [r for r in known if trials is not None or r.state is not SweepState.COMPLETE]
+            check_same_arithmetic(*going_on)
         dataset = load_same(record, spec) if trials is not None else None  # nothing is written if it is gone
         if trials is not None:
             grow(hold.ledger, record, trials)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from sweeper.scheduling.events import ChangeSweep, Shape, SweepPlan
+from sweeper.scheduling.events import ChangeSweep, Shape, SweepPlan, arithmetic_in
 from sweeper.states import SweepState, TrialState
 
 NO_LIMIT = 1_000_000
@@ -53,9 +53,7 @@ class Sweep:
 
     def arithmetic_in(self, worker: Worker) -> str:
         """What the sweep's trials are computed in by a worker."""
-        if self.plan.compiled or worker.eager in ("", worker.arithmetic):
-            return worker.arithmetic
-        return f"{worker.arithmetic}, {worker.eager}"
+        return arithmetic_in(worker.arithmetic, worker.eager, self.plan.compiled)
 
     def n_ready(self) -> int:
         """Suggested trials that wait for a worker."""

@@ -22,14 +22,22 @@ class Shape:
     layer_norm: bool = False
 
 
+def arithmetic_in(arithmetic: str, eager: str, compiled: bool) -> str:
+    """What a sweep's trials are computed in by a worker of these two arithmetics (``WorkerJoined``).
+
+    ``compiled``: the compiled path trains all of them, so that the eager one does not matter.
+    """
+    return arithmetic if compiled or eager in ("", arithmetic) else f"{arithmetic}, {eager}"
+
+
 @dataclass(frozen=True)
 class SweepPlan:
     """What the scheduler has to know of a sweep.
 
     ``window`` and ``batch`` are those of the search (``window.py``); ``decision_epochs`` are the epochs after
     which a pruner decides (empty: none); ``rows_per_trial`` is the number of replicates times that of folds.
-    Only workers of this ``arithmetic`` train its trials; empty: the first worker's will be it. ``compiled``: the
-    compiled path can train all of them, so that a worker's eager arithmetic does not matter.
+    Only workers of this ``arithmetic`` train its trials; empty: the first worker's will be it. For
+    ``compiled`` see ``arithmetic_in``.
     """
 
     sweep: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sweeper.models.schedules import RISING
 from sweeper.search_spaces import Space
 from sweeper.search_spaces.vocabulary import FloatRange, IntRange, Value, listed
 from sweeper.spec.section import refuse
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
 # what decides whether the compiled path trains a configuration (``sweeper.models.native.NativePath.trains``)
 DECIDING = ("activation", "optimizer", "schedule", "warmup_epochs", "label_smoothing", "ema_decay", "layer_norm")
-RISING = ("one_cycle", "coslog4")  # they begin low by themselves
 
 
 def values_of(space: Space, name: str) -> tuple[Value, ...]:

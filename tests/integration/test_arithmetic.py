@@ -28,14 +28,6 @@ SPEC: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SWEEPER_HOME", str(tmp_path))
-    for name in ("MLFLOW_TRACKING_URI", "SWEEPER_DATABASE_URL", "RAY_ADDRESS", "SWEEPER_SERVER"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
-
-
 def change(home: Path, statement: str) -> None:
     """Change the ledger behind the program's back."""
     with sqlite3.connect(home / "ledger.db") as connection:

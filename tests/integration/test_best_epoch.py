@@ -31,14 +31,6 @@ SPEC: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SWEEPER_HOME", str(tmp_path))
-    for name in ("MLFLOW_TRACKING_URI", "SWEEPER_DATABASE_URL", "RAY_ADDRESS", "SWEEPER_SERVER"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
-
-
 def alone(trial: TrialRecord, record: Any, replicate: int = 0) -> History:
     """A trial of a sweep trained by itself: bit for bit the same."""
     spec = spec_of(record)

@@ -34,13 +34,7 @@ SPEC: dict[str, Any] = {
     "search": {"trials": 2, "sampler": "grid", "seed": 3},
 }
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SWEEPER_HOME", str(tmp_path))
-    for name in ("MLFLOW_TRACKING_URI", "SWEEPER_DATABASE_URL", "RAY_ADDRESS"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def with_training(**options: Any) -> dict[str, Any]:
