@@ -70,7 +70,8 @@ class Cohort:
     """Up to ``width`` trials of one shape. A trial's numbers do not depend on what else is in the cohort.
 
     ``train`` holds for all rows, except that a trial's ``clip_norm`` overrides the cohort's; a trial's
-    ``hidden_layers``, ``batch_size`` and ``layer_norm`` have to agree with it. Everything is on the device of ``data``.
+    ``hidden_layers``, ``batch_size`` and ``normalization`` have to agree with it. Everything is on the device of
+    ``data``.
 
     ``data`` may be several folds of one table: each row trains on the rows of its own fold, and is validated there.
     They have the same columns and dtype; the number of classes is that of all of them. ``scorers`` judge the outputs
@@ -90,7 +91,7 @@ class Cohort:
         path: str = "auto",
         scorers: Mapping[str, Scorer] | None = None,
         *,
-        layer_norm: bool = False,
+        normalization: str = "none",
     ) -> None:
         self.folds = (data,) if isinstance(data, Data) else tuple(data)
         self.train, self.width, self.hidden_layers = train, width, tuple(hidden_layers)
@@ -99,8 +100,8 @@ class Cohort:
         if any(fold.x_train.shape[1] != first.shape[1] or fold.x_train.dtype != first.dtype for fold in self.folds):
             raise ValueError("the folds must have the same number of columns and the same dtype")
         sizes = (first.shape[1], *self.hidden_layers, max(count_outputs(fold, train.task) for fold in self.folds))
-        self.layer_norm = layer_norm and bool(self.hidden_layers)
-        self.rows = Rows.empty(sizes, width, first.dtype, first.device, self.layer_norm)
+        self.normalization = normalization if self.hidden_layers else "none"
+        self.rows = Rows.empty(sizes, width, first.dtype, first.device, self.normalization)
         self.batch_sizes = [resolve_batch_size(TrialConfig(), train, len(fold.x_train)) for fold in self.folds]
         choose(path, self.folds[0])
         self._paths: dict[tuple[int, type[TrainingPath]], TrainingPath] = {}  # made when a trial needs them
@@ -295,8 +296,8 @@ class Cohort:
     def _check_shape(self, config: TrialConfig, fold: int) -> None:
         if config.hidden_layers != self.hidden_layers:
             raise ValueError(f"hidden_layers {config.hidden_layers} is not this cohort's {self.hidden_layers}")
-        if (config.layer_norm and bool(config.hidden_layers)) != self.layer_norm:
-            raise ValueError(f"layer_norm {config.layer_norm} is not this cohort's {self.layer_norm}")
+        if config.normalized != self.normalization:
+            raise ValueError(f"normalization {config.normalized} is not this cohort's {self.normalization}")
         batch_size = resolve_batch_size(config, self.train, len(self.folds[fold].x_train))
         if batch_size != self.batch_sizes[fold]:
             raise ValueError(f"batch_size {batch_size} is not this cohort's {self.batch_sizes[fold]}")
@@ -329,12 +330,12 @@ def train_cohort(
     """
     groups: dict[tuple[Any, ...], list[int]] = {}
     for number, (config, _) in enumerate(zip(configs, seeds, strict=True)):
-        groups.setdefault((config.hidden_layers, config.batch_size, config.layer_norm), []).append(number)
+        groups.setdefault((config.hidden_layers, config.batch_size, config.normalization), []).append(number)
     histories = [History() for _ in configs]
-    for (hidden_layers, batch_size, layer_norm), numbers in groups.items():
+    for (hidden_layers, batch_size, normalization), numbers in groups.items():
         shared = train if batch_size is None else replace(train, batch_size=batch_size)
         rows = min(len(numbers), width or WIDTH)
-        cohort = Cohort(shared, hidden_layers, data, rows, path, scorers, layer_norm=layer_norm)
+        cohort = Cohort(shared, hidden_layers, data, rows, path, scorers, normalization=normalization)
         waiting = deque(numbers)
         while waiting or cohort.occupants:
             while waiting and cohort.free:

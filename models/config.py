@@ -13,6 +13,7 @@ OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam", "adamw", "nadam", "adagrad")
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu", "mish", "selu")
 INITIALIZATIONS = ("normal", "xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "zeros")
 SHAPES = ("constant", "funnel")
+NORMALIZATIONS = ("none", "layer")
 SCHEDULES = ("constant", "plateau", "cosine", "one_cycle", "coslog4")
 # of each layer, in this order; what they are: gradient_flow.py
 FLOW_STATISTICS = (
@@ -111,7 +112,7 @@ class TrialConfig:
     ``label_smoothing`` e trains for 1 - e of the row's class and e of all classes alike (Szegedy et al. 2016); the
     validation loss has none. With ``ema_decay`` d above 0 the network that is validated and kept has the exponential
     moving average of the weights: ``average = d average + (1 - d) theta`` after each step, the first one's as they are.
-    ``layer_norm`` puts a layer normalisation (Ba et al. 2016) between each hidden Linear and its activation.
+    ``normalization: layer`` puts a layer normalisation (Ba et al. 2016) between each hidden Linear and its activation.
     """
 
     learning_rate: float = 3e-4
@@ -131,7 +132,7 @@ class TrialConfig:
     schedule: str | None = None
     warmup_epochs: float | None = None
     ema_decay: float = 0.0
-    layer_norm: bool = False
+    normalization: str = "none"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden_layers", tuple(int(width) for width in self.hidden_layers))
@@ -149,6 +150,8 @@ class TrialConfig:
         )
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
         _require(self.activation in ACTIVATIONS, "activation", self.activation, f"one of {', '.join(ACTIVATIONS)}")
+        wanted = f"one of {', '.join(NORMALIZATIONS)}"
+        _require(self.normalization in NORMALIZATIONS, "normalization", self.normalization, wanted)
         _require(all(w >= 1 for w in self.hidden_layers), "hidden_layers", self.hidden_layers, "widths of 1 or more")
         if self.batch_size is not None:
             _check_batch_size(self.batch_size)
@@ -156,6 +159,11 @@ class TrialConfig:
         for name in ("dropout", "label_smoothing", "ema_decay"):
             _require(0.0 <= getattr(self, name) < 1.0, name, getattr(self, name), "in [0, 1)")
         _check_schedule(self.schedule or "constant", self.warmup_epochs or 0.0)
+
+    @property
+    def normalized(self) -> str:
+        """The normalization that its layers have: none where there is no hidden layer."""
+        return self.normalization if self.hidden_layers else "none"
 
     def within(self, train: TrainConfig) -> TrialConfig:
         """This configuration with the sweep's schedule and warm-up where it has none of its own."""

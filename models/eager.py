@@ -53,15 +53,15 @@ class EagerPath:
         self.task, self.batch_size, self.data = task, batch_size, data
         device = data.x_train.device
         chunk = preferred_rows(sizes) if device.type == "cpu" else GPU_CHUNK
-        self.net = Network(sizes, max(2, min(chunk, width)), data.x_train.dtype, device)  # until rows have layer norms
+        self.net = Network(sizes, max(2, min(chunk, width)), data.x_train.dtype, device)  # until rows are normalised
         self.recordings = Recordings(record_on_cuda) if device.type == "cuda" else None
 
     def epoch(
         self, rows: Rows, active: Tensor, orders: Tensor, flow: Flow | None = None, outputs: Tensor | None = None
     ) -> EpochSums:
         """See ``TrainingPath.epoch``."""
-        if rows.layer_norm != self.net.layer_norm:
-            self.net = Network(rows.sizes, self.net.rows, self.net.dtype, self.net.device, rows.layer_norm)
+        if rows.normalization != self.net.normalization:
+            self.net = Network(rows.sizes, self.net.rows, self.net.dtype, self.net.device, rows.normalization)
         codes = rows.activation.cpu()[active]
         # rows without dropout stand together, so that few of them go through masks of ones
         by_activation = torch.argsort(codes + len(ACTIVATIONS) * (rows.dropout.cpu()[active] > 0), stable=True)

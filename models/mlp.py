@@ -47,7 +47,7 @@ def build_mlp(config: TrialConfig, n_inputs: int, n_outputs: int, seed: int) -> 
         linear.weight = nn.Parameter(torch.empty(n_out, n_in, dtype=torch.float32))
         linear.bias = nn.Parameter(torch.empty(n_out, dtype=torch.float32))
         initialize(linear, config.initialization, generator)
-        modules += [linear, *([nn.LayerNorm(n_out)] if config.layer_norm else []), activation()]
+        modules += [linear, *([nn.LayerNorm(n_out)] if config.normalization == "layer" else []), activation()]
     return nn.Sequential(*modules[: modules.index(linear) + 1])
 
 

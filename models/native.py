@@ -73,7 +73,7 @@ class NativePath:
     def trains(cls, config: TrialConfig) -> bool:
         """Layers, optimizers and learning rates that the compiled code knows."""
         return (
-            (not config.layer_norm or not config.hidden_layers)
+            config.normalized == "none"
             and config.activation in NATIVE_ACTIVATIONS
             and config.optimizer in NATIVE_OPTIMIZERS
             and config.schedule in (None, "constant", "plateau")

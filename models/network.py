@@ -74,11 +74,14 @@ class Network:
     """Buffers for up to ``rows`` networks of one shape: parameters, gradients and activations."""
 
     def __init__(
-        self, sizes: tuple[int, ...], rows: int, dtype: torch.dtype, device: torch.device, layer_norm: bool = False
+        self, sizes: tuple[int, ...], rows: int, dtype: torch.dtype, device: torch.device, normalization: str = "none"
     ) -> None:
-        self.sizes, self.rows, self.dtype, self.device, self.layer_norm = sizes, rows, dtype, device, layer_norm
-        self.layers = linear_slices(sizes, layer_norm)
-        self.planes = [torch.zeros(rows, row_length(sizes, layer_norm), dtype=dtype, device=device) for _ in range(7)]
+        self.sizes, self.rows, self.dtype, self.device = sizes, rows, dtype, device
+        self.normalization = normalization
+        self.layers = linear_slices(sizes, normalization)
+        self.planes = [
+            torch.zeros(rows, row_length(sizes, normalization), dtype=dtype, device=device) for _ in range(7)
+        ]
         self.dw = [aligned(rows, p.n_out, p.n_in, dtype, device) for p in self.layers]
         self._buffers: dict[int, Activations] = {}
 

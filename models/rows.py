@@ -132,11 +132,11 @@ class Rows:
     optimizer: Tensor
     schedule: Tensor
     average: Tensor | None = None
-    layer_norm: bool = False
+    normalization: str = "none"
     layers: tuple[LinearSlice, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.layers = linear_slices(self.sizes, self.layer_norm)
+        self.layers = linear_slices(self.sizes, self.normalization)
 
     @classmethod
     def empty(
@@ -145,14 +145,14 @@ class Rows:
         width: int,
         dtype: torch.dtype,
         device: torch.device | str = "cpu",
-        layer_norm: bool = False,
+        normalization: str = "none",
     ) -> Rows:
         """``width`` free slots for networks of ``sizes = (D, H1, .., C)``."""
-        planes = [torch.zeros(width, row_length(sizes, layer_norm), dtype=dtype, device=device) for _ in range(3)]
+        planes = [torch.zeros(width, row_length(sizes, normalization), dtype=dtype, device=device) for _ in range(3)]
         columns = [torch.zeros(width, dtype=torch.float64, device=device) for _ in COLUMNS]
         counters = [torch.zeros(width, dtype=torch.int64, device=device) for _ in COUNTERS]
         tensors = dict(zip(("theta", "m", "v", *COLUMNS, *COUNTERS), (*planes, *columns, *counters), strict=True))
-        return cls(sizes, **tensors, layer_norm=layer_norm)
+        return cls(sizes, **tensors, normalization=normalization)
 
     @property
     def width(self) -> int:
@@ -199,7 +199,7 @@ class Rows:
         row, state = (self.weights(slot) if plane is None else plane[slot]).cpu(), {}
         for number, part in enumerate(self.layers):
             # build_mlp is Sequential(Linear, [LayerNorm,] activation, Linear, ..)
-            place = number * (3 if self.layer_norm else 2)
+            place = number * (2 if self.normalization == "none" else 3)
             state[f"{place}.weight"] = row[part.weight : part.bias].reshape(part.n_out, part.n_in).clone()
             state[f"{place}.bias"] = row[part.bias : part.bias + part.n_out].clone()
             if part.norm is not None:
@@ -233,12 +233,12 @@ def columns_of(config: TrialConfig, clip_norm: float | None) -> dict[str, float]
     return column
 
 
-def linear_slices(sizes: tuple[int, ...], layer_norm: bool = False) -> tuple[LinearSlice, ...]:
+def linear_slices(sizes: tuple[int, ...], normalization: str = "none") -> tuple[LinearSlice, ...]:
     """The layout of a row: for each Linear in order, its weight, then its bias, then scale and shift behind it."""
     slices, start = list[LinearSlice](), 0
     for n_in, n_out in pairwise(sizes):
         bias = start + n_out * n_in
-        normed = layer_norm and len(slices) < len(sizes) - 2
+        normed = normalization != "none" and len(slices) < len(sizes) - 2
         slices.append(LinearSlice(start, bias, n_out, n_in, bias + n_out if normed else None))
         start = slices[-1].end
     return tuple(slices)

@@ -7,15 +7,15 @@ from itertools import pairwise
 ROW_ALIGN = 16  # P is a multiple of this, so that every row starts on a 64 byte boundary in either dtype
 
 
-def n_parameters(sizes: tuple[int, ...], layer_norm: bool = False) -> int:
-    """Weights and biases of one network of ``sizes = (D, H1, .., C)``, with ``layer_norm`` its scales and shifts."""
-    norms = 2 * sum(sizes[1:-1]) if layer_norm else 0
+def n_parameters(sizes: tuple[int, ...], normalization: str = "none") -> int:
+    """Weights and biases of one network of ``sizes = (D, H1, .., C)``, and the scales and shifts of a normalisation."""
+    norms = 2 * sum(sizes[1:-1]) if normalization != "none" else 0
     return sum(n_in * n_out + n_out for n_in, n_out in pairwise(sizes)) + norms
 
 
-def row_length(sizes: tuple[int, ...], layer_norm: bool = False) -> int:
+def row_length(sizes: tuple[int, ...], normalization: str = "none") -> int:
     """P: the parameters of one row, padded to a multiple of ``ROW_ALIGN``."""
-    return -(-n_parameters(sizes, layer_norm) // ROW_ALIGN) * ROW_ALIGN
+    return -(-n_parameters(sizes, normalization) // ROW_ALIGN) * ROW_ALIGN
 
 
 def preferred_rows(sizes: tuple[int, ...]) -> int:

@@ -78,7 +78,7 @@ _CALLED: Mapping[str, str] = {
     "onecycle one_cycle_lr super_convergence": "one_cycle",
     "cosine_annealing annealing": "cosine",
     "smoothing label_smooth": "label_smoothing",
-    "layernorm layer_normalization layer_normalisation": "layer_norm",
+    "layernorm layer_norm layer_normalization batchnorm batch_norm batch_normalization": "normalization",
     "ema weight_averaging averaging polyak swa": "ema_decay",
     "label y target_column": "target",
     "file filename csv data_file": "path",

@@ -83,7 +83,7 @@ KNOWN: Mapping[str, Known] = MappingProxyType(
         "schedule": Known("name", words=("constant", "plateau", "cosine", "one_cycle", "coslog4")),
         "warmup_epochs": Known("number", low=0.0),
         "ema_decay": Known("number", low=0.0, high=1.0, below_high=True),
-        "layer_norm": Known("flag"),
+        "normalization": Known("name", words=("none", "layer")),
         "normalize": Known("name", words=("standard", "minmax", "none", "quantile", "robust")),
         "missing_indicator": Known("flag"),
         "numeric_embedding": Known("name", words=("none", "piecewise_linear")),

@@ -142,7 +142,7 @@ def _script(spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, Any]
         "optimizer": _optimizer(config),
         "schedule": _schedule(config, train, epochs_to_refit(winner.trial) if refit else train.epochs),
         "label_smoothing": config.label_smoothing,
-        "layer_norm": config.layer_norm,
+        "normalization": config.normalized,
         "ema_decay": config.ema_decay,
         "kept": "average.module" if config.ema_decay else "model",
         "dropout": _dropout(config),

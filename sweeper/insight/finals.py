@@ -302,7 +302,7 @@ def _judged(
 def _cost(spec: SweepSpec, trial: TrialRecord, dataset: Dataset) -> float:
     """The size of a trial's network."""
     config = spec.trial_config(trial.params or {})
-    size = network_size(dataset.n_inputs, config.hidden_layers, dataset.n_outputs, config.layer_norm)
+    size = network_size(dataset.n_inputs, config.hidden_layers, dataset.n_outputs, config.normalized)
     return trial.metrics.get(PARAMETERS) or float(size)
 
 

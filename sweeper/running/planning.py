@@ -87,7 +87,7 @@ def _drawn(spec: SweepSpec, requested: int) -> list[dict[str, Any]]:
 def _shaped(spec: SweepSpec, task: Any, params: dict[str, Any]) -> tuple[Shape, TrialConfig]:
     config, train = spec.trial_config(params), spec.train_config(task, params)
     batch_size = config.batch_size or train.batch_size
-    return Shape(config.hidden_layers, batch_size, train.epochs, spec.inputs_of(params), config.layer_norm), config
+    return Shape(config.hidden_layers, batch_size, train.epochs, spec.inputs_of(params), config.normalized), config
 
 
 def _in_words(duration: Duration) -> dict[str, Any]:

@@ -135,7 +135,9 @@ class _Probe:
         part = type(self.data)(**cut)
         train = replace(self.train, epochs=1_000_000, patience=None)
         shape = self.wanted.shape
-        cohort = Cohort(train, shape.hidden_layers, part, width, scorers=self.scorers, layer_norm=shape.layer_norm)
+        cohort = Cohort(
+            train, shape.hidden_layers, part, width, scorers=self.scorers, normalization=shape.normalization
+        )
         began = time.thread_time()
         for number in range(width):
             config = self.wanted.configs[number % len(self.wanted.configs)]

@@ -179,7 +179,7 @@ class SweepRun:
         train = self.spec.train_config(self.dataset.task, params)
         batch_size = config.batch_size or train.batch_size
         inputs = self.spec.inputs_of(params)
-        return Shape(config.hidden_layers, batch_size, train.epochs, inputs, config.layer_norm)
+        return Shape(config.hidden_layers, batch_size, train.epochs, inputs, config.normalized)
 
     def results_to_tell(self) -> list[tuple[int, Outcome]]:
         """The results that the study has not been told yet; the caller tells it."""
@@ -359,7 +359,7 @@ class SweepRun:
     def _costs(self, number: int) -> dict[str, float]:
         """What an ended trial cost: the size of its network, and its time in a sweep that may depend on time."""
         config, outputs = self.spec.trial_config(self.params(number)), self.dataset.n_outputs
-        size = network_size(self.trials[number].n_inputs, config.hidden_layers, outputs, config.layer_norm)
+        size = network_size(self.trials[number].n_inputs, config.hidden_layers, outputs, config.normalized)
         costs = {PARAMETERS: float(size)}
         if not self.spec.search.deterministic:
             costs[SECONDS] = self.trials[number].seconds

@@ -19,7 +19,7 @@ class Shape:
     batch_size: int | Literal["full"]
     epochs: int
     inputs: Inputs = PLAIN
-    layer_norm: bool = False
+    normalization: str = "none"
 
 
 def arithmetic_in(arithmetic: str, eager: str, compiled: bool) -> str:

@@ -109,10 +109,10 @@ def excesses_of(metrics: Mapping[str, float | None], constraints: Sequence[Const
     return tuple(constraint.excess(metrics) for constraint in constraints)
 
 
-def network_size(n_inputs: int, hidden_layers: Sequence[int], n_outputs: int, layer_norm: bool = False) -> int:
-    """How many weights and biases a network has: the metric ``parameters``. A layer norm has two for each unit."""
+def network_size(n_inputs: int, hidden_layers: Sequence[int], n_outputs: int, normalization: str = "none") -> int:
+    """How many weights and biases a network has: the metric ``parameters``. A normalization has two for each unit."""
     widths = (n_inputs, *hidden_layers, n_outputs)
-    norms = 2 * sum(hidden_layers) if layer_norm else 0
+    norms = 2 * sum(hidden_layers) if normalization != "none" else 0
     return sum((before + 1) * after for before, after in pairwise(widths)) + norms
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sweeper.spec.models import TrainingSpec
 
 # what decides whether the compiled path trains a configuration (``sweeper.models.native.NativePath.trains``)
-DECIDING = ("activation", "optimizer", "schedule", "warmup_epochs", "label_smoothing", "ema_decay", "layer_norm")
+DECIDING = ("activation", "optimizer", "schedule", "warmup_epochs", "label_smoothing", "ema_decay", "normalization")
 
 
 def values_of(space: Space, name: str) -> tuple[Value, ...]:

@@ -210,7 +210,7 @@ class LegRunner:
             self._scorers = {} if order.scoring is None else order.scoring.scorers()
             shape = order.shape
             self._cohort = Cohort(
-                order.train, shape.hidden_layers, data, rows, scorers=self._scorers, layer_norm=shape.layer_norm
+                order.train, shape.hidden_layers, data, rows, scorers=self._scorers, normalization=shape.normalization
             )
             self._cohort_id, self._running = (order.sweep, order.cohort), {}
         for number in order.drop:

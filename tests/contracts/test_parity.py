@@ -74,7 +74,11 @@ def test_every_optimizer_activation_and_initialization_in_one_cohort(task: Task,
 @pytest.mark.parametrize(("path", "device"), EXTRA_PLACES)
 @pytest.mark.parametrize("task", TASKS)
 def test_dropout_and_everything_beyond_plain_layers_in_one_cohort(task: Task, path: str, device: str) -> None:
-    extras = [*EXTRAS, *({"layer_norm": True} | extra for extra in EXTRAS), {"layer_norm": True, "hidden_layers": ()}]
+    extras = [
+        *EXTRAS,
+        *({"normalization": "layer"} | extra for extra in EXTRAS),
+        {"normalization": "layer", "hidden_layers": ()},
+    ]
     configs = [TrialConfig(**({"learning_rate": 0.02, "hidden_layers": (6, 5)} | extra)) for extra in extras]
     data, train = tiny_data(task, device=device), train_config(task)
     for number, got in enumerate(train_cohort(configs, train, data, range(len(configs)), path=path)):

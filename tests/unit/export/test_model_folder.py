@@ -41,8 +41,8 @@ CASES += [
     {"schedule": "coslog4", "shape": "funnel", "depth": 3, "width": 6},
     {"schedule": "plateau", "warmup_epochs": 1, "ema_decay": 0.5, "dropout": 0.2, "hidden_layers": [6]},
     {"dropout": 0.4, "hidden_layers": [8, 5], "activation": "gelu"},
-    {"dropout": 0.2, "layer_norm": True, "hidden_layers": [8, 5]},
-    {"layer_norm": True, "hidden_layers": []},
+    {"dropout": 0.2, "normalization": "layer", "hidden_layers": [8, 5]},
+    {"normalization": "layer", "hidden_layers": []},
     {"optimizer": "adamw", "beta1": 0.8, "beta2": 0.99, "clip_norm": 0.1, "batch_size": 7},
 ]
 

@@ -215,7 +215,7 @@ def test_an_unknown_path_is_refused() -> None:
 def test_rows_with_layer_norm_are_the_same_alone_and_together(hidden: tuple[int, ...]) -> None:
     data, train = tiny_data(dtype=torch.float32), TrainConfig(epochs=2, batch_size=8)
     kinds = [*EXTRAS, {"activation": "tanh"}, {"activation": "relu", "optimizer": "sgd"}]
-    configs = [TrialConfig(**({"hidden_layers": hidden, "layer_norm": True} | kind)) for kind in kinds]
+    configs = [TrialConfig(**({"hidden_layers": hidden, "normalization": "layer"} | kind)) for kind in kinds]
     numbers = range(len(configs))
     wanted = train_cohort(configs, train, data, numbers)
     narrow = train_cohort(configs[::-1], train, data, numbers[::-1], width=3)[::-1]
@@ -225,6 +225,6 @@ def test_rows_with_layer_norm_are_the_same_alone_and_together(hidden: tuple[int,
 
 
 def test_a_cohort_takes_no_trial_with_another_normalisation() -> None:
-    cohort = Cohort(TRAIN, HIDDEN, tiny_data(), width=2, layer_norm=True)
-    with pytest.raises(ValueError, match="layer_norm False is not this cohort's True"):
+    cohort = Cohort(TRAIN, HIDDEN, tiny_data(), width=2, normalization="layer")
+    with pytest.raises(ValueError, match="normalization none is not this cohort's layer"):
         cohort.admit(0, TrialConfig(hidden_layers=HIDDEN), seed=0)

@@ -20,7 +20,7 @@ CONFIGS = [
     for optimizer, activation in itertools.islice(itertools.product(OPTIMIZERS, ACTIVATIONS), 0, 34, 3)
 ]
 CONFIGS += [TrialConfig(**({"learning_rate": 0.03, "hidden_layers": (7, 5)} | extra)) for extra in EXTRAS]
-CONFIGS += [replace(CONFIGS[i], layer_norm=True) for i in (0, -1)]
+CONFIGS += [replace(CONFIGS[i], normalization="layer") for i in (0, -1)]
 CONFIGS[3] = TrialConfig(optimizer="sgd", learning_rate=1e30, clip_norm=1e30, hidden_layers=(7, 5))  # leaves early
 
 

@@ -648,7 +648,12 @@ def test_a_sweep_knows_whether_the_compiled_path_can_train_all_its_trials(tmp_pa
     assert not compiled("mlp", schedule="cosine")
     assert not compiled("mlp", warmup_epochs=1)
     values = {"activation": ["relu", "mish"], "optimizer": ["nadam"], "schedule": ["plateau", "cosine"]}
-    values |= {"label_smoothing": [0.0, 0.1], "ema_decay": [0.9], "layer_norm": [False, True], "warmup_epochs": [1]}
+    values |= {
+        "label_smoothing": [0.0, 0.1],
+        "ema_decay": [0.9],
+        "normalization": ["none", "layer"],
+        "warmup_epochs": [1],
+    }
     assert set(values) == set(DECIDING)
     for name, several in values.items():
         assert not compiled({"learning_rate": 0.1, name: {"choice": several}}), name
