@@ -250,6 +250,25 @@ def report(
 
 
 @app.command()
+def compare(
+    sweeps: Annotated[
+        list[str],
+        typer.Argument(metavar="SWEEP...", parser=streams.as_text, help="Two sweeps or more, by id or name."),
+    ],
+    seeds: Annotated[
+        int, typer.Option(min=0, max=20, help="Fresh seeds that each winner is trained on; 0: train nothing.")
+    ] = 5,
+    out: Annotated[str | None, typer.Option(metavar="F.html", help="Also write the answer as a page.")] = None,
+    json: Json = False,
+    server: Server = None,
+) -> None:
+    """Compare sweeps: what was changed, whose winner is better on new rows, and which effects agree."""
+    from sweeper.cli.compare import compare as show
+
+    show(sweeps, seeds, out, json)
+
+
+@app.command()
 def stop(sweep: Sweep, json: Json = False, server: Server = None) -> None:
     """Stop a sweep. Unfinished trials become `stopped`; `resume` continues them."""
     from sweeper.cli import commands

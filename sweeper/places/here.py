@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SweepBusy, SweeperError
 from sweeper.insight.results import run_summary
@@ -21,6 +22,9 @@ from sweeper.running.leases import LEASE_SECONDS, Watch
 from sweeper.settings import Settings
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import SweepState
+
+if TYPE_CHECKING:
+    from sweeper.insight.comparison import SweepComparison
 
 UI_PORT = 5000
 START_SECONDS = 120.0  # how long a detached sweep may take to be in the ledger
@@ -158,3 +162,9 @@ class Here:
         from sweeper.report.gather import make_report
 
         return make_report(self.ledger, self.settings.home / "sweeps" / record.sweep, record.sweep, out)
+
+    def compare(self, refs: Sequence[str], seeds: int) -> SweepComparison:
+        """See ``Place``: their winners are trained in this process."""
+        from sweeper.running.comparing import compare_sweeps
+
+        return compare_sweeps(self.ledger, self.settings.home, refs, seeds)

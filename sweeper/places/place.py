@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sweeper.errors import SpecError
 from sweeper.ledger.protocol import LedgerReader
 from sweeper.records import SweepRecord
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import SweepState
+
+if TYPE_CHECKING:
+    from sweeper.insight.comparison import SweepComparison
 
 WAIT_SECONDS = 30.0  # how long a command waits for the controller to act on a request
 
@@ -95,6 +98,10 @@ class Place(Protocol):
 
     def report(self, record: SweepRecord, out: Path | None) -> tuple[Path, str]:
         """Write the report of a sweep to ``out`` (default: into this home); the file and its first sentence."""
+        ...
+
+    def compare(self, refs: Sequence[str], seeds: int) -> SweepComparison:
+        """Several sweeps side by side, their winners trained on ``seeds`` common seeds (0: none is)."""
         ...
 
 

@@ -8,8 +8,10 @@ import os
 import sys
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from sweeper.errors import Interrupted, ServerUnreachable, SweepBusy, SweeperError
 from sweeper.places.follow import Follower, check_for_server, patiently, submit, take_up
@@ -20,6 +22,9 @@ from sweeper.records import SweepRecord
 from sweeper.settings import Settings
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import SweepState
+
+if TYPE_CHECKING:
+    from sweeper.insight.comparison import SweepComparison
 
 LOOK_SECONDS = 0.2  # between two looks whether the server has done what it was asked
 
@@ -145,6 +150,15 @@ class There:
         except OSError as error:
             raise SweeperError(f"the report cannot be written to {file}: {error.strerror}") from error
         return file, verdict_of(record, spec_of(record), self.ledger.trials(record.sweep))
+
+    def compare(self, refs: Sequence[str], seeds: int) -> SweepComparison:
+        """See ``Place``: on the server."""
+        from sweeper.insight.comparison import comparison_from_json
+
+        ids = [self.ledger.sweep(ref).sweep for ref in refs]
+        query = urlencode([*(("sweep", sweep) for sweep in ids), ("seeds", seeds)])
+        with self.ledger.server.stream(f"/comparison?{query}", timeout=600.0) as response:
+            return comparison_from_json(response.read())
 
     def _submit(self, spec: SweepSpec, workers: str | None, priority: int | None) -> SweepRecord:
         """The new sweep; a data file is read here first, so that what is wrong with it is told before it is sent."""

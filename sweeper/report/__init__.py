@@ -1,4 +1,4 @@
 """Draws the answer of a sweep.
 
-Doors, the modules that other rooms may import: gather, page, figures, notebook.
+Doors, the modules that other rooms may import: gather, page, comparison, figures, notebook.
 """

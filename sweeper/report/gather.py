@@ -39,7 +39,7 @@ def make_report(
     spec = spec_of(record)
     trials = ledger.trials(record.sweep)
     check = _find_check(folder, record, spec, trials, train)
-    curves = _curves(ledger, record, spec, trials)
+    curves = drawn_reports(ledger, record, spec, trials)
     flows = ledger.flow(record.sweep, numbers=flow_numbers(trials))
     file = write_report(record, spec, trials, curves, folder / FILE if out is None else out, check=check, flows=flows)
     return file, verdict_of(record, spec, trials)
@@ -83,7 +83,7 @@ def _check_again(record: SweepRecord, spec: SweepSpec, winner: TrialRecord) -> C
     return check_winner(dataset, winner.number, outputs)
 
 
-def _curves(
+def drawn_reports(
     ledger: LedgerReader, record: SweepRecord, spec: SweepSpec, trials: Sequence[TrialRecord]
 ) -> dict[int, list[EpochReport]]:
     """The epochs of the trials, or of a sample of them and of the best, which are drawn but not compared with it."""

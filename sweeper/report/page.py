@@ -10,12 +10,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from sweeper.errors import SweeperError
@@ -157,11 +156,19 @@ def build_report(
     )
 
 
+def template_of(name: str, **functions: Any) -> Template:
+    """A page's template, to which these functions are known. Every text is escaped."""
+    loader = PackageLoader("sweeper.report", "")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals |= functions
+    return environment.get_template(name)
+
+
 def render_report(report: Report) -> str:
     """The page. Every text is escaped; only the plots are markup."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals |= {"number": number, "from_to": from_to}
-    template = environment.from_string(files("sweeper.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
+    template = template_of("page.html.j2", number=number, from_to=from_to)
     record, spec, winner = report.record, report.spec, report.head.winner
     sweep_file = sweep_file_of(record.spec)
     return template.render(

@@ -16,6 +16,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
 from sweeper.errors import SpecError
+from sweeper.insight.comparison import SweepComparison
 from sweeper.insight.results import best_trials, run_summary
 from sweeper.service import sse
 from sweeper.service.answers import (
@@ -319,3 +320,17 @@ def model(ref: Ref, who: Who, desk: AtDesk) -> Response:
         "X-Sweeper-Metrics": json.dumps(exact(answer["metrics"])),
     }
     return Response(packed.getvalue(), media_type="application/zip", headers=headers)
+
+
+@router.get("/comparison", responses=responses(409))
+def comparison(
+    who: Who,
+    desk: AtDesk,
+    sweep: Annotated[list[str], Query(min_length=2, max_length=8, description="The sweeps, two or more.")],
+    seeds: Annotated[int, Query(ge=0, le=20, description="How many seeds the winners are trained on.")] = 5,
+) -> SweepComparison:
+    """What ``compare`` prints: changes, the winners on common test rows, and which effects agree."""
+    from sweeper.running.comparing import compare_sweeps
+
+    ids = [desk.find(who, ref).sweep for ref in sweep]
+    return compare_sweeps(desk.ledger, desk.settings.home, ids, seeds)

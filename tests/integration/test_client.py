@@ -200,6 +200,19 @@ class TestTheSameAnswers:
         assert page == (served.settings.home / "sweeps" / mixed / "report.html").read_text(encoding="utf-8")
         assert "on the validation split" in page
 
+    def test_sweeps_are_compared_by_the_server_as_here(
+        self, call: Call, remote: Call, served: Served, mixed: str, tmp_path: Path
+    ) -> None:
+        other = served.submit("ada", MIXED | {"name": "other", "search": MIXED["search"] | {"trials": 4}})
+        served.wait(other, "complete")
+        page = tmp_path / "page.html"
+        there = remote("compare", mixed, other, "--seeds", "2", "--json", "--out", str(page)).json
+        assert there.pop("page") == str(page)
+        assert there["sentence"] in page.read_text(encoding="utf-8").replace("&#39;", "'")
+        home = str(served.settings.home)
+        assert there == call("compare", mixed, other, "--seeds", "2", "--json", SWEEPER_HOME=home).json
+        assert remote("compare", mixed, "nope").code == 4
+
     def test_a_study_is_written_here_from_the_records_there(self, remote: Call, mixed: str, tmp_path: Path) -> None:
         import optuna
 

@@ -77,7 +77,7 @@ def test_the_epochs_of_a_large_sweep_are_sampled_and_the_best_are_among_them() -
     sweep = new_sweep(ledger, spec).sweep
     end_trials(ledger, sweep, range(count), epochs=2)
     record, trials = ledger.sweep(sweep), ledger.trials(sweep)
-    curves = gather._curves(ledger, record, spec, trials)
+    curves = gather.drawn_reports(ledger, record, spec, trials)
     best = {trial.number for trial in ledger.best(sweep, 50)}
     assert best <= curves.keys()
     assert len(curves.keys() - best) == MAX_CURVES - len(best & {trial.number for trial in sample(trials)})
