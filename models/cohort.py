@@ -38,8 +38,9 @@ class RowReport:
     gradient flow by epoch, of those epochs of the leg that were measured. ``best_epoch``: the best one so far, from 0.
     ``finished``: it has all its epochs, or its patience has run out. ``diverged``: what broke, when it did. In both
     cases it has left its slot and ``state_dict`` holds the weights of ``History.state_dict``; otherwise that is None.
-    Of a finished trial, ``kept`` are the metrics of the epoch whose weights these are. Where patience may end one
-    trial before another, ``state`` is what ``export`` gave then: admitted again, the trial ends at once with the same.
+    ``kept`` are the metrics of the epoch whose weights count: of a finished trial those in ``state_dict``, of another
+    one what ``kept_weights`` gives (None: it has no epoch yet, or has diverged). Where patience may end one trial
+    before another, ``state`` is what ``export`` gave then: admitted again, the trial ends at once with the same.
     """
 
     key: Key
@@ -159,6 +160,10 @@ class Cohort:
         """The trial's weights now, under the names of ``build_mlp``'s module, on the CPU."""
         return self.rows.state_dict(self._slot(key))
 
+    def kept_weights(self, key: Key) -> dict[str, Tensor]:
+        """The weights that would count if the trial ended now, as in ``state_dict``: those of its best epoch so far."""
+        return self.rows.state_dict(self._slot(key), self.kept)
+
     def export(self, key: Key) -> dict[str, Tensor]:
         """Everything the trial needs to go on elsewhere exactly as here, as CPU tensors by name.
 
@@ -261,7 +266,7 @@ class Cohort:
     def _report(self, occupant: _Occupant, first: int) -> RowReport:
         history = occupant.history
         finished, kept = not history.diverged and history.has_finished(self.train), None
-        if finished:
+        if not history.diverged and history.epochs:
             epoch = history.kept_epoch(self.train)
             kept = {name: history.series(name)[epoch] for name in self.metric_names}
         return RowReport(
@@ -322,11 +327,12 @@ def train_cohort(
     *,
     width: int | None = None,
     scorers: Mapping[str, Scorer] | None = None,
+    until: int | None = None,
 ) -> list[History]:
     """Train each trial as ``train_solo`` would, side by side; histories in the order of ``configs``.
 
     Trials are grouped by shape; a group wider than ``width`` (default ``WIDTH``) has its slots refilled as
-    trials end.
+    trials end. ``until`` ends each after so many of its epochs, as if it had been stopped there.
     """
     groups: dict[tuple[Any, ...], list[int]] = {}
     for number, (config, _) in enumerate(zip(configs, seeds, strict=True)):
@@ -348,4 +354,7 @@ def train_cohort(
                 history.state_dict = report.state_dict or {}
                 history.flow |= report.flow
                 history.best_epoch = report.best_epoch
+                if history.epochs == until and report.state_dict is None:
+                    history.state_dict = cohort.kept_weights(report.key)
+                    cohort.drop(report.key)
     return histories

@@ -37,7 +37,10 @@ class Result:
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The best complete trial: ``trial``, ``value``, ``params``, ``metrics``. None when none is complete."""
+        """The best trial: ``trial``, ``value``, ``params``, ``metrics``; None: no trial has an answer.
+
+        Where none is complete it is the best of those that were stopped under way, with its ``state`` and ``epochs``.
+        """
         found = best_trials(self._ledger, self.record, 1)
         return best_row(found[0]) if found else None
 

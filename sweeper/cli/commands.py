@@ -22,6 +22,7 @@ from sweeper.insight.results import (
     constraint_warnings,
     edge_warnings,
     front_of,
+    stopped_warnings,
     sweep_row,
     trial_frame,
     trial_row,
@@ -129,6 +130,7 @@ def _close(place: Place, sweep: str, as_json: bool) -> dict[str, Any]:
         record, best = place.ledger.sweep(sweep), summary["best"]
         spec = spec_of(record)
         warnings = [*constraint_warnings(spec, best["metrics"]), *edge_warnings(spec, best["params"])] if best else []
+        warnings += stopped_warnings(spec, best) if best else []
         if (again := read_again(record)) is not None:
             warnings.append(again.sentence)
         render.closing(summary, spec, place.ledger.trials(sweep), warnings, place.view(record), place.option)

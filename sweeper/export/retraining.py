@@ -118,9 +118,9 @@ def train_ensemble(
 
 
 def _trained_again(spec: SweepSpec, dataset: Dataset, trial: TrialRecord) -> Sequence[History]:
-    from sweeper.training.again import train_again
+    from sweeper.training.again import stopped_after, train_again
 
-    histories = train_again(spec, dataset, dict(trial.params or {}), trial.seed)
+    histories = train_again(spec, dataset, dict(trial.params or {}), trial.seed, stopped_after(trial))
     for history in histories:
         if history.diverged:
             remedy = "Export it on a machine like the one the sweep ran on"

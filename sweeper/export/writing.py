@@ -54,7 +54,7 @@ def to_model(ledger: LedgerReader, ref: str, out: str) -> dict[str, Any]:
     """Write the winner's model to a new or empty folder; it is trained again for that, from the same data.
 
     Raises:
-        NoTrialSucceeded: no trial is complete.
+        NoTrialSucceeded: no trial has an answer.
         SpecError: the folder is not empty or cannot be written, or the data has changed.
     """
     record, folder = ledger.sweep(ref), Path(os.path.abspath(out))
@@ -62,7 +62,7 @@ def to_model(ledger: LedgerReader, ref: str, out: str) -> dict[str, Any]:
     leader = finals_winner(record)
     found = best_trials(ledger, record, 1) if leader is None else [ledger.trial(record.sweep, leader)]
     if not found:
-        raise NoTrialSucceeded(f"sweep {record.sweep} has no complete trial, so there is no model to export")
+        raise NoTrialSucceeded(f"sweep {record.sweep} has no trial with an answer, so there is no model to export")
     from sweeper.data.loading import load_same
     from sweeper.export.model_folder import model_files
     from sweeper.export.retraining import train_ensemble, train_winner

@@ -26,7 +26,7 @@ AGREED = 0.8  # the share of the best trials that makes a choice common to them
 
 @dataclass(frozen=True)
 class Headline:
-    """``winner`` is None when no trial is complete. All other fields are sentences; ``traits`` may be empty."""
+    """``winner`` is None when no trial has an answer. All other fields are sentences; ``traits`` may be empty."""
 
     winner: TrialRecord | None
     verdict: str
@@ -56,6 +56,10 @@ def headline(
         return Headline(winner, verdict + f"{'; '.join(violations(winner, spec))}.", "", traits, cost)
     allowed = [trial for trial in best_first if feasible(trial, spec)]
     value = winner.value if winner.value is not None else math.nan
+    if winner.state is TrialState.STOPPED:
+        verdict = f"No trial was complete in time. Trial {winner.number}, after {winner.epochs} of "
+        verdict += f"{spec.training.epochs} epochs, is the best of {len(allowed):,} that were under way: "
+        return Headline(winner, f"{verdict}{_metric(spec)} {number(value)}.", _certainty(spec, allowed), traits, cost)
     whose = " that satisfy every constraint" if spec.constraints else ""
     verdict = f"Trial {winner.number} is the best of {len(allowed):,} complete trials{whose}: "
     verdict += f"{_metric(spec)} {number(value)}."
@@ -63,7 +67,7 @@ def headline(
 
 
 def winner_of(record: SweepRecord, best_first: Sequence[TrialRecord]) -> TrialRecord | None:
-    """The best trial by the finals, else by the search; None: no trial is complete."""
+    """The best trial by the finals, else by the search; None: no trial has an answer."""
     finals = read_finals(record)
     leaders = finals.leaders if finals is not None else ()
     found = next((trial for trial in best_first if trial.number in leaders[:1]), None)

@@ -39,19 +39,26 @@ def violations(trial: TrialRecord, spec: SweepSpec) -> list[str]:
     return found
 
 
+def with_answer(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The complete trials with a finite value; where there are none, those that were stopped with one."""
+    known = [trial for trial in trials if trial.value is not None and math.isfinite(trial.value)]
+    complete = [trial for trial in known if trial.state is TrialState.COMPLETE]
+    return complete or [trial for trial in known if trial.state is TrialState.STOPPED]
+
+
 def best_first(trials: Iterable[TrialRecord], spec: SweepSpec) -> list[TrialRecord]:
-    """The complete trials with a finite value: feasible ones by the first objective, then the others by how far off."""
+    """The trials with an answer: feasible ones by the first objective, then the others by how far off."""
     sign = spec.objective.sign
     ranked = [
         (beyond(trial, spec), sign * trial.value, trial.number, trial)
-        for trial in trials
-        if trial.state is TrialState.COMPLETE and trial.value is not None and math.isfinite(trial.value)
+        for trial in with_answer(trials)
+        if trial.value is not None
     ]
     return [trial for *_, trial in sorted(ranked, key=lambda entry: entry[:3])]
 
 
 def pareto_front(trials: Sequence[TrialRecord], spec: SweepSpec) -> list[TrialRecord]:
-    """The feasible complete trials that no other beats in every objective, ordered by the first objective.
+    """The feasible trials with an answer that no other beats in every objective, ordered by the first objective.
 
     Trials with equal values stand side by side. With one objective: the best trial, and those that equal it.
     """

@@ -30,7 +30,8 @@ def direction_of(record: SweepRecord) -> Direction:
 
 
 def best_trials(ledger: LedgerReader, record: SweepRecord, k: int) -> list[TrialRecord]:
-    """The k best complete trials on the first objective. Those that satisfy the constraints come first.
+    """The k best trials on the first objective: complete ones, or where there are none those that were stopped with a
+    value. Those that satisfy the constraints come first.
 
     Where none does, the first is the one that is least beyond them: see ``pareto.feasible``.
     """
@@ -38,7 +39,13 @@ def best_trials(ledger: LedgerReader, record: SweepRecord, k: int) -> list[Trial
         return ledger.best(record.sweep, k, direction_of(record))
     from sweeper.insight.pareto import best_first
 
-    return best_first(ledger.trials(record.sweep, state=TrialState.COMPLETE), spec_of(record))[:k]
+    return best_first(_with_answer(ledger, record), spec_of(record))[:k]
+
+
+def _with_answer(ledger: LedgerReader, record: SweepRecord) -> list[TrialRecord]:
+    """Trials among which are those with an answer."""
+    complete = ledger.trials(record.sweep, state=TrialState.COMPLETE)
+    return complete or ledger.trials(record.sweep, state=TrialState.STOPPED)
 
 
 def finals_winner(record: SweepRecord) -> int | None:
@@ -55,7 +62,7 @@ def front_of(ledger: LedgerReader, record: SweepRecord) -> list[TrialRecord]:
         return []
     from sweeper.insight.pareto import pareto_front
 
-    return pareto_front(ledger.trials(record.sweep, state=TrialState.COMPLETE), spec_of(record))
+    return pareto_front(_with_answer(ledger, record), spec_of(record))
 
 
 def clean(value: Any) -> Any:
@@ -85,9 +92,19 @@ def trial_row(trial: TrialRecord) -> dict[str, Any]:
 
 
 def best_row(trial: TrialRecord) -> dict[str, Any]:
-    """A winner, as in ``run --json``."""
+    """A winner, as in ``run --json``; one that was stopped says so, with the epochs that it had."""
     row = trial_row(trial)
-    return {"trial": trial.number, "value": row["value"], "params": row["params"], "metrics": row["metrics"]}
+    found = {"trial": trial.number, "value": row["value"], "params": row["params"], "metrics": row["metrics"]}
+    stopped = trial.state is TrialState.STOPPED
+    return {**found, "state": row["state"], "epochs": row["epochs"]} if stopped else found
+
+
+def stopped_warnings(spec: SweepSpec, best: Mapping[str, Any]) -> list[str]:
+    """What to know of a winner, as ``best_row`` has it, that was stopped before it had all its epochs."""
+    if best.get("state") != TrialState.STOPPED:
+        return []
+    of = f"{best['epochs']} of {spec.training.epochs} epochs"
+    return [f"no trial was complete in time: the winner is the best of those under way, after {of}"]
 
 
 def sweep_row(record: SweepRecord) -> dict[str, Any]:

@@ -186,10 +186,13 @@ class MemoryLedger:
             return _record(held.trials[number])
 
     def best(self, sweep: str, k: int = 1, direction: Direction = "minimize") -> list[TrialRecord]:
-        """The k complete trials with the best finite values."""
-        complete = self.trials(sweep, TrialState.COMPLETE)
-        finite = [trial for trial in complete if trial.value is not None and abs(trial.value) < float("inf")]
-        return sort_trials(finite, "value" if direction == "minimize" else "-value")[:k]
+        """See ``LedgerReader``."""
+        for state in (TrialState.COMPLETE, TrialState.STOPPED):
+            found = self.trials(sweep, state)
+            finite = [trial for trial in found if trial.value is not None and abs(trial.value) < float("inf")]
+            if finite:
+                return sort_trials(finite, "value" if direction == "minimize" else "-value")[:k]
+        return []
 
     def untracked(self, sweep: str) -> list[TrialRecord]:
         """Terminal trials of which MLflow does not show that state yet."""

@@ -111,7 +111,7 @@ class LedgerReader(Protocol):
         ...
 
     def best(self, sweep: str, k: int = 1, direction: Direction = "minimize") -> list[TrialRecord]:
-        """The k complete trials with the best finite values, ties by number."""
+        """The k complete trials with the best finite values, ties by number; with none, of those that were stopped."""
         ...
 
     def reports(

@@ -114,19 +114,20 @@ def trial_record(connection: Connection, sweep: str, number: int) -> TrialRecord
 
 
 def best_trials(connection: Connection, sweep: str, k: int, direction: Direction) -> list[TrialRecord]:
-    """The k complete trials with the best finite values, ties by number."""
+    """The k complete trials with the best finite values, ties by number; with none, of those that were stopped."""
     value = trials.c.value
     query = (
         sa.select(*TRIAL_COLUMNS)
-        .where(trials.c.sweep == sweep, trials.c.state == TrialState.COMPLETE.value)
+        .where(trials.c.sweep == sweep)
         .where(value.between(-sys.float_info.max, sys.float_info.max))  # NaN is above every number in both databases
         .order_by(value.asc() if direction == "minimize" else value.desc(), trials.c.number)
         .limit(k)
     )
-    rows = connection.execute(query).all()
-    if not rows:
-        require(connection, sweep)
-    return _trials(rows)
+    for state in (TrialState.COMPLETE, TrialState.STOPPED):
+        if rows := connection.execute(query.where(trials.c.state == state.value)).all():
+            return _trials(rows)
+    require(connection, sweep)
+    return []
 
 
 def untracked_trials(connection: Connection, sweep: str) -> list[TrialRecord]:

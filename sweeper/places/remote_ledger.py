@@ -75,8 +75,11 @@ class RemoteLedger:
         if k <= PAGE:
             return [trial_record(row) for row in self.server.get(f"{sweep_path(sweep)}/best", k=k)["best"]]
         sign = 1 if direction == "minimize" else -1
-        found = [t for t in self.trials(sweep, TrialState.COMPLETE) if t.value is not None and math.isfinite(t.value)]
-        return sorted(found, key=lambda t: (sign * (t.value or 0.0), t.number))[:k]
+        for state in (TrialState.COMPLETE, TrialState.STOPPED):
+            found = [t for t in self.trials(sweep, state) if t.value is not None and math.isfinite(t.value)]
+            if found:
+                return sorted(found, key=lambda t: (sign * (t.value or 0.0), t.number))[:k]
+        return []
 
     def reports(
         self, sweep: str, number: int | None = None, *, numbers: Sequence[int] | None = None

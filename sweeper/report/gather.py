@@ -66,7 +66,7 @@ def _find_check(
 def _check_again(record: SweepRecord, spec: SweepSpec, winner: TrialRecord) -> Check | str:
     """Train the winner again, on the data of the sweep and no other."""
     from sweeper.data.loading import load_same
-    from sweeper.training.again import train_again, weights_of
+    from sweeper.training.again import stopped_after, train_again, weights_of
     from sweeper.training.averaging import validation_outputs
 
     try:
@@ -74,7 +74,7 @@ def _check_again(record: SweepRecord, spec: SweepSpec, winner: TrialRecord) -> C
     except SpecError as error:
         return f"Its predictions cannot be shown: {error}."
     params = dict(winner.params or {})
-    histories = train_again(spec, dataset, params, winner.seed)
+    histories = train_again(spec, dataset, params, winner.seed, stopped_after(winner))
     if any(history.diverged for history in histories):
         return "Its predictions cannot be shown: it diverged when it was trained again on this machine."
     outputs = validation_outputs(

@@ -15,6 +15,7 @@ from sweeper.errors import SpecError, SweeperError
 from sweeper.logs import Emit
 from sweeper.records import (
     Change,
+    Reported,
     Requeued,
     Suggested,
     SweepChanged,
@@ -53,7 +54,7 @@ from sweeper.scheduling.events import (
     changes_of,
 )
 from sweeper.scheduling.scheduler import Scheduler
-from sweeper.states import SweepState, TrialState
+from sweeper.states import Cause, SweepState, TrialState
 from sweeper.training.legs import Arrays, TrialLeg
 from sweeper.training.pool import LegRaised, LegReturned, Pool
 
@@ -285,13 +286,15 @@ class Controller:
         brought: _Brought = _NOTHING,
     ) -> None:
         """One event through the scheduler: commit per sweep what it changed, then act."""
-        actions = self._scheduler.handle(event)
+        actions = [self._with_value(action) for action in self._scheduler.handle(event)]
         by_sweep: dict[str, list[Change]] = {sweep: list(changes or [])} if sweep is not None else {}
         now = time.time()
         for action in actions:
             if isinstance(action, SaveCheckpoints) and action.before_commit:
                 self._save_checkpoints(action, brought)
         for action in actions:
+            if isinstance(action, EndTrial) and (reported := self._stopped_with(action)) is not None:
+                by_sweep.setdefault(action.sweep, []).append(reported)
             for name, change in changes_of(action, now):
                 if isinstance(change, SweepChanged) and change.state is SweepState.PAUSED and name in self._leaving:
                     continue
@@ -310,6 +313,21 @@ class Controller:
         if isinstance(event, WorkerJoined | SweepOpened) or any(isinstance(a, FixArithmetic) for a in actions):
             self._tell_left_out()
         self._abandon(failed)
+
+    def _with_value(self, action: Action) -> Action:
+        """A trial that is stopped under way has the value of the epoch that it has kept."""
+        if not isinstance(action, EndTrial) or action.cause is not Cause.STOPPED:
+            return action
+        run = self._runs[action.sweep]
+        metrics = run.stopped_with(action.number)
+        return action if metrics is None else replace(action, value=metrics.get(run.spec.objective.metric))
+
+    def _stopped_with(self, action: EndTrial) -> Reported | None:
+        """The metrics of a trial that is stopped under way, as a change."""
+        if action.cause is not Cause.STOPPED or action.value is None:
+            return None
+        metrics = self._runs[action.sweep].stopped_with(action.number)
+        return Reported(action.number, action.attempt, (), metrics=metrics)
 
     def _tell_left_out(self) -> None:
         """Say of each worker, once, which sweeps it gets no trials of because it computes in another arithmetic."""
@@ -400,9 +418,12 @@ class Controller:
         value = action.value
         if run.checkpoints is not None:
             run.checkpoints.drop(action.number)
+        epochs = len(run.trials[action.number].curve) if action.number in run.trials else 0
         run.end(action.number, action.state, value, action.cause)
         if run.batches is not None and action.state in (TrialState.FAILED, TrialState.STOPPED):
             self._queue.put(_Unfinished(run.id))
+        if action.state is TrialState.STOPPED:
+            run.consider_stopped(action.number, value, epochs)
         improved = action.state is TrialState.COMPLETE and run.consider(action.number, value, weights)
         about = {"sweep": action.sweep, "trial": action.number, "state": str(action.state), "value": value}
         about["params"] = dict(run.trials[action.number].params or {})

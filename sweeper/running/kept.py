@@ -75,7 +75,7 @@ def _chosen(run: SweepRun, ledger: Ledger) -> Kept:
     number = run.best.number
     config, dataset = run.spec.trial_config(run.params(number)), _rows_of(run, number)
     weights = winner_weights(run)
-    if run.members is not None:
+    if run.members is not None and run.best.stopped_after is None:
         return _ensemble(run, ledger, model_of(dataset, config, weights))
     model = model_of(dataset, config, final_weights(run, ledger.trial(run.id, number)))
     return Kept(model, validation_outputs(dataset, config, weights))

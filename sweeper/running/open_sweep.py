@@ -272,7 +272,7 @@ def _keep_check(run: SweepRun, kept: Kept, ledger: LedgerReader, folder: Path) -
     from sweeper.insight.headline import winner_of
     from sweeper.insight.winner_check import check_winner, to_json
     from sweeper.report.gather import CHECK
-    from sweeper.training.again import train_again, weights_of
+    from sweeper.training.again import stopped_after, train_again, weights_of
     from sweeper.training.averaging import validation_outputs
 
     winner = winner_of(ledger.sweep(run.id), ranked(run.spec, ledger.trials(run.id)))
@@ -281,7 +281,7 @@ def _keep_check(run: SweepRun, kept: Kept, ledger: LedgerReader, folder: Path) -
     params = run.params(winner.number)
     outputs = kept.validation
     if run.best is None or run.best.number != winner.number:
-        weights = weights_of(train_again(run.spec, run.dataset, params, winner.seed))
+        weights = weights_of(train_again(run.spec, run.dataset, params, winner.seed, stopped_after(winner)))
         dataset = run.dataset.prepared(run.spec.inputs_of(params))
         outputs = validation_outputs(dataset, run.spec.trial_config(params), weights)
     check = check_winner(run.dataset, winner.number, outputs)

@@ -49,7 +49,8 @@ class Best:
 
     ``beyond`` is how far it lies beyond the sweep's constraints (0: it satisfies them). ``refitted`` are the weights of
     the model that is kept with ``winner: refit``, once it has been trained. ``again`` is the value that it came to when
-    it was trained again (None: it was not, or that cannot be told).
+    it was trained again (None: it was not, or that cannot be told). Of the best stopped trial of a sweep without a
+    complete one, ``stopped_after`` are its epochs.
     """
 
     number: int
@@ -58,6 +59,7 @@ class Best:
     beyond: float = 0.0
     refitted: Arrays | None = None
     again: float | None = None
+    stopped_after: int | None = None
 
 
 class Examine(Protocol):
@@ -88,6 +90,7 @@ class SweepRun:
     examine: Examine | None = None
     keeps_best: bool = True
     best: Best | None = None
+    under_way: Best | None = None  # of the trials that go on, as long as none is complete
     baselines: BaselineWork | None = None
     requested: int = 0
     checkpoints: Checkpoints | None = None
@@ -266,6 +269,7 @@ class SweepRun:
             units=self.units,
             keep_better_than=self._value_to_beat,
             export=export,
+            best_under_way=self.keeps_best and self.best is None,
             scoring=scoring_of(self.spec, self.dataset),
         )
 
@@ -311,7 +315,8 @@ class SweepRun:
 
     def outcomes(self, result: LegResult) -> Settled:
         """What a leg means for its trials, and where a batch decides together for others of theirs."""
-        result = replace(result, trials=tuple(cut_at_failure(cut_at_explosion(trial)) for trial in result.trials))
+        cut = (cut_at_failure(cut_at_explosion(trial)) for trial in result.trials)
+        result = replace(result, trials=tuple(map(self._keep_under_way, cut)))
         for trial in result.trials:
             mine = self.trials[trial.number]
             mine.curve += trial.metrics.get(self.spec.objective.metric, [])
@@ -326,6 +331,25 @@ class SweepRun:
             for reported in settled.reports
         ]
         return settled
+
+    def _keep_under_way(self, trial: TrialLeg) -> TrialLeg:
+        """The leg without the weights of a trial that goes on; they are kept if it is the best of these so far."""
+        if trial.finished or trial.weights is None:
+            return trial
+        value = (trial.kept or {})[self.spec.objective.metric]
+        sign, held = self.spec.objective.sign, self.under_way
+        if held is None or (sign * value, trial.number) <= (sign * held.value, held.number):
+            self.under_way = Best(trial.number, value, trial.weights)
+        return replace(trial, weights=None)
+
+    def stopped_with(self, number: int) -> dict[str, float] | None:
+        """What a trial under way stands with if it is stopped now: the metrics of the epoch that it has kept."""
+        mine = self.trials.get(number)
+        if mine is None or not mine.kept or not self.keeps_best:
+            return None
+        metrics = {**self._costs(number), **mine.kept}
+        self._judge(mine, metrics)
+        return metrics
 
     def _settled(self, result: LegResult) -> Settled:
         if self.batches is not None:
@@ -426,10 +450,27 @@ class SweepRun:
             self.members.add((beyond, sign * value, number), weights)
         if self.best is not None:
             held = (self.best.beyond, sign * self.best.value, self.best.number)
-            if (beyond, sign * value, number) >= held:
+            if self.best.stopped_after is None and (beyond, sign * value, number) >= held:
                 return False
-        self.best = Best(number, value, weights, beyond)
+        self.best, self.under_way = Best(number, value, weights, beyond), None
         return True
+
+    def consider_stopped(self, number: int, value: float | None, epochs: int) -> None:
+        """A trial was stopped after so many ``epochs``: while none is complete, the best of these is the answer."""
+        if value is None or not math.isfinite(value) or not self.keeps_best:
+            return
+        if self.best is not None and self.best.stopped_after is None:
+            return
+        beyond = violation(excesses_of(self.trials[number].metrics, self.spec.constraints))
+        sign = self.spec.objective.sign
+        if self.best is None or (beyond, sign * value, number) < (
+            self.best.beyond,
+            sign * self.best.value,
+            self.best.number,
+        ):
+            led = self.under_way
+            weights = led.weights if led is not None and (led.number, led.value) == (number, value) else None
+            self.best = Best(number, value, weights, beyond, stopped_after=epochs)
 
 
 def trained(trial: TrialLeg, epochs: int, patience: int | None) -> str:
@@ -462,7 +503,7 @@ def winner_weights(run: SweepRun) -> Arrays:
     assert run.best is not None
     if run.best.weights is None:
         params, seed = run.params(run.best.number), run.trials[run.best.number].seed
-        histories = train_again(run.spec, run.dataset, params, seed)
+        histories = train_again(run.spec, run.dataset, params, seed, run.best.stopped_after)
         run.best.weights, run.best.again = (
             weights_of(histories),
             value_again(run.spec, run.dataset, params, histories),

@@ -37,7 +37,7 @@ class Desk:
         self.settings, self.ledger, self.service, self.mlflow_url = settings, ledger, service, mlflow_url
         self._watch = Watch(ledger)
         self._uploads = threading.Lock()  # no file is deleted between a look for it and the sweep that uses it
-        self._bests: dict[str, tuple[int, TrialRecord | None]] = {}  # by sweep: of how many complete trials, which
+        self._bests: dict[str, tuple[tuple[int, int], TrialRecord | None]] = {}  # by sweep: of how many trials, which
 
     def find(self, who: Identity, ref: str) -> SweepRecord:
         """A sweep that this identity sees.
@@ -72,9 +72,13 @@ class Desk:
         )
 
     def _best(self, record: SweepRecord) -> TrialRecord | None:
-        """The best complete trial. What is complete stays so: while none is added, the best remains the best."""
-        count = record.counts.get("complete", 0)
-        known, best = self._bests.get(record.sweep, (0, None))
+        """The best trial. What is complete stays so: while none is added, the best remains the best.
+
+        Where none is complete, the stopped ones have it.
+        """
+        complete = record.counts.get("complete", 0)
+        count = (complete, 0 if complete else record.counts.get("stopped", 0))
+        known, best = self._bests.get(record.sweep, ((0, 0), None))
         if known != count:
             best = next(iter(best_trials(self.ledger, record, 1)), None)
             if len(self._bests) >= REMEMBERED:

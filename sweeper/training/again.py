@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.data.folds import joined
 from sweeper.models.metric_names import OF_TASK
 from sweeper.spec.own_metrics import OwnMetricError
+from sweeper.states import TrialState
 from sweeper.training.scoring import scoring_of
 
 if TYPE_CHECKING:
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 50_000
 
 
-def train_again(spec: SweepSpec, dataset: Dataset, params: Mapping[str, Any], seed: int) -> list[History]:
+def train_again(
+    spec: SweepSpec, dataset: Dataset, params: Mapping[str, Any], seed: int, until: int | None = None
+) -> list[History]:
     """A trial's training once more, on the CPU: its result depends on its configuration, seed and data only.
 
-    One history for each fold, or one where there are no folds.
+    One history for each fold, or one where there are no folds. ``until`` ends it after so many epochs: of a trial that
+    was stopped, those that it had (``stopped_after``).
     """
     from sweeper.models import train_cohort
 
@@ -35,7 +39,12 @@ def train_again(spec: SweepSpec, dataset: Dataset, params: Mapping[str, Any], se
     train, config = spec.train_config(dataset.task, params), spec.trial_config(params)
     scoring, parts = scoring_of(spec, dataset), dataset.folds or (dataset,)
     scorers = {} if scoring is None else scoring.scorers()
-    return [train_cohort([config], train, part.tensors(), [seed], scorers=scorers)[0] for part in parts]
+    return [train_cohort([config], train, part.tensors(), [seed], scorers=scorers, until=until)[0] for part in parts]
+
+
+def stopped_after(trial: TrialRecord) -> int | None:
+    """The epochs that a trial had when it was stopped (None: it was not)."""
+    return trial.epochs if trial.state is TrialState.STOPPED else None
 
 
 def value_again(

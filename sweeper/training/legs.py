@@ -56,7 +56,7 @@ class LegOrder:
 
     ``units`` are factors that turn a metric of the normalised target into the user's units. Weights come back with a
     finished trial only when its kept ``metric`` beats ``keep_better_than`` (None: any does); ``export`` asks for the
-    state of the rows that go on, for a checkpoint.
+    state of the rows that go on, for a checkpoint, ``best_under_way`` for the weights of the best trial that goes on.
     """
 
     leg: int
@@ -74,6 +74,7 @@ class LegOrder:
     units: Mapping[str, float] = field(default_factory=dict)
     keep_better_than: float | None = None
     export: bool = False
+    best_under_way: bool = False
     scoring: Scoring | None = None
 
 
@@ -82,12 +83,12 @@ class TrialLeg:
     """One trial's part of a leg: metrics per epoch from ``first_epoch`` on, the mean over its rows.
 
     Rows may end at different epochs by ``TrainConfig.patience``: one that has ended stands in later epochs with the
-    metrics of the epoch that it kept. Of a finished trial, ``kept`` are the means over rows of these, and
-    ``best_epoch`` is the mean over rows of their best epochs, counted from 1. ``weights`` are those that the rows of
-    the first seed kept, of several folds as ``sweeper.data.folds.joined`` puts them together. ``folds`` are the
-    objective's values on each fold, kept or after the last epoch, none where the data has no folds. ``flow`` holds the
-    gradient flow of the measured epochs, packed by ``sweeper.flow``. ``failed`` says which of the user's own metrics
-    could not be computed.
+    metrics of the epoch that it kept. ``kept`` are the means over rows of these, of a row that goes on as if it ended
+    now, and ``best_epoch`` is the mean over rows of their best epochs, counted from 1 (None: a row has no epoch).
+    ``weights`` are those that the rows of the first seed kept, of several folds as ``sweeper.data.folds.joined`` puts
+    them together. ``folds`` are the objective's values on each fold, kept or after the last epoch, none where the data
+    has no folds. ``flow`` holds the gradient flow of the measured epochs, packed by ``sweeper.flow``. ``failed`` says
+    which of the user's own metrics could not be computed.
     """
 
     number: int
@@ -131,6 +132,7 @@ class _Running:
     metrics: list[dict[str, list[float]]] = field(default_factory=list)
     flow: list[dict[int, EpochFlow]] = field(default_factory=list)
     finished: dict[int, RowReport] = field(default_factory=dict)
+    latest: dict[int, RowReport] = field(default_factory=dict)
     diverged: str | None = None
 
     @property
@@ -139,8 +141,8 @@ class _Running:
         return len(self.finished) == len(self.rows) and self.diverged is None
 
     def kept(self, i: int, units: Mapping[str, float]) -> dict[str, float]:
-        """The metrics of the epoch that row i, which has finished, kept; in the user's units."""
-        return {name: value * units.get(name, 1.0) for name, value in (self.finished[i].kept or {}).items()}
+        """The metrics of the epoch that row i has kept so far, in the user's units."""
+        return {name: value * units.get(name, 1.0) for name, value in (self.latest[i].kept or {}).items()}
 
     def curves(self, units: Mapping[str, float]) -> list[dict[str, list[float]]]:
         """Each row's metrics in this leg; one that ended without diverging goes on with what it kept."""
@@ -239,6 +241,7 @@ class LegRunner:
                     factor = order.units.get(name, 1.0)
                     running.metrics[i].setdefault(name, []).extend(value * factor for value in values)
                 running.flow[i] |= report.flow
+                running.latest[i] = report
                 if report.diverged is not None or report.finished:
                     running.diverged = running.diverged or report.diverged
                     running.finished[i] = report
@@ -259,10 +262,12 @@ class LegRunner:
             finished, curves = running.ended, running.curves(order.units)
             kept = best = states = None
             rows = [{name: values[-1] for name, values in curve.items() if values} for curve in curves]
+            standing = [running.kept(i, order.units) for i in range(len(running.rows))]
+            if running.diverged is None and all(standing):
+                kept = {name: float(np.mean([row[name] for row in standing])) for name in standing[0]}
+                best = float(np.mean([(report.best_epoch or 0) + 1 for report in running.latest.values()]))
             if finished:
-                rows = [running.kept(i, order.units) for i in range(len(running.rows))]
-                kept = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-                best = float(np.mean([(report.best_epoch or 0) + 1 for report in running.finished.values()]))
+                rows = standing
             elif order.export and running.diverged is None:
                 states = self._states(running)
             leg = TrialLeg(
@@ -273,7 +278,7 @@ class LegRunner:
                 finished=finished,
                 diverged=running.diverged,
                 seconds=share,
-                weights=_joined(running) if kept is not None and _wanted(order, kept) else None,
+                weights=self._joined(running) if finished and _wanted(order, kept or {}) else None,
                 states=states,
                 flow=_packed(running.flow),
                 folds=_of_folds(running, rows, order.metric),
@@ -288,7 +293,27 @@ class LegRunner:
                 for i, row in enumerate(running.rows):
                     if i not in running.finished:
                         self._cohort.drop(row)  # a replicate of a diverged one
-        return tuple(trials)
+        return tuple(self._with_best(trials, order) if order.best_under_way else trials)
+
+    def _with_best(self, trials: Sequence[TrialLeg], order: LegOrder) -> list[TrialLeg]:
+        """With its weights so far for the best of the trials that go on."""
+        sign = 1.0 if order.minimize else -1.0
+        values = {t.number: sign * t.kept[order.metric] for t in trials if t.number in self._running and t.kept}
+        best = min(
+            (n for n, value in values.items() if math.isfinite(value)), key=lambda n: (values[n], n), default=None
+        )
+        return [replace(t, weights=self._joined(self._running[t.number])) if t.number == best else t for t in trials]
+
+    def _joined(self, running: _Running) -> Arrays:
+        """The weights that the rows of the first seed kept, or have kept so far, by fold."""
+        assert self._cohort is not None
+        starts, first = running.start.rows, running.start.rows[0].seed
+        of_first = sorted((i for i, row in enumerate(starts) if row.seed == first), key=lambda i: starts[i].fold)
+        found = []
+        for i in of_first:
+            ended = running.finished.get(i)
+            found.append(self._cohort.kept_weights(running.rows[i]) if ended is None else ended.state_dict or {})
+        return joined([{name: tensor.numpy() for name, tensor in weights.items()} for weights in found])
 
 
 def _bytes(data: tuple[Data, ...]) -> int:
@@ -301,14 +326,6 @@ def _wanted(order: LegOrder, kept: Mapping[str, float]) -> bool:
         return True
     value = kept[order.metric]
     return value < order.keep_better_than if order.minimize else value > order.keep_better_than
-
-
-def _joined(running: _Running) -> Arrays:
-    """The weights of the rows of the first seed, by fold."""
-    starts, first = running.start.rows, running.start.rows[0].seed
-    of_first = sorted((i for i, row in enumerate(starts) if row.seed == first), key=lambda i: starts[i].fold)
-    found = [running.finished[i].state_dict or {} for i in of_first]
-    return joined([{name: tensor.numpy() for name, tensor in weights.items()} for weights in found])
 
 
 def _of_folds(running: _Running, rows: Sequence[Mapping[str, float]], metric: str) -> tuple[float, ...]:

@@ -530,6 +530,15 @@ class TestReading:
         assert [trial.number for trial in ledger.best(mixed, 5)] == [2, 4, 0]
         assert [trial.number for trial in ledger.best(mixed, 2, "maximize")] == [0, 2]
 
+    def test_where_none_is_complete_the_best_are_those_that_were_stopped_with_a_value(self, ledger: Ledger) -> None:
+        sweep = ledger.create_sweep("timed", {}, 4).sweep
+        ends = [(0, TrialState.STOPPED, 0.5), (1, TrialState.PRUNED, 0.1), (2, TrialState.STOPPED, 0.3)]
+        for number, state, value in ends:
+            ledger.commit(sweep, [*run(number), Ended(number, 1, state, "", value, at=1.0)])
+        ledger.commit(sweep, [Ended(3, 0, TrialState.STOPPED, "never started", None, at=1.0)])
+        assert [trial.number for trial in ledger.best(sweep, 5)] == [2, 0]
+        assert [trial.number for trial in ledger.best(sweep, 1, "maximize")] == [0]
+
     def test_untracked_are_terminal_trials_that_mlflow_shows_otherwise(self, ledger: Ledger, sweep: str) -> None:
         ledger.commit(sweep, [*finish(0, 1.0), *finish(1, 1.0), *finish(2, None, FAILED), *run(3)])
         ledger.commit(sweep, [Tracked(0, "r0", COMPLETE), Tracked(1, "r1", None), Tracked(3, "r3", None)])
