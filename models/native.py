@@ -10,29 +10,34 @@ import torch
 from torch import Tensor
 
 from sweeper.models.compiled import REBUILD, libraries
-from sweeper.models.config import ACTIVATIONS, OPTIMIZERS, Task, TrialConfig
+from sweeper.models.config import OPTIMIZERS, SCHEDULES, Task, TrialConfig
 from sweeper.models.data import Data
 from sweeper.models.gradient_flow import Flow
 from sweeper.models.rows import EpochSums, Rows
+from sweeper.models.schedules import STEADY
+from sweeper.models.update import nadam_shares, rates
 
 COLUMNS = (
     *("lr", "wd_coupled", "wd_decoupled", "b1", "cg", "b2", "s", "eps", "nesterov", "clip", "corrected"),
-    "dropout",
+    *("dropout", "smoothing", "ema"),
 )
-NATIVE_ACTIVATIONS, NATIVE_OPTIMIZERS = ACTIVATIONS[:7], OPTIMIZERS[:5]  # of the rest the compiled code knows nothing
 
 
 class _Job(ctypes.Structure):
     """``Job`` of native.cpp, field by field."""
 
     _fields_ = (
-        *((name, c_int64) for name in ("linears", "batch", "train", "val", "classify", "active", "stride")),
-        *((name, c_int64) for name in ("threads", "workspace_bytes")),
+        *(
+            (name, c_int64)
+            for name in ("linears", "layer_norm", "batch", "train", "val", "steps", "classify", "active")
+        ),
+        *((name, c_int64) for name in ("stride", "threads", "workspace_bytes")),
         *((name, c_void_p) for name in ("sizes", "slots", "orders", "x_train", "y_train", "x_val", "y_val")),
         *((name, c_void_p) for name in ("w_train", "w_val")),
-        *((name, c_void_p) for name in ("theta", "m", "v", "workspace")),
+        *((name, c_void_p) for name in ("theta", "m", "v", "average", "workspace")),
         *((name, c_void_p) for name in COLUMNS),
-        *((name, c_void_p) for name in ("t", "activation", "seed", *EpochSums._fields)),
+        *((name, c_void_p) for name in ("rates", "share_d", "share_m")),
+        *((name, c_void_p) for name in ("t", "activation", "optimizer", "seed", *EpochSums._fields)),
         *((name, c_void_p) for name in ("measured", "flow", "clip_rate", "outputs")),
     )
 
@@ -58,11 +63,11 @@ class NativePath:
         self.threads = max(1, min(threads or torch.get_num_threads(), width))
         suffix = "f32" if data.x_train.dtype == torch.float32 else "f64"
         self._run = getattr(library, f"cohort_epoch_{suffix}")
+        self._bytes_for = getattr(library, f"cohort_workspace_{suffix}")
         tensors = {field.name: getattr(data, field.name) for field in fields(data)}
         self._data = {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
         self._sizes = torch.tensor(sizes)
-        self._bytes = getattr(library, f"cohort_workspace_{suffix}")(len(sizes) - 1, self._sizes.data_ptr())
-        self._workspace = torch.zeros(self.threads * self._bytes + 64, dtype=torch.uint8)
+        self._workspace = torch.empty(0, dtype=torch.uint8)  # until the first epoch
 
     @classmethod
     def available(cls, device: torch.device | str) -> bool:
@@ -71,14 +76,8 @@ class NativePath:
 
     @classmethod
     def trains(cls, config: TrialConfig) -> bool:
-        """Layers, optimizers and learning rates that the compiled code knows."""
-        return (
-            config.normalized == "none"
-            and config.activation in NATIVE_ACTIVATIONS
-            and config.optimizer in NATIVE_OPTIMIZERS
-            and config.schedule in (None, "constant", "plateau")
-            and not (config.warmup_epochs or config.label_smoothing or config.ema_decay)
-        )
+        """Whether the compiled code knows everything that it needs."""
+        return config.normalized in ("none", "layer")
 
     def epoch(
         self, rows: Rows, active: Tensor, orders: Tensor, flow: Flow | None = None, outputs: Tensor | None = None
@@ -86,28 +85,58 @@ class NativePath:
         """See ``TrainingPath.epoch``."""
         slots, orders = active.contiguous(), orders.contiguous()
         sums = EpochSums(*torch.empty(len(EpochSums._fields), len(slots), dtype=torch.float64))
-        tensors = self._data | sums._asdict()
-        tensors |= {name: getattr(rows, name) for name in ("theta", "m", "v", *COLUMNS, "t", "activation", "seed")}
+        train = self._data["x_train"].shape[0]
+        steps = -(-train // self.batch_size)
+        tensors = self._data | sums._asdict() | _per_step(rows, slots, steps)
+        tensors |= {name: getattr(rows, name) for name in ("theta", "m", "v", *COLUMNS)}
+        tensors |= {name: getattr(rows, name) for name in ("t", "activation", "optimizer", "seed")}
         tensors |= {"sizes": self._sizes, "slots": slots, "orders": orders}
+        if rows.average is not None:
+            tensors["average"] = rows.average
         if flow is not None:
             tensors |= {"measured": flow.wanted, "flow": flow.layers, "clip_rate": flow.clip_rate}
         if outputs is not None:
             tensors["outputs"] = outputs
         job = _Job(
             linears=len(self._sizes) - 1,
+            layer_norm=rows.normalization == "layer",
             batch=self.batch_size,
-            train=self._data["x_train"].shape[0],
+            train=train,
             val=self._data["x_val"].shape[0],
+            steps=steps,
             classify=self.task == "classification",
             active=len(slots),
             stride=rows.theta.stride(0),
             threads=self.threads,
-            workspace_bytes=self._bytes,
-            workspace=-(-self._workspace.data_ptr() // 64) * 64,
             **{name: tensor.data_ptr() for name, tensor in tensors.items()},
         )
+        job.workspace_bytes = self._bytes_for(ctypes.byref(job))
+        job.workspace = self._room(job.workspace_bytes)
         self._run(ctypes.byref(job))
         return sums
+
+    def _room(self, per_thread: int) -> int:
+        """The address of the threads' memory, zeros at first, which begins on a boundary of 64 bytes."""
+        needed = self.threads * per_thread + 64
+        if len(self._workspace) < needed:
+            self._workspace = torch.zeros(needed, dtype=torch.uint8)
+        return -(-self._workspace.data_ptr() // 64) * 64
+
+
+def _per_step(rows: Rows, slots: Tensor, steps: int) -> dict[str, Tensor]:
+    """What changes from step to step in these rows, ``(A, S)`` float64 each; nothing where the rate is ``rows.lr``."""
+    found = dict[str, Tensor]()
+    steady = torch.isin(rows.schedule[slots], _STEADY) & (rows.t[slots] >= rows.warmup[slots])
+    if not steady.all():
+        found["rates"] = rates(rows, slots, steps).T.contiguous()
+    nadam = rows.optimizer[slots] == OPTIMIZERS.index("nadam")
+    if nadam.any():
+        shares = nadam_shares(rows.b1[slots], rows.t[slots], steps, nadam)
+        found |= {name: share.T.contiguous() for name, share in zip(("share_d", "share_m"), shares, strict=True)}
+    return found
+
+
+_STEADY = torch.tensor([SCHEDULES.index(kind) for kind in STEADY])
 
 
 def variants() -> dict[str, ctypes.CDLL]:
@@ -121,5 +150,5 @@ def variants() -> dict[str, ctypes.CDLL]:
             getattr(library, f"cohort_epoch_{dtype}").argtypes = [POINTER(_Job)]
             getattr(library, f"cohort_epoch_{dtype}").restype = None
             workspace = getattr(library, f"cohort_workspace_{dtype}")
-            workspace.argtypes, workspace.restype = [c_int64, c_void_p], c_int64
+            workspace.argtypes, workspace.restype = [POINTER(_Job)], c_int64
     return found

@@ -1,7 +1,9 @@
 // Dropout from Philox4x32-10 (models/dropout.py): integers only, so that its words are the same on every processor.
 #pragma once
 
-#include "native_mlp.h"
+#include <cmath>
+
+#include "native_activations.h"
 
 namespace {
 

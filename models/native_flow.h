@@ -1,7 +1,9 @@
 // Statistics of a measured step: norms of layers, and what the activations of a batch were like.
 #pragma once
 
-#include "native_mlp.h"
+#include <limits>
+
+#include "native_losses.h"
 
 namespace {
 

@@ -28,6 +28,7 @@ class Schedule(NamedTuple):
     warmup: int
 
 
+STEADY = ("constant", "plateau")  # after a warm-up the rate does not change from step to step
 RISING = ("one_cycle", "coslog4")  # they begin low by themselves
 CONSTANT = Schedule("constant", 1, 0)
 

@@ -17,7 +17,7 @@ rmsprop     0     1       0.99   1
 adam(w)     b1    1-b1    b2     1
 ==========  ====  ======  =====  =
 
-b2 = 1 keeps v at zero where it is not used. NAdam is Adam with c1 = 1 and u = a_t*d + b_t*m (``_nadam_shares``).
+b2 = 1 keeps v at zero where it is not used. NAdam is Adam with c1 = 1 and u = a_t*d + b_t*m (``nadam_shares``).
 Adagrad has b2 = 1 - 1/t, so that v is the mean of all squares, and c2 = t, which makes it their sum.
 """
 
@@ -96,7 +96,7 @@ def coefficients(rows: Rows, active: Tensor, steps: int) -> Coefficients:
     nesterov = table["nesterov"].expand_as(number)
     share_d, share_m = nesterov, 1.0 - nesterov + nesterov * b1
     if nadam.any():
-        nadam_d, nadam_m = _nadam_shares(b1, t, steps, nadam)
+        nadam_d, nadam_m = nadam_shares(b1, t, steps, nadam)
         share_d, share_m = torch.where(nadam, nadam_d, share_d), torch.where(nadam, nadam_m, share_m)
         c1 = torch.where(nadam, 1.0, c1)
     if adagrad.any():  # the sum of squares as their mean times their number
@@ -152,7 +152,7 @@ def _powers(b: Tensor, t: Tensor, steps: int) -> Tensor:
     return b.repeat(steps, 1).cumprod(dim=0) * torch.tensor(starts, dtype=b.dtype)
 
 
-def _nadam_shares(b1: Tensor, t: Tensor, steps: int, wanted: Tensor) -> tuple[Tensor, Tensor]:
+def nadam_shares(b1: Tensor, t: Tensor, steps: int, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """The shares of d and m in NAdam's u (Dozat 2016), ``(S, A)`` each.
 
     mu_i = b1 (1 - 0.96^(0.004 i) / 2);  u = (1 - mu_i) / (1 - mu_1 .. mu_i) d + mu_(i+1) / (1 - mu_1 .. mu_(i+1)) m

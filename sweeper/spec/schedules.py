@@ -12,8 +12,8 @@ from sweeper.spec.section import refuse
 if TYPE_CHECKING:
     from sweeper.spec.models import TrainingSpec
 
-# what decides whether the compiled path trains a configuration (``sweeper.models.native.NativePath.trains``)
-DECIDING = ("activation", "optimizer", "schedule", "warmup_epochs", "label_smoothing", "ema_decay", "normalization")
+# what may decide whether the compiled path trains a configuration (``sweeper.models.native.NativePath.trains``)
+DECIDING = ("normalization",)
 
 
 def values_of(space: Space, name: str) -> tuple[Value, ...]:

@@ -28,7 +28,6 @@ TASKS: list[Task] = ["classification", "regression"]
 PLATEAU = PlateauConfig(patience=0, threshold=0.2)  # reduces within five epochs
 CPU_PATHS = [name for name, path in PATHS.items() if path.available(torch.device("cpu"))]
 PLACES = [(name, "cpu") for name in CPU_PATHS] + [pytest.param("eager", "cuda", marks=pytest.mark.cuda)]
-EXTRA_PLACES = [("auto", "cpu"), *PLACES[-2:]]  # what the native path cannot do the eager one does
 
 EVERY_KIND = [
     TrialConfig(
@@ -71,7 +70,7 @@ def test_every_optimizer_activation_and_initialization_in_one_cohort(task: Task,
         assert error < tolerance(config), config
 
 
-@pytest.mark.parametrize(("path", "device"), EXTRA_PLACES)
+@pytest.mark.parametrize(("path", "device"), PLACES)
 @pytest.mark.parametrize("task", TASKS)
 def test_dropout_and_everything_beyond_plain_layers_in_one_cohort(task: Task, path: str, device: str) -> None:
     extras = [

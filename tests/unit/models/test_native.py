@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from sweeper.models import (
+    ACTIVATIONS,
     Data,
     TrainConfig,
     TrialConfig,
@@ -25,7 +26,6 @@ from sweeper.models import (
 )
 from sweeper.models.config import Task
 from sweeper.models.mlp import ACTIVATION_MODULES
-from sweeper.models.native import NATIVE_ACTIVATIONS as ACTIVATIONS
 from sweeper.models.native import NativePath
 from sweeper.models.paths import choose
 from sweeper.models.rows import EpochSums, Rows

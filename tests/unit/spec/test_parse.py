@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from sweeper.errors import SpecError
+from sweeper.models.native import NativePath
 from sweeper.search_spaces import load_space
 from sweeper.spec.parse import DATASETS, DatasetSpec, SearchSpec, SweepSpec, load_spec, spec_from_options
-from sweeper.spec.schedules import DECIDING
 
 MINIMAL = {"dataset": {"name": "digits"}}
 
@@ -638,22 +638,18 @@ def test_a_share_that_does_not_apply_is_not_counted(folder):
     assert load_spec({"dataset": table, "split": {"validation": 0.9}}).split.validation == 0.9
 
 
-def test_a_sweep_knows_whether_the_compiled_path_can_train_all_its_trials(tmp_path: Path) -> None:
+def test_a_sweep_knows_whether_the_compiled_path_can_train_all_its_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def compiled(space, **training):
         return load_spec({**MINIMAL, "space": space, "training": training}).is_compiled
 
     (tmp_path / "own.py").write_text("def space(trial):\n    return {'learning_rate': 0.1}\n")
-    assert [name for name in ("mlp", "wide", "tabular", "tabm_mlp", "lcbench") if not compiled(name)] == ["lcbench"]
+    spaces = ("mlp", "wide", "tabular", "tabm_mlp", "lcbench")
+    assert all(compiled(space) for space in spaces) and compiled("mlp", schedule="cosine", warmup_epochs=1)
     assert not compiled(f"{tmp_path}/own.py:space"), "a function may return anything"
+    monkeypatch.setattr("sweeper.spec.schedules.DECIDING", ("schedule", "normalization"))
+    monkeypatch.setattr(NativePath, "trains", lambda c: c.schedule != "cosine" and c.normalized == "none")
+    assert [space for space in spaces if not compiled(space)] == ["lcbench"]
+    assert not compiled({"learning_rate": 0.1, "normalization": {"choice": ["none", "layer"]}})
     assert not compiled("mlp", schedule="cosine")
-    assert not compiled("mlp", warmup_epochs=1)
-    values = {"activation": ["relu", "mish"], "optimizer": ["nadam"], "schedule": ["plateau", "cosine"]}
-    values |= {
-        "label_smoothing": [0.0, 0.1],
-        "ema_decay": [0.9],
-        "normalization": ["none", "layer"],
-        "warmup_epochs": [1],
-    }
-    assert set(values) == set(DECIDING)
-    for name, several in values.items():
-        assert not compiled({"learning_rate": 0.1, name: {"choice": several}}), name
