@@ -646,7 +646,8 @@ def test_a_sweep_knows_whether_the_compiled_path_can_train_all_its_trials(
 
     (tmp_path / "own.py").write_text("def space(trial):\n    return {'learning_rate': 0.1}\n")
     spaces = ("mlp", "wide", "tabular", "tabm_mlp", "lcbench")
-    assert all(compiled(space) for space in spaces) and compiled("mlp", schedule="cosine", warmup_epochs=1)
+    assert all(compiled(space) for space in spaces)
+    assert compiled("mlp", schedule="cosine", warmup_epochs=1)
     assert not compiled(f"{tmp_path}/own.py:space"), "a function may return anything"
     monkeypatch.setattr("sweeper.spec.schedules.DECIDING", ("schedule", "normalization"))
     monkeypatch.setattr(NativePath, "trains", lambda c: c.schedule != "cosine" and c.normalized == "none")
