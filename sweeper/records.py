@@ -8,6 +8,8 @@ from typing import Any
 
 from sweeper.states import Cause, SweepState, TrialState
 
+MAX_NOTE, MAX_TAG, MAX_TAGS = 10_000, 60, 50  # letters of a note and of a tag, tags of a sweep
+
 
 @dataclass(frozen=True, slots=True)
 class EpochReport:
@@ -71,7 +73,8 @@ class SweepRecord:
     """One sweep as the ledger knows it. ``spec`` is the validated sweep file as JSON data.
 
     ``parent`` is the sweep whose finals this one holds (None: it is a sweep of its own). ``arithmetic`` names what all
-    of its trials are computed in (``sweeper.models.arithmetic``; empty: none has started).
+    of its trials are computed in (``sweeper.models.arithmetic``; empty: none has started). ``note`` and ``tags`` are
+    its user's; an ``archived`` sweep is not listed unless asked for.
     """
 
     sweep: str
@@ -91,6 +94,9 @@ class SweepRecord:
     mlflow_experiment_id: str | None = None
     summary: Mapping[str, Any] = field(default_factory=dict)
     arithmetic: str = ""
+    note: str = ""
+    tags: tuple[str, ...] = ()
+    archived: bool = False
     counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -199,6 +205,15 @@ class Noted:
 
 
 @dataclass(frozen=True)
+class Labels:
+    """What a user writes on a sweep (None: it stays as it is)."""
+
+    note: str | None = None
+    tags: tuple[str, ...] | None = None
+    archived: bool | None = None
+
+
+@dataclass(frozen=True)
 class SweepChanged:
     """The sweep moved to another state, or one of its fields changed (None: unchanged)."""
 
@@ -212,6 +227,9 @@ class SweepChanged:
     summary: Mapping[str, Any] | None = None
     seconds: float | None = None
     arithmetic: str | None = None
+    note: str | None = None
+    tags: tuple[str, ...] | None = None
+    archived: bool | None = None
 
 
 Change = Suggested | Started | Reported | Requeued | Ended | Reopened | Tracked | Noted | SweepChanged

@@ -12,7 +12,20 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from sweeper.cli import service_verbs, streams
+from sweeper.cli import looking, service_verbs, streams
+from sweeper.cli.options import (
+    Dataset,
+    Json,
+    Priority,
+    Seed,
+    Server,
+    Sets,
+    Space,
+    Spec,
+    Sweep,
+    Trials,
+    Workers,
+)
 from sweeper.errors import NoTrialSucceeded, SpecError, SweeperError
 from sweeper.states import SweepState
 
@@ -37,50 +50,6 @@ _REFUSALS = {
     errno.EIO: "Check the disk",
 }
 GARBAGE = 20_000  # allocations between two looks for garbage: at Python's 700 that is a third of the time of imports
-
-Sweep = Annotated[
-    str,
-    typer.Argument(
-        metavar="SWEEP", parser=streams.as_text, help="Id of the sweep, its first letters, or the sweep's name."
-    ),
-]
-Priority = Annotated[
-    int | None, typer.Option(min=-100, max=100, help="On a server, sweeps of higher priority run first.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Spec = Annotated[str | None, typer.Argument(metavar="[SPEC]", help="Sweep file (YAML).")]
-Dataset = Annotated[
-    str | None, typer.Option(help="Built-in dataset, or the path of a CSV, Parquet, Feather or npz file.")
-]
-Space = Annotated[str | None, typer.Option(help="Search space: a name, a YAML file, or file.py:function.")]
-Trials = Annotated[int | None, typer.Option(help="Number of trials.")]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="A.B=C", parser=streams.as_text, help="Change one key of the sweep file."),
-]
-Seed = Annotated[int | None, typer.Option(help="Seed of the search and of every trial.")]
-Workers = Annotated[
-    str | None, typer.Option(help="auto (the default: all GPUs, else all cores), a number, or inline (no Ray).")
-]
-
-
-def _use_server(url: str | None) -> None:
-    if url is not None:
-        from sweeper.cli import commands
-
-        commands.use_server(url)
-
-
-Server = Annotated[
-    str | None,
-    typer.Option(
-        "--server",
-        metavar="URL",
-        callback=_use_server,
-        expose_value=False,
-        help="Address of a sweeper server. Default: SWEEPER_SERVER, else this machine. Token: SWEEPER_TOKEN.",
-    ),
-]
 
 
 def _version(wanted: bool) -> None:
@@ -168,104 +137,6 @@ def resume(
     from sweeper.cli import commands
 
     _end(commands.resume(sweep, workers, trials, json))
-
-
-@app.command("list")
-def list_(json: Json = False, server: Server = None) -> None:
-    """List the sweeps, newest first."""
-    from sweeper.cli import commands
-
-    commands.list_sweeps(json)
-
-
-@app.command()
-def status(
-    sweep: Sweep,
-    watch: Annotated[bool, typer.Option("--watch", help="Repeat every 2 seconds until the sweep ends.")] = False,
-    json: Json = False,
-    server: Server = None,
-) -> None:
-    """Show the progress of a sweep, and why trials are waiting."""
-    from sweeper.cli import commands
-
-    commands.status(sweep, watch, json)
-
-
-@app.command()
-def trials(
-    sweep: Sweep,
-    state: Annotated[str | None, typer.Option(help="Only trials in this state.")] = None,
-    sort: Annotated[
-        str | None, typer.Option(help="Column or metric to sort by, such as value; -NAME: descending.")
-    ] = None,
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
-    json: Json = False,
-    server: Server = None,
-) -> None:
-    """List the trials of a sweep."""
-    from sweeper.cli import commands
-
-    commands.list_trials(sweep, state, sort, csv, json)
-
-
-@app.command()
-def best(
-    sweep: Sweep,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many trials.")] = 1,
-    json: Json = False,
-    server: Server = None,
-) -> None:
-    """Show the best trials of a sweep."""
-    from sweeper.cli import commands
-
-    commands.best(sweep, k, json)
-
-
-@app.command()
-def why(
-    sweep: Sweep,
-    trial: Annotated[int, typer.Argument(metavar="TRIAL", help="Trial number.", min=0)],
-    json: Json = False,
-    server: Server = None,
-) -> None:
-    """Explain what happened to one trial."""
-    from sweeper.cli import commands
-
-    commands.why(sweep, trial, json)
-
-
-@app.command()
-def report(
-    sweep: Sweep,
-    out: Annotated[
-        str | None, typer.Option(metavar="F.html", help="File to write; default: in the sweep's folder.")
-    ] = None,
-    json: Json = False,
-    server: Server = None,
-) -> None:
-    """Write a sweep's report: one HTML file with the answer, its evidence and what to try next."""
-    from sweeper.cli import commands
-
-    commands.report(sweep, out, json)
-
-
-@app.command()
-def compare(
-    sweeps: Annotated[
-        list[str],
-        typer.Argument(metavar="SWEEP...", parser=streams.as_text, help="Two sweeps or more, by id or name."),
-    ],
-    seeds: Annotated[
-        int, typer.Option(min=0, max=20, help="Fresh seeds that each winner is trained on; 0: train nothing.")
-    ] = 5,
-    out: Annotated[str | None, typer.Option(metavar="F.html", help="Also write the answer as a page.")] = None,
-    json: Json = False,
-    server: Server = None,
-) -> None:
-    """Compare sweeps: what was changed, whose winner is better on new rows, and which effects agree."""
-    from sweeper.cli.compare import compare as show
-
-    show(sweeps, seeds, out, json)
 
 
 @app.command()
@@ -399,6 +270,7 @@ def datasets(json: Json = False) -> None:
     commands.datasets(json)
 
 
+app.add_typer(looking.verbs)
 service_verbs.register(app)
 
 

@@ -31,7 +31,7 @@ from sweeper.insight.results import (
 from sweeper.insight.winner_again import read_again
 from sweeper.places.here import Here
 from sweeper.places.place import Place
-from sweeper.records import SweepRecord
+from sweeper.records import SweepRecord, TrialRecord
 from sweeper.settings import SERVER_VARIABLE, Settings
 from sweeper.spec.parse import DATASETS, SweepSpec, load_spec, spec_from_options
 from sweeper.spec.stored import spec_of
@@ -149,17 +149,6 @@ def run_detached(spec: SweepSpec, workers: str | None, as_json: bool, priority: 
     print(json.dumps(answer) if as_json else answer["sweep"])
 
 
-def list_sweeps(as_json: bool) -> None:
-    """Print all sweeps."""
-    rows = [sweep_row(record) for record in find_place().ledger.sweeps()]
-    if as_json:
-        print(json.dumps({"sweeps": rows}))
-    elif not rows:
-        print("no sweeps yet. Start one with: sweeper run --dataset digits --space mlp")
-    else:
-        render.table(rows)
-
-
 def status(ref: str, watch: bool, as_json: bool) -> None:
     """Print how far a sweep is."""
     place = find_place()
@@ -178,10 +167,16 @@ def status(ref: str, watch: bool, as_json: bool) -> None:
             "seconds": round(record.seconds, 1),
             "best": best_row(best[0]) if best else None,
         }
-        show(data, as_json)
+        show(data if as_json or not best else data | {"best": _in_words(best[0], record)}, as_json)
         if not watch or record.state.terminal or record.state is SweepState.PAUSED:
             return
         time.sleep(WATCH_SECONDS)
+
+
+def _in_words(trial: TrialRecord, record: SweepRecord) -> str:
+    """A trial for people: its number, its value and its parameters."""
+    value = "-" if trial.value is None else f"{trial.value:.6g}"
+    return f"trial {trial.number}, {record.spec['objective']['metric']} {value}: {short(trial.params or {})}"
 
 
 def list_trials(ref: str, state: str | None, sort: str | None, csv: bool, as_json: bool) -> None:

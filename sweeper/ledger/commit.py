@@ -50,7 +50,8 @@ def lock_sweep(connection: Connection, sweep: str) -> SweepRow:
     if row is None:
         require(connection, sweep)
         raise no_sweep(sweep, [])
-    decoded = {"state": SweepState(row["state"]), "summary": json.loads(row["summary"])}
+    decoded: dict[str, Any] = {"state": SweepState(row["state"]), "summary": json.loads(row["summary"])}
+    decoded["tags"] = tuple(json.loads(row["tags"]))
     return SweepRow(**{**row, **decoded})
 
 
@@ -94,6 +95,7 @@ def write_changes(connection: Connection, sweep: str, row: SweepRow, changes: Se
     if commit.sweep_changed:
         values = {name: getattr(commit.sweep, name) for name in _SWEEP_FIELDS}
         values |= {"state": commit.sweep.state.value, "summary": encode(commit.sweep.summary)}
+        values["tags"] = json.dumps(commit.sweep.tags)
         connection.execute(sweeps.update().where(sweeps.c.sweep == sweep).values(values))
     return refused
 

@@ -224,8 +224,9 @@ def _newest_first(connection: Connection, *where: sa.ColumnElement[bool]) -> lis
 
 
 def _sweep(row: Mapping[Any, Any], counts: Mapping[str, int]) -> SweepRecord:
-    decoded = {"state": SweepState(row["state"]), "spec": json.loads(row["spec"])}
-    return SweepRecord(**{**row, **decoded, "summary": json.loads(row["summary"]), "counts": counts})
+    decoded: dict[str, Any] = {"state": SweepState(row["state"]), "spec": json.loads(row["spec"])}
+    decoded |= {"summary": json.loads(row["summary"]), "tags": tuple(json.loads(row["tags"]))}
+    return SweepRecord(**{**row, **decoded, "counts": counts})
 
 
 def _trials(rows: Iterable[Row[Any]]) -> list[TrialRecord]:

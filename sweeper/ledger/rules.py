@@ -75,6 +75,9 @@ class SweepRow:
     mlflow_experiment_id: str | None
     summary: Mapping[str, Any]
     arithmetic: str
+    note: str = ""
+    tags: tuple[str, ...] = ()
+    archived: bool = False
 
 
 @dataclass(slots=True)
@@ -264,13 +267,17 @@ class Commit:
             sweep.started_at, sweep.ended_at = sweep.started_at or change.at, None
         if moves and state.terminal:
             sweep.ended_at = change.at
-        for name in ("priority", "mlflow_run_id", "mlflow_experiment_id", "seconds", "arithmetic"):
+        for name in ("priority", "mlflow_run_id", "mlflow_experiment_id", "seconds", "arithmetic", "archived"):
             if (value := getattr(change, name)) is not None:
                 setattr(sweep, name, value)
         if change.summary is not None:
             sweep.summary = plain(change.summary)
         if change.reason is not None:
             sweep.reason = clean(change.reason)
+        if change.note is not None:
+            sweep.note = clean(change.note)
+        if change.tags is not None:
+            sweep.tags = tuple(clean(tag) for tag in change.tags)
         self.sweep_changed = True
         return True
 

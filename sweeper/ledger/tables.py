@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Dialect,
     Double,
@@ -21,9 +22,10 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 
-SCHEMA_VERSION = "0003"  # the newest file in migrations/versions
+SCHEMA_VERSION = "0004"  # the newest file in migrations/versions
 VERSION_TABLE = "ledger_version"
 
 
@@ -73,6 +75,9 @@ sweeps = Table(
     Column("summary", Text, nullable=False),
     Column("lease", Integer, nullable=False, server_default="0"),  # the number of its last lease
     Column("arithmetic", Text, nullable=False, server_default=""),
+    Column("note", Text, nullable=False, server_default=""),
+    Column("tags", Text, nullable=False, server_default="[]"),
+    Column("archived", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("owner", "key", name="sweeps_owner_key"),
     Index("sweeps_created", "created_at", "sweep"),
     sqlite_with_rowid=False,

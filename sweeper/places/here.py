@@ -15,8 +15,8 @@ from sweeper.insight.results import run_summary
 from sweeper.ledger.opening import open_home_ledger
 from sweeper.ledger.protocol import Ledger
 from sweeper.places.place import WAIT_SECONDS, Custody, Progress, refuse_priority, tell_unanswered
-from sweeper.records import SweepRecord
-from sweeper.running.custody import NoService, Steering, remove
+from sweeper.records import Labels, SweepRecord
+from sweeper.running.custody import NoService, Steering, label, remove
 from sweeper.running.finals import finals_of
 from sweeper.running.leases import LEASE_SECONDS, Watch
 from sweeper.settings import Settings
@@ -115,6 +115,10 @@ class Here:
         if requested not in (None, record.requested) and not record.state.terminal:
             tell_unanswered()
         return record
+
+    def label(self, record: SweepRecord, labels: Labels) -> SweepRecord:
+        """See ``Place``."""
+        return label(self.ledger, record, labels)
 
     def delete(self, record: SweepRecord) -> None:
         """See ``Place``: from the ledger, its files, and its runs from MLflow."""

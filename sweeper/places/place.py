@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sweeper.errors import SpecError
 from sweeper.ledger.protocol import LedgerReader
-from sweeper.records import SweepRecord
+from sweeper.records import Labels, SweepRecord
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import SweepState
 
@@ -62,6 +62,10 @@ class Place(Protocol):
 
     def change(self, record: SweepRecord, requested: int | None, priority: int | None) -> SweepRecord:
         """Change the number of trials or the priority of a sweep that has not ended."""
+        ...
+
+    def label(self, record: SweepRecord, labels: Labels) -> SweepRecord:
+        """Change the note, the tags, or whether the sweep is archived."""
         ...
 
     def delete(self, record: SweepRecord) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 from urllib.parse import quote
 
@@ -12,7 +12,7 @@ from sweeper.errors import SweeperError, SweepNotFound
 from sweeper.ledger.common import sort_trials
 from sweeper.ledger.protocol import AttemptRecord, Direction
 from sweeper.places.http import Server
-from sweeper.records import EpochReport, FlowReport, SweepRecord, TrialRecord
+from sweeper.records import EpochReport, FlowReport, Labels, SweepRecord, TrialRecord
 from sweeper.states import Cause, SweepState, TrialState
 
 PAGE = 500  # rows of one request
@@ -123,6 +123,11 @@ class RemoteLedger:
         body = {key: value for key, value in wanted.items() if value is not None}
         return self._sweep(self.server.send("PATCH", sweep_path(sweep), json=body))
 
+    def label(self, sweep: str, labels: Labels) -> SweepRecord:
+        """Change what a user wrote on a sweep."""
+        body = {key: value for key, value in asdict(labels).items() if value is not None}
+        return self._sweep(self.server.send("PATCH", sweep_path(sweep), json=body))
+
     def delete_sweep(self, sweep: str) -> None:
         """Remove the sweep with everything that belongs to it."""
         self.server.send("DELETE", sweep_path(sweep))
@@ -176,7 +181,7 @@ def sweep_path(ref: str) -> str:
 
 def sweep_record(row: Mapping[str, Any]) -> SweepRecord:
     """The record that a *sweep* object of the API describes."""
-    return _record(SweepRecord, row, state=SweepState)
+    return _record(SweepRecord, row, state=SweepState, tags=tuple)
 
 
 def trial_record(row: Mapping[str, Any]) -> TrialRecord:

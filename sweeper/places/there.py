@@ -18,7 +18,7 @@ from sweeper.places.follow import Follower, check_for_server, patiently, submit,
 from sweeper.places.http import Server
 from sweeper.places.place import WAIT_SECONDS, Custody, Progress, refuse_workers, tell_unanswered
 from sweeper.places.remote_ledger import RemoteLedger, sweep_path
-from sweeper.records import SweepRecord
+from sweeper.records import Labels, SweepRecord
 from sweeper.settings import Settings
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import SweepState
@@ -79,6 +79,10 @@ class There:
     def change(self, record: SweepRecord, requested: int | None, priority: int | None) -> SweepRecord:
         """See ``Place``."""
         return self.ledger.change(record.sweep, requested, priority)
+
+    def label(self, record: SweepRecord, labels: Labels) -> SweepRecord:
+        """See ``Place``."""
+        return self.ledger.label(record.sweep, labels)
 
     def delete(self, record: SweepRecord) -> None:
         """See ``Place``."""

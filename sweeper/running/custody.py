@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from sweeper.errors import SweepBusy
 from sweeper.ledger.protocol import Ledger
-from sweeper.records import Change, Ended, Reopened, Requeued, SweepChanged, SweepRecord
+from sweeper.records import Change, Ended, Labels, Reopened, Requeued, SweepChanged, SweepRecord
 from sweeper.running.finals import are_halted, finals_are_missing, finals_of
 from sweeper.running.growth import check_growth, grow
 from sweeper.running.leases import Watch, busy
@@ -269,6 +269,12 @@ def void_halts(ledger: Ledger, sweep: str) -> None:
     for request in ledger.take_requests(sweep):
         if request.kind not in HALTS:
             ledger.request(sweep, request.kind, request.args)
+
+
+def label(ledger: Ledger, record: SweepRecord, labels: Labels) -> SweepRecord:
+    """Change what a user wrote on a sweep, whoever runs it."""
+    ledger.commit(record.sweep, [SweepChanged(note=labels.note, tags=labels.tags, archived=labels.archived)])
+    return ledger.sweep(record.sweep)
 
 
 def remove(settings: Settings, ledger: Ledger, record: SweepRecord) -> None:

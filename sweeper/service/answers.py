@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sweeper.insight.results import sweep_row, trial_row
 from sweeper.ledger.protocol import AttemptRecord
-from sweeper.records import EpochReport, FlowReport, SweepRecord, TrialRecord
+from sweeper.records import MAX_NOTE, MAX_TAG, MAX_TAGS, EpochReport, FlowReport, SweepRecord, TrialRecord
 from sweeper.spec.dataset import data_files
 from sweeper.spec.goals import values_of_folds
 from sweeper.spec.stored import sweep_file_of
@@ -45,6 +45,9 @@ SWEEP_EXAMPLE: dict[str, Any] = {
     "mlflow_experiment_id": None,
     "summary": {},
     "arithmetic": "native-1",
+    "note": "",
+    "tags": ["baseline"],
+    "archived": False,
     "best": None,
     "finals": None,
     "view": None,
@@ -100,6 +103,9 @@ class Sweep(_Answer):
     mlflow_experiment_id: str | None
     summary: dict[str, Any]
     arithmetic: str = Field(description="What all trials are computed in; empty: none has started.")
+    note: str
+    tags: list[str]
+    archived: bool
     best: BestTrial | None
     finals: Finals | None = Field(description="The finals of a complete sweep until they have ended.")
     view: str | None = Field(description="A link to the sweep's comparison view in MLflow.")
@@ -224,12 +230,21 @@ class Info(_Answer):
     limits: dict[str, int | None]
 
 
+Tag = Annotated[str, Field(min_length=1, max_length=MAX_TAG)]
+
+
 class Edit(BaseModel):
-    """What can be changed in a sweep: its number of trials and its priority (higher runs first)."""
+    """What can be changed in a sweep: its number of trials, its priority (higher runs first), and its labels.
+
+    Labels can be changed at any time, the rest until the sweep has ended.
+    """
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"requested": 128, "priority": 1}})
     requested: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None
     priority: Annotated[int, Field(ge=-100, le=100, strict=True)] | None = None
+    note: Annotated[str, Field(max_length=MAX_NOTE)] | None = None
+    tags: Annotated[list[Tag], Field(max_length=MAX_TAGS)] | None = None
+    archived: Annotated[bool, Field(strict=True)] | None = None
 
 
 def exact(value: Any) -> Any:
@@ -271,6 +286,9 @@ def sweep_object(
         "mlflow_experiment_id": record.mlflow_experiment_id,
         "summary": exact(dict(record.summary)),
         "arithmetic": record.arithmetic,
+        "note": record.note,
+        "tags": list(record.tags),
+        "archived": record.archived,
         "best": None if best is None else best_object(best),
         "finals": None
         if finals is None

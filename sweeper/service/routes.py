@@ -18,6 +18,8 @@ from starlette.concurrency import run_in_threadpool
 from sweeper.errors import SpecError
 from sweeper.insight.comparison import SweepComparison
 from sweeper.insight.results import best_trials, run_summary
+from sweeper.records import Labels
+from sweeper.running.custody import label
 from sweeper.service import sse
 from sweeper.service.answers import (
     SWEEP_EXAMPLE,
@@ -174,8 +176,12 @@ def get_sweep(ref: Ref, who: Who, desk: AtDesk) -> Response:
 
 @router.patch("/sweeps/{ref}", response_model=Sweep, responses=found_and_changed())
 def edit_sweep(ref: Ref, edit: Edit, who: Who, desk: AtDesk) -> Response:
-    """Change the number of trials or the priority of a sweep that has not ended."""
-    return JSONResponse(desk.show(desk.steer(who).change(desk.own(who, ref), edit.requested, edit.priority)))
+    """Change the number of trials or the priority of a sweep that has not ended, or the labels of any sweep."""
+    record = desk.own(who, ref)
+    if edit.requested is not None or edit.priority is not None:
+        record = desk.steer(who).change(record, edit.requested, edit.priority)
+    labels = Labels(edit.note, None if edit.tags is None else tuple(edit.tags), edit.archived)
+    return JSONResponse(desk.show(label(desk.ledger, record, labels)))
 
 
 @router.delete("/sweeps/{ref}", status_code=204, response_class=Response, responses=found_and_changed(500))

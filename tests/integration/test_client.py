@@ -213,6 +213,20 @@ class TestTheSameAnswers:
         assert there == call("compare", mixed, other, "--seeds", "2", "--json", SWEEPER_HOME=home).json
         assert remote("compare", mixed, "nope").code == 4
 
+    def test_labels_are_written_there_and_found_by(self, remote: Call, mixed: str) -> None:
+        assert remote("tag", mixed, "warm", "paper one", "--json").json["tags"] == ["warm", "paper one"]
+        assert remote("note", mixed, "diverges above 1e5").out == "diverges above 1e5\n"
+        [row] = remote("list", "--tag", "warm", "--sort", "-best", "--json").json["sweeps"]
+        assert (row["sweep"], row["tags"], row["note"]) == (mixed, ["warm", "paper one"], "diverges above 1e5")
+        assert remote("tag", mixed, "x" * 61).code == 2
+        remote("archive", mixed)
+        assert mixed not in remote("list").out
+        assert mixed in remote("list", "--archived").out
+        remote("archive", mixed, "--undo")
+        assert remote("tag", mixed, "--remove", "warm", "--remove", "paper one", "--json").json["tags"] == []
+        assert remote("note", mixed, "").out == f"sweep {mixed} has no note\n"
+        assert remote("tag", mixed, "mine", user="bob").code in (2, 4)
+
     def test_a_study_is_written_here_from_the_records_there(self, remote: Call, mixed: str, tmp_path: Path) -> None:
         import optuna
 
