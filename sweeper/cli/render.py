@@ -69,8 +69,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> None:
     from rich.table import Table
 
     drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for key in rows[0]:
-        drawn.add_column(str(key), overflow="fold")
+    for i, key in enumerate(rows[0]):
+        drawn.add_column(str(key), overflow="fold", no_wrap=i == 0)  # the first one says what a row is about
     for row in rows:
         drawn.add_row(*(_cell(value) for value in row.values()))
     _console().print(drawn)
