@@ -15,8 +15,26 @@ LEAF_SHARE = 0.1  # a leaf of the tree has at least this share of the rows that 
 
 
 def quantile_edges(values: np.ndarray, bins: int) -> np.ndarray:
-    """Edges at evenly spaced quantiles of ``values (n,)``; equal ones are one, so that there may be fewer bins."""
-    return np.unique(np.quantile(values, np.linspace(0.0, 1.0, bins + 1)))
+    """Edges at evenly spaced quantiles of ``values (n,)``; there may be fewer bins where values repeat.
+
+    A value that alone has more rows than a bin should have is an edge, and the quantiles are those of the other rows:
+    else a column of zeros with a few numbers among them had one bin for all of these.
+    """
+    known, counts = np.unique(values, return_counts=True)
+    if len(known) <= bins + 1:
+        return known
+    frequent = np.zeros(len(known), dtype=bool)
+    while (free := bins + 1 - int(frequent.sum())) > 2:
+        more = ~frequent & (counts > counts[~frequent].sum() / (free - 1))
+        if not more.any():
+            break
+        frequent |= more
+    if not frequent.any():
+        return np.unique(np.quantile(values, np.linspace(0.0, 1.0, bins + 1)))
+    rest = np.repeat(known[~frequent], counts[~frequent])
+    spread = np.quantile(rest, np.linspace(0.0, 1.0, max(2, free)))
+    edges = np.unique(np.concatenate([known[frequent], spread, known[[0, -1]]]))
+    return edges if len(edges) <= bins + 1 else edges[np.round(np.linspace(0, len(edges) - 1, bins + 1)).astype(int)]
 
 
 def target_edges(values: np.ndarray, y: np.ndarray, classifies: bool, bins: int) -> np.ndarray:

@@ -80,6 +80,18 @@ def test_a_number_becomes_the_share_of_each_bin_below_it(binning):
     np.testing.assert_allclose(made.x_test[:, mine], wanted, atol=1e-6)
 
 
+def test_values_that_most_rows_have_leave_the_bins_to_the_others():
+    rng = np.random.default_rng(0)
+    even = rng.normal(size=500)
+    np.testing.assert_array_equal(quantile_edges(even, 8), np.quantile(even, np.linspace(0, 1, 9)))
+    gains = rng.choice([500.0, 900.0, 1500.0, 4000.0, 7000.0], size=40)
+    np.testing.assert_array_equal(quantile_edges(np.r_[np.zeros(960), gains], 8), [0, *np.unique(gains)])
+    tail = rng.exponential(size=100)
+    edges = quantile_edges(np.r_[np.zeros(900), tail], 8)
+    np.testing.assert_allclose(edges, [0.0, *np.quantile(tail, np.linspace(0, 1, 8))])
+    np.testing.assert_array_equal(quantile_edges(np.array([1.0, 1.0, 2.0]), 8), [1.0, 2.0])
+
+
 def test_target_bins_end_where_a_decision_tree_cuts():
     x, y = RANDOM.normal(size=500), RANDOM.integers(0, 2, 500)
     y[x > 0.7] = 1
