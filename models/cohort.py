@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sweeper.models.config import SCHEDULES, TrainConfig, TrialConfig
 from sweeper.models.data import Data, batch_order
+from sweeper.models.embedding import Embedding, layout_of
 from sweeper.models.gradient_flow import EpochFlow, Flow, is_measured
 from sweeper.models.history import History, best_epoch, metric_names
 from sweeper.models.metrics import Scorer
@@ -20,6 +21,7 @@ from sweeper.models.paths import choose
 from sweeper.models.plateau import Plateau
 from sweeper.models.rows import EpochSums, Rows, TrainingPath
 from sweeper.models.schedules import schedule_of
+from sweeper.models.sizes import n_parameters
 from sweeper.models.solo import resolve_batch_size, resolve_clip_norm
 from sweeper.models.update import rates
 
@@ -71,8 +73,8 @@ class Cohort:
     """Up to ``width`` trials of one shape. A trial's numbers do not depend on what else is in the cohort.
 
     ``train`` holds for all rows, except that a trial's ``clip_norm`` overrides the cohort's; a trial's
-    ``hidden_layers``, ``batch_size`` and ``normalization`` have to agree with it. Everything is on the device of
-    ``data``.
+    ``hidden_layers``, ``batch_size``, ``normalization`` and ``embedding`` have to agree with it. Everything is on the
+    device of ``data``.
 
     ``data`` may be several folds of one table: each row trains on the rows of its own fold, and is validated there.
     They have the same columns and dtype; the number of classes is that of all of them. ``scorers`` judge the outputs
@@ -93,6 +95,7 @@ class Cohort:
         scorers: Mapping[str, Scorer] | None = None,
         *,
         normalization: str = "none",
+        embedding: Embedding | None = None,
     ) -> None:
         self.folds = (data,) if isinstance(data, Data) else tuple(data)
         self.train, self.width, self.hidden_layers = train, width, tuple(hidden_layers)
@@ -100,9 +103,11 @@ class Cohort:
         first = self.folds[0].x_train
         if any(fold.x_train.shape[1] != first.shape[1] or fold.x_train.dtype != first.dtype for fold in self.folds):
             raise ValueError("the folds must have the same number of columns and the same dtype")
-        sizes = (first.shape[1], *self.hidden_layers, max(count_outputs(fold, train.task) for fold in self.folds))
-        self.normalization = normalization if self.hidden_layers else "none"
-        self.rows = Rows.empty(sizes, width, first.dtype, first.device, self.normalization)
+        self.normalization, self.embedding = normalization if self.hidden_layers else "none", embedding
+        layout = layout_of(embedding, self.folds[0].columns, first.shape[1])
+        n_outputs = max(count_outputs(fold, train.task) for fold in self.folds)
+        sizes = (layout.width if layout else first.shape[1], *self.hidden_layers, n_outputs)
+        self.rows = Rows.empty(sizes, width, first.dtype, first.device, self.normalization, layout)
         self.batch_sizes = [resolve_batch_size(TrialConfig(), train, len(fold.x_train)) for fold in self.folds]
         choose(path, self.folds[0])
         self._paths: dict[tuple[int, type[TrainingPath]], TrainingPath] = {}  # made when a trial needs them
@@ -110,6 +115,11 @@ class Cohort:
         self.plateau = Plateau.empty(train.plateau, width) if train.plateau else None
         self.kept = torch.zeros_like(self.rows.theta) if train.keep == "best" else None  # (K, P) at the best epoch
         self.occupants: dict[int, _Occupant] = {}
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases of each trial's network."""
+        return n_parameters(self.rows.sizes, self.normalization, self.rows.layout)
 
     @property
     def free(self) -> int:
@@ -132,7 +142,7 @@ class Cohort:
         config, data = config.within(self.train), self.folds[fold]
         path = choose(self.path, data, config)
         sizes, occupant = self.rows.sizes, _Occupant(key, seed, path, fold)
-        model = build_mlp(config, sizes[0], sizes[-1], seed)
+        model = build_mlp(config, self.rows.n_inputs, sizes[-1], seed, data.columns)
         schedule = schedule_of(config, self.train, len(data.x_train), self.batch_sizes[fold])
         self.rows.admit(slot, config, model, resolve_clip_norm(config, self.train), seed, schedule)
         if self.plateau is not None:
@@ -303,6 +313,8 @@ class Cohort:
             raise ValueError(f"hidden_layers {config.hidden_layers} is not this cohort's {self.hidden_layers}")
         if config.normalized != self.normalization:
             raise ValueError(f"normalization {config.normalized} is not this cohort's {self.normalization}")
+        if config.embedding != self.embedding:
+            raise ValueError(f"embedding {config.embedding} is not this cohort's {self.embedding}")
         batch_size = resolve_batch_size(config, self.train, len(self.folds[fold].x_train))
         if batch_size != self.batch_sizes[fold]:
             raise ValueError(f"batch_size {batch_size} is not this cohort's {self.batch_sizes[fold]}")
@@ -336,12 +348,15 @@ def train_cohort(
     """
     groups: dict[tuple[Any, ...], list[int]] = {}
     for number, (config, _) in enumerate(zip(configs, seeds, strict=True)):
-        groups.setdefault((config.hidden_layers, config.batch_size, config.normalization), []).append(number)
+        key = (config.hidden_layers, config.batch_size, config.normalization, config.embedding)
+        groups.setdefault(key, []).append(number)
     histories = [History() for _ in configs]
-    for (hidden_layers, batch_size, normalization), numbers in groups.items():
+    for (hidden_layers, batch_size, normalization, embedding), numbers in groups.items():
         shared = train if batch_size is None else replace(train, batch_size=batch_size)
         rows = min(len(numbers), width or WIDTH)
-        cohort = Cohort(shared, hidden_layers, data, rows, path, scorers, normalization=normalization)
+        cohort = Cohort(
+            shared, hidden_layers, data, rows, path, scorers, normalization=normalization, embedding=embedding
+        )
         waiting = deque(numbers)
         while waiting or cohort.occupants:
             while waiting and cohort.free:

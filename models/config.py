@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+from sweeper.models.embedding import KINDS, Embedding
+
 Task = Literal["classification", "regression"]
 
 OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam", "adamw", "nadam", "adagrad")
@@ -113,6 +115,10 @@ class TrialConfig:
     validation loss has none. With ``ema_decay`` d above 0 the network that is validated and kept has the exponential
     moving average of the weights: ``average = d average + (1 - d) theta`` after each step, the first one's as they are.
     ``normalization: layer`` puts a layer normalisation (Ba et al. 2016) between each hidden Linear and its activation.
+
+    With ``numeric_embedding`` each number among the inputs is embedded in ``embedding_size`` by so many
+    ``frequencies``, which start from N(0, ``frequency_scale``^2), and with ``category_embedding`` each text column with
+    more than ``max_one_hot`` values in this size (``embeddings.py``; 0: none is).
     """
 
     learning_rate: float = 3e-4
@@ -133,6 +139,12 @@ class TrialConfig:
     warmup_epochs: float | None = None
     ema_decay: float = 0.0
     normalization: str = "none"
+    numeric_embedding: str = "none"
+    frequencies: int = 48
+    embedding_size: int = 24
+    frequency_scale: float = 0.01
+    category_embedding: int = 0
+    max_one_hot: int = 9
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden_layers", tuple(int(width) for width in self.hidden_layers))
@@ -159,6 +171,17 @@ class TrialConfig:
         for name in ("dropout", "label_smoothing", "ema_decay"):
             _require(0.0 <= getattr(self, name) < 1.0, name, getattr(self, name), "in [0, 1)")
         _check_schedule(self.schedule or "constant", self.warmup_epochs or 0.0)
+        _check_embedding(self)
+
+    @property
+    def embedding(self) -> Embedding | None:
+        """How inputs are embedded, as far as it is part of the shape key; None: they are not."""
+        periodic = self.numeric_embedding != "none"
+        if not periodic and self.category_embedding == 0:
+            return None
+        numbers = (self.numeric_embedding, self.frequencies, self.embedding_size) if periodic else ("none", 0, 0)
+        texts = (self.category_embedding, self.max_one_hot) if self.category_embedding else (0, 0)
+        return Embedding(*numbers, *texts)
 
     @property
     def normalized(self) -> str:
@@ -205,6 +228,17 @@ def _check_schedule(schedule: str, warmup_epochs: float) -> None:
     _require(schedule in SCHEDULES, "schedule", schedule, f"one of {', '.join(SCHEDULES)}")
     ok = warmup_epochs >= 0 and math.isfinite(warmup_epochs)
     _require(ok, "warmup_epochs", warmup_epochs, "a finite number of 0 or more")
+
+
+def _check_embedding(config: TrialConfig) -> None:
+    kind, size, scale = config.numeric_embedding, config.embedding_size, config.frequency_scale
+    _require(kind in KINDS, "numeric_embedding", kind, f"one of {', '.join(KINDS)}")
+    _require(config.frequencies >= 1, "frequencies", config.frequencies, "1 or more")
+    least = 2 if kind == "pbld" else 1
+    _require(size >= least, "embedding_size", size, f"{least} or more")
+    _require(scale > 0 and math.isfinite(scale), "frequency_scale", scale, "a finite number above 0")
+    _require(config.category_embedding >= 0, "category_embedding", config.category_embedding, "0 or more")
+    _require(config.max_one_hot >= 1, "max_one_hot", config.max_one_hot, "1 or more")
 
 
 def _require(ok: bool, name: str, value: Any, wanted: str) -> None:

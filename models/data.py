@@ -17,7 +17,8 @@ class Data:
     x_train ``(n, D)`` and x_val ``(v, D)`` are float32 or float64, already normalised; their dtype is the dtype of
     all arithmetic. y_train ``(n,)`` and y_val ``(v,)`` are int64 class indices (classification) or floats of the same
     dtype as x (regression). w_train ``(n,)`` and w_val ``(v,)``, in the dtype of x, say how much each row counts in
-    losses and metrics: they are means of the rows weighted so (None: all count the same).
+    losses and metrics: they are means of the rows weighted so (None: all count the same). columns ``(D,)`` int64 says
+    what each feature is for embeddings (``embedding.py``; None: a number).
     """
 
     x_train: Tensor
@@ -26,6 +27,7 @@ class Data:
     y_val: Tensor
     w_train: Tensor | None = None
     w_val: Tensor | None = None
+    columns: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.x_train.ndim != 2 or self.x_val.ndim != 2 or self.x_train.shape[1] != self.x_val.shape[1]:
@@ -34,6 +36,8 @@ class Data:
             raise ValueError("y_train and y_val must be (n,) and (v,), one target per row of x")
         if self.x_train.dtype not in (torch.float32, torch.float64) or self.x_val.dtype != self.x_train.dtype:
             raise ValueError("x_train and x_val must both be float32 or both be float64")
+        if self.columns is not None and self.columns.shape != self.x_train.shape[1:]:
+            raise ValueError("columns must have one number per feature")
         for name, w, x in (("w_train", self.w_train, self.x_train), ("w_val", self.w_val, self.x_val)):
             if w is not None and (w.shape != x.shape[:1] or w.dtype != x.dtype or not w.sum() > 0 or w.min() < 0):
                 raise ValueError(
@@ -48,7 +52,8 @@ class Data:
     def to(self, device: torch.device | str) -> Data:
         """The same arrays on another device."""
         weights = (None if w is None else w.to(device) for w in (self.w_train, self.w_val))
-        return Data(*(t.to(device) for t in (self.x_train, self.y_train, self.x_val, self.y_val)), *weights)
+        arrays = (self.x_train, self.y_train, self.x_val, self.y_val)
+        return Data(*(t.to(device) for t in arrays), *weights, self.columns)
 
 
 def batch_order(n: int, seed: int, epoch: int) -> Tensor:

@@ -60,8 +60,9 @@ class EagerPath:
         self, rows: Rows, active: Tensor, orders: Tensor, flow: Flow | None = None, outputs: Tensor | None = None
     ) -> EpochSums:
         """See ``TrainingPath.epoch``."""
-        if rows.normalization != self.net.normalization:
-            self.net = Network(rows.sizes, self.net.rows, self.net.dtype, self.net.device, rows.normalization)
+        if (rows.normalization, rows.layout) != (self.net.normalization, self.net.layout):
+            made = self.net.rows, self.net.dtype, self.net.device
+            self.net = Network(rows.sizes, *made, rows.normalization, rows.layout)
         codes = rows.activation.cpu()[active]
         # rows without dropout stand together, so that few of them go through masks of ones
         by_activation = torch.argsort(codes + len(ACTIVATIONS) * (rows.dropout.cpu()[active] > 0), stable=True)

@@ -57,7 +57,8 @@ class ChunkFlow:
 
     def _layer_norms(self, plane: Tensor) -> Tensor:
         """The norms ``(A, L)`` of the layers in ``plane (A, P)``."""
-        return torch.stack([norms_of(plane[:, p.weight : p.end]) for p in self.chunk.layers], dim=1)
+        ends = [layer.end for layer in self.chunk.layers]
+        return torch.stack([norms_of(plane[:, start:end]) for start, end in zip([0, *ends], ends, strict=False)], dim=1)
 
 
 def norms_of(rows: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 Dimensions: A active rows, L Linear layers, S = len(FLOW_STATISTICS), H units of a layer, B examples of the minibatch.
 What is measured is one training step, the last one with a full minibatch in an epoch. A layer is a Linear (weight and
-bias together, and scale and shift of its normalisation) with the activation behind it, before any dropout; the last
-one has none. Per layer:
+bias together, and scale and shift of its normalisation; an embedding of the inputs belongs to the first one) with the
+activation behind it, before any dropout; the last one has none. Per layer:
 
     grad_norm        |g|                    g: the layer's gradient before clipping and weight decay
     weight_norm      |theta|                before the step
@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.models.config import FLOW_STATISTICS
+from sweeper.models.embeddings import EmbeddingLayer
 
 SATURATED = 0.95
 CENTRED = {"tanh": (1.0, 0.0), "sigmoid": (2.0, 1.0)}  # a h - b lies in (-1, 1): saturated when its square is large
@@ -91,9 +92,13 @@ class Watch:
         self.activation = activation
         self.layers: list[list[nn.Parameter]] = []
         sources: list[nn.Module] = []
+        before = list[nn.Parameter]()  # of an embedding
         for module in model:
-            if isinstance(module, nn.Linear):
-                self.layers.append(list(module.parameters()))
+            if isinstance(module, EmbeddingLayer):
+                before += module.parameters()
+            elif isinstance(module, nn.Linear):
+                self.layers.append([*before, *module.parameters()])
+                before = []
             elif isinstance(module, nn.LayerNorm):
                 self.layers[-1] += module.parameters()
             else:

@@ -5,7 +5,8 @@ Dimensions: B examples, D features, H hidden units, C outputs (classes, or 1 for
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 from sweeper.models.config import Task, TrialConfig
 from sweeper.models.data import Data
+from sweeper.models.embedding import layout_of
+from sweeper.models.embeddings import EmbeddingLayer
 from sweeper.models.init import initialize
 
 LEAKY_SLOPE = 0.01
@@ -30,14 +33,19 @@ ACTIVATION_MODULES: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def build_mlp(config: TrialConfig, n_inputs: int, n_outputs: int, seed: int) -> nn.Sequential:
+def build_mlp(
+    config: TrialConfig, n_inputs: int, n_outputs: int, seed: int, columns: Sequence[int] | Tensor | None = None
+) -> nn.Sequential:
     """``Linear, [LayerNorm,] activation, Linear, .., Linear`` in float32 on the CPU.
 
     ``(B, n_inputs) -> (B, n_outputs)`` logits. All weights come from one generator seeded by ``seed``, layers in order.
-    No hidden layer: one Linear, i.e. logistic (softmax) or linear regression.
+    No hidden layer: one Linear, i.e. logistic (softmax) or linear regression. ``columns (n_inputs,)`` says what the
+    inputs are (``embedding.py``; None: numbers); where any are embedded, that layer comes first, named ``embedding``.
     """
     generator = torch.Generator().manual_seed(seed)
-    widths = (n_inputs, *config.hidden_layers, n_outputs)
+    layout = layout_of(config.embedding, columns, n_inputs)
+    embedding = None if layout is None else EmbeddingLayer(layout, config.frequency_scale, generator)
+    widths = (n_inputs if layout is None else layout.width, *config.hidden_layers, n_outputs)
     modules: list[nn.Module] = []
     activation = ACTIVATION_MODULES[config.activation]
     for n_in, n_out in pairwise(widths):
@@ -48,7 +56,8 @@ def build_mlp(config: TrialConfig, n_inputs: int, n_outputs: int, seed: int) -> 
         linear.bias = nn.Parameter(torch.empty(n_out, dtype=torch.float32))
         initialize(linear, config.initialization, generator)
         modules += [linear, *([nn.LayerNorm(n_out)] if config.normalization == "layer" else []), activation()]
-    return nn.Sequential(*modules[: modules.index(linear) + 1])
+    made = nn.Sequential(*modules[: modules.index(linear) + 1])
+    return made if embedding is None else nn.Sequential(OrderedDict([("embedding", embedding), *made.named_children()]))
 
 
 def count_outputs(data: Data, task: Task) -> int:

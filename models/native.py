@@ -64,7 +64,7 @@ class NativePath:
         suffix = "f32" if data.x_train.dtype == torch.float32 else "f64"
         self._run = getattr(library, f"cohort_epoch_{suffix}")
         self._bytes_for = getattr(library, f"cohort_workspace_{suffix}")
-        tensors = {field.name: getattr(data, field.name) for field in fields(data)}
+        tensors = {field.name: getattr(data, field.name) for field in fields(data) if field.name != "columns"}
         self._data = {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
         self._sizes = torch.tensor(sizes)
         self._workspace = torch.empty(0, dtype=torch.uint8)  # until the first epoch
@@ -77,7 +77,7 @@ class NativePath:
     @classmethod
     def trains(cls, config: TrialConfig) -> bool:
         """Whether the compiled code knows everything that it needs."""
-        return config.normalized in ("none", "layer")
+        return config.normalized in ("none", "layer") and config.embedding is None
 
     def epoch(
         self, rows: Rows, active: Tensor, orders: Tensor, flow: Flow | None = None, outputs: Tensor | None = None

@@ -17,6 +17,8 @@ from torch import Tensor
 from sweeper.models.activations import KERNELS, Activation
 from sweeper.models.config import ACTIVATIONS
 from sweeper.models.dropout import words
+from sweeper.models.eager_embeddings import Embedded, EmbeddingRows
+from sweeper.models.embedding import EmbeddingLayout
 from sweeper.models.rows import Rows, linear_slices
 from sweeper.models.sizes import ROW_ALIGN, row_length
 
@@ -36,7 +38,7 @@ class Forward(NamedTuple):
 
     inputs: what went into each layer, ``(A, H, B)``, the first being x. hidden: what the activations gave, before
     dropout. output ``(A, C, B)``: logits, or predictions. masks: of dropout behind each hidden layer, if it was on.
-    norms: of each hidden layer, where there are layer normalisations.
+    norms: of each hidden layer, where there are layer normalisations. embedded: what made the first input, if any.
     """
 
     at: Activations
@@ -45,6 +47,7 @@ class Forward(NamedTuple):
     output: Tensor
     masks: list[Tensor]
     norms: list[Normed]
+    embedded: Embedded | None
 
     @property
     def outputs(self) -> list[Tensor]:
@@ -63,7 +66,8 @@ class Normed(NamedTuple):
 class Gradients(NamedTuple):
     """norm ``(A,)`` of the whole gradient before clipping, and the parts of each layer in a row's order.
 
-    These are dw ``(A, out, in)`` and db ``(A, out)``, of a layer normalisation scale and shift ``(A, out)`` as well.
+    These are dw ``(A, out, in)`` and db ``(A, out)``, of a layer normalisation scale and shift ``(A, out)`` as well. In
+    the first layer those of an embedding come before.
     """
 
     norm: Tensor
@@ -74,16 +78,22 @@ class Network:
     """Buffers for up to ``rows`` networks of one shape: parameters, gradients and activations."""
 
     def __init__(
-        self, sizes: tuple[int, ...], rows: int, dtype: torch.dtype, device: torch.device, normalization: str = "none"
+        self,
+        sizes: tuple[int, ...],
+        rows: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        normalization: str = "none",
+        layout: EmbeddingLayout | None = None,
     ) -> None:
-        self.sizes, self.rows, self.dtype, self.device = sizes, rows, dtype, device
-        self.normalization = normalization
-        self.layers = linear_slices(sizes, normalization)
-        self.planes = [
-            torch.zeros(rows, row_length(sizes, normalization), dtype=dtype, device=device) for _ in range(7)
-        ]
+        self.sizes, self.rows, self.dtype, self.device, self.normalization = sizes, rows, dtype, device, normalization
+        self.layout, self.layers = layout, linear_slices(sizes, normalization, layout)
+        length = row_length(sizes, normalization, layout)
+        self.planes = [torch.zeros(rows, length, dtype=dtype, device=device) for _ in range(7)]
         self.dw = [aligned(rows, p.n_out, p.n_in, dtype, device) for p in self.layers]
         self._buffers: dict[int, Activations] = {}
+        make = partial(aligned, dtype=dtype, device=device)
+        self.embedding = None if layout is None else EmbeddingRows(layout, rows, make, device)
 
     def load(self, rows: Rows, active: Tensor, parts: list[Segment]) -> Chunk:
         """Copy the rows ``active (A,)`` in; the chunk that was loaded before is overwritten."""
@@ -92,7 +102,10 @@ class Network:
     def buffers(self, batch: int) -> Activations:
         """The buffers for B = ``batch`` examples."""
         if batch not in self._buffers:
-            self._buffers[batch] = Activations(self.sizes, self.rows, batch, self.dtype, self.device)
+            made = Activations(self.sizes, self.rows, batch, self.dtype, self.device)
+            if self.layout is not None:
+                made.x = aligned(self.rows, batch, self.layout.n_inputs, self.dtype, self.device)
+            self._buffers[batch] = made
         return self._buffers[batch]
 
 
@@ -141,6 +154,10 @@ class Chunk:
         if x.stride(0) % ROW_ALIGN:
             x = at.x[: self.count].copy_(x)
         h = x.transpose(1, 2)  # (A, D, B)
+        embedded = None
+        if self.net.embedding is not None:
+            embedded = Embedded(self.net.embedding, self.theta, h)
+            h = embedded.output
         inputs, hidden, masks, norms = [h], list[Tensor](), list[Tensor](), list[Normed]()
         for layer, (w, b) in enumerate(zip(self.w, self.b, strict=True)):
             z = at.z[layer][: self.count]  # (A, H, B)
@@ -158,7 +175,7 @@ class Chunk:
                     masks.append(dropped.mask(layer, mask))
                     h = torch.mul(h, mask, out=out)
                 inputs.append(h)
-        return Forward(at, inputs, hidden, z, masks, norms)
+        return Forward(at, inputs, hidden, z, masks, norms, embedded)
 
     def _normed(self, at: Activations, layer: int, z: Tensor) -> Normed:
         """scale (z - mean) / sqrt(var + eps) + shift, with mean and variance over the H units of each example."""
@@ -206,6 +223,10 @@ class Chunk:
                 if forward.norms:
                     of_norm = self._norm_backward(layer - 1, forward.norms[layer - 1], below)
                 dz = below
+        if forward.embedded is not None and self.net.embedding is not None:
+            dh = self.net.embedding.outputs(inputs[0].shape[2])[1][: self.count]
+            torch.bmm(self.w[0].transpose(1, 2), dz, out=dh)
+            layers[0] = [*forward.embedded.backward(dh), *layers[0]]
         flat = [g.flatten(1) for parts in layers for g in parts]
         norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g, dim=1) for g in flat]), dim=0)
         scale = (clip / (norm[:, None] + 1e-6)).clamp_(max=1.0)  # (A, 1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import prod
 from typing import NamedTuple, Protocol
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from sweeper.models.config import ACTIVATIONS, OPTIMIZERS, SCHEDULES, Task, TrialConfig
 from sweeper.models.data import Data
+from sweeper.models.embedding import EmbeddingLayout
 from sweeper.models.gradient_flow import Flow
 from sweeper.models.schedules import CONSTANT, Schedule
 from sweeper.models.sizes import row_length
@@ -103,7 +105,7 @@ class Rows:
     of averaged weights. ``(K,)`` int64 are ``t``, which counts optimizer steps, ``seed``, the trial's, and
     ``activation``, ``optimizer`` and ``schedule``, indices into the tuples of ``sweeper.models.config``.
     ``average`` ``(K, P)`` are the averaged weights, None until a row has some. All tensors are on one device.
-    A free slot holds zeros.
+    A free slot holds zeros. With the ``layout`` of an embedding, its outputs are what the first Linear is given.
     """
 
     sizes: tuple[int, ...]
@@ -133,10 +135,11 @@ class Rows:
     schedule: Tensor
     average: Tensor | None = None
     normalization: str = "none"
+    layout: EmbeddingLayout | None = None
     layers: tuple[LinearSlice, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.layers = linear_slices(self.sizes, self.normalization)
+        self.layers = linear_slices(self.sizes, self.normalization, self.layout)
 
     @classmethod
     def empty(
@@ -146,18 +149,25 @@ class Rows:
         dtype: torch.dtype,
         device: torch.device | str = "cpu",
         normalization: str = "none",
+        layout: EmbeddingLayout | None = None,
     ) -> Rows:
-        """``width`` free slots for networks of ``sizes = (D, H1, .., C)``."""
-        planes = [torch.zeros(width, row_length(sizes, normalization), dtype=dtype, device=device) for _ in range(3)]
+        """``width`` free slots for networks of ``sizes = (D, H1, .., C)``, D being the width of ``layout`` if any."""
+        length = row_length(sizes, normalization, layout)
+        planes = [torch.zeros(width, length, dtype=dtype, device=device) for _ in range(3)]
         columns = [torch.zeros(width, dtype=torch.float64, device=device) for _ in COLUMNS]
         counters = [torch.zeros(width, dtype=torch.int64, device=device) for _ in COUNTERS]
         tensors = dict(zip(("theta", "m", "v", *COLUMNS, *COUNTERS), (*planes, *columns, *counters), strict=True))
-        return cls(sizes, **tensors, normalization=normalization)
+        return cls(sizes, **tensors, normalization=normalization, layout=layout)
 
     @property
     def width(self) -> int:
         """K, the number of slots."""
         return self.theta.shape[0]
+
+    @property
+    def n_inputs(self) -> int:
+        """What a network is given: D, or the inputs that are embedded."""
+        return self.sizes[0] if self.layout is None else self.layout.n_inputs
 
     def admit(
         self,
@@ -197,6 +207,8 @@ class Rows:
     def state_dict(self, slot: int, plane: Tensor | None = None) -> dict[str, Tensor]:
         """The row's weights in ``plane (K, P)`` (None: those that count) under ``build_mlp``'s names, on the CPU."""
         row, state = (self.weights(slot) if plane is None else plane[slot]).cpu(), {}
+        for name, (start, shape) in embedding_slices(self.layout).items():
+            state[f"embedding.{name}"] = row[start : start + prod(shape)].reshape(shape).clone()
         for number, part in enumerate(self.layers):
             # build_mlp is Sequential(Linear, [LayerNorm,] activation, Linear, ..)
             place = number * (2 if self.normalization == "none" else 3)
@@ -233,12 +245,26 @@ def columns_of(config: TrialConfig, clip_norm: float | None) -> dict[str, float]
     return column
 
 
-def linear_slices(sizes: tuple[int, ...], normalization: str = "none") -> tuple[LinearSlice, ...]:
-    """The layout of a row: for each Linear in order, its weight, then its bias, then scale and shift behind it."""
-    slices, start = list[LinearSlice](), 0
+def linear_slices(
+    sizes: tuple[int, ...], normalization: str = "none", layout: EmbeddingLayout | None = None
+) -> tuple[LinearSlice, ...]:
+    """The layout of a row: for each Linear in order, its weight, then its bias, then scale and shift behind it.
+
+    The parameters of an embedding come before all of them.
+    """
+    slices, start = list[LinearSlice](), layout.parameters if layout else 0
     for n_in, n_out in pairwise(sizes):
         bias = start + n_out * n_in
         normed = normalization != "none" and len(slices) < len(sizes) - 2
         slices.append(LinearSlice(start, bias, n_out, n_in, bias + n_out if normed else None))
         start = slices[-1].end
     return tuple(slices)
+
+
+def embedding_slices(layout: EmbeddingLayout | None) -> dict[str, tuple[int, tuple[int, ...]]]:
+    """Where each parameter of an embedding begins in a row, and its shape, by name; none without one."""
+    found, start = dict[str, tuple[int, tuple[int, ...]]](), 0
+    for name, shape in (layout.shapes if layout else {}).items():
+        found[name] = start, shape
+        start += prod(shape)
+    return found

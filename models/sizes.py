@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from sweeper.models.embedding import EmbeddingLayout
+
 ROW_ALIGN = 16  # P is a multiple of this, so that every row starts on a 64 byte boundary in either dtype
 
 
-def n_parameters(sizes: tuple[int, ...], normalization: str = "none") -> int:
-    """Weights and biases of one network of ``sizes = (D, H1, .., C)``, and the scales and shifts of a normalisation."""
+def n_parameters(sizes: tuple[int, ...], normalization: str = "none", layout: EmbeddingLayout | None = None) -> int:
+    """Weights and biases of one network of ``sizes = (D, H1, .., C)``, and the scales and shifts of a normalisation.
+
+    With the ``layout`` of an embedding D is its width, and its parameters count as well.
+    """
     norms = 2 * sum(sizes[1:-1]) if normalization != "none" else 0
-    return sum(n_in * n_out + n_out for n_in, n_out in pairwise(sizes)) + norms
+    return sum(n_in * n_out + n_out for n_in, n_out in pairwise(sizes)) + norms + (layout.parameters if layout else 0)
 
 
-def row_length(sizes: tuple[int, ...], normalization: str = "none") -> int:
+def row_length(sizes: tuple[int, ...], normalization: str = "none", layout: EmbeddingLayout | None = None) -> int:
     """P: the parameters of one row, padded to a multiple of ``ROW_ALIGN``."""
-    return -(-n_parameters(sizes, normalization) // ROW_ALIGN) * ROW_ALIGN
+    return -(-n_parameters(sizes, normalization, layout) // ROW_ALIGN) * ROW_ALIGN
 
 
 def preferred_rows(sizes: tuple[int, ...]) -> int:

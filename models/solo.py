@@ -27,6 +27,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from sweeper.models.config import Task, TrainConfig, TrialConfig
 from sweeper.models.data import Data, batch_order
 from sweeper.models.dropout import words
+from sweeper.models.embeddings import EmbeddingLayer
 from sweeper.models.gradient_flow import EpochFlow, Watch, is_measured, measured_step
 from sweeper.models.history import History, metric_names
 from sweeper.models.metrics import Scorer
@@ -45,7 +46,7 @@ def train_solo(
     train.check_monitor(metric_names(train.task, scorers or {}))
     x, y = data.x_train, data.y_train  # (n, D), (n,)
     n = x.shape[0]
-    model = build_mlp(config, x.shape[1], count_outputs(data, train.task), seed).to(x)
+    model = build_mlp(config, x.shape[1], count_outputs(data, train.task), seed, data.columns).to(x)
     optimizer = make_optimizer(config, model)
     average = make_average(config, model)
     kept = model if average is None else average.module
@@ -111,7 +112,7 @@ def outputs_in_training(model: nn.Sequential, x: Tensor, dropout: float, seed: i
     layer = 0
     for module in model:
         x = module(x)
-        if not isinstance(module, nn.Linear | nn.LayerNorm):
+        if not isinstance(module, nn.Linear | nn.LayerNorm | EmbeddingLayer):
             x = x * dropout_mask(x, dropout, seed, t, layer)
             layer += 1
     return x

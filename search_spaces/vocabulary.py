@@ -21,6 +21,7 @@ MAX_LAYERS = 64
 MAX_WIDTH = 65_536
 MAX_BATCH = 2**31 - 1
 MAX_BINS = 1024
+MAX_EMBEDDING = 1024
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,14 @@ KNOWN: Mapping[str, Known] = MappingProxyType(
         "normalization": Known("name", words=("none", "layer")),
         "normalize": Known("name", words=("standard", "minmax", "none", "quantile", "robust")),
         "missing_indicator": Known("flag"),
-        "numeric_embedding": Known("name", words=("none", "piecewise_linear")),
+        "numeric_embedding": Known("name", words=("none", "piecewise_linear", "plr", "pbld")),
         "bins": Known("whole", low=2, high=MAX_BINS),
         "binning": Known("name", words=("quantile", "target")),
+        "frequencies": Known("whole", low=1, high=MAX_EMBEDDING),
+        "embedding_size": Known("whole", low=1, high=MAX_EMBEDDING),
+        "frequency_scale": Known("number", low=0.0, above_low=True),
+        "category_embedding": Known("whole", low=0, high=MAX_EMBEDDING),
+        "max_one_hot": Known("whole", low=1, high=MAX_BATCH),
     }
 )
 

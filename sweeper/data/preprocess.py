@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -127,7 +127,7 @@ def fit_recipe(
     else:
         features += _scaled(columns.numbers, inputs.normalize, filled[:, :split], fills[:split])
     flags = inputs.normalize if inputs.normalize in SCALED_ONLY else "standard"
-    features += _scaled(columns.flags, flags, filled[:, split:], fills[split:])
+    features += [replace(f, flag=True) for f in _scaled(columns.flags, flags, filled[:, split:], fills[split:])]
     if inputs.missing_indicator:
         features += [Feature(name, missing=True) for name in columns.holes]
     for i, name in enumerate(columns.texts, plain):

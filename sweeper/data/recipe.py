@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 
 from sweeper.data.numerals import PLAIN, Writing, from_json, read_number
+from sweeper.models.embedding import NUMBER as NUMBER_INPUT
+from sweeper.models.embedding import OTHER
 
 MISSING_TEXT = "(missing)"
 UNKNOWN, NUMBER = -1.0, -2.0  # codes of a text never seen, and of what is no text
@@ -36,7 +38,7 @@ class Feature:
     A number passes the steps above, a missing one counts as ``fill``. ``limit``, ``low`` and ``high`` of None bound
     nothing. With a ``category`` the input is 1 where the column's text is that category and 0 elsewhere; a missing
     text counts as ``"(missing)"``; with a ``high`` of 0 it is always 0. With ``missing`` it is 1 where the number is
-    missing and 0 elsewhere.
+    missing and 0 elsewhere. A ``flag`` is a boolean as a number.
     """
 
     column: str
@@ -49,6 +51,7 @@ class Feature:
     low: float | None = None
     high: float | None = None
     quantiles: tuple[float, ...] = ()
+    flag: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,19 @@ def knot_tables(quantiles: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.nd
     return tables
 
 
+def kinds_of(features: Sequence[Feature]) -> tuple[int, ...]:
+    """What each input is for an embedding, as ``sweeper.models.embedding`` numbers them; bins are no numbers."""
+    texts: dict[str, int] = {}
+    kinds = []
+    for feature in features:
+        if feature.category is not None:
+            kinds.append(texts.setdefault(feature.column, 1 + len(texts)))
+        else:
+            binned = feature.low is not None or feature.high is not None
+            kinds.append(OTHER if feature.missing or feature.flag or binned else NUMBER_INPUT)
+    return tuple(kinds)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """The network's inputs in order, D of them; ``written`` are the columns of numbers that are written as texts."""
@@ -150,6 +166,11 @@ class Recipe:
             if feature.category is not None:
                 known.setdefault(feature.column, {})[feature.category] = None
         return {column: list(texts) for column, texts in known.items()}
+
+    @cached_property
+    def kinds(self) -> np.ndarray:
+        """``kinds_of`` the inputs, ``(D,)`` int64."""
+        return np.array(kinds_of(self.features), dtype=np.int64)
 
     @cached_property
     def coded(self) -> list[CodedRule]:

@@ -51,6 +51,7 @@ class Rows:
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays by the names of ``sweeper.models.Data``."""
         found = {"x_train": self.x_train, "y_train": self.y_train, "x_val": self.x_val, "y_val": self.y_val}
+        found["columns"] = self.recipe.kinds
         weights = {"w_train": self.w_train, "w_val": self.w_val}
         return found | {name: array for name, array in weights.items() if array is not None}
 

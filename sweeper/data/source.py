@@ -36,5 +36,5 @@ class Source:
         for fold, part in zip(self.folds, parts, strict=True):
             recipe, (train, validation, _) = self.raw.recipe(inputs, part), self.raw.part(part)
             x = {"x_train": self.raw.inputs(recipe, train), "x_val": self.raw.inputs(recipe, validation)}
-            made.append({**fold, **x})
+            made.append({**fold, **x, "columns": recipe.kinds})
         return made

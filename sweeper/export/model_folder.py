@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from sweeper.data.dataset import Dataset
     from sweeper.models import TrainConfig, TrialConfig
+    from sweeper.models.embedding import EmbeddingLayout
     from sweeper.training.averaging import TrialModel
 
 PACKAGES = ("sweeper", "torch", "numpy", "safetensors")
@@ -68,10 +69,15 @@ def _arrays(spec: SweepSpec, dataset: Dataset) -> dict[str, np.ndarray]:
 
     test = {"y_test": dataset.y_test, **({} if dataset.w_test is None else {"w_test": dataset.w_test})}
     if _is_refitted(spec, dataset):
-        return {**arrays_to_refit(dataset), "x_test": dataset.x_test, **test}
+        return {**_rows(arrays_to_refit(dataset)), "x_test": dataset.x_test, **test}
     if dataset.folds:
-        return joined([{**fold.arrays(), "x_test": fold.x_test} for fold in dataset.folds]) | test
-    return {**dataset.arrays(), "x_test": dataset.x_test, **test}
+        return joined([{**_rows(fold.arrays()), "x_test": fold.x_test} for fold in dataset.folds]) | test
+    return {**_rows(dataset.arrays()), "x_test": dataset.x_test, **test}
+
+
+def _rows(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays with one entry per row: what the inputs are, retrain.py knows."""
+    return {name: array for name, array in arrays.items() if name != "columns"}
 
 
 def _is_refitted(spec: SweepSpec, dataset: Dataset) -> bool:
@@ -118,7 +124,8 @@ def _predicting(model: TrialModel) -> dict[str, Any]:
     """What predict.py is filled with, as Python source."""
     from sweeper.data.recipe import NORMAL_BOUND
 
-    return {"networks": _networks(model), "normal_bound": repr(NORMAL_BOUND)}
+    embeds = any(part.layout is not None for part in model.parts)
+    return {"networks": _networks(model), "normal_bound": repr(NORMAL_BOUND), "embedding": _embedding_layer(embeds)}
 
 
 def _script(spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, Any]:
@@ -129,6 +136,7 @@ def _script(spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, Any]
     config, train, refit = winner.config, winner.train, _is_refitted(spec, dataset)
     epochs = [history.kept_epoch(train) + 1 for history in winner.histories]
     batch_size = train.batch_size if config.batch_size is None else config.batch_size
+    layout = winner.model.parts[0].layout
     return {
         "seed": winner.trial.seed,
         "epochs": epochs_to_refit(winner.trial) if refit else epochs if dataset.folds else epochs[0],
@@ -136,7 +144,10 @@ def _script(spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, Any]
         "folds": 0 if refit else len(dataset.folds),
         "refit": refit,
         "watched": "train_loss" if refit else "val_loss",
-        "widths": [dataset.n_inputs, *config.hidden_layers, dataset.n_outputs],
+        "widths": [layout.width if layout else dataset.n_inputs, *config.hidden_layers, dataset.n_outputs],
+        "embedding": _embedding_layer(layout is not None),
+        "layout": _layout(layout),
+        "frequency_scale": config.frequency_scale,
         "initialization": INITIALIZATIONS[config.initialization],
         "activation": _activation(config),
         "optimizer": _optimizer(config),
@@ -162,9 +173,25 @@ def _networks(model: TrialModel) -> list[dict[str, str]]:
             "start": str(part.start),
             "stop": str(part.stop),
             "share": repr(part.share),
+            "layout": _layout(part.layout),
         }
         for i, part in enumerate(model.parts)
     ]
+
+
+def _embedding_layer(embeds: bool) -> str | None:
+    """The layer that embeds inputs as Python source; None: there is none."""
+    from sweeper.models.embeddings import EmbeddingLayer
+
+    return inspect.getsource(EmbeddingLayer).rstrip() if embeds else None
+
+
+def _layout(layout: EmbeddingLayout | None) -> str:
+    """How inputs are embedded as Python source, with what ``EmbeddingLayer`` reads of it."""
+    if layout is None:
+        return "None"
+    names = ("kind", "numbers", "passed", "categories", "shapes")
+    return f"SimpleNamespace({', '.join(f'{name}={getattr(layout, name)!r}' for name in names)})"
 
 
 def _activation(config: TrialConfig) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sweeper.data.recipe import MISSING_TEXT, NUMBER, UNKNOWN, CodedRule, knot_tables
+from sweeper.export.onnx_embeddings import embedded
 from sweeper.export.onnx_places import normal_places
 
 if TYPE_CHECKING:
@@ -174,7 +175,11 @@ def _outputs(graph: _Graph, winner: TrialModel, x: str) -> str:
 def _network(graph: _Graph, part: Part, x: str, prefix: str) -> str:
     """One network: its own inputs to its outputs."""
     own = {name: np.asarray(array, dtype=np.float32) for name, array in part.weights.items()}
-    layers = sorted(int(name.partition(".")[0]) for name, array in own.items() if array.ndim == 2)
+    layers = sorted(
+        {int(name.partition(".")[0]) for name, array in own.items() if name[0].isdigit() and array.ndim == 2}
+    )
+    if part.layout is not None:
+        x = embedded(graph, part.layout, own, x, f"{prefix}/embedding")
     for depth, layer in enumerate(layers):
         parts = [graph.array(own[f"{layer}.{name}"]) for name in ("weight", "bias")]
         x = graph.add("Gemm", [x, *parts], f"{prefix}/layer/{depth}", transB=1)

@@ -87,7 +87,8 @@ def _drawn(spec: SweepSpec, requested: int) -> list[dict[str, Any]]:
 def _shaped(spec: SweepSpec, task: Any, params: dict[str, Any]) -> tuple[Shape, TrialConfig]:
     config, train = spec.trial_config(params), spec.train_config(task, params)
     batch_size = config.batch_size or train.batch_size
-    return Shape(config.hidden_layers, batch_size, train.epochs, spec.inputs_of(params), config.normalized), config
+    inputs = spec.inputs_of(params)
+    return Shape(config.hidden_layers, batch_size, train.epochs, inputs, config.normalized, config.embedding), config
 
 
 def _in_words(duration: Duration) -> dict[str, Any]:
@@ -107,6 +108,7 @@ def _shown(shape: Shape) -> str:
     """A shape key in words."""
     inputs = shape.inputs
     other = "" if inputs == inputs.plain else f", {inputs.in_words}"
+    other += f", {shape.embedding.in_words}" if shape.embedding else ""
     return f"{list(shape.hidden_layers)} batch {shape.batch_size}{other}"
 
 

@@ -131,12 +131,19 @@ class _Probe:
         held = max(1, round(share * len(self.data.x_val)))
         parts = {f.name: getattr(self.data, f.name) for f in fields(self.data)}
         limits = {name: rows if name.endswith("train") else held for name in parts}
-        cut: dict[str, Any] = {n: None if t is None else t[: limits[n]] for n, t in parts.items()}
+        cut: dict[str, Any] = {n: None if t is None else t[: limits[n]] for n, t in parts.items() if n != "columns"}
+        cut["columns"] = self.data.columns
         part = type(self.data)(**cut)
         train = replace(self.train, epochs=1_000_000, patience=None)
         shape = self.wanted.shape
         cohort = Cohort(
-            train, shape.hidden_layers, part, width, scorers=self.scorers, normalization=shape.normalization
+            train,
+            shape.hidden_layers,
+            part,
+            width,
+            scorers=self.scorers,
+            normalization=shape.normalization,
+            embedding=shape.embedding,
         )
         began = time.thread_time()
         for number in range(width):

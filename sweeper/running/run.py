@@ -17,7 +17,7 @@ from sweeper.running.trial import CurvesBefore, TrialRun
 from sweeper.scheduling.events import LegOutcome, RunLeg, Shape, Suggestion, SweepPlan, Verdict
 from sweeper.scheduling.window import told_before
 from sweeper.search.pruning import BatchPruner, Judged, Objective, Pruner, make_pruner
-from sweeper.spec.goals import PARAMETERS, SECONDS, excesses_of, fold_metric, network_size, values_of, violation
+from sweeper.spec.goals import PARAMETERS, SECONDS, excesses_of, fold_metric, values_of, violation
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import Cause, TrialState
 from sweeper.training.legs import (
@@ -182,7 +182,7 @@ class SweepRun:
         train = self.spec.train_config(self.dataset.task, params)
         batch_size = config.batch_size or train.batch_size
         inputs = self.spec.inputs_of(params)
-        return Shape(config.hidden_layers, batch_size, train.epochs, inputs, config.normalized)
+        return Shape(config.hidden_layers, batch_size, train.epochs, inputs, config.normalized, config.embedding)
 
     def results_to_tell(self) -> list[tuple[int, Outcome]]:
         """The results that the study has not been told yet; the caller tells it."""
@@ -321,7 +321,7 @@ class SweepRun:
             mine = self.trials[trial.number]
             mine.curve += trial.metrics.get(self.spec.objective.metric, [])
             mine.seconds += trial.seconds
-            mine.folds, mine.n_inputs = trial.folds, result.n_inputs
+            mine.folds, mine.parameters = trial.folds, result.parameters
             if trial.kept is not None and trial.best_epoch is not None:
                 mine.kept = {**trial.kept, BEST_EPOCH: trial.best_epoch}
         settled = self._settled(result)
@@ -382,9 +382,7 @@ class SweepRun:
 
     def _costs(self, number: int) -> dict[str, float]:
         """What an ended trial cost: the size of its network, and its time in a sweep that may depend on time."""
-        config, outputs = self.spec.trial_config(self.params(number)), self.dataset.n_outputs
-        size = network_size(self.trials[number].n_inputs, config.hidden_layers, outputs, config.normalized)
-        costs = {PARAMETERS: float(size)}
+        costs = {PARAMETERS: float(self.trials[number].parameters)}
         if not self.spec.search.deterministic:
             costs[SECONDS] = self.trials[number].seconds
         return costs

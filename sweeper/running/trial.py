@@ -14,8 +14,8 @@ class TrialRun:
     ``params`` are None until it is suggested. ``curve`` holds the objective of each finished epoch, as long as another
     trial or the study may ask for it. ``kept`` are the metrics of the epoch that it kept once it has finished.
     ``metrics`` are what it stands with once it has ended, in a sweep whose other objectives or constraints are judged
-    by them. ``folds`` are the objective's values on each fold of the data, kept or last; ``n_inputs`` are those of its
-    network, once it has trained.
+    by them. ``folds`` are the objective's values on each fold of the data, kept or last; ``parameters`` is the
+    size of its network, once it has trained.
     """
 
     params: Mapping[str, Any] | None = None
@@ -26,7 +26,7 @@ class TrialRun:
     folds: tuple[float, ...] = ()
     ended: bool = False
     kept: Mapping[str, float] | None = None
-    n_inputs: int = 0
+    parameters: int = 0
 
     def start_over(self) -> None:
         """It waits again: what it has done does not count, but for the time it took."""

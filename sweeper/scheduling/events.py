@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from sweeper.models.embedding import Embedding
 from sweeper.records import Change, Ended, Reopened, Requeued, Started, SweepChanged, TrialRecord
 from sweeper.spec.inputs import PLAIN, Inputs
 from sweeper.states import Cause, SweepState, TrialState
@@ -20,6 +21,7 @@ class Shape:
     epochs: int
     inputs: Inputs = PLAIN
     normalization: str = "none"
+    embedding: Embedding | None = None
 
 
 def arithmetic_in(arithmetic: str, eager: str, compiled: bool) -> str:

@@ -166,6 +166,8 @@ def _configuration(params: Mapping[str, Any], spec: SweepSpec) -> dict[str, Any]
     layers = values["hidden_layers"] = list(values["hidden_layers"])
     inputs = spec.inputs_of(params)
     values |= {name: value for name, value in asdict(inputs).items() if inputs.bins or name not in ("bins", "binning")}
+    if config.numeric_embedding != "none":
+        values["numeric_embedding"] = config.numeric_embedding
     if len(set(layers)) == 1:
         values |= {"depth": len(layers), "width": layers[0]}
     return values

@@ -27,8 +27,8 @@ class Inputs:
     def of(cls, settings: Mapping[str, Any]) -> Inputs:
         """What settings by name stand for; what has no effect among them is dropped."""
         found = cls(**{name: settings[name] for name in NAMES})
-        if found.numeric_embedding != "piecewise_linear":
-            return cls(found.normalize, found.missing_indicator, found.numeric_embedding)
+        if found.numeric_embedding != "piecewise_linear":  # plr and pbld are layers of the network
+            return cls(found.normalize, found.missing_indicator)
         return found
 
     @property
@@ -47,3 +47,13 @@ class Inputs:
 
 PLAIN = Inputs()
 NAMES = tuple(field.name for field in fields(Inputs))
+LAYERS = (
+    *("numeric_embedding", "frequencies", "embedding_size", "frequency_scale"),
+    *("category_embedding", "max_one_hot"),
+)  # what the section ``inputs`` says of a network, see ``sweeper.models.TrialConfig``
+
+
+def as_layers(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings without an encoding of numbers that is no layer of the network."""
+    encoded = settings.get("numeric_embedding") == "piecewise_linear"
+    return {**settings, **({"numeric_embedding": "none"} if encoded else {})}

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, InstanceOf, ValidationError, model_
 
 from sweeper.errors import SpecError
 from sweeper.search_spaces import Space, SpaceError
-from sweeper.search_spaces.vocabulary import MAX_BINS
+from sweeper.search_spaces.vocabulary import MAX_BINS, MAX_EMBEDDING
 from sweeper.spec.dataset import MAX_SEED, DatasetSpec, SplitSpec, check_split, fold_count
 from sweeper.spec.goals import (
     COSTS,
@@ -25,7 +25,7 @@ from sweeper.spec.goals import (
     natural_direction,
     places_of,
 )
-from sweeper.spec.inputs import NAMES, Inputs
+from sweeper.spec.inputs import LAYERS, NAMES, Inputs, as_layers
 from sweeper.spec.metric_files import OwnMetrics
 from sweeper.spec.schedules import check_schedule, is_compiled, largest, warmup_without_effect
 from sweeper.spec.section import Section as _Section
@@ -151,13 +151,20 @@ class InputsSpec(_Section):
     ``missing_indicator`` adds an input for each number column with missing values: 1 where one is missing. With
     ``numeric_embedding: piecewise_linear`` a number becomes at most ``bins`` inputs (Gorishniy et al. 2022, On
     Embeddings for Numerical Features in Tabular Deep Learning); ``binning`` says where the bins end: at quantiles of
-    the training rows, or where a decision tree for the target would cut.
+    the training rows, or where a decision tree for the target would cut. With ``plr`` and ``pbld`` the network has a
+    layer that embeds each number in ``embedding_size`` by ``frequencies``, drawn from N(0, ``frequency_scale``^2); with
+    ``category_embedding`` one that embeds texts with more than ``max_one_hot`` values in this size (0: none).
     """
 
     missing_indicator: bool = False
-    numeric_embedding: Literal["none", "piecewise_linear"] = "none"
+    numeric_embedding: Literal["none", "piecewise_linear", "plr", "pbld"] = "none"
     bins: Annotated[int, Field(ge=2, le=MAX_BINS)] = 16
     binning: Literal["quantile", "target"] = "quantile"
+    frequencies: Annotated[int, Field(ge=1, le=MAX_EMBEDDING)] = 48
+    embedding_size: Annotated[int, Field(ge=1, le=MAX_EMBEDDING)] = 24
+    frequency_scale: Annotated[float, Field(gt=0)] = 0.01
+    category_embedding: Annotated[int, Field(ge=0, le=MAX_EMBEDDING)] = 0
+    max_one_hot: Annotated[int, Field(ge=1, le=MAX_SEED)] = 9
 
 
 class SearchSpec(_Section):
@@ -392,7 +399,7 @@ class SweepSpec(_Section):
     @property
     def is_compiled(self) -> bool:
         """Whether the compiled path can train all trials; others are computed by torch."""
-        return is_compiled(self.space, self.training)
+        return is_compiled(self.space, self.training, self.inputs)
 
     def trial_config(self, params: Mapping[str, Any]) -> TrialConfig:
         """The configuration that a trial's parameters stand for.
@@ -402,8 +409,10 @@ class SweepSpec(_Section):
         """
         from sweeper.models.config import TrialConfig
 
+        said = {name: params.get(name, getattr(self.inputs, name)) for name in LAYERS}
+        own = {name: value for name, value in params.items() if name not in NAMES}
         try:
-            return TrialConfig.from_params({name: value for name, value in params.items() if name not in NAMES})
+            return TrialConfig.from_params(as_layers(own | said))
         except (ValueError, TypeError) as error:
             raise SpecError(str(error), key="space") from error
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 from sweeper.models.schedules import RISING
 from sweeper.search_spaces import Space
 from sweeper.search_spaces.vocabulary import FloatRange, IntRange, Value, listed
+from sweeper.spec.inputs import as_layers
 from sweeper.spec.section import refuse
 
 if TYPE_CHECKING:
-    from sweeper.spec.models import TrainingSpec
+    from sweeper.spec.models import InputsSpec, TrainingSpec
 
 # what may decide whether the compiled path trains a configuration (``sweeper.models.native.NativePath.trains``)
-DECIDING = ("normalization",)
+DECIDING = ("normalization", "numeric_embedding", "category_embedding")
 
 
 def values_of(space: Space, name: str) -> tuple[Value, ...]:
@@ -62,7 +63,7 @@ def _conditional(space: Space) -> bool:
     return any(name == "schedule" for p in space.parameters if p.name == "warmup_epochs" for name, _ in p.when)
 
 
-def is_compiled(space: Space, training: TrainingSpec) -> bool:
+def is_compiled(space: Space, training: TrainingSpec, inputs: InputsSpec) -> bool:
     """Whether the compiled path can train all points of a space; one that is a function may hold any."""
     from sweeper.models.config import TrialConfig
     from sweeper.models.native import NativePath
@@ -70,5 +71,6 @@ def is_compiled(space: Space, training: TrainingSpec) -> bool:
     if space.is_function:
         return False
     usual: dict[str, Any] = {"schedule": training.schedule, "warmup_epochs": training.warmup_epochs}
+    usual |= {"numeric_embedding": inputs.numeric_embedding, "category_embedding": inputs.category_embedding}
     points = [usual, *({**usual, name: value} for name in DECIDING for value in values_of(space, name))]
-    return all(NativePath.trains(TrialConfig(**point)) for point in points)
+    return all(NativePath.trains(TrialConfig.from_params(as_layers(point))) for point in points)

@@ -79,7 +79,8 @@ def epochs_to_refit(trial: TrialRecord) -> int:
 def arrays_to_refit(dataset: Dataset) -> Arrays:
     """The rows of all folds, to train on and, since no other row is left, to watch the training by."""
     arrays = {name: array for name, array in dataset.arrays().items() if name.endswith("_train")}
-    return arrays | {name.replace("_train", "_val"): array for name, array in arrays.items()}
+    same = {name.replace("_train", "_val"): array for name, array in arrays.items()}
+    return {**arrays, **same, "columns": dataset.recipe.kinds}
 
 
 def refit(spec: SweepSpec, dataset: Dataset, trial: TrialRecord) -> Arrays:

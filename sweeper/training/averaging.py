@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sweeper.data.folds import by_fold
+from sweeper.data.recipe import kinds_of
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from sweeper.data.dataset import Dataset
     from sweeper.models import TrialConfig
+    from sweeper.models.embedding import EmbeddingLayout
     from sweeper.training.legs import Arrays
 
 
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 class Part:
     """One network of a model: what its outputs are multiplied by, and which of the model's inputs are its own.
 
-    These are the inputs ``start`` to ``stop`` (without it).
+    These are the inputs ``start`` to ``stop`` (without it); ``columns`` says what each of them is
+    (``sweeper.models.embedding``).
     """
 
     config: TrialConfig
@@ -34,6 +37,14 @@ class Part:
     share: float
     start: int
     stop: int
+    columns: tuple[int, ...]
+
+    @property
+    def layout(self) -> EmbeddingLayout | None:
+        """How it embeds its inputs."""
+        from sweeper.models.embedding import layout_of
+
+        return layout_of(self.config.embedding, self.columns, self.stop - self.start)
 
     def network(self, n_outputs: int) -> nn.Module:
         """The network with its weights: its own inputs to its outputs."""
@@ -41,7 +52,7 @@ class Part:
 
         from sweeper.models import build_mlp
 
-        network = build_mlp(self.config, self.stop - self.start, n_outputs, seed=0)
+        network = build_mlp(self.config, self.stop - self.start, n_outputs, seed=0, columns=self.columns)
         network.load_state_dict({name: torch.tensor(values) for name, values in self.weights.items()})
         return network
 
@@ -56,7 +67,7 @@ class TrialModel:
     @classmethod
     def of_one(cls, dataset: Dataset, config: TrialConfig, weights: Arrays) -> TrialModel:
         """A single network."""
-        return cls(dataset, (Part(config, weights, 1.0, 0, dataset.n_inputs),))
+        return cls(dataset, (Part(config, weights, 1.0, 0, dataset.n_inputs, kinds_of(dataset.recipe.features)),))
 
     @property
     def single(self) -> bool:
@@ -91,7 +102,8 @@ def model_of(dataset: Dataset, config: TrialConfig, weights: Arrays) -> TrialMod
     if len(networks) == 1:
         return TrialModel.of_one(dataset.together(), config, weights)
     width, share = dataset.n_inputs, 1 / len(networks)
-    parts = [Part(config, own, share, i * width, (i + 1) * width) for i, own in enumerate(networks)]
+    kinds = kinds_of(dataset.recipe.features)
+    parts = [Part(config, own, share, i * width, (i + 1) * width, kinds) for i, own in enumerate(networks)]
     return TrialModel(dataset.averaged(), tuple(parts))
 
 

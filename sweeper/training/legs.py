@@ -114,12 +114,12 @@ class TrialLeg:
 
 @dataclass(frozen=True)
 class LegResult:
-    """What one leg did; ``seconds`` is its wall time on the worker, ``n_inputs`` what its networks are given."""
+    """What one leg did; ``seconds`` is its wall time on the worker, ``parameters`` the size of its networks."""
 
     leg: int
     trials: tuple[TrialLeg, ...]
     seconds: float
-    n_inputs: int
+    parameters: int
 
 
 @dataclass
@@ -199,7 +199,7 @@ class LegRunner:
             self._cohort, self._cohort_id, self._running = None, None, {}
             raise
         assert self._cohort is not None
-        return LegResult(order.leg, trials, seconds, self._cohort.rows.sizes[0])
+        return LegResult(order.leg, trials, seconds, self._cohort.parameters)
 
     def _prepare(self, order: LegOrder) -> None:
         from sweeper.models import Cohort
@@ -212,7 +212,13 @@ class LegRunner:
             self._scorers = {} if order.scoring is None else order.scoring.scorers()
             shape = order.shape
             self._cohort = Cohort(
-                order.train, shape.hidden_layers, data, rows, scorers=self._scorers, normalization=shape.normalization
+                order.train,
+                shape.hidden_layers,
+                data,
+                rows,
+                scorers=self._scorers,
+                normalization=shape.normalization,
+                embedding=shape.embedding,
             )
             self._cohort_id, self._running = (order.sweep, order.cohort), {}
         for number in order.drop:

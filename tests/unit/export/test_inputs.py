@@ -53,10 +53,18 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, Data
     return frame, DatasetSpec(path=str(file), target="moved")
 
 
-def leaves(dataset: Dataset, rows: pd.DataFrame, folder: Path) -> dict[str, np.ndarray]:
+PLAIN = TrialConfig(hidden_layers=(7,))
+SIZES: dict[str, Any] = {"frequencies": 3, "embedding_size": 4, "frequency_scale": 0.5, "hidden_layers": (7,)}
+EMBEDDED = [
+    TrialConfig(**SIZES, numeric_embedding="plr"),
+    TrialConfig(**SIZES, numeric_embedding="pbld", category_embedding=2, max_one_hot=3),
+    TrialConfig(category_embedding=2, max_one_hot=3, hidden_layers=()),
+]
+
+
+def leaves(dataset: Dataset, rows: pd.DataFrame, folder: Path, config: TrialConfig = PLAIN) -> dict[str, np.ndarray]:
     """The probabilities ``(n, C)`` of one network for raw rows, by the form that it left in."""
-    config = TrialConfig(hidden_layers=(7,))
-    network = build_mlp(config, dataset.n_inputs, dataset.n_outputs, seed=3)
+    network = build_mlp(config, dataset.n_inputs, dataset.n_outputs, seed=3, columns=dataset.recipe.kinds)
     weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     model, found = TrialModel.of_one(dataset, config, weights), {}
     session = onnxruntime.InferenceSession(onnx_model(model, metadata(dataset, "abc", 7)))
@@ -66,10 +74,12 @@ def leaves(dataset: Dataset, rows: pd.DataFrame, folder: Path) -> dict[str, np.n
         for name, text in texts.items()
     }
     found["onnx"] = session.run(None, columns)[1]
+    known = dataset.recipe.categories()
     codes = [
-        pd.Categorical(rows[c.name].fillna("(missing)"), known).codes if known is not None else rows[c.name]
+        rows[c.name].fillna("(missing)").map({text: i for i, text in enumerate(known[c.name])}).fillna(-1)
+        if c.name in known
+        else rows[c.name]
         for c in dataset.raw_columns
-        for known in [dataset.recipe.categories().get(c.name)]
     ]
     raw = torch.tensor(np.array([np.asarray(column, dtype=np.float32) for column in codes]).T)
     with torch.no_grad():
@@ -109,6 +119,21 @@ def test_each_form_of_the_winner_prepares_rows_as_training_did(people, tmp_path,
     with torch.no_grad():
         wanted = torch.softmax(network(torch.tensor(dataset.x_test)), dim=1).numpy()
     for form, made in leaves(dataset, rows, tmp_path).items():
+        np.testing.assert_allclose(made, wanted, atol=2e-5, rtol=0, err_msg=form)
+
+
+@pytest.mark.parametrize("config", EMBEDDED, ids=["plr", "pbld and texts", "texts"])
+def test_each_form_of_the_winner_embeds_as_training_did(people, tmp_path, config):
+    frame, spec = people
+    dataset = load_dataset(spec, SplitSpec(), "standard").prepared(Inputs("quantile", missing_indicator=True))
+    assert list(dataset.recipe.kinds) == [0, 0, 0, 0, -1, -1, 1, 1, 1, 1]  # numbers, a flag, a hole, a text
+    rows = frame.iloc[dataset.test_rows].drop(columns="moved")
+    rows.loc[rows.index[0], "city"] = "Paris"  # never seen
+    network = build_mlp(config, dataset.n_inputs, dataset.n_outputs, seed=3, columns=dataset.recipe.kinds)
+    assert "embedding" in dict(network.named_children())
+    with torch.no_grad():
+        wanted = torch.softmax(network(torch.tensor(dataset.recipe.transform(rows))), dim=1).numpy()
+    for form, made in leaves(dataset, rows, tmp_path, config).items():
         np.testing.assert_allclose(made, wanted, atol=2e-5, rtol=0, err_msg=form)
 
 

@@ -43,6 +43,8 @@ CASES += [
     {"dropout": 0.4, "hidden_layers": [8, 5], "activation": "gelu"},
     {"dropout": 0.2, "normalization": "layer", "hidden_layers": [8, 5]},
     {"normalization": "layer", "hidden_layers": []},
+    {"numeric_embedding": "plr", "frequencies": 3, "embedding_size": 4, "dropout": 0.2, "hidden_layers": [6]},
+    {"numeric_embedding": "pbld", "frequencies": 3, "embedding_size": 2, "frequency_scale": 0.3, "schedule": "cosine"},
     {"optimizer": "adamw", "beta1": 0.8, "beta2": 0.99, "clip_norm": 0.1, "batch_size": 7},
 ]
 
