@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -51,9 +51,8 @@ class Data:
 
     def to(self, device: torch.device | str) -> Data:
         """The same arrays on another device."""
-        weights = (None if w is None else w.to(device) for w in (self.w_train, self.w_val))
-        arrays = (self.x_train, self.y_train, self.x_val, self.y_val)
-        return Data(*(t.to(device) for t in arrays), *weights, self.columns)
+        named = {name: getattr(self, name) for name in ("x_train", "y_train", "x_val", "y_val", "w_train", "w_val")}
+        return replace(self, **{name: None if t is None else t.to(device) for name, t in named.items()})
 
 
 def batch_order(n: int, seed: int, epoch: int) -> Tensor:

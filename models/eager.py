@@ -61,8 +61,8 @@ class EagerPath:
     ) -> EpochSums:
         """See ``TrainingPath.epoch``."""
         if (rows.normalization, rows.layout) != (self.net.normalization, self.net.layout):
-            made = self.net.rows, self.net.dtype, self.net.device
-            self.net = Network(rows.sizes, *made, rows.normalization, rows.layout)
+            room = self.net.rows, self.net.dtype, self.net.device
+            self.net = Network(rows.sizes, *room, rows.normalization, rows.layout)
         codes = rows.activation.cpu()[active]
         # rows without dropout stand together, so that few of them go through masks of ones
         by_activation = torch.argsort(codes + len(ACTIVATIONS) * (rows.dropout.cpu()[active] > 0), stable=True)

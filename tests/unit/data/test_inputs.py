@@ -115,7 +115,7 @@ def test_trials_of_other_inputs_are_the_plain_pytorch_run_on_their_own_data():
         )  # fmt: skip
         result = runner.run(order)
         solos = [train_solo(config, train, fold.tensors(), 3) for fold in data.prepared(inputs).folds]
-        assert result.n_inputs == data.prepared(inputs).n_inputs
+        assert result.parameters == 5 * (data.prepared(inputs).n_inputs + 1) + 6 * data.n_outputs
         wanted = np.mean([solo.val_loss for solo in solos], axis=0)
         np.testing.assert_allclose(result.trials[0].metrics["val_loss"], wanted, rtol=1e-5)
 

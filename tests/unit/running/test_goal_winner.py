@@ -47,7 +47,8 @@ def leg_of(number, loss, accuracy, diverged=None, finished=True):
 
 def end(run, number, loss, accuracy, weights="w"):
     """A trial that trained two epochs in one leg; whether it is the best now, and what it stands with."""
-    settled = run.outcomes(LegResult(0, (leg_of(number, loss, accuracy),), 1.0, parameters=4))
+    [width] = run.params(number)["hidden_layers"]
+    settled = run.outcomes(LegResult(0, (leg_of(number, loss, accuracy),), 1.0, {4: SMALL, 64: LARGE}[width]))
     (outcome,), (reported,) = settled.outcomes, settled.reports
     assert outcome.verdict is Verdict.COMPLETE
     run.end(number, TrialState.COMPLETE, outcome.value)
@@ -76,7 +77,7 @@ def test_the_first_within_the_constraints_replaces_a_better_value_beyond_them(da
 def test_what_an_ended_trial_stands_with_tells_its_size_and_no_epoch_does(dataset):
     run = new_run(dataset, (4, 64, 4))
     going, ended = leg_of(0, 0.5, 0.9, finished=False), leg_of(1, 0.5, 0.9)
-    settled = run.outcomes(LegResult(0, (going, ended, leg_of(2, 0.5, 0.9, "loss is nan")), 1.0, parameters=4))
+    settled = run.outcomes(LegResult(0, (going, ended, leg_of(2, 0.5, 0.9, "loss is nan")), 1.0, LARGE))
     assert not any("parameters" in report.metrics for reported in settled.reports for report in reported.reports)
     whole = {reported.number: reported.metrics for reported in settled.reports}
     assert whole[0] is None

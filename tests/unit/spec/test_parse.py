@@ -79,7 +79,17 @@ def test_the_defaults_are_those_of_the_design():
             "column": None,
         },
         "normalize": "standard",
-        "inputs": {"missing_indicator": False, "numeric_embedding": "none", "bins": 16, "binning": "quantile"},
+        "inputs": {
+            "missing_indicator": False,
+            "numeric_embedding": "none",
+            "bins": 16,
+            "binning": "quantile",
+            "frequencies": 48,
+            "embedding_size": 24,
+            "frequency_scale": 0.01,
+            "category_embedding": 0,
+            "max_one_hot": 9,
+        },
         "training": {
             "epochs": 20,
             "batch_size": 64,
@@ -649,6 +659,8 @@ def test_a_sweep_knows_whether_the_compiled_path_can_train_all_its_trials(
     assert all(compiled(space) for space in spaces)
     assert compiled("mlp", schedule="cosine", warmup_epochs=1)
     assert not compiled(f"{tmp_path}/own.py:space"), "a function may return anything"
+    for name, several in {"numeric_embedding": ["piecewise_linear", "plr"], "category_embedding": [0, 8]}.items():
+        assert not compiled({"learning_rate": 0.1, name: {"choice": several}})
     monkeypatch.setattr("sweeper.spec.schedules.DECIDING", ("schedule", "normalization"))
     monkeypatch.setattr(NativePath, "trains", lambda c: c.schedule != "cosine" and c.normalized == "none")
     assert [space for space in spaces if not compiled(space)] == ["lcbench"]
