@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,8 @@ class Data:
     def to(self, device: torch.device | str) -> Data:
         """The same arrays on another device."""
         named = {name: getattr(self, name) for name in ("x_train", "y_train", "x_val", "y_val", "w_train", "w_val")}
-        return replace(self, **{name: None if t is None else t.to(device) for name, t in named.items()})
+        moved: dict[str, Any] = {name: None if t is None else t.to(device) for name, t in named.items()}
+        return replace(self, **moved)
 
 
 def batch_order(n: int, seed: int, epoch: int) -> Tensor:
