@@ -27,6 +27,8 @@ class Settings:
     token: str | None = field(default=None, repr=False)
     mlflow_tracking_uri: str | None = field(default=None, repr=False)
     ray_address: str | None = None
+    smtp_url: str | None = field(default=None, repr=False)
+    notify_secret: str | None = field(default=None, repr=False)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -39,6 +41,8 @@ class Settings:
             token=env.get("SWEEPER_TOKEN") or None,
             mlflow_tracking_uri=env.get("MLFLOW_TRACKING_URI") or None,
             ray_address=env.get("RAY_ADDRESS") or None,
+            smtp_url=env.get("SWEEPER_SMTP_URL") or None,
+            notify_secret=env.get("SWEEPER_NOTIFY_SECRET") or None,
         )
 
     def ensure_home(self) -> Path:

@@ -23,6 +23,7 @@ from sweeper.running.custody import void_halts
 from sweeper.running.finals import NoSink, are_halted, finals_are_due, finals_of
 from sweeper.running.growth import check_growth, grow
 from sweeper.running.leases import Holds
+from sweeper.running.notices import check_notify
 from sweeper.running.open_sweep import SETTLE_SECONDS, OpenSweep, open_sweep
 from sweeper.running.parts import ProgressSink, make_pool, make_study, parse_workers
 from sweeper.running.run import SweepRun
@@ -61,6 +62,7 @@ def run_new(
     workers = parse_workers(workers)
     check_compiled()
     settings.ensure_home()
+    check_notify(spec, settings)
     check_tracking(settings.mlflow_tracking_uri, settings.home, spec.tracking.experiment or spec.name)
     with _starting(workers, settings) as start:
         dataset = load(spec)

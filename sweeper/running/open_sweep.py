@@ -25,6 +25,7 @@ from sweeper.running.finals import are_halted, choose_finals_winner, conclude, f
 from sweeper.running.kept import Kept, kept_model
 from sweeper.running.leases import Hold
 from sweeper.running.members import MemberPool
+from sweeper.running.notices import Notices
 from sweeper.running.outputs import measure_winner
 from sweeper.running.parts import make_study
 from sweeper.running.run import SweepRun, final_weights, winner_weights
@@ -54,6 +55,7 @@ class OpenSweep:
     log: EventLog
     trials: list[TrialRecord]
     emit: Emit
+    notices: Notices | None = None
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -168,6 +170,8 @@ class OpenSweep:
     def close(self) -> None:
         """Let go of everything."""
         self.tracker.close()
+        if self.notices is not None:
+            self.notices.close()
         self.log.close()
 
 
@@ -177,10 +181,15 @@ def open_sweep(settings: Settings, hold: Hold, run: SweepRun, show: Emit | None 
 
     sweep, ledger = run.id, hold.ledger
     log = EventLog(settings.home, sweep)
+    notices = None
+    if run.spec.notify:  # a sweep with an owner runs on a shared server
+        notices = Notices(settings, run.spec, sweep, ledger, log, public_only=bool(run.record.owner))
 
     def emit(action: str, fields: Mapping[str, Any]) -> None:
         action = action if fields.get("sweep", sweep) == sweep else f"finals.{action}"
         log(action, fields)
+        if notices is not None:
+            notices.take(action, fields)
         if show is not None:
             show(action, fields)
 
@@ -195,7 +204,7 @@ def open_sweep(settings: Settings, hold: Hold, run: SweepRun, show: Emit | None 
     except BaseException:
         log.close()
         raise
-    return OpenSweep(hold, run, tracker, log, trials, emit)
+    return OpenSweep(hold, run, tracker, log, trials, emit, notices)
 
 
 def prepare(settings: Settings, hold: Hold, record: SweepRecord) -> OpenSweep:

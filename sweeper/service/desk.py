@@ -14,6 +14,7 @@ from sweeper.records import SweepRecord, TrialRecord
 from sweeper.running.custody import ACTIVE, Steering, remove
 from sweeper.running.finals import finals_of
 from sweeper.running.leases import Watch
+from sweeper.running.notices import check_public
 from sweeper.search.warm_start import take_over, without_points
 from sweeper.service.answers import sweep_object
 from sweeper.service.auth import Forbidden, Identity
@@ -108,6 +109,7 @@ class Desk:
         """
         who.require_writing()
         spec = take_over(read_submission(data, folder_of(self.settings.home, who.user)), self.ledger, owner=who.sees)
+        check_public(spec)
         if (room := self.service.largest_device) is not None:
             check_can_run(spec, room)
         began, wanted = time.time(), spec.to_json()

@@ -49,6 +49,9 @@ def read_submission(data: Any, uploads: Path) -> SweepSpec:
         raise SpecError(
             problem, key="metrics", remedy="Remove it, or run the sweep on your own machine without --server"
         )
+    if any(isinstance(address, str) and address.startswith("$") for address in spec.get("notify") or ()):
+        remedy = "Write the address itself"
+        raise SpecError("a variable of the server is not yours to name", key="notify", remedy=remedy)
     if isinstance(spec.get("dataset"), Mapping):
         spec["dataset"] = _dataset(spec["dataset"], uploads)
     try:

@@ -27,6 +27,7 @@ from sweeper.spec.goals import (
 )
 from sweeper.spec.inputs import LAYERS, NAMES, Inputs, as_layers
 from sweeper.spec.metric_files import OwnMetrics
+from sweeper.spec.notify import Addresses
 from sweeper.spec.schedules import check_schedule, is_compiled, largest, warmup_without_effect
 from sweeper.spec.section import Section as _Section
 from sweeper.spec.section import column, refuse, text
@@ -255,6 +256,7 @@ class SweepSpec(_Section):
     finals: FinalsSpec | None = None
     winner: Literal["best", "ensemble", "folds", "refit"] | None = None
     tracking: TrackingSpec = Field(default_factory=TrackingSpec)
+    notify: Addresses = ()
 
     @model_validator(mode="before")
     @classmethod
