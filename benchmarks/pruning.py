@@ -49,7 +49,7 @@ def sweep(pruner: str, seed: int, trials: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         ledger = open_ledger(None, Path(folder))
         record = ledger.create_sweep(spec.name, spec.to_json(), trials)
-        run = SweepRun(record, spec, dataset, make_study(spec))
+        run = SweepRun(record, spec, dataset, make_study(spec, dataset))
         queue: SimpleQueue[Any] = SimpleQueue()
         pool = InlinePool(queue.put)
         pool.start()

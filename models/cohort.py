@@ -17,6 +17,7 @@ from sweeper.models.gradient_flow import EpochFlow, Flow, is_measured
 from sweeper.models.history import History, best_epoch, metric_names
 from sweeper.models.metrics import Scorer
 from sweeper.models.mlp import build_mlp, count_outputs
+from sweeper.models.own_config import OwnConfig
 from sweeper.models.paths import choose
 from sweeper.models.plateau import Plateau
 from sweeper.models.rows import EpochSums, Rows, TrainingPath
@@ -43,6 +44,8 @@ class RowReport:
     ``kept`` are the metrics of the epoch whose weights count: of a finished trial those in ``state_dict``, of another
     one what ``kept_weights`` gives (None: it has no epoch yet, or has diverged). Where patience may end one trial
     before another, ``state`` is what ``export`` gave then: admitted again, the trial ends at once with the same.
+    Of the user's own model, ``failed`` is what went wrong in its code, ``how`` says why it trains by itself,
+    and ``parameters`` how large it is.
     """
 
     key: Key
@@ -55,10 +58,13 @@ class RowReport:
     best_epoch: int | None = None
     kept: dict[str, float] | None = None
     state: dict[str, Tensor] | None = None
+    failed: str | None = None
+    how: str = ""
+    parameters: int | None = None
 
 
 @dataclass
-class _Occupant:
+class Occupant:
     """The trial in a slot."""
 
     key: Key
@@ -67,6 +73,9 @@ class _Occupant:
     fold: int = 0
     history: History = field(default_factory=History)
     state: dict[str, Tensor] | None = None
+    failed: str | None = None
+    how: str = ""
+    parameters: int | None = None
 
 
 class Cohort:
@@ -114,7 +123,7 @@ class Cohort:
         train.check_monitor(self.metric_names)
         self.plateau = Plateau.empty(train.plateau, width) if train.plateau else None
         self.kept = torch.zeros_like(self.rows.theta) if train.keep == "best" else None  # (K, P) at the best epoch
-        self.occupants: dict[int, _Occupant] = {}
+        self.occupants: dict[int, Occupant] = {}
 
     @property
     def parameters(self) -> int:
@@ -141,7 +150,7 @@ class Cohort:
         slot = next(slot for slot in range(self.width) if slot not in self.occupants)
         config, data = config.within(self.train), self.folds[fold]
         path = choose(self.path, data, config)
-        sizes, occupant = self.rows.sizes, _Occupant(key, seed, path, fold)
+        sizes, occupant = self.rows.sizes, Occupant(key, seed, path, fold)
         model = build_mlp(config, self.rows.n_inputs, sizes[-1], seed, data.columns)
         schedule = schedule_of(config, self.train, len(data.x_train), self.batch_sizes[fold])
         self.rows.admit(slot, config, model, resolve_clip_norm(config, self.train), seed, schedule)
@@ -273,7 +282,7 @@ class Cohort:
         columns = [scorer(outputs, data.y_val, data.w_val).tolist() for scorer in self.scorers.values()]
         return [dict(zip(self.scorers, row, strict=True)) for row in zip(*columns, strict=True)]
 
-    def _report(self, occupant: _Occupant, first: int) -> RowReport:
+    def _report(self, occupant: Occupant, first: int) -> RowReport:
         history = occupant.history
         finished, kept = not history.diverged and history.has_finished(self.train), None
         if not history.diverged and history.epochs:
@@ -290,6 +299,9 @@ class Cohort:
             best_epoch=history.best_epoch,
             kept=kept,
             state=occupant.state,
+            failed=occupant.failed,
+            how=occupant.how,
+            parameters=occupant.parameters,
         )
 
     def _rates_after(self, active: Tensor, val_loss: Tensor) -> Tensor:
@@ -345,6 +357,9 @@ def train_cohort(
 
     Trials are grouped by shape; a group wider than ``width`` (default ``WIDTH``) has its slots refilled as
     trials end. ``until`` ends each after so many of its epochs, as if it had been stopped there.
+
+    Raises:
+        ValueError: a module of the user's own cannot be built or trained.
     """
     groups: dict[tuple[Any, ...], list[int]] = {}
     for number, (config, _) in enumerate(zip(configs, seeds, strict=True)):
@@ -354,15 +369,20 @@ def train_cohort(
     for (hidden_layers, batch_size, normalization, embedding), numbers in groups.items():
         shared = train if batch_size is None else replace(train, batch_size=batch_size)
         rows = min(len(numbers), width or WIDTH)
-        cohort = Cohort(
-            shared, hidden_layers, data, rows, path, scorers, normalization=normalization, embedding=embedding
-        )
+        if isinstance(configs[numbers[0]], OwnConfig):
+            cohort = _own_cohort(shared, data, rows, scorers)
+        else:
+            cohort = Cohort(
+                shared, hidden_layers, data, rows, path, scorers, normalization=normalization, embedding=embedding
+            )
         waiting = deque(numbers)
         while waiting or cohort.occupants:
             while waiting and cohort.free:
                 number = waiting.popleft()
                 cohort.admit(number, configs[number], seeds[number])
             for report in cohort.leg(1):
+                if report.failed is not None:
+                    raise ValueError(report.failed)
                 history = histories[report.key]
                 history.extend(report.metrics, cohort.scorers)
                 history.diverged, history.divergence = report.diverged is not None, report.diverged
@@ -373,3 +393,9 @@ def train_cohort(
                     history.state_dict = cohort.kept_weights(report.key)
                     cohort.drop(report.key)
     return histories
+
+
+def _own_cohort(train: TrainConfig, data: Data, width: int, scorers: Mapping[str, Scorer] | None) -> Cohort:
+    from sweeper.models.own_cohort import OwnCohort  # which builds on this module
+
+    return OwnCohort(train, data, width, scorers)

@@ -17,6 +17,7 @@ from sweeper.models.data import Data
 from sweeper.models.embedding import layout_of
 from sweeper.models.embeddings import EmbeddingLayer
 from sweeper.models.init import initialize
+from sweeper.models.own_config import OwnConfig
 
 LEAKY_SLOPE = 0.01
 
@@ -58,6 +59,17 @@ def build_mlp(
         modules += [linear, *([nn.LayerNorm(n_out)] if config.normalization == "layer" else []), activation()]
     made = nn.Sequential(*modules[: modules.index(linear) + 1])
     return made if embedding is None else nn.Sequential(OrderedDict([("embedding", embedding), *made.named_children()]))
+
+
+def build_network(
+    config: TrialConfig, n_inputs: int, n_outputs: int, seed: int, columns: Sequence[int] | Tensor | None = None
+) -> nn.Module:
+    """The network of a trial with its initial weights: an MLP, or the user's own module."""
+    if isinstance(config, OwnConfig):
+        from sweeper.models.own_row import build_own
+
+        return build_own(config, n_inputs, n_outputs, seed)
+    return build_mlp(config, n_inputs, n_outputs, seed, columns)
 
 
 def count_outputs(data: Data, task: Task) -> int:

@@ -179,15 +179,21 @@ class Rows:
         schedule: Schedule = CONSTANT,
     ) -> None:
         """Put a fresh trial into ``slot``: ``model``'s weights, zero optimizer state, ``config``'s columns."""
-        self.clear(slot)
+        self.set_columns(slot, config, clip_norm, seed, schedule)
         flat = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
         self.theta[slot, : flat.numel()] = flat.to(self.theta)
+        if config.ema_decay > 0.0 and self.average is None:
+            self.average = torch.zeros_like(self.theta)
+
+    def set_columns(
+        self, slot: int, config: TrialConfig, clip_norm: float | None, seed: int = 0, schedule: Schedule = CONSTANT
+    ) -> None:
+        """Give ``slot`` the columns and counters of ``config``, and zeros everywhere else."""
+        self.clear(slot)
         columns = columns_of(config, clip_norm) | {"total": schedule.total, "warmup": schedule.warmup, "seed": seed}
         columns |= {"activation": ACTIVATIONS.index(config.activation), "optimizer": OPTIMIZERS.index(config.optimizer)}
         for name, value in (columns | {"schedule": SCHEDULES.index(schedule.kind)}).items():
             getattr(self, name)[slot] = value
-        if config.ema_decay > 0.0 and self.average is None:
-            self.average = torch.zeros_like(self.theta)
 
     def clear(self, slot: int) -> None:
         """Free ``slot``: zeros everywhere."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from sweeper.search_spaces.errors import SpaceError, shown
 from sweeper.search_spaces.function import FunctionSource
@@ -44,10 +44,19 @@ class Row(NamedTuple):
         return f"{self.name:15} {self.values}{f' (when {self.condition})' if self.condition else ''}"
 
 
+class Build(Protocol):
+    """What suggests the hyperparameters of the user's own model, once those of the space are known."""
+
+    def suggest(self, trial: Any, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The values that the model asks an Optuna trial for."""
+        ...
+
+
 @dataclass(frozen=True)
 class Space:
     """What a sweep searches: either ``parameters`` or, for a define-by-run space, a ``function``.
 
+    ``build`` is the function of a user's own model, which suggests hyperparameters after these.
     ``enqueue`` holds points, whole or partial, that a sweep tries first unless it says otherwise.
 
     Three forms of a hyperparameter point occur. *Parameters* are plain JSON data with fixed values included and
@@ -59,6 +68,7 @@ class Space:
     name: str
     parameters: tuple[Parameter, ...] = ()
     function: FunctionSource | None = None
+    build: Build | None = None
     enqueue: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
@@ -73,8 +83,8 @@ class Space:
 
     @property
     def is_function(self) -> bool:
-        """Whether the space is a function on an Optuna trial, which knows its parameters only as it runs."""
-        return self.function is not None
+        """Whether a function on an Optuna trial suggests some parameters, which are known only as it runs."""
+        return self.function is not None or self.build is not None
 
     @property
     def continuous(self) -> tuple[str, ...]:
@@ -115,7 +125,7 @@ class Space:
         Raises:
             SpaceError: the space is a function.
         """
-        if self.function is not None:
+        if self.is_function:
             raise SpaceError("a function space has no list of distributions", remedy="Use suggest(trial)")
         from sweeper.search_spaces.optuna_bridge import distribution
 
@@ -127,6 +137,10 @@ class Space:
         Raises:
             SpaceError: the space's function failed, changed since the space was read, or suggested something unknown.
         """
+        params = self._suggested(trial)
+        return params if self.build is None else params | self.build.suggest(trial, params)
+
+    def _suggested(self, trial: Any) -> dict[str, Any]:
         if self.function is not None:
             return self._function_params(self.function.call(trial), trial)
         from sweeper.search_spaces.optuna_bridge import suggest
@@ -145,6 +159,8 @@ class Space:
         Raises:
             SpaceError: a value is missing, unknown or not valid.
         """
+        if self.build is not None:
+            return dict(params)
         if self.function is not None:
             return check_params(params)
         for name in params:
@@ -191,7 +207,7 @@ class Space:
         return {
             name: to_key(tuple(value) if isinstance(value, list) else value)
             for name, value in params.items()
-            if name in searched or self.function is not None
+            if name in searched or self.is_function
         }
 
     def grid(self) -> list[dict[str, Any]]:
@@ -200,7 +216,7 @@ class Space:
         Raises:
             SpaceError: the space is a function, a parameter is continuous, or there are over 100,000 combinations.
         """
-        if self.function is not None:
+        if self.is_function:
             remedy = "Write the space as a YAML file, or use another sampler than grid"
             raise SpaceError("a function space has no grid", remedy=remedy)
         for p in self.parameters:
@@ -245,7 +261,17 @@ class Space:
             from sweeper.search_spaces.optuna_bridge import random_trials
 
             for trial in random_trials(5):
-                self.suggest(trial)
+                self._suggested(trial)
+
+    def samples(self, n: int) -> list[dict[str, Any]]:
+        """The parameters of ``n`` random trials, the same ones every time.
+
+        Raises:
+            SpaceError: as ``suggest``.
+        """
+        from sweeper.search_spaces.optuna_bridge import random_trials
+
+        return [self.suggest(trial) for trial in random_trials(n)]
 
     def points(self, given: Any, key: str = ENQUEUE) -> tuple[dict[str, Any], ...]:
         """Whole or partial points in canonical types; a function space is run on each to see that it takes them.

@@ -34,6 +34,7 @@ from sweeper.spec.parse import SweepSpec
 from sweeper.spec.stored import spec_of, stored_form
 from sweeper.states import SweepState
 from sweeper.tracking.check import check_tracking
+from sweeper.training.own_checks import examined
 from sweeper.training.pool import Pool
 
 Progress = Callable[[SweepRecord], ProgressSink]
@@ -68,7 +69,8 @@ def run_new(
         dataset = load(spec)
         ledger = open_home_ledger(settings)
         spec = take_over(spec, ledger, dataset.fingerprint)
-        study = make_study(spec)
+        spec = examined(spec, dataset)
+        study = make_study(spec, dataset)
         requested = spec.search.trials if study.size is None else min(spec.search.trials, study.size)
         record = ledger.create_sweep(spec.name, stored_form(spec, dataset.fingerprint), requested)
         with contextlib.closing(Holds(ledger)) as holds:
@@ -100,6 +102,8 @@ def run_again(
     ledger = open_home_ledger(settings)
     record = ledger.sweep(ref)
     spec = spec_of(record)
+    if spec.model is not None:
+        spec.model.function.check_unchanged("model")
     if trials is not None:
         check_growth(ledger, record, trials)
     more = trials is not None and trials > record.requested
@@ -119,7 +123,8 @@ def run_again(
             grow(hold.ledger, record, trials)
             record = hold.ledger.sweep(record.sweep)
         with _starting(workers, settings) as start:
-            run = SweepRun(record, spec, dataset or load_same(record, spec), make_study(spec))
+            dataset = dataset or load_same(record, spec)
+            run = SweepRun(record, spec, dataset, make_study(spec, dataset))
             return _run(start, settings, holds, run, progress)
 
 

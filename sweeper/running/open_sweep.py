@@ -214,7 +214,8 @@ def prepare(settings: Settings, hold: Hold, record: SweepRecord) -> OpenSweep:
         SpecError: the data is gone or cannot be used.
     """
     spec = spec_of(record)
-    opened = open_sweep(settings, hold, SweepRun(record, spec, load_same(record, spec), make_study(spec)))
+    dataset = load_same(record, spec)
+    opened = open_sweep(settings, hold, SweepRun(record, spec, dataset, make_study(spec, dataset)))
     try:
         import torch  # noqa: F401 - takes a second or two, which must not pass in the controller's thread
 

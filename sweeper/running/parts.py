@@ -9,10 +9,12 @@ from sweeper.errors import SpecError
 from sweeper.search.warm_start import earlier_of
 from sweeper.spec.parse import SweepSpec
 from sweeper.training.inline_pool import InlinePool
+from sweeper.training.own_facts import facts_of
 from sweeper.training.pool import Pool, Post
 from sweeper.training.ray_pool import RayPool
 
 if TYPE_CHECKING:
+    from sweeper.data.dataset import Dataset
     from sweeper.search.study import Study
 
 ADAPTIVE = ("tpe", "gp", "cmaes")  # samplers whose suggestions depend on results
@@ -54,14 +56,14 @@ def make_pool(workers: str | int, address: str | None, post: Post) -> Pool:
     return RayPool(post, address, None if workers == "auto" else int(workers))
 
 
-def make_study(spec: SweepSpec) -> Study:
-    """The Optuna study of a spec."""
+def make_study(spec: SweepSpec, dataset: Dataset) -> Study:
+    """The study of a spec on its data."""
     from sweeper.search.study import Study
 
     window, batch = window_and_batch(spec, spec.search.trials)
     warm = spec.search.warm
     return Study(
-        spec.space,
+        spec.space_on(facts_of(spec, dataset)),
         spec.search,
         [objective.direction for objective in spec.objectives],
         batch=batch,

@@ -7,16 +7,20 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from sweeper.insight.fused import fused_sentence
 from sweeper.ledger.protocol import LedgerReader
 from sweeper.running.duration import KNOWN, Duration, estimate
 from sweeper.running.parts import ADAPTIVE, make_study, window_and_batch
 from sweeper.running.probing import Waiting
 from sweeper.scheduling.events import Shape
 from sweeper.spec.parse import SweepSpec
+from sweeper.training.own_facts import facts_of
 
 if TYPE_CHECKING:
+    from sweeper.data.dataset import Dataset
     from sweeper.models import TrialConfig
 
+LOOKED_AT = 64  # trials of a model of the user's own, to see how they train
 SAMPLES = 128  # trials drawn from the space to see its shapes
 
 
@@ -32,18 +36,21 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
     from sweeper.data.loading import load
     from sweeper.models import rows_that_fit
     from sweeper.search.warm_start import take_over
+    from sweeper.training.own_checks import examined
     from sweeper.training.pool import local_device
 
     dataset = load(spec)
     if spec.search.to_resolve:
         spec = take_over(spec, open_ledger(), dataset.fingerprint)
+    spec = examined(spec, dataset)
     window, batch = window_and_batch(spec, spec.search.trials)
     requested = spec.search.trials
     if spec.search.sampler == "grid":
         requested = min(requested, len(spec.space.grid()))
     device, workers = local_device(), os.cpu_count() or 1
     workers = workers if device.kind == "cpu" else 1
-    trials = [_shaped(spec, dataset.task, params) for params in _drawn(spec, requested)]
+    drawn = _drawn(spec, dataset, requested)
+    trials = [_shaped(spec, dataset.task, params) for params in drawn]
     shapes = Counter(shape for shape, _ in trials)
     common = shapes.most_common(1)[0][0]
     sizes = (dataset.most_inputs(common.inputs), *common.hidden_layers, dataset.n_outputs)
@@ -60,6 +67,7 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
         "shapes": [f"{_shown(shape)} ({n / len(trials):.0%})" for shape, n in shapes.most_common(8)],
         "sampler": f"{spec.search.sampler}, window {window}, asked in batches of {batch}",
         **_given(spec),
+        **_fused(spec, dataset, drawn, requested),
         "device": device.kind,
         "workers": workers,
         "rows_that_fit": rows_that_fit(sizes, size, device.free_bytes // 4),
@@ -69,26 +77,38 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
     }
 
 
-def _drawn(spec: SweepSpec, requested: int) -> list[dict[str, Any]]:
+def _drawn(spec: SweepSpec, dataset: Dataset, requested: int) -> list[dict[str, Any]]:
     """The parameters of the sweep's first trials, as far as no result decides them, and random ones for the rest."""
     from sweeper.search.study import Study
 
     first = min(requested, SAMPLES)
     if spec.search.sampler in ADAPTIVE:
         first = min(first, window_and_batch(spec, requested)[0], KNOWN)
-    drawn = make_study(spec).ask(range(first))
+    drawn = make_study(spec, dataset).ask(range(first))
     more = max(0, min(requested, SAMPLES) - len(drawn))
     if not more or spec.search.sampler not in ADAPTIVE:
         return drawn
     anywhere = spec.search.model_copy(update={"sampler": "random"})
-    return [*drawn, *Study(spec.space, anywhere, "minimize", SAMPLES, 2 * SAMPLES).ask(range(SAMPLES))]
+    space = spec.space_on(facts_of(spec, dataset))
+    return [*drawn, *Study(space, anywhere, "minimize", SAMPLES, 2 * SAMPLES).ask(range(SAMPLES))]
 
 
 def _shaped(spec: SweepSpec, task: Any, params: dict[str, Any]) -> tuple[Shape, TrialConfig]:
     config, train = spec.trial_config(params), spec.train_config(task, params)
     batch_size = config.batch_size or train.batch_size
     inputs = spec.inputs_of(params)
-    return Shape(config.hidden_layers, batch_size, train.epochs, inputs, config.normalized, config.embedding), config
+    how = config.normalized, config.embedding, spec.model is not None
+    return Shape(config.hidden_layers, batch_size, train.epochs, inputs, *how), config
+
+
+def _fused(spec: SweepSpec, dataset: Dataset, drawn: list[dict[str, Any]], requested: int) -> dict[str, Any]:
+    """How many trials of a model of the user's own train side by side."""
+    if spec.model is None:
+        return {}
+    from sweeper.training.own_checks import reasons_of
+
+    seen = drawn[: min(requested, LOOKED_AT)]
+    return {"model": fused_sentence(len(seen), reasons_of(spec, dataset, seen))}
 
 
 def _in_words(duration: Duration) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.running.rehearsal import ShapeCost
 from sweeper.scheduling.events import Shape
+from sweeper.training.legs import cohort_of
 
 if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset
@@ -125,8 +126,6 @@ class _Probe:
 
     def _cohort(self, rows: int, width: int) -> tuple[Cohort, float]:
         """A cohort of so many trials on the first ``rows`` training rows, and the seconds that admitting one took."""
-        from sweeper.models import Cohort
-
         share = min(1.0, rows / len(self.data.x_train))
         held = max(1, round(share * len(self.data.x_val)))
         parts = {f.name: getattr(self.data, f.name) for f in fields(self.data)}
@@ -136,15 +135,7 @@ class _Probe:
         part = type(self.data)(**cut)
         train = replace(self.train, epochs=1_000_000, patience=None)
         shape = self.wanted.shape
-        cohort = Cohort(
-            train,
-            shape.hidden_layers,
-            part,
-            width,
-            scorers=self.scorers,
-            normalization=shape.normalization,
-            embedding=shape.embedding,
-        )
+        cohort = cohort_of(shape, train, part, width, self.scorers)
         began = time.thread_time()
         for number in range(width):
             config = self.wanted.configs[number % len(self.wanted.configs)]

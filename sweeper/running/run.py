@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sweeper.flow import unpack_flow
+from sweeper.insight.fused import ONE_BY_ONE
 from sweeper.records import EpochReport, Noted, Reported, SweepRecord, TrialRecord
 from sweeper.running.batches import BatchDecisions, Settled, epoch_reports
 from sweeper.running.checkpoints import Checkpoints, States, UnreadableCheckpoint
@@ -182,7 +183,8 @@ class SweepRun:
         train = self.spec.train_config(self.dataset.task, params)
         batch_size = config.batch_size or train.batch_size
         inputs = self.spec.inputs_of(params)
-        return Shape(config.hidden_layers, batch_size, train.epochs, inputs, config.normalized, config.embedding)
+        how = config.normalized, config.embedding, self.spec.model is not None
+        return Shape(config.hidden_layers, batch_size, train.epochs, inputs, *how)
 
     def results_to_tell(self) -> list[tuple[int, Outcome]]:
         """The results that the study has not been told yet; the caller tells it."""
@@ -321,7 +323,9 @@ class SweepRun:
             mine = self.trials[trial.number]
             mine.curve += trial.metrics.get(self.spec.objective.metric, [])
             mine.seconds += trial.seconds
-            mine.folds, mine.parameters = trial.folds, result.parameters
+            mine.folds, mine.parameters = trial.folds, trial.parameters or result.parameters
+            if trial.how and not trial.first_epoch:
+                self.notes.append(Noted(trial.number, f"{ONE_BY_ONE}{trial.how}"))
             if trial.kept is not None and trial.best_epoch is not None:
                 mine.kept = {**trial.kept, BEST_EPOCH: trial.best_epoch}
         settled = self._settled(result)
@@ -427,7 +431,7 @@ class SweepRun:
             how = (Verdict.FAILED, reason, None, Cause.DIVERGED)
             return LegOutcome(trial.number, trial.attempt, trial.epochs, *how)
         if trial.failed is not None:
-            how = (Verdict.FAILED, trial.failed, None, Cause.METRIC)
+            how = (Verdict.FAILED, trial.failed, None, trial.cause)
             return LegOutcome(trial.number, trial.attempt, trial.epochs, *how)
         if trial.finished:
             value = (trial.kept or {}).get(self.spec.objective.metric, last)

@@ -22,6 +22,7 @@ class Shape:
     inputs: Inputs = PLAIN
     normalization: str = "none"
     embedding: Embedding | None = None
+    own: bool = False  # modules of the user's own, of any structures
 
 
 def arithmetic_in(arithmetic: str, eager: str, compiled: bool) -> str:

@@ -52,6 +52,9 @@ def read_submission(data: Any, uploads: Path) -> SweepSpec:
     if any(isinstance(address, str) and address.startswith("$") for address in spec.get("notify") or ()):
         remedy = "Write the address itself"
         raise SpecError("a variable of the server is not yours to name", key="notify", remedy=remedy)
+    if spec.get("model") is not None:
+        problem = "a model of your own is code, and the server runs nobody's code"
+        raise SpecError(problem, key="model", remedy="Remove it, or run the sweep on your own machine without --server")
     if isinstance(spec.get("dataset"), Mapping):
         spec["dataset"] = _dataset(spec["dataset"], uploads)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, InstanceOf, ValidationError, model_validator
@@ -28,6 +28,7 @@ from sweeper.spec.goals import (
 from sweeper.spec.inputs import LAYERS, NAMES, Inputs, as_layers
 from sweeper.spec.metric_files import OwnMetrics
 from sweeper.spec.notify import Addresses
+from sweeper.spec.own_model import Model, bound, check_model, with_suggestions
 from sweeper.spec.schedules import check_schedule, is_compiled, largest, warmup_without_effect
 from sweeper.spec.section import Section as _Section
 from sweeper.spec.section import column, refuse, text
@@ -35,6 +36,7 @@ from sweeper.spec.warm import WarmStart, as_tuple
 
 if TYPE_CHECKING:
     from sweeper.models.config import TrainConfig, TrialConfig
+    from sweeper.models.own_config import ModelData
 
 MAX_TRIALS = 1_000_000
 MAX_SECONDS = 10 * 365 * 86_400
@@ -252,6 +254,7 @@ class SweepSpec(_Section):
     objectives: Objectives = Field(default_factory=lambda data: (data["objective"],), min_length=1)
     constraints: Limits = ()
     metrics: OwnMetrics = ()
+    model: Model | None = None
     search: SearchSpec = Field(default_factory=SearchSpec)
     finals: FinalsSpec | None = None
     winner: Literal["best", "ensemble", "folds", "refit"] | None = None
@@ -262,6 +265,7 @@ class SweepSpec(_Section):
     @classmethod
     def _first_objective(cls, data: Any) -> Any:
         """``objectives`` alone says what ``objective`` is: the first of them."""
+        data = with_suggestions(data)
         if isinstance(data, dict) and data.get("objectives") and "objective" not in data:
             first = data["objectives"][0] if isinstance(data["objectives"], list | tuple) else None
             return {**data, "objective": first} if isinstance(first, dict | ObjectiveSpec) else data
@@ -275,6 +279,7 @@ class SweepSpec(_Section):
         check_split(self.dataset, self.split)
         _check_finals(self)
         check_schedule(self.space, self.training)
+        check_model(self)
         if self.winner in ("folds", "refit") and self.split.folds is None:
             what = "networks could be averaged" if self.winner == "folds" else "rows could be trained on together"
             refuse(f"there are no folds whose {what}", "winner", "Set split.folds: 5, or remove it")
@@ -375,7 +380,7 @@ class SweepSpec(_Section):
             warmup_epochs=self.training.warmup_epochs,
             plateau=None if plateau is None else PlateauConfig(**plateau.model_dump()),
             task=task,
-            gradient_flow=self.training.gradient_flow,
+            gradient_flow=self.training.gradient_flow if self.model is None else None,
             keep=self.training.keep,
             patience=self.training.patience,
             monitor=goal.metric if watched else "val_loss",
@@ -401,7 +406,11 @@ class SweepSpec(_Section):
     @property
     def is_compiled(self) -> bool:
         """Whether the compiled path can train all trials; others are computed by torch."""
-        return is_compiled(self.space, self.training, self.inputs)
+        return self.model is None and is_compiled(self.space, self.training, self.inputs)
+
+    def space_on(self, facts: Callable[[Mapping[str, Any]], ModelData]) -> Space:
+        """The space once the data is known: ``facts`` says of a trial's parameters what its model has to fit."""
+        return bound(self.space, facts)
 
     def trial_config(self, params: Mapping[str, Any]) -> TrialConfig:
         """The configuration that a trial's parameters stand for.
@@ -412,9 +421,11 @@ class SweepSpec(_Section):
         from sweeper.models.config import TrialConfig
 
         said = {name: params.get(name, getattr(self.inputs, name)) for name in LAYERS}
-        own = {name: value for name, value in params.items() if name not in NAMES}
+        of_network = {name: value for name, value in params.items() if name not in NAMES}
         try:
-            return TrialConfig.from_params(as_layers(own | said))
+            if self.model is not None:
+                return self.model.config(of_network)
+            return TrialConfig.from_params(as_layers(of_network | said))
         except (ValueError, TypeError) as error:
             raise SpecError(str(error), key="space") from error
 

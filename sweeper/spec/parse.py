@@ -148,6 +148,8 @@ def _absolute_paths(data: dict[str, Any], base: Path) -> None:
                 table[key] = _absolute(table[key], base)
     if isinstance(data.get("metrics"), list):
         data["metrics"] = [_absolute(m, base) if isinstance(m, str) and ".py" in m else m for m in data["metrics"]]
+    if isinstance(data.get("model"), str) and ".py" in data["model"]:
+        data["model"] = _absolute(data["model"], base)
     space = data.get("space")
     if isinstance(space, os.PathLike) or (isinstance(space, str) and _SPACE_FILE.search(space)):
         data["space"] = _absolute(space, base)
@@ -203,7 +205,8 @@ def _assign(data: dict[str, Any], key: str, value: Any) -> None:
 
 def _validate(data: dict[str, Any], file: str | None) -> SweepSpec:
     problems: list[Problem] = []
-    space = _space(data.get("space", "mlp"), file, problems)
+    usual = "mlp" if data.get("model") is None else "own_model"
+    space = _space(data.get("space", usual), file, problems)
     grid_trials = _grid_trials(data, space, problems)
     if grid_trials is not None:
         _assign(data, "search.trials", grid_trials)

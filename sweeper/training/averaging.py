@@ -50,11 +50,11 @@ class Part:
         """The network with its weights: its own inputs to its outputs."""
         import torch
 
-        from sweeper.models import build_mlp
+        from sweeper.models.mlp import build_network
 
-        network = build_mlp(self.config, self.stop - self.start, n_outputs, seed=0, columns=self.columns)
+        network = build_network(self.config, self.stop - self.start, n_outputs, 0, self.columns)
         network.load_state_dict({name: torch.tensor(values) for name, values in self.weights.items()})
-        return network
+        return network.eval()
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from sweeper.data.source import Source
 from sweeper.flow import pack_flow
 from sweeper.scheduling.events import Shape
 from sweeper.spec.inputs import Inputs
+from sweeper.states import Cause
 from sweeper.training.scoring import Scoring, problem_of
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ class TrialLeg:
     ``weights`` are those that the rows of the first seed kept, of several folds as ``sweeper.data.folds.joined`` puts
     them together. ``folds`` are the objective's values on each fold, kept or after the last epoch, none where the data
     has no folds. ``flow`` holds the gradient flow of the measured epochs, packed by ``sweeper.flow``. ``failed`` says
-    which of the user's own metrics could not be computed.
+    which of the user's own metrics could not be computed, or what went wrong in the user's own model; ``cause`` says
+    which of both. ``how`` says why a model of the user's own trained by itself, ``parameters`` how large it is.
     """
 
     number: int
@@ -105,6 +107,9 @@ class TrialLeg:
     kept: Mapping[str, float] | None = None
     best_epoch: float | None = None
     failed: str | None = None
+    cause: Cause = Cause.METRIC
+    how: str = ""
+    parameters: int | None = None
 
     @property
     def epochs(self) -> int:
@@ -134,11 +139,13 @@ class _Running:
     finished: dict[int, RowReport] = field(default_factory=dict)
     latest: dict[int, RowReport] = field(default_factory=dict)
     diverged: str | None = None
+    failed: str | None = None
+    how: str = ""
 
     @property
     def ended(self) -> bool:
         """Whether all rows have trained to their end."""
-        return len(self.finished) == len(self.rows) and self.diverged is None
+        return len(self.finished) == len(self.rows) and self.diverged is None and self.failed is None
 
     def kept(self, i: int, units: Mapping[str, float]) -> dict[str, float]:
         """The metrics of the epoch that row i has kept so far, in the user's units."""
@@ -202,8 +209,6 @@ class LegRunner:
         return LegResult(order.leg, trials, seconds, self._cohort.parameters)
 
     def _prepare(self, order: LegOrder) -> None:
-        from sweeper.models import Cohort
-
         if self._cohort_id != (order.sweep, order.cohort) or self._cohort is None:
             data, rows = (
                 self._prepared(order.sweep, order.shape.inputs),
@@ -211,15 +216,7 @@ class LegRunner:
             )
             self._scorers = {} if order.scoring is None else order.scoring.scorers()
             shape = order.shape
-            self._cohort = Cohort(
-                order.train,
-                shape.hidden_layers,
-                data,
-                rows,
-                scorers=self._scorers,
-                normalization=shape.normalization,
-                embedding=shape.embedding,
-            )
+            self._cohort = cohort_of(shape, order.train, data, rows, self._scorers)
             self._cohort_id, self._running = (order.sweep, order.cohort), {}
         for number in order.drop:
             if (dropped := self._running.pop(number, None)) is not None:
@@ -248,7 +245,8 @@ class LegRunner:
                     running.metrics[i].setdefault(name, []).extend(value * factor for value in values)
                 running.flow[i] |= report.flow
                 running.latest[i] = report
-                if report.diverged is not None or report.finished:
+                running.failed, running.how = running.failed or report.failed, report.how
+                if report.diverged is not None or report.finished or report.failed is not None:
                     running.diverged = running.diverged or report.diverged
                     running.finished[i] = report
             done = all(len(r.finished) == len(r.rows) for r in self._running.values())
@@ -269,12 +267,12 @@ class LegRunner:
             kept = best = states = None
             rows = [{name: values[-1] for name, values in curve.items() if values} for curve in curves]
             standing = [running.kept(i, order.units) for i in range(len(running.rows))]
-            if running.diverged is None and all(standing):
+            if running.diverged is None and running.failed is None and all(standing):
                 kept = {name: float(np.mean([row[name] for row in standing])) for name in standing[0]}
                 best = float(np.mean([(report.best_epoch or 0) + 1 for report in running.latest.values()]))
             if finished:
                 rows = standing
-            elif order.export and running.diverged is None:
+            elif order.export and running.diverged is None and running.failed is None:
                 states = self._states(running)
             leg = TrialLeg(
                 number=number,
@@ -290,11 +288,14 @@ class LegRunner:
                 folds=_of_folds(running, rows, order.metric),
                 kept=kept,
                 best_epoch=best,
-                failed=problem_of(self._scorers, running.metrics),
+                failed=running.failed or problem_of(self._scorers, running.metrics),
+                cause=Cause.METRIC if running.failed is None else Cause.CODE,
+                how=running.how,
+                parameters=next((r.parameters for r in running.latest.values()), None),
             )
             trials.append(leg)
             running.epoch = leg.epochs
-            if finished or running.diverged is not None:
+            if finished or running.diverged is not None or running.failed is not None:
                 del self._running[number]
                 for i, row in enumerate(running.rows):
                     if i not in running.finished:
@@ -320,6 +321,27 @@ class LegRunner:
             ended = running.finished.get(i)
             found.append(self._cohort.kept_weights(running.rows[i]) if ended is None else ended.state_dict or {})
         return joined([{name: tensor.numpy() for name, tensor in weights.items()} for weights in found])
+
+
+def cohort_of(
+    shape: Shape, train: TrainConfig, data: Data | tuple[Data, ...], width: int, scorers: Mapping[str, Scorer]
+) -> Cohort:
+    """An empty cohort for trials of a shape."""
+    if shape.own:
+        from sweeper.models.own_cohort import OwnCohort
+
+        return OwnCohort(train, data, width, scorers)
+    from sweeper.models import Cohort
+
+    return Cohort(
+        train,
+        shape.hidden_layers,
+        data,
+        width,
+        scorers=scorers,
+        normalization=shape.normalization,
+        embedding=shape.embedding,
+    )
 
 
 def _bytes(data: tuple[Data, ...]) -> int:

@@ -140,7 +140,7 @@ def test_weights_that_an_interrupted_sweep_has_lost_are_trained_again_to_the_sam
     ran: Ran, tmp_path: Path
 ) -> None:
     ledger, spec = open_ledger(None, ran.home), load_spec(ran.source)
-    run = SweepRun(ledger.sweep(ran.result.sweep), spec, load(spec), make_study(spec))
+    run = SweepRun(ledger.sweep(ran.result.sweep), spec, load(spec), make_study(spec, load(spec)))
     run.members = MemberPool(tmp_path / "members")
     run.restore(ledger.trials(run.id), ledger.reports(run.id))
     kept_model(run, ledger)

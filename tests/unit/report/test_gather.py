@@ -100,7 +100,7 @@ class Shown:
 
 
 def ended_run(ledger: MemoryLedger, sweep: str, winner: Trained) -> SweepRun:
-    run = SweepRun(ledger.sweep(sweep), winner.spec, winner.dataset, make_study(winner.spec))
+    run = SweepRun(ledger.sweep(sweep), winner.spec, winner.dataset, make_study(winner.spec, winner.dataset))
     run.suggested(0, PARAMS)
     return run
 

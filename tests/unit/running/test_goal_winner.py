@@ -34,7 +34,7 @@ def dataset():
 
 def new_run(dataset, widths=(4,) * 8):
     spec = load_spec(SPEC)
-    run = SweepRun(new_sweep(MemoryLedger(), spec), spec, dataset, make_study(spec))
+    run = SweepRun(new_sweep(MemoryLedger(), spec), spec, dataset, make_study(spec, dataset))
     for number, width in enumerate(widths):
         run.suggested(number, {"learning_rate": 0.1, "hidden_layers": [width]})
     return run

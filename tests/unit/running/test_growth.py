@@ -43,7 +43,7 @@ def spec_for(trials: int, **search: Any) -> SweepSpec:
 def drive(ledger: MemoryLedger, record: SweepRecord) -> SweepRecord:
     """Run the sweep to its end as a process of its own would: everything comes from the ledger."""
     spec = spec_of(record)
-    run = SweepRun(ledger.sweep(record.sweep), spec, load(spec), make_study(spec))
+    run = SweepRun(ledger.sweep(record.sweep), spec, load(spec), make_study(spec, load(spec)))
     trials = ledger.trials(record.sweep)
     run.restore(trials, ledger.reports(record.sweep))
     queue: SimpleQueue[Any] = SimpleQueue()

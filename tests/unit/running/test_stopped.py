@@ -41,7 +41,8 @@ def test_the_best_trial_under_way_is_the_winner_with_the_weights_of_its_best_epo
     monkeypatch.setattr("sweeper.running.run.LEG_SECONDS", 0.05)
     ledger = MemoryLedger()
     record = ledger.create_sweep(SPEC.name, SPEC.to_json(), SPEC.search.trials)
-    run, queue = SweepRun(record, SPEC, load(SPEC), make_study(SPEC)), SimpleQueue[Any]()
+    dataset = load(SPEC)
+    run, queue = SweepRun(record, SPEC, dataset, make_study(SPEC, dataset)), SimpleQueue[Any]()
 
     def emit(action: str, fields: Any) -> None:
         if action == "trial.started":

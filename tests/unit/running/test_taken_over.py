@@ -45,7 +45,7 @@ def test_its_worker_goes_to_the_other_sweep_when_a_commit_finds_that_one_was_tak
         def opened(name: str, epochs: int) -> SweepRecord:
             spec = load_spec({**SPEC, "name": name, "training": {"epochs": epochs}})
             record = ledger.create_sweep(name, spec.to_json(), 4)
-            run = SweepRun(record, spec, load(spec), make_study(spec))
+            run = SweepRun(record, spec, load(spec), make_study(spec, load(spec)))
             controller.open(run, NoSink(), ledger.trials(record.sweep), holds.take(record.sweep))
             return record
 

@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from sweeper.data.loading import load
 from sweeper.errors import SpecError
 from sweeper.ledger.memory import MemoryLedger
 from sweeper.records import Ended, EpochReport, Reported, Started, Suggested, SweepChanged
@@ -135,7 +136,7 @@ def test_a_function_space_takes_the_points_that_it_suggests(tmp_path):
             translate(params, old, new)
     warm = taken(new, [held, {"learning_rate": 0.01, "optimizer": "momentum"}] * 8, old=old)
     assert len(warm.search.warm.points) == 8
-    assert make_study(warm).ask([0, 1])
+    assert make_study(warm, load(warm)).ask([0, 1])
 
 
 # What is taken over

@@ -106,6 +106,7 @@ def test_the_defaults_are_those_of_the_design():
         "objective": {"metric": "val_loss", "direction": "minimize"},
         "constraints": [],
         "metrics": [],
+        "model": None,
         "search": {
             "sampler": "tpe",
             "pruner": "none",
