@@ -85,6 +85,11 @@ template <class T, class F> void retreat_with(T* a, const T* slope, const T* del
         store(a + i, load(delta + i) * (F::kFromInput ? load(slope + i) : F::slope(load(a + i))));
 }
 
+// slope <- f', from the value z where f gives it so
+template <class T, class F> void slopes_with(const T* z, T* slope, index_t n) {
+    for (index_t i = 0; i < n && !F::kFromInput; i += kLanes<T>) store(slope + i, F::slope(load(z + i)));
+}
+
 #define FOR_ACTIVATION(CALL)                    \
     switch (activation) {                       \
         case 0: CALL(Relu<T>); break;           \
@@ -108,6 +113,21 @@ template <class T> void retreat(index_t activation, T* a, const T* slope, const 
 #define CALL(F) retreat_with<T, F>(a, slope, delta, n)
     FOR_ACTIVATION(CALL)
 #undef CALL
+}
+
+template <class T> void keep_slopes(index_t activation, const T* z, T* slope, index_t n) {
+#define CALL(F) slopes_with<T, F>(z, slope, n)
+    FOR_ACTIVATION(CALL)
+#undef CALL
+}
+
+// a <- delta * slope, the gradient of what went into the activation, where slope holds all of f' and any mask
+template <class T> void retreat_by_slope(T* a, const T* slope, const T* delta, index_t n) {
+    for (index_t i = 0; i < n; i += kLanes<T>) store(a + i, load(delta + i) * load(slope + i));
+}
+
+template <class T> void add_to(T* a, const T* b, index_t n) {
+    for (index_t i = 0; i < n; i += kLanes<T>) store(a + i, load(a + i) + load(b + i));
 }
 
 }  // namespace

@@ -104,9 +104,4 @@ void drop(const Dropout<T>& dropout, index_t activation, index_t layer, index_t 
 #undef CALL
 }
 
-// a <- delta * slope, the gradient of what went into the activation, where slope holds all of f' and the mask
-template <class T> void retreat_by_slope(T* a, const T* slope, const T* delta, index_t n) {
-    for (index_t i = 0; i < n; i += kLanes<T>) store(a + i, load(delta + i) * load(slope + i));
-}
-
 }  // namespace
