@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sweeper.models.compiled import REBUILD, libraries
-from sweeper.models.config import OPTIMIZERS, SCHEDULES, Task, TrialConfig
+from sweeper.models.config import NORMALIZATIONS, OPTIMIZERS, SCHEDULES, Task, TrialConfig
 from sweeper.models.data import Data
 from sweeper.models.gradient_flow import Flow
 from sweeper.models.rows import EpochSums, Rows
@@ -19,7 +19,7 @@ from sweeper.models.update import nadam_shares, rates
 
 COLUMNS = (
     *("lr", "wd_coupled", "wd_decoupled", "b1", "cg", "b2", "s", "eps", "nesterov", "clip", "corrected"),
-    *("dropout", "smoothing", "ema"),
+    *("dropout", "smoothing", "ema", "residual", "ntk"),
 )
 
 
@@ -27,11 +27,11 @@ class _Job(ctypes.Structure):
     """``Job`` of native.cpp, field by field."""
 
     _fields_ = (
-        *(
-            (name, c_int64)
-            for name in ("linears", "layer_norm", "batch", "train", "val", "steps", "classify", "active")
-        ),
-        *((name, c_int64) for name in ("stride", "threads", "workspace_bytes")),
+        *((name, c_int64) for name in ("linears", "normalization", "batch", "train", "val", "steps", "classify")),
+        *((name, c_int64) for name in ("active", "stride", "threads", "workspace_bytes")),
+        *((name, c_int64) for name in ("inputs", "embedding", "frequencies", "embedding_size", "category_size")),
+        *((name, c_int64) for name in ("n_numbers", "n_passed", "n_columns")),
+        *((name, c_void_p) for name in ("numbers", "passed", "categories")),
         *((name, c_void_p) for name in ("sizes", "slots", "orders", "x_train", "y_train", "x_val", "y_val")),
         *((name, c_void_p) for name in ("w_train", "w_val")),
         *((name, c_void_p) for name in ("theta", "m", "v", "average", "workspace")),
@@ -67,7 +67,7 @@ class NativePath:
         tensors = {field.name: getattr(data, field.name) for field in fields(data) if field.name != "columns"}
         self._data = {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
         self._sizes = torch.tensor(sizes)
-        self._workspace = torch.empty(0, dtype=torch.uint8)  # until the first epoch
+        self._workspace, self._per_thread = torch.empty(0, dtype=torch.uint8), 0  # until the first epoch
 
     @classmethod
     def available(cls, device: torch.device | str) -> bool:
@@ -77,7 +77,7 @@ class NativePath:
     @classmethod
     def trains(cls, config: TrialConfig) -> bool:
         """Whether the compiled code knows everything that it needs."""
-        return config.normalized in ("none", "layer") and config.embedding is None
+        return config.normalized in ("none", "layer")
 
     def epoch(
         self, rows: Rows, active: Tensor, orders: Tensor, flow: Flow | None = None, outputs: Tensor | None = None
@@ -99,13 +99,14 @@ class NativePath:
             tensors["outputs"] = outputs
         job = _Job(
             linears=len(self._sizes) - 1,
-            layer_norm=rows.normalization == "layer",
+            normalization=NORMALIZATIONS.index(rows.normalization),
             batch=self.batch_size,
             train=train,
             val=self._data["x_val"].shape[0],
             steps=steps,
             classify=self.task == "classification",
             active=len(slots),
+            inputs=self._data["x_train"].shape[1],
             stride=rows.theta.stride(0),
             threads=self.threads,
             **{name: tensor.data_ptr() for name, tensor in tensors.items()},
@@ -117,9 +118,9 @@ class NativePath:
 
     def _room(self, per_thread: int) -> int:
         """The address of the threads' memory, zeros at first, which begins on a boundary of 64 bytes."""
-        needed = self.threads * per_thread + 64
-        if len(self._workspace) < needed:
-            self._workspace = torch.zeros(needed, dtype=torch.uint8)
+        if per_thread != self._per_thread:
+            self._per_thread = per_thread
+            self._workspace = torch.zeros(self.threads * per_thread + 64, dtype=torch.uint8)
         return -(-self._workspace.data_ptr() // 64) * 64
 
 

@@ -30,7 +30,7 @@ template <class T> INLINE void turn(Vec<T> u, Vec<T>& sine, Vec<T>& cosine) {
         c = polynomial<T>(z, {T(1.0 / 20922789888000.0), T(-1.0 / 87178291200.0), T(1.0 / 479001600.0),
                               T(-1.0 / 3628800.0), T(1.0 / 40320.0), T(-1.0 / 720.0), T(1.0 / 24.0), T(-0.5), T(1)});
     }
-    s = fused<T>(s * z, t, t);
+    s = fused(s * z, t, t);
     const IntVec<T> quarter = (IntVec<T>)biased;
     const auto odd = (quarter & 1) != 0;
     const Vec<T> at_sine = odd ? c : s, at_cosine = odd ? s : c;

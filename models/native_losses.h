@@ -7,12 +7,6 @@
 
 namespace {
 
-template <class T> INLINE Vec<T> lanes() {  // 0 1 2 ..
-    Vec<T> lane;
-    for (int i = 0; i < kLanes<T>; i++) lane[i] = T(i);
-    return lane;
-}
-
 // ---- losses: sums over the rows of a chunk, and the gradient of scale * sum in place of the outputs ------------------
 // Each row counts as often as its weight says; without weights, once.
 

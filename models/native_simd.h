@@ -52,6 +52,11 @@ using VD = Vec<double>;
 template <class T> INLINE Vec<T> load(const T* p) { return *reinterpret_cast<const typename Lanes<T>::Loose*>(p); }
 template <class T> INLINE void store(T* p, Vec<T> x) { *reinterpret_cast<typename Lanes<T>::Loose*>(p) = x; }
 template <class T> INLINE Vec<T> splat(T x) { return x - Vec<T>{}; }
+template <class T> INLINE Vec<T> lanes() {  // 0 1 2 ..
+    Vec<T> lane;
+    for (int i = 0; i < kLanes<T>; i++) lane[i] = T(i);
+    return lane;
+}
 template <class T> INLINE Vec<T> larger(Vec<T> a, Vec<T> b) { return a > b ? a : b; }
 
 // a * b + c, rounded once where the processor can

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sweeper.spec.models import InputsSpec, TrainingSpec
 
 # what may decide whether the compiled path trains a configuration (``sweeper.models.native.NativePath.trains``)
-DECIDING = ("normalization", "numeric_embedding", "category_embedding")
+DECIDING = ("normalization",)
 
 
 def values_of(space: Space, name: str) -> tuple[Value, ...]:
