@@ -12,6 +12,7 @@ from torch import Tensor
 from sweeper.models.compiled import REBUILD, libraries
 from sweeper.models.config import NORMALIZATIONS, OPTIMIZERS, SCHEDULES, Task, TrialConfig
 from sweeper.models.data import Data
+from sweeper.models.embedding import KINDS, EmbeddingLayout
 from sweeper.models.gradient_flow import Flow
 from sweeper.models.rows import EpochSums, Rows
 from sweeper.models.schedules import STEADY
@@ -19,8 +20,10 @@ from sweeper.models.update import nadam_shares, rates
 
 COLUMNS = (
     *("lr", "wd_coupled", "wd_decoupled", "b1", "cg", "b2", "s", "eps", "nesterov", "clip", "corrected"),
-    *("dropout", "smoothing", "ema", "residual", "ntk"),
+    *("dropout", "smoothing", "ema"),
 )
+OFF = ("residual", "ntk")  # what the compiled code knows and no row has yet
+CATEGORIES_ALONE = len(KINDS)  # a kind of embedding to the compiled code: numbers are none of its business
 
 
 class _Job(ctypes.Structure):
@@ -35,7 +38,7 @@ class _Job(ctypes.Structure):
         *((name, c_void_p) for name in ("sizes", "slots", "orders", "x_train", "y_train", "x_val", "y_val")),
         *((name, c_void_p) for name in ("w_train", "w_val")),
         *((name, c_void_p) for name in ("theta", "m", "v", "average", "workspace")),
-        *((name, c_void_p) for name in COLUMNS),
+        *((name, c_void_p) for name in (*COLUMNS, *OFF)),
         *((name, c_void_p) for name in ("rates", "share_d", "share_m")),
         *((name, c_void_p) for name in ("t", "activation", "optimizer", "seed", *EpochSums._fields)),
         *((name, c_void_p) for name in ("measured", "flow", "clip_rate", "outputs")),
@@ -91,13 +94,17 @@ class NativePath:
         tensors |= {name: getattr(rows, name) for name in ("theta", "m", "v", *COLUMNS)}
         tensors |= {name: getattr(rows, name) for name in ("t", "activation", "optimizer", "seed")}
         tensors |= {"sizes": self._sizes, "slots": slots, "orders": orders}
+        tensors |= dict.fromkeys(OFF, torch.zeros_like(rows.lr))
         if rows.average is not None:
             tensors["average"] = rows.average
         if flow is not None:
             tensors |= {"measured": flow.wanted, "flow": flow.layers, "clip_rate": flow.clip_rate}
         if outputs is not None:
             tensors["outputs"] = outputs
+        embedding, positions = _embedding(rows.layout)
+        tensors |= positions
         job = _Job(
+            **embedding,
             linears=len(self._sizes) - 1,
             normalization=NORMALIZATIONS.index(rows.normalization),
             batch=self.batch_size,
@@ -122,6 +129,20 @@ class NativePath:
             self._per_thread = per_thread
             self._workspace = torch.zeros(self.threads * per_thread + 64, dtype=torch.uint8)
         return -(-self._workspace.data_ptr() // 64) * 64
+
+
+def _embedding(layout: EmbeddingLayout | None) -> tuple[dict[str, int], dict[str, Tensor]]:
+    """The numbers and the positions of inputs that describe an embedding; nothing without one."""
+    if layout is None:
+        return {}, {}
+    own = layout.embedding
+    numbers = {
+        "embedding": KINDS.index(own.kind) or CATEGORIES_ALONE,
+        **{"frequencies": own.frequencies, "embedding_size": own.size, "category_size": own.category_size},
+        **{"n_numbers": len(layout.numbers), "n_passed": len(layout.passed), "n_columns": len(layout.categories)},
+    }
+    positions = {name: torch.tensor(getattr(layout, name)) for name in ("numbers", "passed", "categories")}
+    return numbers, {name: tensor.to(torch.int64) for name, tensor in positions.items()}
 
 
 def _per_step(rows: Rows, slots: Tensor, steps: int) -> dict[str, Tensor]:

@@ -23,6 +23,13 @@ EXTRAS: list[dict[str, Any]] = [
     {"optimizer": "adagrad", "ema_decay": 0.5, "weight_decay": 0.01, "schedule": "plateau", "warmup_epochs": 2},
     {"optimizer": "nadam", "beta1": 0.8, "schedule": "constant", "warmup_epochs": 0.4},
 ]
+# embeddings whose widths are no multiple of anything
+EMBEDDINGS: list[dict[str, Any]] = [
+    {"numeric_embedding": "plr", "frequencies": 17, "embedding_size": 7, "category_embedding": 5, "max_one_hot": 2},
+    {"numeric_embedding": "pbld", "frequencies": 9, "embedding_size": 18, "frequency_scale": 3.0, "dropout": 0.2},
+    {"numeric_embedding": "plr", "frequencies": 33, "embedding_size": 34, "normalization": "layer"},
+    {"category_embedding": 17, "max_one_hot": 2, "activation": "silu", "ema_decay": 0.9},
+]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 

@@ -12,9 +12,12 @@ from sweeper.models import Data, TrainConfig, TrialConfig, train_cohort, train_s
 from sweeper.models.config import Task
 from sweeper.models.eager import EagerPath
 from sweeper.models.graphs import Recordings
+from sweeper.models.paths import PATHS
 from tests.contracts.test_flow_parity import flow_error, same_flow
 from tests.tiny import EXTRAS, history_error, identical, tiny_data, tolerance
 
+CPU_PATHS = [name for name, path in PATHS.items() if path.available(torch.device("cpu"))]
+PLACES = [(name, "cpu") for name in CPU_PATHS] + [pytest.param("eager", "cuda", marks=pytest.mark.cuda)]
 TASKS: list[Task] = ["classification", "regression"]
 COLUMNS = [0, -1, 0, 1, 1]  # two numbers, what passes by them, and the one-hot inputs of a text column
 KINDS: list[dict[str, Any]] = [
@@ -43,7 +46,7 @@ def configs(**more: Any) -> list[TrialConfig]:
     return [TrialConfig(**kind | more) for kind in kinds]
 
 
-@pytest.mark.parametrize(("path", "device"), [("auto", "cpu"), pytest.param("eager", "cuda", marks=pytest.mark.cuda)])
+@pytest.mark.parametrize(("path", "device"), PLACES)
 @pytest.mark.parametrize("task", TASKS)
 def test_every_kind_of_embedding_with_everything_else(task: Task, path: str, device: str) -> None:
     trials, data, train = configs(), data_of(task, device=device), replace(TRAIN, task=task)
@@ -54,20 +57,21 @@ def test_every_kind_of_embedding_with_everything_else(task: Task, path: str, dev
         assert flow_error(got, wanted) < tolerance(config), config
 
 
+@pytest.mark.parametrize("path", CPU_PATHS)
 @pytest.mark.parametrize("sizes", [{}, {"hidden_layers": (33,), "frequencies": 17, "embedding_size": 7}])
-def test_rows_with_embeddings_are_the_same_alone_and_together(sizes: dict[str, Any]) -> None:
+def test_rows_with_embeddings_are_the_same_alone_and_together(sizes: dict[str, Any], path: str) -> None:
     trials, data = configs(**sizes), data_of("classification", torch.float32)
     numbers = range(len(trials))
-    wanted = train_cohort(trials, TRAIN, data, numbers)
-    narrow = train_cohort(trials[::-1], TRAIN, data, numbers[::-1], width=3)[::-1]
+    wanted = train_cohort(trials, TRAIN, data, numbers, path=path)
+    narrow = train_cohort(trials[::-1], TRAIN, data, numbers[::-1], path=path, width=3)[::-1]
     assert all(identical(a, b) and same_flow(a, b) for a, b in zip(narrow, wanted, strict=True))
     for number in (0, 1, 8, 11):
-        assert identical(train_cohort([trials[number]], TRAIN, data, [number])[0], wanted[number])
+        assert identical(train_cohort([trials[number]], TRAIN, data, [number], path=path)[0], wanted[number])
 
 
 def test_recorded_steps_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     trials, data = configs(), data_of("classification")
-    wanted = train_cohort(trials, TRAIN, data, [0] * len(trials))
+    wanted = train_cohort(trials, TRAIN, data, [0] * len(trials), path="eager")
     plain = EagerPath.__init__
 
     def recorded(self: EagerPath, *args: object, **options: object) -> None:
@@ -75,5 +79,5 @@ def test_recorded_steps_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> N
         self.recordings = Recordings(lambda work: work)
 
     monkeypatch.setattr(EagerPath, "__init__", recorded)
-    got = train_cohort(trials, TRAIN, data, [0] * len(trials))
+    got = train_cohort(trials, TRAIN, data, [0] * len(trials), path="eager")
     assert all(identical(a, b) for a, b in zip(got, wanted, strict=True))

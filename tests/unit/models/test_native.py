@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from sweeper.models.mlp import ACTIVATION_MODULES
 from sweeper.models.native import NativePath
 from sweeper.models.paths import choose
 from sweeper.models.rows import EpochSums, Rows
-from tests.tiny import history_error, tiny_data
+from tests.tiny import EMBEDDINGS, history_error, tiny_data
 
 BUILT = NativePath.available("cpu")
 needs_build = pytest.mark.skipif(not BUILT, reason="the compiled code is not built here")
@@ -93,6 +94,16 @@ def test_every_variant_trains_any_shape_as_plain_pytorch(
         TrialConfig(activation=activation, hidden_layers=hidden, learning_rate=0.01, weight_decay=0.1, **rule)
         for activation, rule in zip(itertools.cycle(ACTIVATIONS), RULES, strict=False)
     ]
+    for seed, history in enumerate(train_cohort(trials, train, data, range(len(trials)), path="native")):
+        assert history_error(history, train_solo(trials[seed], train, data, seed)) < 1e-9, trials[seed]
+
+
+@each_variant
+def test_embeddings_whatever_their_width_and_the_chunks_of_a_batch(variant: ctypes.CDLL) -> None:
+    columns = torch.tensor([0] * 6 + [1] * 3 + [-1] * 2 + [2] * 2 + [0] + [3] * 4)
+    data = replace(random_data("classification", 305, 18, 19), columns=columns)
+    trials = [TrialConfig(hidden_layers=(33, 5), learning_rate=0.01, **more) for more in EMBEDDINGS]
+    train = TrainConfig(epochs=2, batch_size=150)
     for seed, history in enumerate(train_cohort(trials, train, data, range(len(trials)), path="native")):
         assert history_error(history, train_solo(trials[seed], train, data, seed)) < 1e-9, trials[seed]
 

@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from sweeper.models import (
     train_cohort,
 )
 from sweeper.models.config import SCHEDULES, Task
-from tests.tiny import identical
+from tests.tiny import EMBEDDINGS, identical
 
 WIDE, NARROW = "_native_v4", "_native_v3"
 BUILT = native.variants()
@@ -85,6 +86,16 @@ def test_every_kind_of_row_has_the_same_bits_on_narrow_and_on_wide_registers(
         assert [flow.layers.nan_to_num(7.0).tolist() for flow in wide.flow.values()] == [
             flow.layers.nan_to_num(7.0).tolist() for flow in narrow.flow.values()
         ]
+
+
+@needs_both
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["single", "double"])
+def test_embeddings_have_the_same_bits(variants: Any, dtype: torch.dtype) -> None:
+    data = replace(noise("classification", dtype), columns=torch.tensor([0, 0, -1, 1, 1, 1, 2, 2, 0]))
+    trials = [TrialConfig(hidden_layers=(33,), learning_rate=0.02, **more) for more in EMBEDDINGS]
+    train = TrainConfig(epochs=2, batch_size=16)
+    for trial, wide, narrow in zip(trials, *variants(trials, train, data, range(len(trials))), strict=True):
+        assert identical(wide, narrow), trial
 
 
 @needs_both
