@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,10 +44,20 @@ class OnTest:
     low: float | None
     high: float | None
 
-    @property
-    def different(self) -> bool:
-        """Whether the difference holds on new rows."""
-        return self.low is not None and self.high is not None and not self.low <= 0.0 <= self.high
+
+@dataclass(frozen=True)
+class BesideFinalist:
+    """The ensemble beside a finalist on the test rows: the ``mean`` of that trial's networks over the finals' seeds.
+
+    ``difference`` is ensemble - mean, ``low`` to ``high`` its 95% interval for new rows and new seeds of the finalist
+    (None: it has no bounds).
+    """
+
+    trial: int
+    mean: float
+    difference: float
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,7 @@ class EnsembleOutcome:
 
     ``value`` is the ensemble's ``metric`` on the validation rows, ``single`` that of the best candidate alone, and
     ``gain`` by how much the ensemble is better there. ``best`` is the sweep's best trial, with which ``test`` compares.
+    ``finalists``: where the sweep had finals on test rows, the same with each of these, the first of them first.
     """
 
     metric: str
@@ -66,6 +77,7 @@ class EnsembleOutcome:
     gain: float
     best: int
     test: OnTest
+    finalists: tuple[BesideFinalist, ...] = ()
 
     @property
     def size(self) -> int:
@@ -77,6 +89,7 @@ class EnsembleOutcome:
         return {
             **asdict(self),
             "members": [asdict(m) for m in self.members],
+            "finalists": [asdict(f) for f in self.finalists],
             "size": self.size,
             "sentence": self.sentence,
         }
@@ -86,7 +99,8 @@ class EnsembleOutcome:
         """The record that ``to_json`` wrote."""
         known = {name: value for name, value in data.items() if name not in ("size", "sentence")}
         members = tuple(Member(**member) for member in data["members"])
-        return cls(**{**known, "members": members, "test": OnTest(**data["test"])})
+        finalists = tuple(BesideFinalist(**one) for one in data["finalists"])
+        return cls(**{**known, "members": members, "test": OnTest(**data["test"]), "finalists": finalists})
 
     @property
     def sentence(self) -> str:
@@ -99,10 +113,28 @@ class EnsembleOutcome:
         text += f"the validation rows, which chose it, against {number(self.single)} of the best one alone. On "
         text += f"{test.rows:,} test rows {test.metric} {number(test.ensemble)} against {number(test.trial)} of trial "
         text += str(self.best)
-        if test.low is None or test.high is None:
-            return f"{text}."
-        verdict = "" if test.different else ", so they cannot be told apart"
-        return f"{text}: on new rows a difference of {from_to(test.low, test.high, 3)}{verdict}."
+        return f"{text}{_on_new('rows', test.low, test.high)}{self._beside_the_first}"
+
+    @property
+    def _beside_the_first(self) -> str:
+        """The ensemble beside the finalist that leads, as one more sentence."""
+        if not self.finalists:
+            return ""
+        first = self.finalists[0]
+        text = (
+            f" The networks of trial {first.trial}, which leads the finals, have {number(first.mean)} in the mean over "
+        )
+        return f"{text}fresh seeds{_on_new('rows and seeds', first.low, first.high)}"
+
+
+def _on_new(what: str, low: float | None, high: float | None) -> str:
+    """The end of a sentence: the interval of a difference, and whether it tells two apart."""
+    if low is None or high is None:
+        return "."
+    apart = not low <= 0.0 <= high
+    return (
+        f": on new {what} a difference of {from_to(low, high, 3)}{'' if apart else ', so they cannot be told apart'}."
+    )
 
 
 def read_ensemble(record: SweepRecord) -> EnsembleOutcome | None:
@@ -129,3 +161,27 @@ def compare_on_test(
     half = half_width(estimate)
     low, high = (estimate.value - half, estimate.value + half) if math.isfinite(half) else (None, None)
     return OnTest(metric, len(dataset.y_test), mine, other, low, high)
+
+
+def beside_finalists(
+    metric: str,
+    dataset: Dataset,
+    ensemble: Outputs,
+    finalists: Mapping[int, Sequence[Outputs]],
+    seed: int = 0,
+    scoring: Scoring | None = None,
+) -> tuple[BesideFinalist, ...]:
+    """The ensemble's outputs ``(t, C)`` against those of each finalist's networks, one for every seed."""
+    found = []
+    for trial, outputs in finalists.items():
+        pair = [[ensemble] * len(outputs), outputs]
+        try:
+            evidence = evidence_on_test(metric, dataset, pair, seed, scoring)
+        except ValueError:  # it cannot be computed on rows that are drawn again
+            evidence = evidence_on_test("loss", dataset, pair, seed)
+        estimate = evidence.of_pair(0, 1)
+        half = half_width(estimate)
+        bounds = (estimate.value - half, estimate.value + half) if math.isfinite(half) else (None, None)
+        means = evidence.means.tolist()
+        found.append(BesideFinalist(trial, means[1], means[0] - means[1], *bounds))
+    return tuple(found)

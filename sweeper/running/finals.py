@@ -6,11 +6,13 @@ never lost as all others are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweeper.data.loading import load_final_folds
 from sweeper.insight.finals import SUMMARY, FinalsOutcome, outcome_of, outcome_of_folds, read_finals, test_metric
+from sweeper.insight.test_rows import Outputs
 from sweeper.ledger.protocol import Ledger, LedgerReader
 from sweeper.records import SweepChanged, SweepRecord, TrialRecord
 from sweeper.running import folds
@@ -159,6 +161,24 @@ def conclude(ledger: Ledger, run: SweepRun, finals: SweepRun) -> FinalsOutcome:
     summary = {**ledger.sweep(run.id).summary, SUMMARY: outcome.to_json()}
     ledger.commit(run.id, [SweepChanged(summary=summary, reason="every trial has ended")])
     return outcome
+
+
+def finalists_outputs(ledger: Ledger, run: SweepRun) -> dict[int, list[Outputs]]:
+    """What the networks of each finalist say of the test rows, one for every seed, the leading finalist first.
+
+    Empty: there were no finals, or they were in folds. A finalist that diverged on some seed is left out.
+    """
+    outcome = read_finals(ledger.sweep(run.id))
+    if outcome is None or outcome.folds is not None:
+        return {}
+    trained, chosen = ledger.trials(outcome.sweep), finalists(ledger, ledger.sweep(run.id), run.spec)
+    numbers = [trial.number for trial in chosen]
+    outputs_from = outputs_of(run, final_spec(run.spec, len(trained))).of
+    return {
+        row.trial: [outputs_from(one) for one in trained if one.number % len(numbers) == numbers.index(row.trial)]
+        for row in outcome.standings
+        if math.isfinite(row.mean) and not row.diverged and row.trial in numbers
+    }
 
 
 def choose_finals_winner(record: SweepRecord, run: SweepRun) -> None:

@@ -9,11 +9,12 @@ import numpy as np
 
 from sweeper.insight import calibration
 from sweeper.insight.calibration import Calibration, fit_of, fit_temperature
-from sweeper.insight.ensemble import SUMMARY, EnsembleOutcome, Member, compare_on_test
+from sweeper.insight.ensemble import SUMMARY, EnsembleOutcome, Member, beside_finalists, compare_on_test
 from sweeper.insight.finals import test_metric
 from sweeper.ledger.protocol import Ledger
 from sweeper.models.metric_names import OF_TASK, plain
 from sweeper.records import SweepChanged
+from sweeper.running.finals import finalists_outputs
 from sweeper.running.run import SweepRun, final_weights, winner_weights
 from sweeper.training.averaging import TrialModel, model_of, validation_outputs, weighted
 from sweeper.training.ensemble import Selection, select
@@ -105,6 +106,7 @@ def _ensemble(run: SweepRun, ledger: Ledger, best: TrialModel) -> Kept:
     model = weighted(models, shares)
     seed, scoring = spec.search.seed, scoring_of(spec, run.dataset)
     tests = [outputs_on_test(one.dataset, one.network()) for one in (model, best)]
+    judge = test_metric(spec, run.dataset.task)
     outcome = EnsembleOutcome(
         metric=metric,
         members=tuple(Member(numbers[place], share) for place, share in zip(places, shares, strict=True)),
@@ -113,7 +115,8 @@ def _ensemble(run: SweepRun, ledger: Ledger, best: TrialModel) -> Kept:
         single=chosen.single,
         gain=abs(chosen.value - chosen.single),
         best=run.best.number,
-        test=compare_on_test(test_metric(spec, run.dataset.task), model.dataset, tests[0], tests[1], seed, scoring),
+        test=compare_on_test(judge, model.dataset, tests[0], tests[1], seed, scoring),
+        finalists=beside_finalists(judge, model.dataset, tests[0], finalists_outputs(ledger, run), seed, scoring),
     )
     ledger.commit(run.id, [SweepChanged(summary={**ledger.sweep(run.id).summary, SUMMARY: outcome.to_json()})])
     mixed = sum(share * outputs[place] for place, share in zip(places, shares, strict=True))

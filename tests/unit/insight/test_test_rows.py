@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics
 
 from sweeper.data.dataset import Dataset, load_dataset
+from sweeper.insight.ensemble import beside_finalists
 from sweeper.insight.test_rows import WinnerTest, evidence_on_test, row_scores, winner_test
 from sweeper.spec.models import DatasetSpec, SplitSpec
 from sweeper.spec.own_metrics import OwnMetric
@@ -83,3 +85,15 @@ def test_the_evidence_on_a_function_of_ones_own_is_as_large_as_that_on_the_same_
     np.testing.assert_allclose(called.values, named.values)
     np.testing.assert_allclose(np.diag(called.row_cov), np.diag(named.row_cov), rtol=0.5)
     assert called.seed_cov is not None
+
+
+def test_an_ensemble_stands_beside_finalists_by_the_rows_that_both_see(cancer: Dataset) -> None:
+    ensemble, alone = drawn(cancer), drawn(cancer, 1)
+    same, other = beside_finalists("loss", cancer, ensemble, {7: [ensemble, ensemble], 4: [alone]})
+    assert (same.trial, same.difference) == (7, 0.0)
+    first, second = row_scores("loss", cancer, ensemble), row_scores("loss", cancer, alone)
+    assert first is not None
+    assert second is not None
+    assert other.mean == pytest.approx(second.mean())
+    bounds = stats.ttest_rel(first, second).confidence_interval()
+    assert (other.low, other.high) == pytest.approx((bounds.low, bounds.high), rel=0.02)
