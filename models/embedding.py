@@ -83,6 +83,11 @@ class EmbeddingLayout:
         return self.embedding.size - (1 if self.kind == "pbld" else 0)
 
     @property
+    def units(self) -> int:
+        """Numbers that are kept of each example on the way to the outputs."""
+        return len(self.numbers) * (self.embedding.frequencies + self.waves + self.made)
+
+    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The parameters by name, in their order."""
         n, found = len(self.numbers), dict[str, tuple[int, ...]]()

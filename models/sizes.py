@@ -28,11 +28,14 @@ def preferred_rows(sizes: tuple[int, ...]) -> int:
     return max(4, min(32, 2**19 // n_parameters(sizes)))
 
 
-def rows_that_fit(sizes: tuple[int, ...], batch: int, free_bytes: int, itemsize: int = 4) -> int:
+def rows_that_fit(
+    sizes: tuple[int, ...], batch: int, free_bytes: int, itemsize: int = 4, layout: EmbeddingLayout | None = None
+) -> int:
     """The widest cohort within ``free_bytes``: parameters now and at their best, gradient, two moments, a temporary,
     activations twice.
 
     ``itemsize`` is that of a number: 4 bytes in float32.
     """
-    per_row = 6 * row_length(sizes) + 2 * batch * sum(sizes)
+    units = sum(sizes) + (layout.units if layout else 0)
+    per_row = 6 * row_length(sizes, layout=layout) + 2 * batch * units
     return max(1, free_bytes // (per_row * itemsize))

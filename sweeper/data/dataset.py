@@ -227,12 +227,17 @@ class Dataset(Rows):
         """The same without the rows from which other inputs could be made."""
         return replace(self, raw=None, folds=tuple(fold.settled() for fold in self.folds))
 
-    def most_inputs(self, inputs: Inputs) -> int:
-        """As many inputs as columns become at most, or more."""
+    def most_kinds(self, inputs: Inputs) -> tuple[int, ...]:
+        """What inputs are (``recipe.kinds_of``), of as many as columns become at most."""
+        from sweeper.data.recipe import kinds_of
+        from sweeper.models.embedding import NUMBER, OTHER
+
         if inputs == self.inputs or self.raw is None:
-            return self.n_inputs
-        columns = self.raw.columns
-        return self.n_inputs + len(columns.holes) + max(0, inputs.bins - 1) * len(columns.numbers)
+            return kinds_of(self.recipe.features)
+        columns, one = self.raw.columns, [OTHER] * inputs.bins or [NUMBER]
+        others = len(columns.flags) + (len(columns.holes) if inputs.missing_indicator else 0)
+        texts = [i for i, name in enumerate(columns.texts, 1) for _ in columns.categories[name]]
+        return (*(one * len(columns.numbers)), *([OTHER] * others), *texts)
 
     def test_tensors(self, dtype: torch.dtype | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """x_test ``(t, D)`` and y_test ``(t,)`` as tensors of ``dtype`` (default float32)."""

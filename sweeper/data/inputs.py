@@ -25,12 +25,13 @@ def check_inputs(spec: SweepSpec, dataset: Dataset) -> Dataset:
     """
     raw = dataset.raw
     key, kinds = _values_of(spec, "numeric_embedding")
+    dataset = _check_texts(spec, dataset)
     if raw is None or set(kinds) <= {"none"}:
         return dataset
     columns = raw.columns.numbers
     if not columns:
         kind = next(k for k in kinds if k != "none")
-        problem, remedy = f"there is no column of numbers that {kind} could encode", "Use numeric_embedding: none"
+        problem, remedy = f"there is no column of numbers that {kind} could embed", "Use numeric_embedding: none"
         return _told(dataset, key, problem, remedy, wrong="none" not in kinds)
     if "piecewise_linear" not in kinds:
         return dataset
@@ -41,6 +42,18 @@ def check_inputs(spec: SweepSpec, dataset: Dataset) -> Dataset:
         return dataset
     problem = f"{max(bins)} bins, and no column has more than {most} different values in the training rows"
     return _told(dataset, key, problem, f"Use {most} bins or fewer", wrong=min(bins) > most and "none" not in kinds)
+
+
+def _check_texts(spec: SweepSpec, dataset: Dataset) -> Dataset:
+    """A warning where trials with and without embeddings of texts are the same ones."""
+    (key, sizes), (_, limits) = _values_of(spec, "category_embedding"), _values_of(spec, "max_one_hot")
+    if dataset.raw is None or len(set(sizes)) < 2 or not limits:
+        return dataset
+    most = max((len(texts) for texts in dataset.raw.columns.categories.values()), default=0)
+    if most > min(limits):
+        return dataset
+    problem = f"no column of texts has more than {min(limits)} different values in the training rows: it has no effect"
+    return _told(dataset, key, problem, "Remove it", wrong=False)
 
 
 def _told(dataset: Dataset, key: str, problem: str, remedy: str, *, wrong: bool) -> Dataset:

@@ -22,8 +22,9 @@ from sweeper.records import (
     TrialRecord,
 )
 from sweeper.running.clock import WorkerClock
+from sweeper.running.fitting import rows_on
 from sweeper.running.leases import Hold
-from sweeper.running.run import MEMORY_SHARE, SweepRun
+from sweeper.running.run import SweepRun
 from sweeper.scheduling.events import (
     Action,
     Ask,
@@ -59,7 +60,6 @@ from sweeper.training.legs import Arrays, TrialLeg
 from sweeper.training.pool import LegRaised, LegReturned, Pool
 
 HOUSEKEEPING_SECONDS = 0.5
-MAX_ROWS_CPU = 64  # more rows than this only make a CPU's legs longer
 WAIT_TOLD_SECONDS = 3.0  # between two times that the ledger is told why a sweep waits
 
 
@@ -433,14 +433,7 @@ class Controller:
 
     def _width(self, worker: str, sweep: str, shape: Shape) -> int:
         """Rows of a shape of a sweep that fit the worker's device."""
-        from sweeper.models import rows_that_fit
-
-        device = self._pool.device(worker)
-        dataset = self._runs[sweep].dataset
-        sizes = (dataset.most_inputs(shape.inputs), *shape.hidden_layers, dataset.n_outputs)
-        batch = dataset.n_train if shape.batch_size == "full" else shape.batch_size
-        rows = rows_that_fit(sizes, batch, int(device.free_bytes * MEMORY_SHARE))
-        return max(1, min(rows, MAX_ROWS_CPU) if device.kind == "cpu" else rows)
+        return rows_on(self._pool.device(worker), self._runs[sweep].dataset, shape)
 
     # Chores
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sweeper.running.controller import MAX_ROWS_CPU
+from sweeper.running.fitting import network_of, rows_on
 from sweeper.running.parts import ADAPTIVE, window_and_batch
 from sweeper.running.probing import Waiting, Wanted, measure
 from sweeper.running.rehearsal import Rehearsal, ShapeCost, rehearse
-from sweeper.running.run import LEG_SECONDS, MEMORY_SHARE
+from sweeper.running.run import LEG_SECONDS
 from sweeper.scheduling.events import Shape, SweepPlan
 
 if TYPE_CHECKING:
@@ -69,21 +69,14 @@ def estimate(
     """
     slower = waiting.pace()
     from sweeper.data.loading import features_of
-    from sweeper.models import rows_that_fit
     from sweeper.training.baselines import seconds_of_tree
-
-    def width_of(shape: Shape) -> int:
-        sizes = (dataset.most_inputs(shape.inputs), *shape.hidden_layers, dataset.n_outputs)
-        batch = dataset.n_train if shape.batch_size == "full" else shape.batch_size
-        rows = rows_that_fit(sizes, batch, int(device.free_bytes * MEMORY_SHARE))
-        return max(1, min(rows, MAX_ROWS_CPU) if device.kind == "cpu" else rows)
 
     window, batch = window_and_batch(spec, requested)
     per_trial = spec.training.replicates * max(1, len(dataset.folds))
     plan = SweepPlan("plan", requested, window, batch, spec.search.deterministic, rows_per_trial=per_trial)
 
     def played(shapes: Sequence[Shape], costs: Mapping[Shape, ShapeCost]) -> Rehearsal:
-        return rehearse(plan, shapes, costs, workers, width_of, LEG_SECONDS)
+        return rehearse(plan, shapes, costs, workers, partial(rows_on, device, dataset), LEG_SECONDS)
 
     shapes = [shape for shape, _ in trials]
     alike = {shape: ShapeCost(0.0, _work(dataset, shape)) for shape in shapes}
@@ -128,9 +121,9 @@ def _work(dataset: Dataset, shape: Shape) -> float:
     """Something in proportion to a row's time in one epoch: multiplications, and updates of all weights."""
     from sweeper.models import n_parameters
 
-    sizes = (dataset.most_inputs(shape.inputs), *shape.hidden_layers, dataset.n_outputs)
+    sizes, layout = network_of(dataset, shape)
     batch = dataset.n_train if shape.batch_size == "full" else shape.batch_size
-    return n_parameters(sizes) * (dataset.n_train + 4.0 * dataset.n_train / batch) * 1e-9
+    return n_parameters(sizes, layout=layout) * (dataset.n_train + 4.0 * dataset.n_train / batch) * 1e-9
 
 
 def _alone(cost: ShapeCost) -> float:

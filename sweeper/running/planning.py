@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.insight.fused import fused_sentence
 from sweeper.ledger.protocol import LedgerReader
 from sweeper.running.duration import KNOWN, Duration, estimate
+from sweeper.running.fitting import MEMORY_SHARE, network_of
 from sweeper.running.parts import ADAPTIVE, make_study, window_and_batch
 from sweeper.running.probing import Waiting
 from sweeper.scheduling.events import Shape
@@ -53,7 +54,7 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
     trials = [_shaped(spec, dataset.task, params) for params in drawn]
     shapes = Counter(shape for shape, _ in trials)
     common = shapes.most_common(1)[0][0]
-    sizes = (dataset.most_inputs(common.inputs), *common.hidden_layers, dataset.n_outputs)
+    sizes, layout = network_of(dataset, common)
     size = dataset.n_train if common.batch_size == "full" else common.batch_size
     finals = 0 if spec.finals is None else min(spec.finals.top, requested) * spec.finals.trainings
     duration = estimate(spec, dataset, trials, requested, finals, workers, device, waiting)
@@ -70,7 +71,7 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
         **_fused(spec, dataset, drawn, requested),
         "device": device.kind,
         "workers": workers,
-        "rows_that_fit": rows_that_fit(sizes, size, device.free_bytes // 4),
+        "rows_that_fit": rows_that_fit(sizes, size, int(device.free_bytes * MEMORY_SHARE), layout=layout),
         "data_megabytes": round(sum(a.nbytes for a in dataset.arrays().values()) / 1e6, 3),
         **({"finals": f"{finals} more trainings on fresh seeds"} if finals else {}),
         **_in_words(duration),

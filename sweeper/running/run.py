@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from sweeper.training.baselines import BaselineWork
 
 LEG_SECONDS = 1.0
-MEMORY_SHARE = 0.25  # of a device's free memory that one cohort may take
 BEST_EPOCH = "best_epoch"  # metric of a complete trial: its best epoch, counted from 1; the mean over replicates
 
 

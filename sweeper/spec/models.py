@@ -14,6 +14,7 @@ from sweeper.errors import SpecError
 from sweeper.search_spaces import Space, SpaceError
 from sweeper.search_spaces.vocabulary import MAX_BINS, MAX_EMBEDDING
 from sweeper.spec.dataset import MAX_SEED, DatasetSpec, SplitSpec, check_split, fold_count
+from sweeper.spec.embeddings import check_embeddings, unread
 from sweeper.spec.goals import (
     COSTS,
     METRICS,
@@ -280,6 +281,7 @@ class SweepSpec(_Section):
         _check_finals(self)
         check_schedule(self.space, self.training)
         check_model(self)
+        check_embeddings(self.space, self.inputs)
         if self.winner in ("folds", "refit") and self.split.folds is None:
             what = "networks could be averaged" if self.winner == "folds" else "rows could be trained on together"
             refuse(f"there are no folds whose {what}", "winner", "Set split.folds: 5, or remove it")
@@ -320,8 +322,9 @@ class SweepSpec(_Section):
             found.append("objective.metric: train_loss rewards overfitting; val_loss is measured on held-out rows.")
         if self.search.from_ is not None and self.search.sampler in ("random", "sobol", "grid"):
             found.append(f"search.from: {self.search.sampler} learns nothing from earlier trials.")
-        if (unread := warmup_without_effect(self.space, self.training)) is not None:
-            found.append(unread)
+        if (unused := warmup_without_effect(self.space, self.training)) is not None:
+            found.append(unused)
+        found += unread(self.space, self.inputs)
         return found
 
     @property

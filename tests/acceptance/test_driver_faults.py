@@ -28,7 +28,7 @@ OFTEN = ("sweeper.running.clock.CHECKPOINT_SECONDS = 0.2", "sweeper.running.run.
 def test_a_driver_killed_at_twenty_random_moments_loses_and_repeats_nothing(
     spec: str, site: Site, undisturbed: dict[int, Any]
 ) -> None:
-    site.patches, draw, kills = (*OFTEN, "sweeper.running.controller.MAX_ROWS_CPU = 4"), random.Random(0), 0
+    site.patches, draw, kills = (*OFTEN, "sweeper.running.fitting.MAX_ROWS_CPU = 4"), random.Random(0), 0
     process = site.start("run", spec, *INLINE)
     wait_until(lambda: (site.home / "ledger.db").exists() and list((site.home / "sweeps").glob("*")) != [], 60)
     while kills < 20:

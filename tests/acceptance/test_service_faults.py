@@ -22,7 +22,7 @@ from tests.faults import ENVIRONMENT, INLINE, TRIALS, Site, check_promise, wait_
 from tests.postgres import PostgresServer, find_binaries
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-SLOWLY = ("sweeper.running.controller.MAX_ROWS_CPU = 4", "sweeper.running.run.LEG_SECONDS = 0.1")
+SLOWLY = ("sweeper.running.fitting.MAX_ROWS_CPU = 4", "sweeper.running.run.LEG_SECONDS = 0.1")
 
 
 class MlflowServer:

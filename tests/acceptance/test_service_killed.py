@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 OFTEN = (
     "sweeper.running.clock.CHECKPOINT_SECONDS = 0.2",
     "sweeper.running.run.LEG_SECONDS = 0.1",
-    "sweeper.running.controller.MAX_ROWS_CPU = 6",
+    "sweeper.running.fitting.MAX_ROWS_CPU = 6",
 )
 
 

@@ -100,7 +100,7 @@ def test_nodes_join_drain_and_die_and_the_head_is_restarted_under_a_service(
     site: Site, cluster: Cluster, undisturbed: dict[int, Any]
 ) -> None:
     site.env = {**TOKEN, "RAY_ADDRESS": cluster.address}
-    site.patches = (*OFTEN, "sweeper.running.controller.MAX_ROWS_CPU = 2")
+    site.patches = (*OFTEN, "sweeper.running.fitting.MAX_ROWS_CPU = 2")
     service = RayService(site)  # before there is any Ray: it waits
     head = cluster.head()
     service.until(lambda: service.workers() == 1, 180)

@@ -133,7 +133,7 @@ def test_finals_that_were_interrupted_go_on_with_a_resume(tmp_path: Path, fault:
     file.write_text(json.dumps(spec))
     calm = Site(tmp_path / "calm")
     wanted = calm.answer("run", str(file), *INLINE)["finals"]
-    patches = ("sweeper.running.run.LEG_SECONDS = 0.05", "sweeper.running.controller.MAX_ROWS_CPU = 2")
+    patches = ("sweeper.running.run.LEG_SECONDS = 0.05", "sweeper.running.fitting.MAX_ROWS_CPU = 2")
     site = Site(tmp_path / "home", patches=patches)
     process = site.start("run", str(file), *INLINE)
     wait_until(lambda: finals_begun(site.home) >= 3, 120)

@@ -296,7 +296,7 @@ class TestTogether:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Each sweep's trials are exactly those that it has when it runs alone."""
-        monkeypatch.setattr("sweeper.running.controller.MAX_ROWS_CPU", 2)  # many cohorts, by turns
+        monkeypatch.setattr("sweeper.running.fitting.MAX_ROWS_CPU", 2)  # many cohorts, by turns
         with serving(tmp_path / "together") as served:
             sweeps = {}
             for user, offset in (("bob", 0.0), ("cat", 1000.0)):

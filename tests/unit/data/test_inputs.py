@@ -140,6 +140,20 @@ TEXTS = pd.DataFrame({"city": ["Rome", "Oslo"] * 30, "kind": ["a", "b", "b"] * 2
             {"inputs": {"numeric_embedding": "piecewise_linear"}, "dataset": "texts"},
             ["inputs.numeric_embedding", "no column of numbers", "numeric_embedding: none"],
         ),
+        (
+            {"space": {"numeric_embedding": {"choice": ["plr", "pbld"]}}, "dataset": "texts"},
+            ["space.numeric_embedding", "no column of numbers that plr", "numeric_embedding: none"],
+        ),
+        (
+            {"inputs": {"numeric_embedding": "pbld", "embedding_size": 1}},
+            ["inputs.embedding_size", "nothing would be embedded", "Use 2 or more"],
+        ),
+        (
+            {"space": {"numeric_embedding": {"choice": ["plr", "pbld"]}, "embedding_size": {"choice": [1, 8]}}},
+            ["space.embedding_size", "Use 2 or more"],
+        ),
+        ({"inputs": {"frequency_scale": 0}}, ["inputs.frequency_scale", "greater than 0"]),
+        ({"space": {"n_frequencies": 8}}, ["space.n_frequencies", "'frequencies'"]),
     ],
 )
 def test_inputs_that_cannot_be_made_are_refused_with_key_and_remedy(tmp_path, spec, words):
@@ -160,3 +174,19 @@ def test_a_space_with_other_values_beside_the_useless_ones_is_warned_of(tmp_path
     dataset = {"path": str(tmp_path / "texts.csv"), "target": "kind"}
     warnings = load(load_spec({"dataset": dataset, "space": searched})).warnings
     assert any(warning.startswith("space.numeric_embedding: there is no column of numbers") for warning in warnings)
+
+
+def test_settings_of_embeddings_that_nothing_reads_are_told(tmp_path):
+    sizes = {"choice": [1, 8], "when": {"numeric_embedding": ["plr"]}}
+    space = {"numeric_embedding": {"choice": ["plr", "pbld"]}, "embedding_size": sizes, "bins": 8}
+    spec = load_spec({"dataset": {"name": "iris"}, "space": space, "inputs": {"max_one_hot": 5}})
+    assert [warning.split(":")[0] for warning in spec.warnings] == ["space.bins", "inputs.max_one_hot"]
+    plain = load_spec({"dataset": {"name": "iris"}, "inputs": {"frequencies": 8}})
+    assert plain.warnings == ["inputs.frequencies: it has no effect without numeric_embedding: plr or pbld."]
+    TEXTS.assign(age=range(60)).to_csv(tmp_path / "texts.csv", index=False)
+    searched = {"numeric_embedding": "plr", "category_embedding": {"choice": [0, 8]}}
+    table = {"path": str(tmp_path / "texts.csv"), "target": "kind"}
+    warnings = load(load_spec({"dataset": table, "space": searched})).warnings
+    assert any(
+        warning.startswith("space.category_embedding: no column of texts has more than 9") for warning in warnings
+    )
