@@ -227,6 +227,10 @@ class Dataset(Rows):
         """The same without the rows from which other inputs could be made."""
         return replace(self, raw=None, folds=tuple(fold.settled() for fold in self.folds))
 
+    def most_inputs(self, inputs: Inputs) -> int:
+        """As many inputs as columns become at most."""
+        return len(self.most_kinds(inputs))
+
     def most_kinds(self, inputs: Inputs) -> tuple[int, ...]:
         """What inputs are (``recipe.kinds_of``), of as many as columns become at most."""
         from sweeper.data.recipe import kinds_of

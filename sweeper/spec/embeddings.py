@@ -33,7 +33,7 @@ def check_embeddings(space: Space, inputs: InputsSpec) -> None:
         key, sizes = "space.embedding_size", values_of(space, "embedding_size")
     else:
         key, sizes = "inputs.embedding_size", (inputs.embedding_size,)
-    if min(sizes) < 2:
+    if 1 in sizes:
         refuse("of 1 output, pbld makes the number itself: nothing would be embedded", key, "Use 2 or more")
 
 
