@@ -184,7 +184,8 @@ class Scheduler:
             trial.shape = suggestion.shape
             if trial.state is TrialState.WAITING:
                 sweep.push(trial)
-        answered = 1 + max((s.number for s in event.suggestions), default=self._first_unsuggested(sweep) - 1)
+        last = event.suggestions[-1].number if event.suggestions else self._first_unsuggested(sweep) - 1
+        answered = last + 1
         if answered < sweep.asked:
             sweep.asked, sweep.exhausted = answered, True
             for number in range(answered, sweep.plan.requested):

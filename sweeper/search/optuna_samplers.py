@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from sweeper.search.axes import Array, Axis
 from sweeper.search.ranking import Outcome, fractions, ranks
 from sweeper.search.samplers import trial_rng
-from sweeper.search.suggestions import Batch, Params, SearchTrial, Setting, View
+from sweeper.search.suggestions import Batch, Params, Reader, SearchTrial, Setting, View
 from sweeper.search_spaces import Space, SpaceError
 
 
@@ -42,7 +42,7 @@ class GaussianProcess:
         outcomes = {**earlier, **{shift + number: outcome for number, outcome in own.items()}}
         values = self._values(outcomes, shift)
         beyond = _complete_excesses(outcomes)
-        for row, trial in enumerate([*prior.earlier, *view.trials]):
+        for row, trial in enumerate([*prior.earlier, *view.trials[: view.start]]):
             if row not in outcomes:
                 self._add(trial, OptunaState.RUNNING)
             elif values[row] is None:
@@ -113,7 +113,7 @@ class CmaEs:
         self._study = _quiet_study(None)
         self._source = self._source_trials()
         self._placed = 0
-        self._told: set[int] = set()
+        self._reader = Reader()
         self._worst = 0.0
 
     def open(self, view: View) -> Batch:
@@ -177,11 +177,7 @@ class CmaEs:
 
     def _learn(self, number: int, view: View) -> None:
         """Tell the results that the suggestion of trial ``number`` sees."""
-        for i in sorted(view.visible - self._told):
-            outcome = view.trials[i].outcome
-            if i >= self._horizon(number) or outcome is None:
-                continue
-            self._told.add(i)
+        for i, outcome in self._reader.fresh(view, min(view.horizon, self._horizon(number))):
             if outcome.score is None and not outcome.blew_up:
                 self._study.tell(i, state=OptunaState.FAIL)
                 continue

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from sweeper.search.axes import Array, Axis, decode_point, encode_point, points_from_uniform
 from sweeper.search.optuna_samplers import guided
-from sweeper.search.ranking import Key, Outcome, fractions, ranks
+from sweeper.search.ranking import Key, Outcome, fractions, rank, ranks
 from sweeper.search.samplers import Known, PointBatch, open_random, open_sobol, open_tpe, trial_rng
-from sweeper.search.suggestions import Batch, Params, SearchTrial, Setting, View, space_errors
+from sweeper.search.standings import Rows, Standings
+from sweeper.search.suggestions import Batch, Params, Reader, SearchTrial, Setting, View, space_errors
 from sweeper.search.tpe import n_good, n_good_of_front
 from sweeper.search_spaces import Space
 
@@ -26,24 +27,25 @@ class Points:
         self._earlier = list(setting.prior.earlier)
         self._distributions = {} if space.is_function else space.distributions()
         self.axes = _axes(self._distributions)
-        self._points: list[Array] = []  # of the earlier sweep's trials and those before the current batch, on the axes
+        self._rows = Rows(len(self.axes))  # of the earlier sweep's trials and those before the current batch
         self._seen = 0  # trials whose distributions are known
+        self._reader, self._standings, self._revision = Reader(), Standings(), 0
         parents = {parent for parameter in space.parameters for parent, _ in parameter.when}
         self._parents = [d for d, axis in enumerate(self.axes) if axis.name in parents]
         self._masks: dict[tuple[float, ...], NDArray[np.bool_]] = {}
 
     def open(self, view: View) -> Batch:
         """The batch that begins at ``view.start``."""
-        trials = [*self._earlier, *view.trials]
+        shift, end = len(self._earlier), len(self._earlier) + view.start
         if self._space.is_function:
-            self._discover(trials)
-        for trial in trials[len(self._points) :]:
-            self._points.append(encode_point(self.axes, trial.keys))
-        points = np.array(self._points, dtype=np.float64).reshape(len(trials), len(self.axes))
-        keys = self._keys(trials, view.outcomes)
+            self._discover(view)
+        for row in range(len(self._rows), end):
+            trial = self._earlier[row] if row < shift else view.trials[row - shift]
+            self._rows.append(encode_point(self.axes, trial.keys))
+        points, standings = self._rows.array, self._standing(view)
         applies = self._applies if self._parents else None
         several = len(self._setting.signs) > 1
-        known = Known(view.start, self._size, self._setting.seed, self.axes, points, keys, applies, several)
+        known = Known(view.start, self._size, self._setting.seed, self.axes, points, standings, applies, several)
         return _BatchOfPoints(self, self._opener(known))
 
     def realise(self, number: int, point: Array) -> SearchTrial:
@@ -59,28 +61,54 @@ class Points:
         params = self._space.active(keys)
         return SearchTrial(params, {name: value for name, value in keys.items() if name in params}, {})
 
-    def _keys(self, trials: list[SearchTrial], outcomes: Mapping[int, Outcome]) -> dict[int, Key | None]:
-        """The ranking of the rows whose results may be seen."""
-        prior, shift = self._setting.prior, len(self._earlier)
-        earlier, own = prior.outcomes, {shift + number: outcome for number, outcome in outcomes.items()}
+    def _standing(self, view: View) -> Standings:
+        """How the rows stand whose results may be seen. With one objective each result is looked at once only."""
+        prior, shift, signs = self._setting.prior, len(self._earlier), self._setting.signs
+        if len(signs) > 1 or (self._earlier and not prior.comparable):
+            keys = self._keys(view)
+            return Standings(keys, (n_good_of_front if len(signs) > 1 else n_good)(len(keys)))
+        if view.revision != self._revision:
+            self._forget(view.revision)
+        if not self._standings:
+            for row, outcome in prior.outcomes.items():
+                self._standings.add(row, self._learnable(self._earlier[row], rank(outcome, signs[0])))
+        for number, outcome in self._reader.fresh(view, view.horizon):
+            self._standings.add(shift + number, self._learnable(view.trials[number], rank(outcome, signs[0])))
+        return self._standings
+
+    def _learnable(self, trial: SearchTrial, key: Key | None) -> Key | None:
+        """The key, unless the trial has no point on the axes."""
+        return key if trial.keys or not self.axes else None
+
+    def _forget(self, revision: int) -> None:
+        """Read every outcome again."""
+        self._reader, self._standings, self._revision = Reader(), Standings(), revision
+
+    def _keys(self, view: View) -> dict[int, Key | None]:
+        """The ranking of all rows whose results may be seen."""
+        prior, shift, trials = self._setting.prior, len(self._earlier), [*self._earlier, *view.trials[: view.start]]
+        earlier, own = prior.outcomes, {shift + number: outcome for number, outcome in view.outcomes.items()}
         if prior.comparable or not earlier:
             keys = self._ranks({**earlier, **own})
         else:
             keys = fractions(self._ranks(earlier)) | fractions(self._ranks(own))
-        return {row: key if trials[row].keys or not self.axes else None for row, key in keys.items()}
+        return {row: self._learnable(trials[row], key) for row, key in keys.items()}
 
     def _ranks(self, outcomes: Mapping[int, Outcome]) -> dict[int, Key | None]:
         enough = (n_good_of_front if len(self._setting.signs) > 1 else n_good)(len(outcomes))
         return ranks(outcomes, self._setting.signs, enough)
 
-    def _discover(self, trials: list[SearchTrial]) -> None:
+    def _discover(self, view: View) -> None:
         """A function space's axes are those that its trials showed so far, each as it was last suggested."""
-        for trial in trials[self._seen :]:
+        shift, end = len(self._earlier), len(self._earlier) + view.start
+        for row in range(self._seen, end):
+            trial = self._earlier[row] if row < shift else view.trials[row - shift]
             self._distributions = {**self._distributions, **trial.distributions}
-        self._seen = len(trials)
+        self._seen = end
         axes = _axes(self._distributions)
         if axes != self.axes:
-            self.axes, self._points = axes, []
+            self.axes, self._rows = axes, Rows(len(axes))
+            self._forget(view.revision)
 
     def _applies(self, points: Array) -> NDArray[np.bool_]:
         """(M, D) which axes apply to points (M, D): looked up by the values of the parameters in conditions."""

@@ -7,15 +7,24 @@ once, one by one, or in two parts with a restart between them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from sweeper.search.axes import Array, Axis, points_from_uniform
-from sweeper.search.ranking import Key
-from sweeper.search.tpe import CANDIDATES, STARTUP, Applies, AxisTpeBatch, TpeBatch, n_good, n_good_of_front
+from sweeper.search.standings import Standings
+from sweeper.search.tpe import (
+    CANDIDATES,
+    STARTUP,
+    Applies,
+    AxisTpeBatch,
+    TpeBatch,
+    n_good,
+    n_good_of_front,
+    thinned,
+)
 
 
 def trial_rng(seed: int, number: int) -> np.random.Generator:
@@ -27,8 +36,8 @@ def trial_rng(seed: int, number: int) -> np.random.Generator:
 class Known:
     """What the suggestions of the batch that begins at trial ``start`` may know of the trials before it.
 
-    ``points`` (E + start, D) are those on the ``axes`` of E trials of an earlier sweep, then theirs; ``ranks`` has one
-    entry for each row whose result may be seen (see ``ranking.ranks``), and the trials that are missing are pending.
+    ``points`` (E + start, D) are those on the ``axes`` of E trials of an earlier sweep, then theirs; ``standings`` has
+    each row whose result may be seen, and the trials that are missing there are pending.
     """
 
     start: int
@@ -36,7 +45,7 @@ class Known:
     seed: int
     axes: tuple[Axis, ...]
     points: Array
-    ranks: Mapping[int, Key | None]
+    standings: Standings
     applies: Applies | None = None
     several: bool = False  # objectives
 
@@ -70,12 +79,13 @@ class _Independent:
 class _Tpe:
     """TPE's suggestions, each with the random numbers of its own trial."""
 
-    def __init__(self, known: Known, good: Array, bad: Array) -> None:
+    def __init__(self, known: Known, good: Array, bad: Array, weights: Array | None) -> None:
         numbers = range(known.start, known.start + known.size)
         width = 2 * len(known.axes) if known.several else len(known.axes) + 1
         u = np.stack([trial_rng(known.seed, number).random((CANDIDATES, width)) for number in numbers])
         self._start = known.start
-        self._batch = (AxisTpeBatch if known.several else TpeBatch)(known.axes, good, bad, u, known.applies)
+        kind = AxisTpeBatch if known.several else TpeBatch
+        self._batch = kind(known.axes, good, bad, u, known.applies, weights=weights)
 
     def pick(self, number: int) -> Array:
         """As ``PointBatch``."""
@@ -107,11 +117,10 @@ def open_sobol(known: Known) -> PointBatch:
 
 def open_tpe(known: Known) -> PointBatch:
     """TPE once ``STARTUP`` results are known, random until then."""
-    learned = [(key, row) for row, key in known.ranks.items() if key is not None]
-    if len(learned) < STARTUP or not known.axes:
+    standings = known.standings
+    if standings.learned < STARTUP or not known.axes:
         return _Independent(known.axes, lambda number: trial_rng(known.seed, number).random(len(known.axes) + 1)[1:])
-    ordered = [row for _, row in sorted(learned)]
-    good = sorted(ordered[: (n_good_of_front if known.several else n_good)(len(ordered))])
-    ignored = {row for row, key in known.ranks.items() if key is None}
-    bad = np.delete(np.arange(len(known.points)), [*good, *ignored])
-    return _Tpe(known, known.points[good], known.points[bad])
+    good = standings.best((n_good_of_front if known.several else n_good)(standings.learned))
+    bad = np.delete(np.arange(len(known.points)), [*good, *standings.ignored])
+    kept, weights = thinned(bad)
+    return _Tpe(known, known.points[good], known.points[kept], weights)

@@ -67,6 +67,7 @@ class Study:
         self._trials: list[SearchTrial] = []
         self._libraries = ThreadpoolController()
         self._batch: tuple[int, Batch] | None = None  # the open batch and where it begins
+        self._told = self._revision = 0  # trials 0.._told-1 have outcomes; see ``View``
         self.size: int | None = None
         directions = [direction] if isinstance(direction, str) else direction
         with space_errors():
@@ -92,8 +93,11 @@ class Study:
 
     def ready(self, number: int) -> bool:
         """Whether every result that the suggestion of trial ``number`` has to see was told."""
-        needed = self._trials[: self._horizon(number)] if self._deterministic else []
-        return all(trial.outcome is not None for trial in needed)
+        if not self._deterministic:
+            return True
+        while self._told < len(self._trials) and self._trials[self._told].outcome is not None:
+            self._told += 1
+        return self._told >= self._horizon(number)
 
     def ask(self, numbers: Sequence[int]) -> list[Params]:
         """The parameters of the next trials; fewer than asked when the space is exhausted.
@@ -117,6 +121,7 @@ class Study:
 
     def tell(self, number: int, outcome: Outcome) -> None:
         """How trial ``number`` ended. A trial that a user reopened is told again."""
+        self._revision += self._trials[number].outcome is not None
         self._trials[number].outcome = outcome
 
     def restore(self, trials: Iterable[tuple[Mapping[str, Any], Outcome | None]]) -> None:
@@ -145,8 +150,7 @@ class Study:
         # the matrices are small: threads of BLAS cost more than they bring, and take the workers' cores
         with space_errors(), self._libraries.limit(limits=1, user_api="blas"):
             if self._batch is None or self._batch[0] != begin:
-                told = (i for i in range(self._horizon(number)) if self._trials[i].outcome is not None)
-                batch = self._open(View(begin, self._trials[:begin], frozenset(told)))
+                batch = self._open(View(begin, self._trials, self._horizon(number), self._revision))
                 for member in range(begin, number):
                     batch.add(member, self._trials[member])
                 self._batch = (begin, batch)

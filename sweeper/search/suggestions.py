@@ -26,17 +26,37 @@ class SearchTrial:
 
 @dataclass(frozen=True)
 class View:
-    """What a batch may know: the trials before it, and the outcomes of those in ``visible`` only."""
+    """What a batch may know: the trials before it (``trials`` may hold later ones), and the outcomes of those before
+    ``horizon`` that have one.
+
+    ``revision`` changes when the outcome of a trial that had one was replaced; until then outcomes are only added.
+    """
 
     start: int
     trials: Sequence[SearchTrial]
-    visible: frozenset[int]
+    horizon: int
+    revision: int = 0
 
     @property
     def outcomes(self) -> dict[int, Outcome]:
-        """The outcomes that may be seen, by trial number in order."""
-        found = {number: self.trials[number].outcome for number in sorted(self.visible)}
-        return {number: outcome for number, outcome in found.items() if outcome is not None}
+        """The outcomes that may be seen, by trial number in order; this looks at every trial."""
+        found = ((number, self.trials[number].outcome) for number in range(self.horizon))
+        return {number: outcome for number, outcome in found if outcome is not None}
+
+
+class Reader:
+    """Reads each outcome of a growing view once: what is read at one batch need not be looked at again."""
+
+    def __init__(self) -> None:
+        self._reached, self._late = 0, list[int]()
+
+    def fresh(self, view: View, horizon: int) -> list[tuple[int, Outcome]]:
+        """The outcomes of trials before ``horizon`` (which never falls) that no earlier call gave, by trial number."""
+        waiting = [*self._late, *range(self._reached, horizon)]
+        self._reached = max(self._reached, horizon)
+        self._late = [number for number in waiting if view.trials[number].outcome is None]
+        found = ((number, view.trials[number].outcome) for number in waiting)
+        return [(number, outcome) for number, outcome in found if outcome is not None]
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ kernel per trial), ``gamma = min(ceil(0.1 n), 25)`` good trials, old trials weig
 neighbour distances with the "magic clip", a prior kernel over the whole range, 24 candidates per suggestion, random
 suggestions until 10 trials are known, pending trials counted as bad (constant liar).
 
-Two things differ. A trial that does not have a parameter (a condition did not hold) counts with the prior kernel on
+Three things differ. A trial that does not have a parameter (a condition did not hold) counts with the prior kernel on
 that axis, so that all trials share one estimator; candidates are compared on the axes that apply to them only. And
 within a batch the estimators are built once: a suggestion enters the bad mixture as one more kernel, while the
-bandwidths of the others stay.
+bandwidths of the others stay. And of more than ``RECENT + OLDER`` bad trials the mixture has the newest and a sample of
+the older ones, each of which stands for several: a suggestion costs the same after any number of trials.
 
 All candidates of a batch are scored against all kernels by ONE matrix product, because the log of a product kernel is
 linear in the features ``x^2, x, 1`` of a continuous axis and in the indicators of a finite one.
@@ -30,6 +31,7 @@ from sweeper.search.axes import Array, Axis
 
 STARTUP = 10
 CANDIDATES = 24
+RECENT, OLDER = 1000, 2000  # bad trials that count one by one: the newest, and at most so many of those before them
 _CHUNK = 1 << 16  # elements of the (M, N) score matrix worked on at a time, so that they stay in cache
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -53,16 +55,36 @@ def age_weights(n: int) -> Array:
     return np.concatenate([np.linspace(1.0 / n, 1.0, num=n - 25), np.ones(25)])
 
 
+def thinned(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], Array | None]:
+    """The rows (N,) of bad trials, oldest first, that the mixture has (n,), and their weights (n,) (None: by age).
+
+    Up to ``RECENT + OLDER`` of them are all kept. Of more, the older ones are halved until they are about ``OLDER`` at
+    most, and one that is left weighs for those that are not. Which ones are left depends on the row alone (golden
+    section hashing: evenly spread over the rows), so that a longer history keeps a part of what a shorter one kept.
+    """
+    older = len(rows) - RECENT
+    if older <= OLDER:
+        return rows, None
+    halvings = math.ceil(math.log2(older / OLDER))
+    mixed = rows[:older].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    left = np.flatnonzero(mixed < np.uint64(2 ** (64 - halvings)))
+    kept = np.concatenate([left, np.arange(older, len(rows))])
+    weights = age_weights(len(rows))
+    weights[:older] *= 2.0**halvings
+    return rows[kept], weights[kept]
+
+
 class ParzenEstimator:
     """A mixture of product kernels, one per point (N, D) in the order of trial numbers, and a prior kernel (last).
 
-    Densities are not normalised over the kernels' weights (the factor is the same for every candidate).
+    ``weights`` (N,) are those of the points, by default by their age. Densities are not normalised over them (the
+    factor is the same for every candidate).
     """
 
-    def __init__(self, axes: Sequence[Axis], points: Array, aging: bool = True) -> None:
+    def __init__(self, axes: Sequence[Axis], points: Array, weights: Array | None = None) -> None:
         self.axes = tuple(axes)
         self._n_kernels = len(points) + 1
-        self.weights = np.append(age_weights(len(points)) if aging else np.ones(len(points)), 1.0)
+        self.weights = np.append(age_weights(len(points)) if weights is None else weights, 1.0)
         codes = np.vstack([points, np.full(len(self.axes), np.nan)])
         self._mus = [_positions(axis, codes[:, d]) for d, axis in enumerate(self.axes)]
         self._sigmas = [bandwidths(mu) for mu in self._mus]
@@ -145,6 +167,7 @@ class TpeBatch:
         u: (B, CANDIDATES, D + 1) uniform numbers in [0, 1); suggestion b uses u[b] and no other randomness.
         applies: maps points (M, D) to which axes apply to each (M, D); None: all do.
         aging: whether older good trials count less.
+        weights: (.,) of the bad trials; by default by their age.
     """
 
     def __init__(
@@ -155,9 +178,10 @@ class TpeBatch:
         u: Array,
         applies: Applies | None = None,
         aging: bool = True,
+        weights: Array | None = None,
     ) -> None:
-        self._high = ParzenEstimator(axes, bad)
-        low = ParzenEstimator(axes, good, aging)
+        self._high = ParzenEstimator(axes, bad, weights)
+        low = ParzenEstimator(axes, good, None if aging else np.ones(len(good)))
         candidates = low.sample(u.reshape(-1, u.shape[-1]))
         mask = None if applies is None else applies(candidates)
         self._features = features(axes, candidates, mask)
@@ -188,12 +212,21 @@ class AxisTpeBatch:
     the axes that it has.
     """
 
-    def __init__(self, axes: Sequence[Axis], good: Array, bad: Array, u: Array, applies: Applies | None = None) -> None:
+    def __init__(
+        self,
+        axes: Sequence[Axis],
+        good: Array,
+        bad: Array,
+        u: Array,
+        applies: Applies | None = None,
+        weights: Array | None = None,
+    ) -> None:
         self._applies = applies
-        self._axes = [
-            TpeBatch(axes[d : d + 1], _having(good, d), _having(bad, d), u[:, :, 2 * d : 2 * d + 2], aging=False)
-            for d in range(len(axes))
-        ]
+        self._axes = []
+        for d in range(len(axes)):
+            theirs = None if weights is None else weights[~np.isnan(bad[:, d])]
+            arguments = (axes[d : d + 1], _having(good, d), _having(bad, d), u[:, :, 2 * d : 2 * d + 2])
+            self._axes.append(TpeBatch(*arguments, aging=False, weights=theirs))
 
     def pick(self, b: int) -> Array:
         """As ``TpeBatch.pick``."""

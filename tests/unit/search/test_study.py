@@ -234,6 +234,25 @@ def test_failed_trials_change_no_later_suggestion_of_tpe():
     assert run(lambda n: failed if n == 5 else None) == run(lambda n: stopped if n == 5 else None)
 
 
+def test_a_long_search_is_restored_exactly_and_forgets_what_a_reopened_trial_had(monkeypatch):
+    monkeypatch.setattr("sweeper.search.tpe.RECENT", 8)
+    monkeypatch.setattr("sweeper.search.tpe.OLDER", 16)
+    study, params = new(), []
+    for start in range(0, 120, BATCH):
+        params += study.ask(range(start, start + BATCH))
+        for number in range(start, start + BATCH):
+            study.tell(number, outcome_of(number, params[number]))
+    for begin in (60, 98):  # in the middle of a batch, too
+        again = new()
+        again.restore((p, outcome_of(n, p)) for n, p in enumerate(params[:begin]))
+        assert again.ask(range(begin, begin + 6)) == params[begin : begin + 6]
+    study.tell(3, Outcome(COMPLETE, -100.0, (2, -100.0)))  # a trial that a user reopened
+    again = new()
+    told = [Outcome(COMPLETE, -100.0, (2, -100.0)) if n == 3 else outcome_of(n, p) for n, p in enumerate(params)]
+    again.restore(zip(params, told, strict=True))
+    assert study.ask(range(120, 124)) == again.ask(range(120, 124))
+
+
 def test_a_grid_gives_every_combination_once_and_then_nothing():
     study = new("grid", LISTED)
     assert study.size == 3

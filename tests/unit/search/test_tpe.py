@@ -10,7 +10,17 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from sweeper.search.axes import Axis, decode_point, encode_point, points_from_uniform
-from sweeper.search.tpe import CANDIDATES, ParzenEstimator, TpeBatch, age_weights, features, n_good
+from sweeper.search.tpe import (
+    CANDIDATES,
+    OLDER,
+    RECENT,
+    ParzenEstimator,
+    TpeBatch,
+    age_weights,
+    features,
+    n_good,
+    thinned,
+)
 
 SPACE = {
     "rate": FloatDistribution(1e-4, 1e-1, log=True),
@@ -211,6 +221,24 @@ def test_a_batch_builds_two_estimators_however_many_it_suggests(monkeypatch):
     for b in range(32):
         tpe.add(tpe.pick(b))
     assert sorted(built) == [25, 4975]
+
+
+def test_the_mixture_has_every_bad_trial_up_to_a_few_thousand_and_of_more_the_newest_and_a_weighted_sample():
+    few = np.arange(RECENT + OLDER) + 7
+    rows, weights = thinned(few)
+    assert weights is None
+    assert list(rows) == list(few)
+    earlier: set[int] = set()
+    for n in (400_000, 100_000, 10_000, 3500):
+        rows, weights = thinned(np.arange(n))
+        assert RECENT + OLDER // 2 * 0.95 < len(rows) <= RECENT + OLDER * 1.05
+        assert list(rows[-RECENT:]) == list(range(n - RECENT, n))
+        assert weights.sum() == pytest.approx(age_weights(n).sum(), rel=0.02)
+        middle = weights[rows < n // 2].sum() / age_weights(n)[: n // 2].sum()
+        assert middle == pytest.approx(1.0, rel=0.05)
+        older = set(rows[:-RECENT].tolist())
+        assert {row for row in earlier if row < n - RECENT} <= older  # a longer history keeps a part of these
+        earlier = older
 
 
 @pytest.mark.slow

@@ -1,0 +1,67 @@
+"""What a long search keeps of its trials: their points in one array, and how those that ended stand.
+
+Both grow trial by trial, so that a suggestion costs the same after a hundred thousand trials as after a few thousand.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Mapping
+
+import numpy as np
+
+from sweeper.search.axes import Array
+from sweeper.search.ranking import Key
+
+BEST = 25  # trials kept in order: a sampler wants no more good ones of a single objective (``tpe.n_good``)
+
+
+class Rows:
+    """Points (N, D) in the order in which they came."""
+
+    def __init__(self, width: int) -> None:
+        self._array, self._count = np.empty((64, width)), 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def append(self, point: Array) -> None:
+        """One more point (D,)."""
+        if self._count == len(self._array):
+            self._array = np.concatenate([self._array, np.empty_like(self._array)])
+        self._array[self._count] = point
+        self._count += 1
+
+    @property
+    def array(self) -> Array:
+        """(N, D) all of them; not to be changed."""
+        return self._array[: self._count]
+
+
+class Standings:
+    """Rows by how good their results are: ``learned`` of them teach something, those ``ignored`` nothing.
+
+    Rows that were not added are pending. ``enough`` is how many of the best have to be known.
+    """
+
+    def __init__(self, keys: Mapping[int, Key | None] | None = None, enough: int = BEST) -> None:
+        self.learned, self.ignored = 0, list[int]()
+        self._enough, self._best = enough, list[tuple[Key, int]]()
+        for row, key in (keys or {}).items():
+            self.add(row, key)
+
+    def __bool__(self) -> bool:
+        return bool(self.learned or self.ignored)
+
+    def add(self, row: int, key: Key | None) -> None:
+        """The result of a row, as its key in the ranking (None: it teaches nothing)."""
+        if key is None:
+            self.ignored.append(row)
+            return
+        self.learned += 1
+        insort(self._best, (key, row))
+        del self._best[self._enough :]
+
+    def best(self, count: int) -> list[int]:
+        """The best rows, at most ``count`` of them, in the order of their numbers."""
+        return sorted(row for _, row in self._best[:count])
