@@ -22,7 +22,7 @@ from sweeper.models.paths import choose
 from sweeper.models.plateau import Plateau
 from sweeper.models.rows import EpochSums, Rows, TrainingPath
 from sweeper.models.schedules import schedule_of
-from sweeper.models.sizes import n_parameters
+from sweeper.models.sizes import has_lone_row, n_parameters
 from sweeper.models.solo import resolve_batch_size, resolve_clip_norm
 from sweeper.models.update import rates
 
@@ -330,6 +330,8 @@ class Cohort:
         batch_size = resolve_batch_size(config, self.train, len(self.folds[fold].x_train))
         if batch_size != self.batch_sizes[fold]:
             raise ValueError(f"batch_size {batch_size} is not this cohort's {self.batch_sizes[fold]}")
+        if self.normalization == "batch" and has_lone_row(len(self.folds[fold].x_train), batch_size):
+            raise ValueError(f"batch normalization has no use for a minibatch of one row: batch_size is {batch_size}")
 
     def _slot(self, key: Key) -> int:
         for slot, occupant in self.occupants.items():

@@ -15,7 +15,8 @@ OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam", "adamw", "nadam", "adagrad")
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu", "mish", "selu")
 INITIALIZATIONS = ("normal", "xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "zeros")
 SHAPES = ("constant", "funnel")
-NORMALIZATIONS = ("none", "layer")
+NORMALIZATIONS = ("none", "layer", "batch")
+PARAMETRIZATIONS = ("standard", "ntk")
 SCHEDULES = ("constant", "plateau", "cosine", "one_cycle", "coslog4")
 # of each layer, in this order; what they are: gradient_flow.py
 FLOW_STATISTICS = (
@@ -114,7 +115,12 @@ class TrialConfig:
     ``label_smoothing`` e trains for 1 - e of the row's class and e of all classes alike (Szegedy et al. 2016); the
     validation loss has none. With ``ema_decay`` d above 0 the network that is validated and kept has the exponential
     moving average of the weights: ``average = d average + (1 - d) theta`` after each step, the first one's as they are.
-    ``normalization: layer`` puts a layer normalisation (Ba et al. 2016) between each hidden Linear and its activation.
+    ``normalization: layer`` puts a layer normalisation (Ba et al. 2016) between each hidden Linear and its activation,
+    ``batch`` a batch normalisation (Ioffe and Szegedy 2015), which counts its running statistics with a momentum of
+    0.1 and is validated with them. With ``residual`` a hidden layer's input is added to its output, after dropout,
+    where it comes from a hidden layer of the same width (He et al. 2016). ``parametrization: ntk`` divides what a
+    Linear's weights make of its n inputs by sqrt(n) (Jacot et al. 2018) and multiplies the initial weights by it: the
+    network begins as the same function, and a step of the optimizer changes wide layers less.
 
     With ``numeric_embedding`` each number among the inputs is embedded in ``embedding_size`` by so many
     ``frequencies``, which start from N(0, ``frequency_scale``^2), and with ``category_embedding`` each text column with
@@ -145,6 +151,8 @@ class TrialConfig:
     frequency_scale: float = 0.01
     category_embedding: int = 0
     max_one_hot: int = 9
+    residual: bool = False
+    parametrization: str = "standard"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden_layers", tuple(int(width) for width in self.hidden_layers))
@@ -164,6 +172,8 @@ class TrialConfig:
         _require(self.activation in ACTIVATIONS, "activation", self.activation, f"one of {', '.join(ACTIVATIONS)}")
         wanted = f"one of {', '.join(NORMALIZATIONS)}"
         _require(self.normalization in NORMALIZATIONS, "normalization", self.normalization, wanted)
+        wanted = f"one of {', '.join(PARAMETRIZATIONS)}"
+        _require(self.parametrization in PARAMETRIZATIONS, "parametrization", self.parametrization, wanted)
         _require(all(w >= 1 for w in self.hidden_layers), "hidden_layers", self.hidden_layers, "widths of 1 or more")
         if self.batch_size is not None:
             _check_batch_size(self.batch_size)

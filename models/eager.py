@@ -3,9 +3,11 @@
 Dimensions: A rows of a chunk, P parameters per row, B examples of a minibatch, D features, H hidden units, C outputs.
 Activations are feature-major ``(A, H, B)`` and weights ``(A, out, in)``, as in torch's Linear.
 
-    forward    z_l = W_l h_(l-1) + b_l,  with layer norm z_l <- scale (z_l - mean) / std + shift,  h_l = act(z_l),
+    forward    z_l = W_l h_(l-1) + b_l,  with normalisation z_l <- scale (z_l - mean) / std + shift,  h_l = act(z_l),
                h_0 = x^T;  y_hat = softmax(z_L), or z_L for regression
                with dropout h_l <- h_l * mask_l before the next layer (models/dropout.py), and dh_l <- dh_l * mask_l
+               residual h_l <- h_l + h_(l-1) behind the dropout, and dh_(l-1) <- dh_(l-1) + dh_l
+               with ntk W_l h_(l-1) / sqrt(n_in) everywhere
     backward   dz_L = (y_hat - y) / B, or 2 (y_hat - y) / B; with weights w of the rows, w / sum w instead of 1 / B
                dW_l = dz_l h_(l-1)^T,  db_l = sum_B dz_l,  dz_(l-1) = (W_l^T dz_l) * act'(z_(l-1))
     step       g *= min(1, clip / (|g| + 1e-6)), then the update rule of models/update.py
@@ -28,7 +30,7 @@ from sweeper.models.graphs import Recordings, record_on_cuda
 from sweeper.models.network import Chunk, Dropped, Network, segments
 from sweeper.models.rows import EpochSums, Rows
 from sweeper.models.sizes import preferred_rows
-from sweeper.models.update import Coefficients, coefficients, update_
+from sweeper.models.update import Coefficients, coefficients
 
 GPU_CHUNK = 256
 EVAL_BLOCK = 256
@@ -68,7 +70,7 @@ class EagerPath:
         by_activation = torch.argsort(codes + len(ACTIVATIONS) * (rows.dropout.cpu()[active] > 0), stable=True)
         sums = torch.empty(len(EpochSums._fields), len(active), dtype=torch.float64, device=rows.theta.device)
         with one_thread():
-            for split in by_activation.split(self.net.rows):
+            for split in self._splits(rows, active, by_activation):
                 # a batched product of one matrix takes other kernels than one of two: a lone row runs as two
                 part = split.repeat(2) if len(split) == 1 else split
                 watched = flow is not None and bool(flow.wanted[part].any())
@@ -81,6 +83,13 @@ class EagerPath:
                     clip = rows.clip[active[part].to(rows.clip.device)]
                     flow.layers[part], flow.clip_rate[part] = watch.layers.cpu(), watch.clip_rate(clip).cpu()
         return EpochSums(*sums)
+
+    def _splits(self, rows: Rows, active: Tensor, order: Tensor) -> Iterator[Tensor]:
+        """``order``, indices of ``active``, in chunks of rows that are all residual and all ntk, or none of them."""
+        kinds = (rows.residual + 2 * rows.ntk).cpu()[active[order]]
+        for kind in range(4):
+            if len(alike := order[kinds == kind]):
+                yield from alike.split(self.net.rows)
 
     def _chunk(
         self, rows: Rows, active: Tensor, orders: Tensor, codes: Tensor, watched: bool, outputs: Tensor | None
@@ -123,7 +132,7 @@ class EagerPath:
         data = self.data
         x, y = data.x_train.index_select(0, batch), data.y_train.index_select(0, batch)
         dropped = Dropped(c.seeds, c.number[step], c.kept_from, c.kept_scale) if c.drops else None
-        forward = chunk.forward(x.view(chunk.count, len(batch) // chunk.count, -1), dropped)
+        forward = chunk.forward(x.view(chunk.count, len(batch) // chunk.count, -1), dropped, training=True)
         w = None if data.w_train is None else data.w_train.index_select(0, batch).view(chunk.count, -1)
         smoothing = c.smoothing if c.smooths else None
         loss, dz = loss_and_gradient(forward.output, y.view(chunk.count, -1), self.task, w, smoothing)
@@ -132,9 +141,7 @@ class EagerPath:
         gradients = chunk.backward(forward, dz, c.clip)
         if watch is not None:
             watch.backward_done(gradients)
-        update_(chunk.theta, chunk.d, chunk.m, chunk.v, scratch=chunk.scratch, c=c, step=step)
-        if c.averages:
-            chunk.average.lerp_(chunk.theta, c.fresh[step])
+        chunk.update(c, step)
         if watch is not None:
             watch.stepped()
         return loss, gradients.norm

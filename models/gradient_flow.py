@@ -3,7 +3,7 @@
 Dimensions: A active rows, L Linear layers, S = len(FLOW_STATISTICS), H units of a layer, B examples of the minibatch.
 What is measured is one training step, the last one with a full minibatch in an epoch. A layer is a Linear (weight and
 bias together, and scale and shift of its normalisation; an embedding of the inputs belongs to the first one) with the
-activation behind it, before any dropout; the last one has none. Per layer:
+activation behind it, before any dropout and residual sum; the last one has none. Per layer:
 
     grad_norm        |g|                    g: the layer's gradient before clipping and weight decay
     weight_norm      |theta|                before the step
@@ -99,7 +99,7 @@ class Watch:
             elif isinstance(module, nn.Linear):
                 self.layers.append([*before, *module.parameters()])
                 before = []
-            elif isinstance(module, nn.LayerNorm):
+            elif isinstance(module, nn.LayerNorm | nn.BatchNorm1d):
                 self.layers[-1] += module.parameters()
             else:
                 sources.append(module)
@@ -136,4 +136,4 @@ class Watch:
 
     @staticmethod
     def _flat(layer: list[nn.Parameter], what: str) -> Tensor:
-        return torch.cat([getattr(p, what).detach().reshape(-1) for p in layer])
+        return torch.cat([getattr(p, what).detach().reshape(-1) for p in layer if p.requires_grad])

@@ -34,31 +34,74 @@ ACTIVATION_MODULES: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+NORMALIZATION_MODULES: dict[str, Callable[[int], nn.Module]] = {"layer": nn.LayerNorm, "batch": nn.BatchNorm1d}
+
+
+class Mlp(nn.Sequential):
+    """``Linear, [normalisation,] activation, Linear, .., Linear``; ``residual``: of hidden layers of equal width."""
+
+    residual = False
+
+    def forward(self, input: Tensor, mask: Callable[[Tensor, int], Tensor] | None = None) -> Tensor:
+        """``(B, n_inputs) -> (B, n_outputs)``.
+
+        ``mask`` gives what the activations of a hidden layer (from 0) are multiplied by in training.
+        """
+        x = before = input
+        layer = 0
+        for module in self:
+            before = x if isinstance(module, nn.Linear) else before
+            x = module(x)
+            if not isinstance(module, nn.Linear | nn.LayerNorm | nn.BatchNorm1d | EmbeddingLayer):
+                x = x if mask is None else x * mask(x, layer)
+                if self.residual and layer > 0 and x.shape == before.shape:
+                    x = x + before
+                layer += 1
+        return x
+
+
+class NtkLinear(nn.Linear):
+    """A Linear with ``W x / sqrt(n_in) + b``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``(B, n_in) -> (B, n_out)``."""
+        return nn.functional.linear(input * self.in_features**-0.5, self.weight, self.bias)
+
+
 def build_mlp(
     config: TrialConfig, n_inputs: int, n_outputs: int, seed: int, columns: Sequence[int] | Tensor | None = None
-) -> nn.Sequential:
-    """``Linear, [LayerNorm,] activation, Linear, .., Linear`` in float32 on the CPU.
+) -> Mlp:
+    """``Linear, [normalisation,] activation, Linear, .., Linear`` in float32 on the CPU.
 
     ``(B, n_inputs) -> (B, n_outputs)`` logits. All weights come from one generator seeded by ``seed``, layers in order.
-    No hidden layer: one Linear, i.e. logistic (softmax) or linear regression. ``columns (n_inputs,)`` says what the
-    inputs are (``embedding.py``; None: numbers); where any are embedded, that layer comes first, named ``embedding``.
+    The biases in front of a batch normalisation stay at zero. No hidden layer: one Linear, i.e. logistic (softmax) or
+    linear regression. ``columns (n_inputs,)`` says what the inputs are (``embedding.py``; None: numbers); where any are
+    embedded, that layer comes first, named ``embedding``.
     """
     generator = torch.Generator().manual_seed(seed)
     layout = layout_of(config.embedding, columns, n_inputs)
     embedding = None if layout is None else EmbeddingLayer(layout, config.frequency_scale, generator)
     widths = (n_inputs if layout is None else layout.width, *config.hidden_layers, n_outputs)
     modules: list[nn.Module] = []
-    activation = ACTIVATION_MODULES[config.activation]
+    activation, ntk = ACTIVATION_MODULES[config.activation], config.parametrization == "ntk"
+    normalization = NORMALIZATION_MODULES.get(config.normalization)
     for n_in, n_out in pairwise(widths):
         # on meta, because nn.Linear's own initialization would draw from the global generator; torch's skip_init does
         # the same and imports sympy, half a second of a worker's first leg
-        linear = nn.Linear(n_in, n_out, device="meta")
+        linear = (NtkLinear if ntk else nn.Linear)(n_in, n_out, device="meta")
         linear.weight = nn.Parameter(torch.empty(n_out, n_in, dtype=torch.float32))
         linear.bias = nn.Parameter(torch.empty(n_out, dtype=torch.float32))
         initialize(linear, config.initialization, generator)
-        modules += [linear, *([nn.LayerNorm(n_out)] if config.normalization == "layer" else []), activation()]
-    made = nn.Sequential(*modules[: modules.index(linear) + 1])
-    return made if embedding is None else nn.Sequential(OrderedDict([("embedding", embedding), *made.named_children()]))
+        if ntk:
+            linear.weight.data.mul_(n_in**0.5)
+        # a batch's mean takes a bias away again: its gradient would be nothing but rounding, which Adam blows up
+        linear.bias.requires_grad_(config.normalization != "batch")
+        modules += [linear, *([normalization(n_out)] if normalization else []), activation()]
+    linear.bias.requires_grad_(True)
+    named = dict(nn.Sequential(*modules[: modules.index(linear) + 1]).named_children())
+    model = Mlp(OrderedDict(named if embedding is None else {"embedding": embedding} | named))
+    model.residual = config.residual
+    return model
 
 
 def build_network(

@@ -20,9 +20,8 @@ from sweeper.models.update import nadam_shares, rates
 
 COLUMNS = (
     *("lr", "wd_coupled", "wd_decoupled", "b1", "cg", "b2", "s", "eps", "nesterov", "clip", "corrected"),
-    *("dropout", "smoothing", "ema"),
+    *("dropout", "smoothing", "ema", "residual", "ntk"),
 )
-OFF = ("residual", "ntk")  # what the compiled code knows and no row has yet
 CATEGORIES_ALONE = len(KINDS)  # a kind of embedding to the compiled code: numbers are none of its business
 
 
@@ -38,7 +37,7 @@ class _Job(ctypes.Structure):
         *((name, c_void_p) for name in ("sizes", "slots", "orders", "x_train", "y_train", "x_val", "y_val")),
         *((name, c_void_p) for name in ("w_train", "w_val")),
         *((name, c_void_p) for name in ("theta", "m", "v", "average", "workspace")),
-        *((name, c_void_p) for name in (*COLUMNS, *OFF)),
+        *((name, c_void_p) for name in COLUMNS),
         *((name, c_void_p) for name in ("rates", "share_d", "share_m")),
         *((name, c_void_p) for name in ("t", "activation", "optimizer", "seed", *EpochSums._fields)),
         *((name, c_void_p) for name in ("measured", "flow", "clip_rate", "outputs")),
@@ -80,7 +79,7 @@ class NativePath:
     @classmethod
     def trains(cls, config: TrialConfig) -> bool:
         """Whether the compiled code knows everything that it needs."""
-        return config.normalized in ("none", "layer")
+        return True
 
     def epoch(
         self, rows: Rows, active: Tensor, orders: Tensor, flow: Flow | None = None, outputs: Tensor | None = None
@@ -94,7 +93,6 @@ class NativePath:
         tensors |= {name: getattr(rows, name) for name in ("theta", "m", "v", *COLUMNS)}
         tensors |= {name: getattr(rows, name) for name in ("t", "activation", "optimizer", "seed")}
         tensors |= {"sizes": self._sizes, "slots": slots, "orders": orders}
-        tensors |= dict.fromkeys(OFF, torch.zeros_like(rows.lr))
         if rows.average is not None:
             tensors["average"] = rows.average
         if flow is not None:

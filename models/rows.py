@@ -18,11 +18,11 @@ from sweeper.models.data import Data
 from sweeper.models.embedding import EmbeddingLayout
 from sweeper.models.gradient_flow import Flow
 from sweeper.models.schedules import CONSTANT, Schedule
-from sweeper.models.sizes import row_length
+from sweeper.models.sizes import n_parameters, row_length
 
 COLUMNS = (
     *("lr", "wd_coupled", "wd_decoupled", "b1", "cg", "b2", "s", "eps", "nesterov", "clip", "corrected"),
-    *("dropout", "smoothing", "total", "warmup", "ema"),
+    *("dropout", "smoothing", "total", "warmup", "ema", "residual", "ntk"),
 )
 COUNTERS = ("t", "activation", "seed", "optimizer", "schedule")
 
@@ -30,7 +30,8 @@ COUNTERS = ("t", "activation", "seed", "optimizer", "schedule")
 class LinearSlice(NamedTuple):
     """Where a Linear lies in a row: weight ``(n_out, n_in)`` row-major at ``weight``, bias ``(n_out,)`` at ``bias``.
 
-    A layer normalisation behind it has scale and then shift at ``norm``, ``(n_out,)`` each.
+    A normalisation behind it has scale and then shift at ``norm``, ``(n_out,)`` each; one of the batch has its running
+    means and then variances at ``running``, behind all parameters of the row.
     """
 
     weight: int
@@ -38,6 +39,7 @@ class LinearSlice(NamedTuple):
     n_out: int
     n_in: int
     norm: int | None = None
+    running: int | None = None
 
     @property
     def end(self) -> int:
@@ -96,14 +98,16 @@ class TrainingPath(Protocol):
 
 @dataclass
 class Rows:
-    """K slots. theta, m, v ``(K, P)`` in the data's dtype, contiguous, zero beyond the parameters.
+    """K slots. theta, m, v ``(K, P)`` in the data's dtype, contiguous, zero beyond the parameters; there theta has the
+    running statistics of batch normalisations, which the optimizer does not touch.
 
     The columns are ``(K,)`` float64: ``lr`` (changed by the plateau between epochs), coupled and decoupled weight
     decay, the update rule's ``b1, cg, b2, s, eps`` (``models/update.py``), ``nesterov`` 0 or 1, ``clip`` the bound of
     the global gradient norm (inf: none), ``corrected`` 1 where the moments are bias-corrected (adam, adamw), and the
-    ``dropout`` rate, the label ``smoothing``, the ``total`` and ``warmup`` steps of the schedule, and the decay ``ema``
-    of averaged weights. ``(K,)`` int64 are ``t``, which counts optimizer steps, ``seed``, the trial's, and
-    ``activation``, ``optimizer`` and ``schedule``, indices into the tuples of ``sweeper.models.config``.
+    ``dropout`` rate, the label ``smoothing``, the ``total`` and ``warmup`` steps of the schedule, the decay ``ema``
+    of averaged weights, and ``residual`` and ``ntk`` 0 or 1. ``(K,)`` int64 are ``t``, which counts optimizer steps,
+    ``seed``, the trial's, and ``activation``, ``optimizer`` and ``schedule``, indices into the tuples of
+    ``sweeper.models.config``.
     ``average`` ``(K, P)`` are the averaged weights, None until a row has some. All tensors are on one device.
     A free slot holds zeros. With the ``layout`` of an embedding, its outputs are what the first Linear is given.
     """
@@ -128,6 +132,8 @@ class Rows:
     total: Tensor
     warmup: Tensor
     ema: Tensor
+    residual: Tensor
+    ntk: Tensor
     t: Tensor
     activation: Tensor
     seed: Tensor
@@ -180,7 +186,8 @@ class Rows:
     ) -> None:
         """Put a fresh trial into ``slot``: ``model``'s weights, zero optimizer state, ``config``'s columns."""
         self.set_columns(slot, config, clip_norm, seed, schedule)
-        flat = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+        running = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        flat = torch.cat([p.detach().reshape(-1) for p in (*model.parameters(), *running)])
         self.theta[slot, : flat.numel()] = flat.to(self.theta)
         if config.ema_decay > 0.0 and self.average is None:
             self.average = torch.zeros_like(self.theta)
@@ -216,13 +223,16 @@ class Rows:
         for name, (start, shape) in embedding_slices(self.layout).items():
             state[f"embedding.{name}"] = row[start : start + prod(shape)].reshape(shape).clone()
         for number, part in enumerate(self.layers):
-            # build_mlp is Sequential(Linear, [LayerNorm,] activation, Linear, ..)
+            # build_mlp is Sequential(Linear, [normalisation,] activation, Linear, ..)
             place = number * (2 if self.normalization == "none" else 3)
             state[f"{place}.weight"] = row[part.weight : part.bias].reshape(part.n_out, part.n_in).clone()
             state[f"{place}.bias"] = row[part.bias : part.bias + part.n_out].clone()
             if part.norm is not None:
                 scale, shift = row[part.norm : part.end].view(2, part.n_out)
                 state |= {f"{place + 1}.weight": scale.clone(), f"{place + 1}.bias": shift.clone()}
+            if part.running is not None:
+                mean, variance = row[part.running : part.running + 2 * part.n_out].view(2, part.n_out)
+                state |= {f"{place + 1}.running_mean": mean.clone(), f"{place + 1}.running_var": variance.clone()}
         return state
 
 
@@ -238,6 +248,7 @@ def columns_of(config: TrialConfig, clip_norm: float | None) -> dict[str, float]
         "clip": float("inf") if clip_norm is None else clip_norm,
         "dropout": config.dropout if config.hidden_layers else 0.0,
         "smoothing": config.label_smoothing, "ema": config.ema_decay,
+        "residual": float(config.residual), "ntk": float(config.parametrization == "ntk"),
     }  # fmt: skip
     if config.optimizer == "momentum":
         column |= {"b1": config.momentum, "nesterov": float(config.nesterov)}
@@ -256,13 +267,16 @@ def linear_slices(
 ) -> tuple[LinearSlice, ...]:
     """The layout of a row: for each Linear in order, its weight, then its bias, then scale and shift behind it.
 
-    The parameters of an embedding come before all of them.
+    The parameters of an embedding come before all of them, the running statistics of batch normalisations after them.
     """
     slices, start = list[LinearSlice](), layout.parameters if layout else 0
+    running = n_parameters(sizes, normalization, layout)
     for n_in, n_out in pairwise(sizes):
         bias = start + n_out * n_in
         normed = normalization != "none" and len(slices) < len(sizes) - 2
-        slices.append(LinearSlice(start, bias, n_out, n_in, bias + n_out if normed else None))
+        counted = running if normed and normalization == "batch" else None
+        slices.append(LinearSlice(start, bias, n_out, n_in, bias + n_out if normed else None, counted))
+        running += 2 * n_out
         start = slices[-1].end
     return tuple(slices)
 

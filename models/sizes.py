@@ -19,8 +19,14 @@ def n_parameters(sizes: tuple[int, ...], normalization: str = "none", layout: Em
 
 
 def row_length(sizes: tuple[int, ...], normalization: str = "none", layout: EmbeddingLayout | None = None) -> int:
-    """P: the parameters of one row, padded to a multiple of ``ROW_ALIGN``."""
-    return -(-n_parameters(sizes, normalization, layout) // ROW_ALIGN) * ROW_ALIGN
+    """P: the parameters of one row and its running statistics, padded to a multiple of ``ROW_ALIGN``."""
+    length = n_parameters(sizes, normalization, layout) + n_statistics(sizes, normalization)
+    return -(-length // ROW_ALIGN) * ROW_ALIGN
+
+
+def n_statistics(sizes: tuple[int, ...], normalization: str) -> int:
+    """The running means and variances of a batch normalisation."""
+    return 2 * sum(sizes[1:-1]) if normalization == "batch" else 0
 
 
 def preferred_rows(sizes: tuple[int, ...]) -> int:
@@ -39,3 +45,8 @@ def rows_that_fit(
     units = sum(sizes) + (layout.units if layout else 0)
     per_row = 6 * row_length(sizes, layout=layout) + 2 * batch * units
     return max(1, free_bytes // (per_row * itemsize))
+
+
+def has_lone_row(n: int, batch_size: int) -> bool:
+    """Whether one of the minibatches of n rows is a single row, which has no deviation to be normalised by."""
+    return n % min(batch_size, n) == 1 or batch_size == 1 or n == 1

@@ -27,11 +27,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from sweeper.models.config import Task, TrainConfig, TrialConfig
 from sweeper.models.data import Data, batch_order
 from sweeper.models.dropout import words
-from sweeper.models.embeddings import EmbeddingLayer
 from sweeper.models.gradient_flow import EpochFlow, Watch, is_measured, measured_step
 from sweeper.models.history import History, metric_names
 from sweeper.models.metrics import Scorer
-from sweeper.models.mlp import build_mlp, count_outputs
+from sweeper.models.mlp import Mlp, build_mlp, count_outputs
 from sweeper.models.schedules import Schedule, schedule_of
 
 
@@ -99,23 +98,19 @@ def train_solo(
         )
         ended = not going_on or history.has_finished(train)
         if history.improved if train.keep == "best" and going_on else ended:
-            history.state_dict = {name: tensor.detach().cpu().clone() for name, tensor in kept.state_dict().items()}
+            named = {name: tensor for name, tensor in kept.state_dict().items() if tensor.is_floating_point()}
+            history.state_dict = {name: tensor.detach().cpu().clone() for name, tensor in named.items()}
         if ended:
             break
     return history
 
 
-def outputs_in_training(model: nn.Sequential, x: Tensor, dropout: float, seed: int, t: int) -> Tensor:
+def outputs_in_training(model: Mlp, x: Tensor, dropout: float, seed: int, t: int) -> Tensor:
     """The outputs for ``x (B, D)`` in optimizer step t (from 0), with the masks of ``dropout.py``."""
+    model.train()
     if dropout == 0.0:
         return model(x)
-    layer = 0
-    for module in model:
-        x = module(x)
-        if not isinstance(module, nn.Linear | nn.LayerNorm | EmbeddingLayer):
-            x = x * dropout_mask(x, dropout, seed, t, layer)
-            layer += 1
-    return x
+    return model(x, lambda h, layer: dropout_mask(h, dropout, seed, t, layer))
 
 
 def dropout_mask(h: Tensor, rate: float, seed: int, t: int, layer: int) -> Tensor:
@@ -207,14 +202,14 @@ def loss_of(output: Tensor, y: Tensor, task: Task, w: Tensor | None = None, smoo
 @torch.no_grad()
 def scores_of(scorers: Mapping[str, Scorer], model: nn.Module, data: Data) -> dict[str, float]:
     """What each scorer says of a network's outputs on the validation rows."""
-    outputs = model(data.x_val)[None] if scorers else data.x_val  # (1, v, C)
+    outputs = model.eval()(data.x_val)[None] if scorers else data.x_val  # (1, v, C)
     return {name: scorer(outputs, data.y_val, data.w_val).item() for name, scorer in scorers.items()}
 
 
 @torch.no_grad()
 def evaluate(model: nn.Module, data: Data, task: Task) -> tuple[float, float]:
     """Loss and metric (accuracy, or root mean squared error) on the whole validation split."""
-    output = model(data.x_val)
+    output = model.eval()(data.x_val)
     loss = loss_of(output, data.y_val, task, data.w_val).item()
     if task == "regression":
         return loss, loss**0.5

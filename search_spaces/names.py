@@ -85,6 +85,8 @@ _CALLED: Mapping[str, str] = {
     "cosine_annealing annealing": "cosine",
     "smoothing label_smooth": "label_smoothing",
     "layernorm layer_norm layer_normalization batchnorm batch_norm batch_normalization": "normalization",
+    "skip skip_connections residual_connections resnet": "residual",
+    "parameterization parametrisation neural_tangent": "parametrization",
     "ema weight_averaging averaging polyak swa": "ema_decay",
     "label y target_column": "target",
     "file filename csv data_file": "path",

@@ -30,6 +30,17 @@ EMBEDDINGS: list[dict[str, Any]] = [
     {"numeric_embedding": "plr", "frequencies": 33, "embedding_size": 34, "normalization": "layer"},
     {"category_embedding": 17, "max_one_hot": 2, "activation": "silu", "ema_decay": 0.9},
 ]
+# layers of other kinds, each with some of the rest; residual ones want hidden layers of equal width
+BLOCKS: list[dict[str, Any]] = [
+    {"normalization": "layer", "residual": True, "dropout": 0.3, "activation": "tanh"},
+    {"normalization": "batch", "optimizer": "adamw", "weight_decay": 0.1, "ema_decay": 0.8},
+    {"normalization": "batch", "residual": True, "dropout": 0.3, "activation": "gelu", "schedule": "cosine"},
+    {"normalization": "batch", "parametrization": "ntk", "activation": "sigmoid", "weight_decay": 0.01},
+    {"residual": True, "ema_decay": 0.8, "label_smoothing": 0.1, "optimizer": "rmsprop"},
+    {"residual": True, "parametrization": "ntk", "activation": "selu", "optimizer": "momentum", "nesterov": True},
+    {"parametrization": "ntk", "normalization": "layer", "dropout": 0.2, "initialization": "xavier_normal"},
+    {"parametrization": "ntk", "optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 0.02},
+]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 

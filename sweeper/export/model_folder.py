@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sweeper.training.averaging import TrialModel
 
 PACKAGES = ("sweeper", "torch", "numpy", "safetensors")
+NORMALIZATIONS = {"layer": "nn.LayerNorm", "batch": "nn.BatchNorm1d"}
 INITIALIZATIONS = {  # as models.init draws them
     "normal": "nn.init.normal_(linear.weight, std=0.01, generator=generator)",
     "xavier_uniform": "nn.init.xavier_uniform_(linear.weight, generator=generator)",
@@ -153,7 +154,11 @@ def _script(spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, Any]
         "optimizer": _optimizer(config),
         "schedule": _schedule(config, train, epochs_to_refit(winner.trial) if refit else train.epochs),
         "label_smoothing": config.label_smoothing,
-        "normalization": config.normalized,
+        "normalization": NORMALIZATIONS.get(config.normalized),
+        "batch_norm": config.normalized == "batch",
+        "counted": ' if "num_batches" not in name' if config.normalized == "batch" else "",
+        "residual": config.residual,
+        "ntk": config.parametrization == "ntk",
         "ema_decay": config.ema_decay,
         "kept": "average.module" if config.ema_decay else "model",
         "dropout": _dropout(config),
@@ -170,6 +175,8 @@ def _networks(model: TrialModel) -> list[dict[str, str]]:
         {
             "prefix": repr("" if model.single else f"network{i}."),
             "activation": _activation(part.config),
+            "residual": repr(part.config.residual),
+            "ntk": repr(part.config.parametrization == "ntk"),
             "start": str(part.start),
             "stop": str(part.stop),
             "share": repr(part.share),

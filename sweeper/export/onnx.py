@@ -180,15 +180,29 @@ def _network(graph: _Graph, part: Part, x: str, prefix: str) -> str:
     )
     if part.layout is not None:
         x = embedded(graph, part.layout, own, x, f"{prefix}/embedding")
+    ntk = part.config.parametrization == "ntk"
     for depth, layer in enumerate(layers):
-        parts = [graph.array(own[f"{layer}.{name}"]) for name in ("weight", "bias")]
+        weight, before = own[f"{layer}.weight"], x
+        weight = weight / np.float32(math.sqrt(weight.shape[1])) if ntk else weight
+        parts = [graph.array(weight), graph.array(own[f"{layer}.bias"])]
         x = graph.add("Gemm", [x, *parts], f"{prefix}/layer/{depth}", transB=1)
-        if f"{layer + 1}.weight" in own:
-            parts = [graph.array(own[f"{layer + 1}.{name}"]) for name in ("weight", "bias")]
-            x = graph.add("LayerNormalization", [x, *parts], f"{prefix}/norm/{depth}", axis=-1, epsilon=1e-5)
         if layer != layers[-1]:
+            x = _normalized(graph, own, layer + 1, x, f"{prefix}/norm/{depth}")
             x = _activation(graph, part.config.activation, x, f"{prefix}/activation/{depth}")
+            if part.config.residual and depth > 0 and weight.shape[0] == weight.shape[1]:
+                x = graph.add("Add", [x, before], f"{prefix}/sum/{depth}")
     return x
+
+
+def _normalized(graph: _Graph, own: Mapping[str, np.ndarray], place: int, x: str, out: str) -> str:
+    """The normalisation at ``place`` of a network's modules, if there is one, with its running statistics."""
+    names = ("weight", "bias", "running_mean", "running_var")
+    parts = [graph.array(own[f"{place}.{name}"]) for name in names if f"{place}.{name}" in own]
+    if not parts:
+        return x
+    if len(parts) == len(names):
+        return graph.add("BatchNormalization", [x, *parts], out, epsilon=1e-5)
+    return graph.add("LayerNormalization", [x, *parts], out, axis=-1, epsilon=1e-5)
 
 
 def _activation(graph: _Graph, kind: str, x: str, out: str) -> str:

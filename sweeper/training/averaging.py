@@ -77,7 +77,8 @@ class TrialModel:
     @property
     def parameters(self) -> int:
         """How many numbers its weights are."""
-        return sum(array.size for part in self.parts for array in part.weights.values())
+        weights = [array for part in self.parts for name, array in part.weights.items() if ".running_" not in name]
+        return sum(array.size for array in weights)
 
     def network(self) -> nn.Module:
         """Inputs ``(n, D)`` to logits or standardised values ``(n, C)``."""

@@ -22,12 +22,13 @@ from sweeper.models import (
 )
 from sweeper.models.config import Task
 from sweeper.models.paths import PATHS
-from tests.tiny import EXTRAS, history_error, identical, relative_error, tiny_data, tolerance
+from tests.tiny import BLOCKS, EXTRAS, history_error, identical, relative_error, tiny_data, tolerance
 
 TASKS: list[Task] = ["classification", "regression"]
 PLATEAU = PlateauConfig(patience=0, threshold=0.2)  # reduces within five epochs
 CPU_PATHS = [name for name, path in PATHS.items() if path.available(torch.device("cpu"))]
 PLACES = [(name, "cpu") for name in CPU_PATHS] + [pytest.param("eager", "cuda", marks=pytest.mark.cuda)]
+BLOCK_PLACES = [("auto", "cpu"), *PLACES[-2:]]  # what the native path cannot do the eager one does
 
 EVERY_KIND = [
     TrialConfig(
@@ -83,6 +84,27 @@ def test_dropout_and_everything_beyond_plain_layers_in_one_cohort(task: Task, pa
     for number, got in enumerate(train_cohort(configs, train, data, range(len(configs)), path=path)):
         config = configs[number]
         assert history_error(got, train_solo(config, train, data, number)) < tolerance(config), config
+
+
+def blocks() -> list[TrialConfig]:
+    """Of each kind a trial, and some of them without a hidden layer."""
+    usual = {"learning_rate": 0.02, "hidden_layers": (6, 6, 4, 4)}
+    kinds = [*BLOCKS, *(block | {"hidden_layers": ()} for block in BLOCKS[2:6:2])]
+    return [TrialConfig(**(usual | kind)) for kind in kinds]
+
+
+@cache
+def oracle_of_blocks(task: Task) -> list[History]:
+    return [train_solo(c, train_config(task, epochs=3), tiny_data(task), seed) for seed, c in enumerate(blocks())]
+
+
+@pytest.mark.parametrize(("path", "device"), BLOCK_PLACES)
+@pytest.mark.parametrize("task", TASKS)
+def test_normalisations_residual_sums_and_parametrizations_in_one_cohort(task: Task, path: str, device: str) -> None:
+    configs, data = blocks(), tiny_data(task, device=device)
+    histories = train_cohort(configs, train_config(task, epochs=3), data, range(len(configs)), path=path)
+    for config, got, wanted in zip(configs, histories, oracle_of_blocks(task), strict=True):
+        assert history_error(got, wanted) < tolerance(config), config
 
 
 @pytest.mark.parametrize(("path", "device"), PLACES)

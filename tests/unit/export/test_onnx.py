@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import runpy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,11 @@ import onnxruntime
 import pandas as pd
 import pytest
 import torch
+from safetensors.numpy import save_file
 
+from sweeper.data import numerals
 from sweeper.data.dataset import Dataset, load_dataset
+from sweeper.export.model_folder import _predicting, _preprocessing, _render
 from sweeper.export.onnx import metadata, onnx_model
 from sweeper.models import ACTIVATIONS, TrialConfig, build_mlp
 from sweeper.spec.parse import SplitSpec, load_spec
@@ -45,6 +50,45 @@ def columns_of(session: onnxruntime.InferenceSession, rows: pd.DataFrame) -> dic
         name: rows[[name]].fillna("").astype(str).to_numpy(object) if text else rows[[name]].to_numpy(float)
         for name, text in texts.items()
     }
+
+
+KINDS = [
+    {"normalization": "layer"},
+    {"normalization": "layer", "parametrization": "ntk"},
+    {"normalization": "batch", "residual": True},
+    {"residual": True, "parametrization": "ntk"},
+]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_other_layers_give_the_same_probabilities_in_onnx_and_in_the_script(
+    kind: dict[str, Any], tmp_path: Path
+) -> None:
+    dataset, config = data_of(name="iris"), TrialConfig(**({"hidden_layers": (7, 7, 5)} | kind))
+    random, weights = np.random.default_rng(0), model_of(dataset, config).parts[0].weights
+    shaken = {  # biases, shifts and statistics begin at 0 or 1
+        name: array if array.ndim == 2 else (array + random.uniform(0, 0.5, array.shape)).astype(np.float32)
+        for name, array in weights.items()
+        if array.dtype == np.float32
+    }
+    model = TrialModel.of_one(dataset, config, shaken)
+    session = onnxruntime.InferenceSession(onnx_model(model, metadata(dataset, "abc", 7)))
+    raw = dataset.raw_test
+    with torch.no_grad():
+        wanted = raw_network(model)(torch.tensor(raw.to_numpy(), dtype=torch.float64)).numpy()
+    assert np.ptp(wanted, axis=0).max() > 0.01
+    np.testing.assert_allclose(session.run(None, columns_of(session, raw))[1], wanted, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(predicted(model, tmp_path), wanted, atol=1e-5, rtol=0)
+
+
+def predicted(model: TrialModel, folder: Path) -> np.ndarray:
+    """What the exported script makes of the test rows."""
+    save_file(model.named_weights(), folder / "weights.safetensors")
+    (folder / "preprocessing.json").write_text(json.dumps(_preprocessing(model.dataset)), encoding="utf-8")
+    (folder / "predict.py").write_text(_render("model_predict.py.j2", _predicting(model)), encoding="utf-8")
+    shutil.copy(numerals.__file__, folder)
+    script = runpy.run_path(str(folder / "predict.py"))
+    return script["predict"]({name: column.tolist() for name, column in model.dataset.raw_test.items()})
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

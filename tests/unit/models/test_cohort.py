@@ -17,10 +17,13 @@ from sweeper.models import (
     PlateauConfig,
     TrainConfig,
     TrialConfig,
+    build_mlp,
     train_cohort,
+    train_solo,
 )
 from sweeper.models.paths import PATHS
-from tests.tiny import EXTRAS, identical, tiny_data
+from sweeper.models.solo import evaluate
+from tests.tiny import BLOCKS, EXTRAS, identical, tiny_data
 
 TRAIN = TrainConfig(epochs=4, batch_size=8, clip_norm=0.5, plateau=PlateauConfig(patience=0, threshold=0.2))
 HIDDEN = (7, 5)
@@ -211,17 +214,43 @@ def test_an_unknown_path_is_refused() -> None:
         train_cohort(CONFIGS[:1], TRAIN, tiny_data(), [0], path="fast")
 
 
-@pytest.mark.parametrize("hidden", [HIDDEN, (33,), (64, 130)])
-def test_rows_with_layer_norm_are_the_same_alone_and_together(hidden: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("hidden", [HIDDEN, (33,), (64, 130, 130)])
+def test_rows_with_other_layers_are_the_same_alone_and_together(hidden: tuple[int, ...]) -> None:
     data, train = tiny_data(dtype=torch.float32), TrainConfig(epochs=2, batch_size=8)
-    kinds = [*EXTRAS, {"activation": "tanh"}, {"activation": "relu", "optimizer": "sgd"}]
-    configs = [TrialConfig(**({"hidden_layers": hidden, "normalization": "layer"} | kind)) for kind in kinds]
+    kinds = [*({"normalization": "layer"} | extra for extra in EXTRAS), *BLOCKS]
+    configs = [TrialConfig(**({"hidden_layers": hidden} | kind)) for kind in kinds]
     numbers = range(len(configs))
     wanted = train_cohort(configs, train, data, numbers)
     narrow = train_cohort(configs[::-1], train, data, numbers[::-1], width=3)[::-1]
     assert all(identical(a, b) for a, b in zip(narrow, wanted, strict=True))
-    for number in (0, 4, 7):
+    for number in (0, 4, 7, 8, 9, 10):
         assert identical(train_cohort([configs[number]], train, data, [number])[0], wanted[number])
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_running_statistics_travel_with_a_row_and_are_those_of_its_best_epoch(ema_decay: float) -> None:
+    config = TrialConfig(normalization="batch", ema_decay=ema_decay, hidden_layers=HIDDEN, learning_rate=0.1)
+    train, data = TrainConfig(epochs=6, batch_size=8, keep="best"), tiny_data()
+    cohort = Cohort(train, HIDDEN, data, width=1, normalization="batch")
+    cohort.admit(0, config, seed=7)
+    cohort.leg(3)
+    elsewhere = Cohort(train, HIDDEN, data, width=2, normalization="batch")
+    elsewhere.admit(0, config, seed=7, state=cohort.export(0))
+    (report,) = elsewhere.leg(3)
+    wanted = train_solo(config, train, data, 7)
+    assert report.state_dict is not None
+    assert wanted.best_epoch not in (None, 0, 5)
+    assert report.best_epoch == wanted.best_epoch
+    model = build_mlp(config, 5, 3, seed=0).double().eval()
+    model.load_state_dict(report.state_dict)
+    assert evaluate(model, data, "classification")[0] == pytest.approx(min(wanted.val_loss), rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(21, 1), (21, 5), (21, 20)])
+def test_batch_normalisation_of_a_single_row_is_refused(n: int, batch_size: int) -> None:
+    data, config = tiny_data(n=n), TrialConfig(normalization="batch", hidden_layers=HIDDEN)
+    with pytest.raises(ValueError, match="batch normalization has no use for a minibatch of one row"):
+        train_cohort([config], TrainConfig(epochs=1, batch_size=batch_size), data, [0])
 
 
 def test_a_cohort_takes_no_trial_with_another_normalisation() -> None:

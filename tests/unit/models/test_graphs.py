@@ -12,7 +12,7 @@ import torch
 from sweeper.models import ACTIVATIONS, OPTIMIZERS, History, PlateauConfig, TrainConfig, TrialConfig, train_cohort
 from sweeper.models.eager import EagerPath
 from sweeper.models.graphs import Recordings
-from tests.tiny import EXTRAS, identical, tiny_data
+from tests.tiny import BLOCKS, EXTRAS, identical, tiny_data
 
 TRAIN = TrainConfig(epochs=5, batch_size=8, clip_norm=0.5, plateau=PlateauConfig(patience=0, threshold=0.2))
 CONFIGS = [
@@ -21,6 +21,7 @@ CONFIGS = [
 ]
 CONFIGS += [TrialConfig(**({"learning_rate": 0.03, "hidden_layers": (7, 5)} | extra)) for extra in EXTRAS]
 CONFIGS += [replace(CONFIGS[i], normalization="layer") for i in (0, -1)]
+CONFIGS += [TrialConfig(**({"learning_rate": 0.03, "hidden_layers": (7, 7)} | block)) for block in BLOCKS[2:6]]
 CONFIGS[3] = TrialConfig(optimizer="sgd", learning_rate=1e30, clip_norm=1e30, hidden_layers=(7, 5))  # leaves early
 
 

@@ -21,9 +21,10 @@ def test_a_row_gives_its_weights_back_by_name() -> None:
 
 
 def test_the_layout_is_weight_then_bias_for_each_linear() -> None:
-    assert linear_slices((5, 4, 2)) == ((0, 20, 4, 5, None), (24, 32, 2, 4, None))
-    assert linear_slices((5, 4, 2), normalization="layer") == ((0, 20, 4, 5, 24), (32, 40, 2, 4, None))
-    assert n_parameters((5, 4, 2), normalization="layer") == 42
+    assert linear_slices((5, 4, 2)) == ((0, 20, 4, 5, None, None), (24, 32, 2, 4, None, None))
+    assert linear_slices((5, 4, 2), normalization="layer") == ((0, 20, 4, 5, 24, None), (32, 40, 2, 4, None, None))
+    assert linear_slices((5, 4, 2), normalization="batch") == ((0, 20, 4, 5, 24, 42), (32, 40, 2, 4, None, None))
+    assert n_parameters((5, 4, 2), normalization="layer") == n_parameters((5, 4, 2), normalization="batch") == 42
     assert n_parameters((5, 4, 2)) == 34
     assert Rows.empty((5, 4, 2), 3, torch.float32).theta.shape == (3, 48)
     assert Rows.empty((64, 128, 128, 10), 1, torch.float32).theta.shape[1] % ROW_ALIGN == 0
