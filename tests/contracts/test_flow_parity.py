@@ -90,7 +90,7 @@ def test_every_optimizer_and_activation(task: Task, path: str, device: str) -> N
 @pytest.mark.parametrize(("path", "device"), PLACES)
 def test_dropout_and_everything_beyond_plain_layers(path: str, device: str) -> None:
     extras = [*EXTRAS, *({"normalization": "layer"} | extra for extra in EXTRAS)]
-    extras += [{"hidden_layers": (6, 6, 5)} | block for block in BLOCKS] if path == "eager" else []
+    extras += [{"hidden_layers": (6, 6, 5)} | block for block in BLOCKS]
     configs = [TrialConfig(**({"learning_rate": 0.02, "hidden_layers": HIDDEN} | extra)) for extra in extras]
     data, train = tiny_data(device=device), train_config()
     for number, got in enumerate(train_cohort(configs, train, data, range(len(configs)), path=path)):

@@ -28,7 +28,6 @@ TASKS: list[Task] = ["classification", "regression"]
 PLATEAU = PlateauConfig(patience=0, threshold=0.2)  # reduces within five epochs
 CPU_PATHS = [name for name, path in PATHS.items() if path.available(torch.device("cpu"))]
 PLACES = [(name, "cpu") for name in CPU_PATHS] + [pytest.param("eager", "cuda", marks=pytest.mark.cuda)]
-BLOCK_PLACES = [("auto", "cpu"), *PLACES[-2:]]  # what the native path cannot do the eager one does
 
 EVERY_KIND = [
     TrialConfig(
@@ -98,7 +97,7 @@ def oracle_of_blocks(task: Task) -> list[History]:
     return [train_solo(c, train_config(task, epochs=3), tiny_data(task), seed) for seed, c in enumerate(blocks())]
 
 
-@pytest.mark.parametrize(("path", "device"), BLOCK_PLACES)
+@pytest.mark.parametrize(("path", "device"), PLACES)
 @pytest.mark.parametrize("task", TASKS)
 def test_normalisations_residual_sums_and_parametrizations_in_one_cohort(task: Task, path: str, device: str) -> None:
     configs, data = blocks(), tiny_data(task, device=device)
