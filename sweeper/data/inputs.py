@@ -25,7 +25,7 @@ def check_inputs(spec: SweepSpec, dataset: Dataset) -> Dataset:
     """
     raw = dataset.raw
     key, kinds = _values_of(spec, "numeric_embedding")
-    dataset = _check_texts(spec, dataset)
+    dataset = _check_labels(spec, _check_texts(spec, dataset))
     if raw is None or set(kinds) <= {"none"}:
         return dataset
     columns = raw.columns.numbers
@@ -42,6 +42,14 @@ def check_inputs(spec: SweepSpec, dataset: Dataset) -> Dataset:
         return dataset
     problem = f"{max(bins)} bins, and no column has more than {most} different values in the training rows"
     return _told(dataset, key, problem, f"Use {most} bins or fewer", wrong=min(bins) > most and "none" not in kinds)
+
+
+def _check_labels(spec: SweepSpec, dataset: Dataset) -> Dataset:
+    """A warning where a space for both tasks smooths labels and there are none."""
+    if dataset.task == "classification" or all(p.name != "label_smoothing" for p in spec.space.parameters):
+        return dataset
+    problem = "a regression has no labels to smooth: it has no effect"
+    return _told(dataset, "space.label_smoothing", problem, "Remove it", wrong=False)
 
 
 def _check_texts(spec: SweepSpec, dataset: Dataset) -> Dataset:

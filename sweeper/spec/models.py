@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, InstanceOf, ValidationError, model_
 
 from sweeper.errors import SpecError
 from sweeper.search_spaces import Space, SpaceError
-from sweeper.search_spaces.vocabulary import MAX_BINS, MAX_EMBEDDING
+from sweeper.search_spaces.vocabulary import MAX_BINS, MAX_EMBEDDING, Choice
 from sweeper.spec.dataset import MAX_SEED, DatasetSpec, SplitSpec, check_split, fold_count
 from sweeper.spec.embeddings import check_embeddings, unread
 from sweeper.spec.goals import (
@@ -328,6 +328,12 @@ class SweepSpec(_Section):
         return found
 
     @property
+    def _may_not_smooth(self) -> bool:
+        """Whether no label smoothing is one of the values of a choice, so that a space serves both tasks."""
+        domains = [p.domain for p in self.space.parameters if p.name == "label_smoothing"]
+        return any(0.0 in domain.values for domain in domains if isinstance(domain, Choice))
+
+    @property
     def enqueue(self) -> tuple[Mapping[str, Any], ...]:
         """The points that run first: the sweep's, or where it names none those of the space."""
         return self.space.enqueue if self.search.enqueue is None else self.search.enqueue
@@ -363,7 +369,7 @@ class SweepSpec(_Section):
                     problem += f", and this is one: {reason}" if reason else ""
                     remedy = f"Set dataset.task: {other}, or use another metric. {remedy}"
                 raise SpecError(problem, key=key, remedy=remedy)
-        if task == "regression" and largest(self.space, "label_smoothing") > 0:
+        if task == "regression" and largest(self.space, "label_smoothing") > 0 and not self._may_not_smooth:
             raise SpecError("a regression has no labels to smooth", key="space.label_smoothing", remedy="Remove it")
 
     def train_config(self, task: Task, params: Mapping[str, Any] | None = None) -> TrainConfig:

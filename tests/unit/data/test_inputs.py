@@ -190,3 +190,9 @@ def test_settings_of_embeddings_that_nothing_reads_are_told(tmp_path):
     assert any(
         warning.startswith("space.category_embedding: no column of texts has more than 9") for warning in warnings
     )
+
+
+def test_a_space_for_both_tasks_may_smooth_labels_and_a_regression_is_told():
+    space = {"learning_rate": 0.1, "label_smoothing": {"choice": [0.0, 0.1]}}
+    loaded = load(load_spec({"dataset": {"name": "diabetes"}, "space": space}))
+    assert any(warning.startswith("space.label_smoothing: a regression has no labels") for warning in loaded.warnings)

@@ -100,7 +100,7 @@ def test_the_default_space_is_the_one_of_the_design():
 
 def test_the_ready_made_spaces_are_described():
     described = ready_made()
-    names = "activations gradient_flow initializations lcbench logistic mlp optimizers own_model tabm_mlp tabular wide"
+    names = "activations gradient_flow initializations lcbench logistic mlp optimizers own_model realmlp tabm_mlp tabular wide"
     assert list(described) == names.split()
     assert all(text and "\n" not in text for text in described.values())
 
