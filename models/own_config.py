@@ -35,6 +35,16 @@ class Builder(Protocol):
         """Its name."""
         ...
 
+    @property
+    def text(self) -> str:
+        """The text of the file."""
+        ...
+
+    @property
+    def pickled(self) -> str:
+        """Of a function that lies in no file, what cloudpickle makes of it, in base64."""
+        ...
+
     def __call__(self, *args: Any) -> Any:
         """The module that it builds for (trial, data)."""
         ...

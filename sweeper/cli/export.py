@@ -31,7 +31,7 @@ def export(place: Place, ref: str, csv: str | None, optuna: str | None, model: s
         answer = place.export_model(ref, model)
         done = f"the winner's model is in {answer['model']}: see model_card.md there"
         print(json.dumps(answer) if as_json else done)
-        if not Path(answer["model"], "model.onnx").exists():
+        if not any(Path(answer["model"], name).exists() for name in ("model.onnx", "own_model.py")):
             print(f"sweeper: model.onnx was left out: it needs the package onnx. {ONNX_REMEDY}", file=sys.stderr)
     else:
         assert optuna is not None

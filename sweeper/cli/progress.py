@@ -23,6 +23,8 @@ NOT_KEPT = {
 }
 NO_REPORT = "the report could not be written ({kind}: {reason}); all results are safe"
 
+NO_MODEL = "MLflow has no model of the winner: torch cannot export it ({reason}). `sweeper export --model` writes it"
+
 
 def short(params: Mapping[str, Any]) -> str:
     """Parameters in one line, with commas between them only."""
@@ -176,6 +178,8 @@ TEXTS: Mapping[str, Callable[[Fields], str]] = {  # said the same way on a termi
     "tracker.refused": lambda fields: REFUSED.format(**fields),
     "tracker.repaired": repaired,
     "tracker.registered": registered,
+    "tracker.left_out": lambda fields: NO_MODEL.format(**fields),
+    "model.fused": lambda fields: f"your model: {fields['text']}",
     "report.failed": lambda fields: NO_REPORT.format(**fields),
     "baselines.failed": lambda fields: NO_BASELINES.format(**fields),
 }

@@ -6,14 +6,16 @@ import inspect
 import io
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from sweeper.data.folds import joined
 from sweeper.export.onnx import is_available, metadata, onnx_model
+from sweeper.export.own_model import own_files, own_source
 from sweeper.export.retraining import Winner, objective_of
+from sweeper.models.own_config import OwnConfig
 from sweeper.records import SweepRecord
 from sweeper.spec.parse import SweepSpec
 from sweeper.text import listed, shown
@@ -39,29 +41,30 @@ INITIALIZATIONS = {  # as models.init draws them
 
 
 def model_files(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, bytes]:
-    """The folder's files by name; the members of an ensemble cannot be trained again from it."""
+    """The folder's files by name; the members of an ensemble, and a model of the user's own, cannot be trained again
+    from it."""
     import numpy as np
     from safetensors.numpy import save
 
-    model = winner.model
+    model, own = winner.model, own_files(winner.model)
     texts = {
         "preprocessing.json": json.dumps(_preprocessing(model.dataset), indent=1, ensure_ascii=False) + "\n",
         "numerals.py": files("sweeper.data").joinpath("numerals.py").read_text(encoding="utf-8"),
         "predict.py": _render("model_predict.py.j2", _predicting(model)),
-        "model_card.md": _render("model_card.md.j2", _card(record, spec, dataset, winner)),
+        "model_card.md": _render("model_card.md.j2", _card(record, spec, dataset, winner, list(own))),
     }
-    if not winner.members:
+    if not winner.members and not own:
         texts["retrain.py"] = _render("model_retrain.py.j2", _script(spec, dataset, winner))
     written = {name: text.encode() for name, text in texts.items()}
     written["weights.safetensors"] = save(model.named_weights())
-    if is_available():
+    if is_available() and not own:
         about = metadata(dataset, record.sweep, winner.trial.number)
         written["model.onnx"] = onnx_model(model, about)
-    if not winner.members:
+    if not winner.members and not own:
         arrays = io.BytesIO()
         np.savez(arrays, **_arrays(spec, dataset))  # type: ignore[arg-type]
         written["data.npz"] = arrays.getvalue()
-    return written
+    return written | own
 
 
 def _arrays(spec: SweepSpec, dataset: Dataset) -> dict[str, np.ndarray]:
@@ -126,7 +129,8 @@ def _predicting(model: TrialModel) -> dict[str, Any]:
     from sweeper.data.recipe import NORMAL_BOUND
 
     embeds = any(part.layout is not None for part in model.parts)
-    return {"networks": _networks(model), "normal_bound": repr(NORMAL_BOUND), "embedding": _embedding_layer(embeds)}
+    found = {"networks": _networks(model), "normal_bound": repr(NORMAL_BOUND), "own": own_source(model)}
+    return found | {"embedding": _embedding_layer(embeds)}
 
 
 def _script(spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, Any]:
@@ -174,6 +178,7 @@ def _networks(model: TrialModel) -> list[dict[str, str]]:
     return [
         {
             "prefix": repr("" if model.single else f"network{i}."),
+            "own": repr(dict(part.config.own)) if isinstance(part.config, OwnConfig) else "",
             "activation": _activation(part.config),
             "residual": repr(part.config.residual),
             "ntk": repr(part.config.parametrization == "ntk"),
@@ -254,8 +259,8 @@ def _optimizer(config: TrialConfig) -> str:
     return f"torch.optim.{name}({rate}, betas=({config.beta1!r}, {config.beta2!r}), eps=1e-8, {decay})"
 
 
-def _card(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, Any]:
-    """What the model card is filled with, as Markdown."""
+def _card(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner, own: Sequence[str]) -> dict[str, Any]:
+    """What the model card is filled with, as Markdown; ``own`` are the files of a model of the user's own."""
     classifies = dataset.class_names is not None
     about = {
         "title": _cell(f"Winner of {record.name}"),
@@ -267,7 +272,8 @@ def _card(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner
         "trial": winner.trial.number,
         "members": {number: f"{share:.1%}" for number, share in winner.members.items()},
         "n_parameters": f"{winner.model.parameters:,}",
-        "onnx": is_available(),
+        "onnx": is_available() and not own,
+        "own": sorted(own),
         "data": _cell(dataset.describe()),
         "fingerprint": dataset.fingerprint,
         "rules": [_cell(rule) for rule in _split_rules(spec)],

@@ -234,7 +234,8 @@ def label(value: Any) -> str:
 
 def _names(spec: SweepSpec, params: Sequence[Mapping[str, Any]]) -> list[str]:
     declared = [p.name for p in spec.space.parameters if not p.constant]
-    return declared or list(dict.fromkeys(name for point in params for name in point))
+    seen = list(dict.fromkeys(name for point in params for name in point))
+    return list(dict.fromkeys([*declared, *(seen if spec.space.is_function else ())])) or seen
 
 
 def _factor(name: str, spec: SweepSpec, params: Sequence[Mapping[str, Any]]) -> Factor:

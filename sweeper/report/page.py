@@ -27,6 +27,7 @@ from sweeper.insight.ensemble import EnsembleOutcome, read_ensemble
 from sweeper.insight.factors import Table, build_table, label
 from sweeper.insight.finals import FinalistRow, FinalsOutcome, Spread, percent, read_finals
 from sweeper.insight.findings import Insight, study_trials
+from sweeper.insight.fused import how_trained
 from sweeper.insight.goals_view import Goals, goals_in_words, read_goals
 from sweeper.insight.headline import Headline, duration, headline
 from sweeper.insight.test_rows import read_test
@@ -70,6 +71,7 @@ class Report:
     flow: Mapping[str, Any] | None = None
     baselines: BaselineOutcome | None = None
     ensemble: EnsembleOutcome | None = None
+    fused: str = ""
 
 
 def write_report(
@@ -153,6 +155,7 @@ def build_report(
         flow,
         read_baselines(record),
         read_ensemble(record),
+        "" if spec.model is None else how_trained(trials),
     )
 
 

@@ -14,6 +14,7 @@ from sweeper.errors import SpecError, SweeperError
 from sweeper.insight.data_notes import SUMMARY as DATA
 from sweeper.insight.data_notes import notes_of
 from sweeper.insight.finals import test_metric
+from sweeper.insight.fused import how_trained
 from sweeper.insight.winner_again import SUMMARY as AGAIN
 from sweeper.insight.winner_again import WinnerAgain
 from sweeper.ledger.protocol import Ledger, LedgerReader
@@ -106,6 +107,8 @@ class OpenSweep:
         choose_finals_winner(ledger.sweep(self.id), run)
         run.forget_search()
         tracker.trials_ended()
+        if run.spec.model is not None:
+            self.emit("model.fused", {"sweep": self.id, "text": how_trained(ledger.trials(self.id))})
         self._refit()
         _keep_notes(run, ledger)
         kept = None if run.best is None else self._kept()

@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
@@ -122,6 +123,23 @@ def warm_up() -> None:
 def raw_network(model: TrialModel) -> RawNetwork:
     """The winner's network with its weights and preprocessing."""
     return RawNetwork(model.network(), model.dataset).eval()
+
+
+def why_left_out(winner: TrialModel) -> str | None:
+    """Why MLflow cannot have the winner, in torch's words; None: it can. Every MLP can be traced, a module of the
+    user's own may branch on its numbers."""
+    from sweeper.models.own_config import OwnConfig
+
+    if not any(isinstance(part.config, OwnConfig) for part in winner.parts):
+        return None
+    rows = torch.zeros(EXAMPLE_ROWS, winner.parts[-1].stop)
+    try:
+        with _exporting, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.export.export(winner.network(), (rows,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
+    except Exception as error:
+        return " ".join(str(error).split())[:200] or type(error).__name__
+    return None
 
 
 def save_model(folder: Path, winner: TrialModel, **identity: Any) -> Model:

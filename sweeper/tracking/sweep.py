@@ -64,6 +64,7 @@ class SweepInMlflow:
         self._place: Location | None = None
         self._children: dict[int, Child] = {}
         self._begun: set[int] = set()
+        self.left_out: str | None = None  # why MLflow has no model of the winner
 
     @property
     def connected(self) -> bool:
@@ -150,7 +151,7 @@ class SweepInMlflow:
 
         Returns what became of it in the model registry, when the spec names a model and this call registered it.
         """
-        from sweeper.tracking.model import log_model, raw_network
+        from sweeper.tracking.model import log_model, raw_network, why_left_out
         from sweeper.training.again import outputs_on_test, scores_on_test
 
         store, place = self._open()
@@ -168,9 +169,12 @@ class SweepInMlflow:
         if metric not in OF_TASK[self._dataset.task]:
             metric = "loss"  # another sweep's function of the same name may be another one
         scores = scores_on_test(winner.dataset, network, [metric], outputs)
-        register, made = self._spec.tracking.register_model, None
+        self.left_out = why_left_out(winner)
+        register, made = self._spec.tracking.register_model if self.left_out is None else None, None
         known = None if register is None else find_version(store.client, register, place.parent, tags)
-        if known is None:
+        if self.left_out is not None:
+            tags |= {"winner.model": f"left out: torch.export refuses it: {self.left_out}"}
+        elif known is None:
             model, location = log_model(store.client, place, winner, tags)
         if register is not None:
             described = {SWEEP_ID: self._sweep.sweep, **tags, **score_tags(scores, self._dataset.rows_fingerprint)}

@@ -66,8 +66,8 @@ class Tracker:
     The ledger is told which run shows a trial, and asked at ``start`` what earlier processes left unwritten: what is
     missing because MLflow was down, this process died or a user deleted runs is written by the sweep's next tracker.
     ``emit`` is told of ``tracker.down`` and ``tracker.up``, of ``tracker.refused`` when MLflow refuses something for
-    good, of ``tracker.repaired`` when runs had been deleted, and of ``tracker.registered`` when the winner became a
-    version of a registered model.
+    good, of ``tracker.repaired`` when runs had been deleted, of ``tracker.left_out`` when torch cannot write the winner
+    as a model, and of ``tracker.registered`` when it became a version of a registered model.
 
     ``confirm`` is called before each piece of work. When it raises ``TakenOver``, or the ledger does, another process
     shows the sweep, and this one writes nothing more.
@@ -211,6 +211,8 @@ class Tracker:
 
     def _log_winner(self, trial: TrialRecord, winner: TrialModel) -> None:
         made = self._target.log_winner(trial, winner)
+        if self._target.left_out is not None:
+            self._emit("tracker.left_out", {"sweep": self._sweep.sweep, "reason": self._target.left_out})
         if made is not None:
             self._emit("tracker.registered", {"sweep": self._sweep.sweep, **asdict(made)})
 
