@@ -46,7 +46,7 @@ class TrialRecord:
     started); ``lost`` counts the attempts that a lost worker cost. ``value`` is the objective at the end (None when
     there is none), ``metrics`` those of a complete trial's kept epoch (``training.keep``), else of the last one, and
     what the trial cost as a whole; ``epochs`` the finished epochs, ``seconds`` the training wall time. Times are Unix
-    seconds.
+    seconds. ``attributes`` are what an objective of the user's own has said of the trial besides (see ``Found``).
     """
 
     number: int
@@ -66,6 +66,7 @@ class TrialRecord:
     mlflow_run_id: str | None = None
     tracked_state: TrialState | None = None
     notes: tuple[str, ...] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,19 @@ class Reported:
 
 
 @dataclass(frozen=True)
+class Found:
+    """What a running trial of an objective of the user's own has suggested and set so far; it replaces what was known.
+
+    ``attributes``: ``user_attrs`` of the trial, and the ``distributions`` of its parameters as Optuna's JSON.
+    """
+
+    number: int
+    attempt: int
+    params: Mapping[str, Any]
+    attributes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Requeued:
     """running -> waiting. ``lost`` is true when the attempt counts against the limit; reports from ``keep_epochs`` on
     are dropped (0: the trial starts again; a checkpoint keeps the epochs it holds)."""
@@ -232,4 +246,4 @@ class SweepChanged:
     archived: bool | None = None
 
 
-Change = Suggested | Started | Reported | Requeued | Ended | Reopened | Tracked | Noted | SweepChanged
+Change = Suggested | Started | Reported | Found | Requeued | Ended | Reopened | Tracked | Noted | SweepChanged

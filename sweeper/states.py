@@ -28,7 +28,7 @@ class Cause(StrEnum):
     LOST = "lost"  # too many workers went down with it
     OUT_OF_MEMORY = "out of memory"  # even alone on its worker
     METRIC = "metric"  # a metric of the user's own could not be computed
-    CODE = "code"  # the user's own model could not be built or trained
+    CODE = "code"  # the user's own model could not be built or trained, or the user's own objective failed
     EXHAUSTED = "exhausted"  # the space has no point for it
     STOPPED = "stopped"  # the sweep was stopped
 

@@ -90,6 +90,19 @@ def why(
 
 
 @verbs.command()
+def logs(
+    sweep: Sweep,
+    trial: Annotated[int, typer.Argument(metavar="TRIAL", help="Trial number.", min=0)],
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the trial ends.")] = False,
+    server: Server = None,
+) -> None:
+    """Print what a trial of an objective of your own has printed."""
+    from sweeper.cli.trial_logs import logs as show
+
+    show(sweep, trial, follow)
+
+
+@verbs.command()
 def report(
     sweep: Sweep,
     out: Annotated[

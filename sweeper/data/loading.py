@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sweeper.data.dataset import Dataset, load_dataset
 from sweeper.errors import SpecError
+from sweeper.spec.objective_file import check_function
 from sweeper.spec.stored import fingerprint_of
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ def load(spec: SweepSpec) -> Dataset:
     Raises:
         SpecError: the data cannot be used as it is.
     """
+    if spec.objective.function is not None:
+        from sweeper.data.nothing import no_data
+
+        check_function(spec.objective.function, "objective.function", "trial")
+        return no_data(spec.objective.function)
     from sweeper.data.goals import check_goals, with_class_weights  # which load numpy
     from sweeper.data.inputs import check_inputs
 
@@ -62,6 +68,8 @@ def load_same(record: SweepRecord, spec: SweepSpec) -> Dataset:
     Raises:
         SpecError: it is gone, or has changed since.
     """
+    if spec.objective.function is not None:
+        spec.objective.function.check_unchanged("objective.function")
     dataset = load(spec)
     if fingerprint_of(record) not in (None, dataset.fingerprint):
         problem = "the data has changed since this sweep began"

@@ -82,6 +82,8 @@ def _metric(spec: SweepSpec) -> str:
 
 def _chance(spec: SweepSpec) -> str:
     """What a value from the search is worth."""
+    if spec.objective.function is not None:
+        return "was run once: part of its lead may be chance, since it is the best of many"
     seeds = spec.training.replicates
     trained = "one seed" if seeds == 1 else f"{seeds} seeds, of which every value here is the mean,"
     return f"was trained on {trained} and not re-tested: part of its lead is chance, since it is the best of many"
@@ -99,6 +101,8 @@ def _certainty(spec: SweepSpec, best_first: Sequence[TrialRecord]) -> str:
         close = sum(abs((t.value or 0.0) - winner.value) <= NEAR * abs(winner.value) for t in best_first[1:])
         others = {0: "No other trial lies", 1: "One other trial lies"}.get(close, f"{close:,} other trials lie")
         text += f"{others} within {NEAR:.0%} of the winner. "
+    if spec.objective.function is not None:
+        return text.strip()
     return f"{text}With finals: {{top: 5, seeds: 10}} in the sweep file the best are tested again on fresh seeds."
 
 

@@ -187,6 +187,7 @@ def _write_trials(connection: Connection, sweep: str, commit: Commit) -> None:
         value["cause"] = row.cause.value if row.cause else None
         value["tracked_state"] = row.tracked_state.value if row.tracked_state else None
         value["notes"] = encode(row.notes) if row.notes else None
+        value["attributes"] = encode(row.attributes) if row.attributes else None
         values.append(value)
     if values:
         connection.execute(_UPDATE_TRIALS, values)

@@ -259,4 +259,6 @@ def _fields(row: Row[Any]) -> dict[str, Any]:
     values["cause"] = None if cause is None else _CAUSES[cause]
     values["tracked_state"] = None if tracked is None else _STATES[tracked]
     values["notes"] = () if notes is None else tuple(json.loads(notes))
+    attributes = values["attributes"]
+    values["attributes"] = {} if attributes is None else json.loads(attributes)
     return values

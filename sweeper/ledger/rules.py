@@ -13,6 +13,7 @@ from sweeper.records import (
     Change,
     Ended,
     EpochReport,
+    Found,
     Noted,
     Reopened,
     Reported,
@@ -53,6 +54,7 @@ class TrialRow:
     mlflow_run_id: str | None = None
     tracked_state: TrialState | None = None
     notes: tuple[str, ...] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def begun(self) -> bool:
@@ -198,6 +200,14 @@ class Commit:
         self.changed.add(change.number)
         return True
 
+    def _found(self, change: Found) -> bool:
+        row = self._running(change.number, change.attempt)
+        if row is None:
+            return False
+        row.params, row.attributes = plain(change.params), plain(change.attributes)
+        self.changed.add(change.number)
+        return True
+
     def _requeued(self, change: Requeued) -> bool:
         row = self._running(change.number, change.attempt)
         if row is None:
@@ -332,6 +342,7 @@ _RULES: dict[type, Callable[[Commit, Any], bool]] = {
     Suggested: Commit._suggested,
     Started: Commit._started,
     Reported: Commit._reported,
+    Found: Commit._found,
     Requeued: Commit._requeued,
     Ended: Commit._ended,
     Reopened: Commit._reopened,

@@ -25,7 +25,7 @@ from sqlalchemy import (
     false,
 )
 
-SCHEMA_VERSION = "0004"  # the newest file in migrations/versions
+SCHEMA_VERSION = "0005"  # the newest file in migrations/versions
 VERSION_TABLE = "ledger_version"
 
 
@@ -104,6 +104,7 @@ trials = Table(
     Column("mlflow_run_id", Text),
     Column("tracked_state", Text),
     Column("notes", Text),
+    Column("attributes", Text),
     Index("trials_state", "sweep", "state"),
     sqlite_with_rowid=False,
 )

@@ -22,6 +22,7 @@ from sweeper.running.leases import LEASE_SECONDS, Watch
 from sweeper.settings import Settings
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import SweepState
+from sweeper.tracking.trial_files import TrialFiles
 
 if TYPE_CHECKING:
     from sweeper.insight.comparison import SweepComparison
@@ -119,6 +120,10 @@ class Here:
     def label(self, record: SweepRecord, labels: Labels) -> SweepRecord:
         """See ``Place``."""
         return label(self.ledger, record, labels)
+
+    def printed(self, record: SweepRecord, number: int, begin: int = 0) -> bytes:
+        """As ``Place``."""
+        return TrialFiles(self.settings.home / "sweeps" / record.sweep / "trials").printed(number, begin)
 
     def delete(self, record: SweepRecord) -> None:
         """See ``Place``: from the ledger, its files, and its runs from MLflow."""

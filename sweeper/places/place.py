@@ -68,6 +68,10 @@ class Place(Protocol):
         """Change the note, the tags, or whether the sweep is archived."""
         ...
 
+    def printed(self, record: SweepRecord, number: int, begin: int = 0) -> bytes:
+        """What a trial of an objective of the user's own has printed, from byte ``begin`` on."""
+        ...
+
     def delete(self, record: SweepRecord) -> None:
         """Remove a sweep with everything that belongs to it."""
         ...

@@ -84,6 +84,14 @@ class There:
         """See ``Place``."""
         return self.ledger.label(record.sweep, labels)
 
+    def printed(self, record: SweepRecord, number: int, begin: int = 0) -> bytes:
+        """What trials print stays on the server.
+
+        Raises:
+            SweeperError: always.
+        """
+        raise SweeperError("what trials print is kept in the server's folder: run `sweeper logs` there")
+
     def delete(self, record: SweepRecord) -> None:
         """See ``Place``."""
         self.ledger.delete_sweep(record.sweep)

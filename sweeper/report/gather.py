@@ -50,7 +50,7 @@ def _find_check(
 ) -> Check | str | None:
     """How the winner predicts, or why that is not known; None: there is no winner."""
     winner = winner_of(record, ranked(spec, trials))
-    if winner is None:
+    if winner is None or spec.objective.function is not None:
         return None
     try:
         kept = from_json((folder / CHECK).read_text(encoding="utf-8"))

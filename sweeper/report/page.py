@@ -336,6 +336,8 @@ def _shown(value: Any) -> str:
 def _winner_file(sweep_file: Mapping[str, Any], winner: TrialRecord) -> dict[str, Any]:
     """A sweep file that trains the winner alone: its parameters, its seed."""
     search = {"trials": 1, "sampler": "random", "seed": winner.seed}
+    if sweep_file["objective"].get("function") is not None:
+        return {**sweep_file, "search": {**search, "enqueue": [dict(winner.params or {})]}}
     return {**sweep_file, "space": dict(winner.params or {}), "search": search, "finals": None}
 
 

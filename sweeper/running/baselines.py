@@ -21,6 +21,8 @@ PATIENCE = 60.0  # seconds that the end of a sweep waits for a baseline
 
 def begin_baselines(run: SweepRun, folder: Path) -> None:
     """Train them beside the trials. Those that the sweep's ``folder`` keeps are not trained again."""
+    if run.spec.objective.function is not None:
+        return
     if run.baselines is None:
         run.baselines = BaselineWork(run.dataset, folder, partial(features_of, run.spec))
     run.baselines.start()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sweeper.records import EpochReport, Reported
+from sweeper.records import Change, EpochReport, Reported
 from sweeper.running.trial import TrialRun
 from sweeper.scheduling.events import LegOutcome, Verdict
 from sweeper.scheduling.window import batch_start
@@ -36,6 +36,7 @@ class Settled:
     outcomes: list[LegOutcome] = field(default_factory=list)
     reports: list[Reported] = field(default_factory=list)
     weights: dict[int, Arrays] = field(default_factory=dict)
+    changes: list[Change] = field(default_factory=list)  # what the ledger is told besides, before the reports
 
 
 class BatchDecisions:

@@ -24,6 +24,7 @@ from sweeper.records import (
 from sweeper.running.clock import WorkerClock
 from sweeper.running.fitting import rows_on
 from sweeper.running.leases import Hold
+from sweeper.running.objective_run import ObjectiveRun
 from sweeper.running.run import SweepRun
 from sweeper.scheduling.events import (
     Action,
@@ -257,7 +258,7 @@ class Controller:
         if any(trial.states is not None for trial in trained) and self._clock.take_yield_request(item.worker):
             self._handle(WorkerYields(item.worker))
         event = LegDone(item.worker, item.result.leg, tuple(settled.outcomes))
-        self._handle(event, run.id, list(settled.reports), _Brought(settled.weights, trained))
+        self._handle(event, run.id, [*settled.changes, *settled.reports], _Brought(settled.weights, trained))
 
     def _answered(self, item: _Asked) -> None:
         run, sweep = item.run, item.run.id
@@ -433,7 +434,8 @@ class Controller:
 
     def _width(self, worker: str, sweep: str, shape: Shape) -> int:
         """Rows of a shape of a sweep that fit the worker's device."""
-        return rows_on(self._pool.device(worker), self._runs[sweep].dataset, shape)
+        device, run = self._pool.device(worker), self._runs[sweep]
+        return run.slots(device) if isinstance(run, ObjectiveRun) else rows_on(device, run.dataset, shape)
 
     # Chores
 

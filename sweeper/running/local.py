@@ -24,7 +24,7 @@ from sweeper.running.finals import NoSink, are_halted, finals_are_due, finals_of
 from sweeper.running.growth import check_growth, grow
 from sweeper.running.leases import Holds
 from sweeper.running.notices import check_notify
-from sweeper.running.open_sweep import SETTLE_SECONDS, OpenSweep, open_sweep
+from sweeper.running.open_sweep import SETTLE_SECONDS, OpenSweep, open_sweep, run_of
 from sweeper.running.parts import ProgressSink, make_pool, make_study, parse_workers
 from sweeper.running.run import SweepRun
 from sweeper.scheduling.events import PauseSweep
@@ -75,7 +75,7 @@ def run_new(
         record = ledger.create_sweep(spec.name, stored_form(spec, dataset.fingerprint), requested)
         with contextlib.closing(Holds(ledger)) as holds:
             holds.take(record.sweep)
-            return _run(start, settings, holds, SweepRun(record, spec, dataset, study), progress)
+            return _run(start, settings, holds, run_of(record, spec, dataset, study), progress)
 
 
 def run_again(
@@ -124,7 +124,7 @@ def run_again(
             record = hold.ledger.sweep(record.sweep)
         with _starting(workers, settings) as start:
             dataset = dataset or load_same(record, spec)
-            run = SweepRun(record, spec, dataset, make_study(spec, dataset))
+            run = run_of(record, spec, dataset, make_study(spec, dataset))
             return _run(start, settings, holds, run, progress)
 
 

@@ -27,14 +27,20 @@ from sweeper.running.kept import Kept, kept_model
 from sweeper.running.leases import Hold
 from sweeper.running.members import MemberPool
 from sweeper.running.notices import Notices
+from sweeper.running.objective_run import ObjectiveRun
 from sweeper.running.outputs import measure_winner
 from sweeper.running.parts import make_study
 from sweeper.running.run import SweepRun, final_weights, winner_weights
 from sweeper.settings import Settings
 from sweeper.spec.stored import spec_of
 from sweeper.states import SweepState
+from sweeper.tracking.trial_files import TrialFiles
 
 if TYPE_CHECKING:
+    from sweeper.data.dataset import Dataset
+    from sweeper.search.objective_study import ObjectiveStudy
+    from sweeper.search.study import Study
+    from sweeper.spec.parse import SweepSpec
     from sweeper.tracking.tracker import Tracker
 
 SETTLE_SECONDS = 600.0  # how long a finished sweep waits for an MLflow that answers to take the last trials
@@ -109,9 +115,11 @@ class OpenSweep:
         tracker.trials_ended()
         if run.spec.model is not None:
             self.emit("model.fused", {"sweep": self.id, "text": how_trained(ledger.trials(self.id))})
+        own = isinstance(run, ObjectiveRun)
         self._refit()
-        _keep_notes(run, ledger)
-        kept = None if run.best is None else self._kept()
+        if not own:
+            _keep_notes(run, ledger)
+        kept = None if run.best is None or own else self._kept()
         if kept is not None:
             conclude_baselines(run, kept, ledger, self.log.folder, self.emit)
             measure_winner(run, kept.model, ledger, test_metric(run.spec, run.dataset.task))
@@ -199,6 +207,8 @@ def open_sweep(settings: Settings, hold: Hold, run: SweepRun, show: Emit | None 
     try:
         _tell_of_beginning(run, emit)
         run.checkpoints = Checkpoints(log.folder / "checkpoints")
+        if isinstance(run, ObjectiveRun):
+            run.files = TrialFiles(log.folder / "trials")
         if run.spec.winner == "ensemble":
             run.members = MemberPool(log.folder / "members")
         tracker = Tracker(settings, run.record, run.spec, run.dataset, ledger, emit, hold.confirm)
@@ -210,6 +220,12 @@ def open_sweep(settings: Settings, hold: Hold, run: SweepRun, show: Emit | None 
     return OpenSweep(hold, run, tracker, log, trials, emit, notices)
 
 
+def run_of(record: SweepRecord, spec: SweepSpec, dataset: Dataset, study: Study | ObjectiveStudy) -> SweepRun:
+    """What the controller holds of a sweep of this kind."""
+    kind = SweepRun if spec.objective.function is None else ObjectiveRun
+    return kind(record, spec, dataset, study)
+
+
 def prepare(settings: Settings, hold: Hold, record: SweepRecord) -> OpenSweep:
     """Load all that a held sweep needs, MLflow as well, beside other sweeps that run. Takes as long as its data does.
 
@@ -218,7 +234,7 @@ def prepare(settings: Settings, hold: Hold, record: SweepRecord) -> OpenSweep:
     """
     spec = spec_of(record)
     dataset = load_same(record, spec)
-    opened = open_sweep(settings, hold, SweepRun(record, spec, dataset, make_study(spec, dataset)))
+    opened = open_sweep(settings, hold, run_of(record, spec, dataset, make_study(spec, dataset)))
     try:
         import torch  # noqa: F401 - takes a second or two, which must not pass in the controller's thread
 

@@ -15,6 +15,7 @@ from sweeper.training.ray_pool import RayPool
 
 if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset
+    from sweeper.search.objective_study import ObjectiveStudy
     from sweeper.search.study import Study
 
 ADAPTIVE = ("tpe", "gp", "cmaes")  # samplers whose suggestions depend on results
@@ -56,11 +57,13 @@ def make_pool(workers: str | int, address: str | None, post: Post) -> Pool:
     return RayPool(post, address, None if workers == "auto" else int(workers))
 
 
-def make_study(spec: SweepSpec, dataset: Dataset) -> Study:
+def make_study(spec: SweepSpec, dataset: Dataset) -> Study | ObjectiveStudy:
     """The study of a spec on its data."""
     from sweeper.search.study import Study
 
     window, batch = window_and_batch(spec, spec.search.trials)
+    if spec.objective.function is not None:
+        return _objective_study(spec, window, batch)
     warm = spec.search.warm
     return Study(
         spec.space_on(facts_of(spec, dataset)),
@@ -71,6 +74,22 @@ def make_study(spec: SweepSpec, dataset: Dataset) -> Study:
         first=spec.enqueue,
         earlier=earlier_of(spec),
         comparable=warm is None or warm.comparable,
+    )
+
+
+def _objective_study(spec: SweepSpec, window: int, batch: int) -> ObjectiveStudy:
+    from sweeper.search.objective_study import ObjectiveStudy, gaussian_process
+
+    search = spec.search
+    return ObjectiveStudy(
+        search.sampler,
+        search.seed,
+        spec.objective.direction,
+        batch,
+        window,
+        deterministic=search.deterministic,
+        first=search.enqueue or (),
+        make=gaussian_process if search.sampler == "gp" else None,
     )
 
 

@@ -32,10 +32,12 @@ from sweeper.training.legs import (
     cut_at_explosion,
     cut_at_failure,
 )
+from sweeper.training.pool import Order
 from sweeper.training.scoring import scoring_of
 
 if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset
+    from sweeper.search.objective_study import ObjectiveStudy
     from sweeper.search.study import Outcome, Study
     from sweeper.training.baselines import BaselineWork
 
@@ -83,7 +85,7 @@ class SweepRun:
     record: SweepRecord
     spec: SweepSpec
     dataset: Dataset
-    study: Study
+    study: Study | ObjectiveStudy
     trials: dict[int, TrialRun] = field(default_factory=dict)
     seed_of: Callable[[int], int] | None = None
     fold_of: Callable[[int], int] | None = None
@@ -236,7 +238,7 @@ class SweepRun:
         self.trials[number] = TrialRun(params, seed)
         return Suggestion(number, self.shape(number))
 
-    def order(self, leg: RunLeg, export: bool = False) -> LegOrder:
+    def order(self, leg: RunLeg, export: bool = False) -> Order:
         """The worker's side of a scheduler's leg; with ``export`` it sends back what a checkpoint needs."""
         replicates = self.spec.training.replicates
         admit = tuple(

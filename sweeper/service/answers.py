@@ -117,7 +117,7 @@ class Trial(_Answer):
     number: int
     state: Literal["waiting", "running", "complete", "pruned", "failed", "stopped"]
     reason: str
-    cause: Literal["diverged", "lost", "out of memory", "metric", "exhausted", "stopped"] | None = Field(
+    cause: Literal["diverged", "lost", "out of memory", "metric", "code", "exhausted", "stopped"] | None = Field(
         description="Why it failed or was stopped."
     )
     value: Number
@@ -133,6 +133,7 @@ class Trial(_Answer):
     started_at: float | None
     ended_at: float | None
     notes: list[str]
+    attributes: dict[str, Any] = Field(description="Of an objective of the user's own: user_attrs and distributions.")
     tracked_state: str | None
 
 
@@ -321,6 +322,7 @@ def trial_object(trial: TrialRecord) -> dict[str, Any]:
         "started_at": trial.started_at,
         "ended_at": trial.ended_at,
         "notes": list(trial.notes),
+        "attributes": exact(dict(trial.attributes)),
         "tracked_state": None if trial.tracked_state is None else str(trial.tracked_state),
     }
 

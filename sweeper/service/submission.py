@@ -12,6 +12,7 @@ from sweeper.errors import SpecError, nearest
 from sweeper.records import SweepRecord
 from sweeper.search_spaces import ReadError, parse_json, parse_yaml, ready_made
 from sweeper.spec.dataset import DATA_SUFFIXES, FILES, data_files, upload_key
+from sweeper.spec.objective_file import names_function
 from sweeper.spec.parse import SweepSpec, load_spec
 from sweeper.spec.stored import sweep_file_of
 
@@ -44,6 +45,9 @@ def read_submission(data: Any, uploads: Path) -> SweepSpec:
         raise SpecError("a sweep file is a mapping", remedy="Start with dataset: {name: digits}")
     spec = sweep_file_of(data)
     _check_space(spec.get("space", "mlp"))
+    if names_function(spec):
+        problem = "an objective of your own is code, and the server runs nobody's code"
+        raise SpecError(problem, key="objective.function", remedy="Run the sweep on your own machine without --server")
     if spec.get("metrics"):
         problem = "a metric of your own is code, and the server runs nobody's code"
         raise SpecError(

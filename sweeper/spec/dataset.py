@@ -64,6 +64,8 @@ class DatasetSpec(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> DatasetSpec:
+        if self is NO_DATA:
+            return self
         if (self.name is None) == (self.path is None):
             problem = "it has both name and path" if self.name is not None else "it has neither name nor path"
             refuse(problem, remedy=f"Name a built-in dataset ({', '.join(DATASETS)}) or give the path of a file")
@@ -109,6 +111,9 @@ class DatasetSpec(Section):
     def files(self) -> dict[str, str]:
         """The data's files by their keys in this section: path, validation, test."""
         return data_files(self.model_dump(include=set(FILES)))
+
+
+NO_DATA = DatasetSpec.model_construct(task="regression")  # of an objective of the user's own, which brings its own
 
 
 class SplitSpec(Section):

@@ -13,7 +13,8 @@ from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer
 
 from sweeper.errors import nearest
 from sweeper.models.metric_names import OF_TASK, larger_is_better
-from sweeper.spec.section import Section, refuse
+from sweeper.spec.section import MAX_SECONDS, Section, refuse, seconds
+from sweeper.spec.user_code import UserFunction, read_function, stored_function
 from sweeper.spec.warm import as_tuple
 
 Task = Literal["classification", "regression"]
@@ -37,11 +38,24 @@ def natural_direction(metric: str) -> Direction:
     return "maximize" if larger_is_better(metric) else "minimize"
 
 
-class ObjectiveSpec(Section):
-    """What is optimised, in which direction (default: the one in which the metric gets better)."""
+Function = Annotated[InstanceOf[UserFunction], BeforeValidator(read_function), PlainSerializer(stored_function)]
+VALUE = "value"  # the metric of a function of the user's own: what it returns, and what it reports on the way
+OWN = ("function", "reports", "time_limit")  # the keys of an objective of the user's own
 
-    metric: str = "val_loss"
+
+class ObjectiveSpec(Section):
+    """What is optimised, in which direction (default: the one in which the metric gets better).
+
+    With a ``function`` of the user's own that is what it returns. ``reports`` is how many times a whole trial calls
+    ``trial.report`` (None: not known), ``time_limit`` the seconds after which a trial is ended.
+    """
+
+    function: Function | None = None
+    metric: str = Field(default_factory=lambda data: "val_loss" if data.get("function") is None else VALUE)
     direction: Literal["minimize", "maximize"] = Field(default_factory=lambda data: natural_direction(data["metric"]))
+
+    reports: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    time_limit: Annotated[float, BeforeValidator(seconds), Field(gt=0, le=MAX_SECONDS)] | None = None
 
     @property
     def sign(self) -> float:

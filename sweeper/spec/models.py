@@ -18,6 +18,7 @@ from sweeper.spec.embeddings import check_embeddings, unread
 from sweeper.spec.goals import (
     COSTS,
     METRICS,
+    OWN,
     Limits,
     Objectives,
     ObjectiveSpec,
@@ -29,10 +30,11 @@ from sweeper.spec.goals import (
 from sweeper.spec.inputs import LAYERS, NAMES, Inputs, as_layers
 from sweeper.spec.metric_files import OwnMetrics
 from sweeper.spec.notify import Addresses
+from sweeper.spec.objective_file import SECTIONS, ResourcesSpec, check_objective, completed, names_function
 from sweeper.spec.own_model import Model, bound, check_model, with_suggestions
 from sweeper.spec.schedules import check_schedule, is_compiled, largest, warmup_without_effect
+from sweeper.spec.section import MAX_SECONDS, column, refuse, seconds, text
 from sweeper.spec.section import Section as _Section
-from sweeper.spec.section import column, refuse, text
 from sweeper.spec.warm import WarmStart, as_tuple
 
 if TYPE_CHECKING:
@@ -40,21 +42,7 @@ if TYPE_CHECKING:
     from sweeper.models.own_config import ModelData
 
 MAX_TRIALS = 1_000_000
-MAX_SECONDS = 10 * 365 * 86_400
 TYPICAL_ROWS = 16  # rows that a cohort of a small MLP wants, when its shape is not known yet
-
-_DURATION = re.compile(r"(?:(\d+)\s*h)?\s*(?:(\d+)\s*m(?:in)?)?\s*(?:(\d+(?:\.\d+)?)\s*s?)?")
-
-
-def seconds(value: Any) -> Any:
-    """Seconds as a float from 600, "600", "90s", "10m" or "1h30m"."""
-    if isinstance(value, str):
-        match = _DURATION.fullmatch(value.strip().lower()) if len(value) <= 40 else None
-        if match is None or not any(match.groups()):
-            refuse(f"{value[:40]!r} is not a duration", remedy="Write seconds, or a text such as 90s, 10m or 1h30m")
-        hours, minutes, rest = (float(part or 0) for part in match.groups())
-        value = 3600 * hours + 60 * minutes + rest
-    return value
 
 
 def _batch(value: Any) -> Any:
@@ -261,6 +249,13 @@ class SweepSpec(_Section):
     winner: Literal["best", "ensemble", "folds", "refit"] | None = None
     tracking: TrackingSpec = Field(default_factory=TrackingSpec)
     notify: Addresses = ()
+    resources: ResourcesSpec | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_function(cls, data: Any) -> Any:
+        """An objective of the user's own needs neither data nor a space."""
+        return completed(data) if names_function(data) else data
 
     @model_validator(mode="before")
     @classmethod
@@ -276,6 +271,15 @@ class SweepSpec(_Section):
     def _goals(self) -> SweepSpec:
         if self.objectives[0] != self.objective:
             refuse("it has both objective and objectives", "objectives", "Keep one of the two")
+        if self.objective.function is not None:
+            check_objective(self.objective, self.search)
+            return self
+        for key in OWN:
+            if any(getattr(goal, key) is not None for goal in self.objectives):
+                remedy = "Add objective.function, or remove it"
+                refuse("only an objective of your own has it", f"objective.{key}", remedy)
+        if self.resources is not None:
+            refuse("only the trials of an objective of your own are given resources", "resources", "Remove it")
         check_goals(self.objectives, self.constraints, self.search, self.own_names)
         check_split(self.dataset, self.split)
         _check_finals(self)
@@ -294,8 +298,14 @@ class SweepSpec(_Section):
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data with every default written out; paths are absolute. It is a valid sweep file, too."""
-        single = {"objectives"} if len(self.objectives) == 1 else set()
-        data = self.model_dump(mode="json", by_alias=True, exclude={"space", "name", *single})
+        if self.objective.function is not None:
+            own = self.model_dump(mode="json", by_alias=True, include=set(SECTIONS) - {"name"})
+            return {"name": self.name, **own}
+        left_out: dict[str, Any] = {"space": True, "name": True, "resources": True}
+        left_out |= {"objective": set(OWN), "objectives": {"__all__": set(OWN)}}
+        if len(self.objectives) == 1:
+            left_out["objectives"] = True
+        data = self.model_dump(mode="json", by_alias=True, exclude=left_out)
         return {"name": self.name, **data, "space": self.space.to_json()}
 
     @classmethod
@@ -306,6 +316,8 @@ class SweepSpec(_Section):
             SpecError: the data is not what ``to_json`` writes, e.g. it comes from another version of the program.
         """
         try:
+            if names_function(data):
+                return cls.model_validate(dict(data))
             return cls.model_validate({**data, "space": Space.from_json(data["space"])})
         except (ValidationError, SpaceError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())[:300]
@@ -314,7 +326,9 @@ class SweepSpec(_Section):
     @property
     def warnings(self) -> list[str]:
         """What is allowed but probably not meant, one sentence each."""
-        found = []
+        found: list[str] = []
+        if self.objective.function is not None:
+            return found
         metric, direction = self.objective.metric, self.objective.direction
         if direction != natural_direction(metric):
             found.append(f"objective.direction: {direction} {metric} looks for the worst configuration.")

@@ -23,6 +23,7 @@ from sweeper.spec.models import (
     TrackingSpec,
     TrainingSpec,
 )
+from sweeper.spec.objective_file import names_function
 
 __all__ = [
     "DATASETS",
@@ -146,6 +147,10 @@ def _absolute_paths(data: dict[str, Any], base: Path) -> None:
         for key in FILES:
             if isinstance(table.get(key), str | os.PathLike) and str(table[key]):
                 table[key] = _absolute(table[key], base)
+    for section, key in (("objective", "function"), ("search", "sampler")):
+        inner = data.get(section)
+        if isinstance(inner, dict) and isinstance(inner.get(key), str) and ".py" in inner[key]:
+            inner[key] = _absolute(inner[key], base)
     if isinstance(data.get("metrics"), list):
         data["metrics"] = [_absolute(m, base) if isinstance(m, str) and ".py" in m else m for m in data["metrics"]]
     if isinstance(data.get("model"), str) and ".py" in data["model"]:
@@ -205,19 +210,20 @@ def _assign(data: dict[str, Any], key: str, value: Any) -> None:
 
 def _validate(data: dict[str, Any], file: str | None) -> SweepSpec:
     problems: list[Problem] = []
+    own = names_function(data)
     usual = "mlp" if data.get("model") is None else "own_model"
-    space = _space(data.get("space", usual), file, problems)
+    space = None if own else _space(data.get("space", usual), file, problems)
     grid_trials = _grid_trials(data, space, problems)
     if grid_trials is not None:
         _assign(data, "search.trials", grid_trials)
     try:
-        spec = SweepSpec.model_validate({**data, "space": space or Space("refused")})
+        spec = SweepSpec.model_validate(data if own else {**data, "space": space or Space("refused")})
     except ValidationError as error:
         problems += _translated(error, data)
     except (OverflowError, RecursionError, UnicodeError) as error:
         problems.append(Problem(None, f"it holds a value that cannot be read ({error})", None))
     else:
-        problems += _beyond_types(spec)
+        problems += [] if own else _beyond_types(spec)
     if problems:
         raise _spec_error(problems, file)
     return spec

@@ -84,6 +84,8 @@ def trial_entry(
         "trial.reason": trial.reason,
         ATTEMPTS: str(trial.attempt),
     }
+    given = trial.attributes.get("user_attrs", {})
+    tags = {clean_key(name): text(value) for name, value in given.items()} | tags
     return TrialEntry(
         number=trial.number,
         state=trial.state,
@@ -104,6 +106,9 @@ def spec_params(spec: Mapping[str, Any]) -> dict[str, str]:
     """
     rest = {key: value for key, value in spec.items() if key not in ("space", "name")}
     rest["metrics"] = [f"{metric['file']}:{metric['function']}" for metric in rest.get("metrics") or ()] or None
+    objective = dict(rest.get("objective") or {})
+    if isinstance(function := objective.get("function"), Mapping):
+        rest["objective"] = {**objective, "function": f"{function['file']}:{function['function']}"}
     flat = {key: value for key, value in _flatten(rest) if not key.startswith(_NO_PARAMETERS)}
     space = spec.get("space")
     if isinstance(space, Mapping):

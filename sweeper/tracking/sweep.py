@@ -6,7 +6,7 @@ import json
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ from sweeper.tracking.registry import (
 )
 from sweeper.tracking.store import Child, Location, Store
 from sweeper.tracking.summary import best_of, description, final_points, finalists, sweep_points
+from sweeper.tracking.trial_files import TrialFiles
 from sweeper.tracking.view import TAG_PREFIX, SweepView, view_tag
 
 if TYPE_CHECKING:
@@ -134,7 +135,17 @@ class SweepInMlflow:
     def _ended(self, entries: Sequence[TrialEntry], children: Sequence[Child]) -> None:
         numbers = [entry.number for entry in entries]
         self._children.update(zip(numbers, children, strict=True))
+        if self._spec.objective.function is not None:
+            self._keep_artifacts(dict(zip(numbers, children, strict=True)))
         self._begun.difference_update(numbers)
+
+    def _keep_artifacts(self, children: Mapping[int, Child]) -> None:
+        """Show the files that trials of an objective of the user's own have given."""
+        store, _ = self._open()
+        files = TrialFiles(self._settings.home / "sweeps" / self._sweep.sweep / "trials")
+        for number, child in children.items():
+            if (folder := files.artifacts(number)) is not None:
+                store.client.log_artifacts(child.run, str(folder))
 
     def log_text(self, name: str, text: str) -> None:
         """Put a text file into the parent run."""

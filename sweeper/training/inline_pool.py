@@ -9,11 +9,13 @@ from typing import Literal
 
 from sweeper.data.source import Source
 from sweeper.scheduling.events import WorkerJoined
-from sweeper.training.legs import LegOrder, LegRunner
+from sweeper.training.legs import LegRunner
+from sweeper.training.objective_legs import ObjectiveOrder, ObjectiveRunner
 from sweeper.training.pool import (
     Device,
     LegRaised,
     LegReturned,
+    Order,
     Post,
     describe,
     is_out_of_memory,
@@ -34,6 +36,7 @@ class InlinePool:
         self._device = unknown()
         self._data: dict[str, Source] = {}
         self._loaded: str | None = None
+        self._objectives = ObjectiveRunner()
 
     def start(self) -> None:
         """Start the thread."""
@@ -46,12 +49,16 @@ class InlinePool:
     def unload(self, sweep: str) -> None:
         """Let go of a sweep's data; the runner lets it go with the next sweep's."""
         self._data.pop(sweep, None)
+        self._jobs.put(lambda _: self._objectives.forget(sweep))
 
-    def run(self, worker: str, order: LegOrder) -> None:
+    def run(self, worker: str, order: Order) -> None:
         """Queue one leg."""
 
         def job(runner: LegRunner) -> None:
             try:
+                if isinstance(order, ObjectiveOrder):
+                    self._post(LegReturned(worker, self._objectives.run(order)))
+                    return
                 if self._loaded != order.sweep:
                     runner.load(order.sweep, self._data[order.sweep])
                     self._loaded = order.sweep
@@ -83,3 +90,4 @@ class InlinePool:
         self._post(WorkerJoined(self.NAME, self._device.arithmetic, self._device.eager))
         while (job := self._jobs.get()) is not None:
             job(runner)
+        self._objectives.close()

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 from sweeper.data.source import Source
 from sweeper.scheduling.events import WorkerDraining, WorkerJoined, WorkerLost
 from sweeper.training.legs import LegOrder, LegResult
+from sweeper.training.objective_legs import ObjectiveOrder
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class LegRaised:
 
 
 PoolEvent = WorkerJoined | WorkerLost | WorkerDraining | LegReturned | LegRaised
+Order = LegOrder | ObjectiveOrder
 Post = Callable[[PoolEvent], None]
 
 
@@ -40,7 +42,7 @@ class Device:
     """What one worker trains on. ``free_bytes`` is the memory a cohort may take, ``pid`` the process that trains.
 
     ``arithmetic`` names what its numbers are computed in (``sweeper.models.arithmetic``), and ``eager`` what those of
-    trials are that its compiled path does not train (empty: the same).
+    trials are that its compiled path does not train (empty: the same). ``cores`` are what it may keep busy.
     """
 
     kind: str
@@ -48,6 +50,7 @@ class Device:
     pid: int
     arithmetic: str = ""
     eager: str = ""
+    cores: int = 1
 
 
 class Pool(Protocol):
@@ -65,7 +68,7 @@ class Pool(Protocol):
         """Let go of a sweep's data."""
         ...
 
-    def run(self, worker: str, order: LegOrder) -> None:
+    def run(self, worker: str, order: Order) -> None:
         """Start a leg; its result is posted later."""
         ...
 
@@ -95,22 +98,26 @@ def free_memory() -> int:
     return 2 << 30
 
 
-def local_device() -> Device:
-    """The device of this process: the first CUDA device when there is one, else the CPU."""
+def local_device(cores: int | None = None) -> Device:
+    """The device of this process: the first CUDA device when there is one, else the CPU.
+
+    ``cores`` are this worker's (None: all that this process may use).
+    """
     import torch
 
     from sweeper.models.arithmetic import arithmetic_of
 
     if torch.cuda.is_available():
-        return Device("cuda", torch.cuda.mem_get_info()[0], os.getpid(), arithmetic_of("cuda"))
-    return cpu()
+        free, arithmetic = torch.cuda.mem_get_info()[0], arithmetic_of("cuda")
+        return Device("cuda", free, os.getpid(), arithmetic, cores=cores or len(os.sched_getaffinity(0)))
+    return cpu(cores or len(os.sched_getaffinity(0)))
 
 
-def cpu() -> Device:
-    """This process on its host's cores."""
+def cpu(cores: int = 1) -> Device:
+    """This process on some of its host's cores."""
     from sweeper.models.arithmetic import arithmetic_of, eager_arithmetic
 
-    return Device("cpu", free_memory(), os.getpid(), arithmetic_of("cpu"), eager_arithmetic())
+    return Device("cpu", free_memory(), os.getpid(), arithmetic_of("cpu"), eager_arithmetic(), cores)
 
 
 def unknown() -> Device:

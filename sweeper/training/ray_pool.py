@@ -18,11 +18,13 @@ from typing import Any, Literal
 from sweeper.data.source import Source
 from sweeper.errors import SweeperError
 from sweeper.scheduling.events import WorkerDraining, WorkerJoined, WorkerLost
-from sweeper.training.legs import LegOrder, LegResult, LegRunner
+from sweeper.training.legs import LegResult, LegRunner
+from sweeper.training.objective_legs import ObjectiveOrder, ObjectiveRunner
 from sweeper.training.pool import (
     Device,
     LegRaised,
     LegReturned,
+    Order,
     Post,
     cpu,
     describe,
@@ -46,9 +48,10 @@ def _end_process(pid: int) -> None:
 class _Actor:
     """What runs inside a Ray worker process."""
 
-    def __init__(self, device: str) -> None:
-        self._device = local_device() if device == "cuda" else cpu()
+    def __init__(self, device: str, cores: int = 1) -> None:
+        self._device = local_device(cores) if device == "cuda" else cpu()
         self._runner = LegRunner(self._device.kind, threads=1 if device == "cpu" else None)
+        self._objectives = ObjectiveRunner()
 
     def device(self) -> Device:
         return self._device
@@ -56,8 +59,11 @@ class _Actor:
     def load(self, sweep: str, source: Source) -> None:
         self._runner.load(sweep, source)
 
-    def run(self, order: LegOrder) -> LegResult:
-        return self._runner.run(order)
+    def run(self, order: Order) -> LegResult:
+        return self._objectives.run(order) if isinstance(order, ObjectiveOrder) else self._runner.run(order)
+
+    def forget(self, sweep: str) -> None:
+        self._objectives.forget(sweep)
 
 
 @dataclass
@@ -67,6 +73,7 @@ class _Slot:
     name: str
     node: str
     device: str
+    cores: int = 1
     actor: Any = None
     info: Device | None = None
     loaded: str | None = None  # the sweep whose data the actor was given last: it keeps no other without rows
@@ -150,8 +157,12 @@ class RayPool:
     def unload(self, sweep: str) -> None:
         """Free the object store's copy."""
         self._data.pop(sweep, None)
+        with self._lock:
+            actors = [slot.actor for slot in self._slots.values() if slot.loaded == sweep and slot.actor is not None]
+        for actor in actors:
+            actor.forget.remote(sweep)
 
-    def run(self, worker: str, order: LegOrder) -> None:
+    def run(self, worker: str, order: Order) -> None:
         """Send one leg, with the sweep's data ahead of it when this actor has not seen it."""
         with self._lock:
             slot = self._slots.get(worker)
@@ -238,7 +249,7 @@ class RayPool:
                     name = f"{node['NodeID'][:6]}-{place}"
                     full = self._limit is not None and len(self._slots) >= self._limit
                     if name not in self._slots and not full:
-                        self._slots[name] = _Slot(name, node["NodeID"], device)
+                        self._slots[name] = _Slot(name, node["NodeID"], device, max(1, cpus // max(1, places)))
         for slot in self._slots.values():
             if slot.info is None and time.monotonic() - slot.asked_at > JOIN_SECONDS:
                 self._lose(slot, slot.actor, f"it did not come up within {JOIN_SECONDS:.0f} s")
@@ -271,7 +282,7 @@ class RayPool:
             max_restarts=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(slot.node, soft=False),
         )(_Actor)
-        slot.actor = remote.remote(slot.device)
+        slot.actor = remote.remote(slot.device, slot.cores)
         slot.loaded, slot.info, slot.leg, slot.asked_at = None, None, None, time.monotonic()
         actor = slot.actor
         future: Future[Device] = actor.device.remote().future()

@@ -1,0 +1,101 @@
+"""A sweep of a function of the user's own: trials, search, pruner, MLflow, logs, resume, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlflow
+import pytest
+
+import sweeper
+from sweeper.errors import SpecError
+from tests.integration.test_sweep import command
+
+TEXT = """
+import optuna
+
+def objective(trial):
+    x = trial.suggest_float("x", -10, 10)
+    kind = trial.suggest_categorical("kind", ["a", "b"])
+    wide = trial.suggest_int("wide", 1, 64, log=True) if kind == "a" else 1
+    print("trying", x, flush=True)
+    if x > 9:
+        raise ValueError("too far")
+    for step in range(4):
+        trial.report((x - 2) ** 2 + 4 - step, step)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+    trial.set_user_attr("wide", wide)
+    trial.log_artifact(__file__)
+    return (x - 2) ** 2 + (kind == "b")
+"""
+SEARCH = {"trials": 14, "pruner": "median", "window": 4, "seed": 1, "enqueue": [{"x": 9.5}, {"x": 0.0}]}
+
+
+@pytest.fixture
+def code(home: Path) -> Path:
+    file = home / "mine.py"
+    file.write_text(TEXT)
+    return file
+
+
+def test_a_function_is_a_sweep(home: Path, code: Path, monkeypatch: pytest.MonkeyPatch, capsys: object) -> None:
+    spec = {"objective": {"function": f"{code}:objective"}, "search": SEARCH}
+    result = sweeper.run(spec, workers="inline")
+    trials = result.records()
+    assert [str(trials[0].state), trials[0].reason] == ["failed", "mine.py, line 10: ValueError: too far"]
+    assert "ValueError: too far" in trials[0].notes[0]
+    assert trials[1].params is not None
+    assert trials[1].params["x"] == 0.0
+    assert {str(trial.state) for trial in trials} == {"complete", "pruned", "failed"}
+    assert all(trial.value == trial.metrics["value"] for trial in trials if trial.state == "complete")
+    assert (home / "sweeps" / result.sweep / "report.html").exists()
+    assert b"trying 0.0" in (home / "sweeps" / result.sweep / "trials" / "1" / "log.txt").read_bytes()
+
+    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    run = client.get_run(str(trials[1].mlflow_run_id))
+    assert run.data.tags["wide"] == str(trials[1].attributes["user_attrs"]["wide"])
+    assert run.data.params["x"] == "0.0"
+    assert [point.step for point in client.get_metric_history(run.info.run_id, "value")][:4] == [0, 1, 2, 3]
+    assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["mine.py"]
+
+    one_by_one = {**spec, "name": "again", "resources": {"cpus": 64}}
+    again = sweeper.run(one_by_one, workers="inline").records()
+    assert [(t.params, t.value, t.state) for t in again] == [(t.params, t.value, t.state) for t in trials]
+
+    command(monkeypatch, "resume", "again", "--trials", "16", "--workers", "inline")
+    more = sweeper.load("again").records()
+    assert len(more) == 16
+    assert [t.params for t in more[:14]] == [t.params for t in trials]
+    code.write_text(TEXT.replace("- 2", "- 3"))
+    with pytest.raises(SpecError, match="it has changed since this sweep was made"):
+        from sweeper.running.local import run_again
+        from sweeper.settings import Settings
+
+        run_again("again", Settings.from_env(), "inline", trials=18)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"objective": {"function": "{code}:objectiv"}}, "mine.py: objectiv: there is no such function"),
+        ({"objective": {"function": "{code}:objective"}, "dataset": {"name": "digits"}}, "dataset: an objective of"),
+        ({"objective": {"function": "{code}:objective"}, "search": {"sampler": "grid"}}, "search.sampler: grid has to"),
+        ({"objective": {"function": "{code}:objective"}, "search": {"pruner": "hyperband"}}, "objective.reports"),
+        ({"objective": {"function": "{code}:two"}}, "takes? .*2 arguments|does not take 1 arguments"),
+        ({"objective": {"function": "{code}:broken"}}, "line 2: NameError"),
+        ({"dataset": {"name": "iris"}, "resources": {"cpus": 1}}, "resources: only the trials"),
+    ],
+)
+def test_bad_input_starts_nothing(home: Path, code: Path, spec: dict[str, object], message: str) -> None:
+    if "broken" in str(spec):
+        code.write_text("def broken(trial): pass\nundefined\n")
+    elif "two" in str(spec):
+        code.write_text("def two(trial, data): pass\n")
+    written = {
+        key: {k: v.format(code=code) if isinstance(v, str) else v for k, v in part.items()}  # type: ignore[union-attr]
+        for key, part in spec.items()
+    }
+    with pytest.raises(SpecError, match=message):
+        sweeper.run(written, workers="inline")
+    assert not (home / "sweeps").exists()
