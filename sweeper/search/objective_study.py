@@ -21,6 +21,7 @@ from sweeper.scheduling.window import batch_start, told_before
 from sweeper.search.axes import Axis, decode_point, encode_point
 from sweeper.search.ranking import Outcome, ranks
 from sweeper.search.samplers import Known, PointBatch, open_sobol, open_tpe, trial_rng
+from sweeper.search.standings import Standings
 from sweeper.search.suggestions import Params, SearchTrial
 from sweeper.spec.goals import Direction
 from sweeper.states import TrialState
@@ -140,7 +141,7 @@ class _Points:
         points = np.array([encode_point(self._axes, trial.keys) for trial in seen]).reshape(len(seen), len(self._axes))
         keys = ranks({row: trial.outcome for row, trial in enumerate(seen) if trial.outcome is not None}, (sign,))
         known = {row: key if seen[row].keys else None for row, key in keys.items()}
-        self._batch = opener(Known(begin, size, seed, self._axes, points, known))
+        self._batch = opener(Known(begin, size, seed, self._axes, points, Standings(known)))
 
     def pick(self, number: int) -> Params:
         """The values for a trial, which the next one of the batch takes into account."""
