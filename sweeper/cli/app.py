@@ -270,6 +270,32 @@ def datasets(json: Json = False) -> None:
     commands.datasets(json)
 
 
+@app.command()
+def schema(
+    verb: Annotated[str | None, typer.Argument(metavar="[VERB]", help="A verb that has --json.")] = None,
+) -> None:
+    """Print the JSON schema of what a verb prints with --json."""
+    from json import dumps
+
+    from sweeper.cli.schemas import ANSWERS, schema_of
+    from sweeper.errors import nearest
+
+    if verb is None:
+        print("\n".join(ANSWERS))
+    elif verb in ANSWERS:
+        print(dumps(schema_of(verb), indent=1))
+    else:
+        raise SpecError(f"{verb[:40]!r} is no verb with an answer", key="schema", remedy=nearest(verb, ANSWERS))
+
+
+@app.command()
+def mcp() -> None:
+    """Serve the verbs as tools of the Model Context Protocol, on stdin and stdout."""
+    from sweeper.cli.mcp_server import serve
+
+    serve()
+
+
 app.add_typer(looking.verbs)
 service_verbs.register(app)
 

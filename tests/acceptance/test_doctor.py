@@ -7,10 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from sweeper.cli import doctor
 from sweeper.cli.doctor import Check
+from sweeper.cli.schemas import schema_of
 from sweeper.ledger.opening import open_ledger
 from sweeper.ledger.probe import clock_skew, probe_ledger
 from sweeper.settings import Settings
@@ -46,6 +48,7 @@ def test_a_healthy_home_passes_and_nothing_is_left_behind(site: Site) -> None:
     answer = site.answer("doctor")
     assert answer["ok"] is True
     assert [check["name"] for check in answer["checks"]] == NAMES
+    jsonschema.validate(answer, schema_of("doctor"))
     for check in answer["checks"]:
         assert set(check) == {"name", "state", "found", "fix"}
         assert check["state"] in ("ok", "warning"), check
