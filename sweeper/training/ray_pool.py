@@ -159,8 +159,10 @@ class RayPool:
         self._data.pop(sweep, None)
         with self._lock:
             actors = [slot.actor for slot in self._slots.values() if slot.loaded == sweep and slot.actor is not None]
-        for actor in actors:
-            actor.forget.remote(sweep)
+        if not self._closing.is_set():
+            for actor in actors:
+                with contextlib.suppress(Exception):  # it has died meanwhile
+                    actor.forget.remote(sweep)
 
     def run(self, worker: str, order: Order) -> None:
         """Send one leg, with the sweep's data ahead of it when this actor has not seen it."""
