@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import process
 from benchmarks.results import Table, number, times
-from benchmarks.workloads import SEED, WORKLOADS, Workload, data
+from benchmarks.workloads import ENGINE, SEED, Workload
 
 if TYPE_CHECKING:
     from sweeper.models import Data, TrialConfig
 
-JAX_ROWS = (4, 8, 16, 32)  # JAX runs at the best of these
+JAX_ROWS = (2, 4, 8, 16, 32)  # JAX runs at the best of these
 SAME = 1e-2  # deviation of a final validation loss that counts as equal
 MATMUL = 1024
 NUDGE = 2e-7
@@ -46,8 +46,8 @@ class Contender:
         self.cpu.append(time.process_time() - cpu)
 
     def numbers(self) -> dict[str, Any]:
-        """Trials per second, and the share of the time in which this process had the core."""
-        rates = sorted(self.trials / seconds for seconds in self.wall)
+        """Trials per second of CPU time, and the share of the time in which this process had the core."""
+        rates = sorted(self.trials / seconds for seconds in self.cpu)
         return {
             "trials": self.trials,
             "rows": self.rows,
@@ -106,7 +106,7 @@ def jax(workload: Workload, configs: Sequence[TrialConfig], arrays: Data, rows: 
     """JAX in cohorts of ``rows``; the time leaves compiling out."""
     from benchmarks.jaxpeer import Peer
 
-    peer = Peer(workload.train, workload.sizes(arrays.x_train.shape[1]), arrays, rows, SEED)
+    peer = Peer(workload.train, configs[0], arrays, rows, SEED)
 
     def train() -> list[float]:
         parts = [configs[start : start + rows] for start in range(0, len(configs), rows)]
@@ -160,7 +160,8 @@ def race(workload: Workload, runs: int, trials: int, solo_trials: int) -> dict[s
     """All contenders on one workload, interleaved."""
     from sweeper.models.native import NativePath
 
-    arrays, configs = data(), workload.configs(trials)
+    trials, solo_trials = (max(1, round(count * workload.part)) for count in (trials, solo_trials))
+    arrays, configs = workload.data(), workload.configs(trials)
     contenders = {"train_solo": solo(workload, configs[:solo_trials], arrays)}
     contenders["JAX vmap + scan"] = best_jax(workload, configs, arrays)
     contenders["cohort, eager path"] = cohort(workload, configs, arrays, "eager")
@@ -200,23 +201,35 @@ def _rates(name: str, race: Mapping[str, Any]) -> Table:
             times(c["rate"], solo_rate),
             times(c["rate"], jax_rate),
             f"{c['rate'] / floor:.0%}",
+            number(c["rate"] * 2 * race["multiply_adds"] / 1e9),
             number(c["compile_seconds"]),
             f"{c['busy']:.0%}",
         )
         for key, c in contenders.items()
     ]
     rows.append(
-        ("arithmetic floor", "", number(floor), "", times(floor, solo_rate), times(floor, jax_rate), "100%", "", "")
+        (
+            "arithmetic floor",
+            "",
+            number(floor),
+            "",
+            times(floor, solo_rate),
+            times(floor, jax_rate),
+            "100%",
+            number(race["gflops"]),
+            "",
+            "",
+        )
     )
-    columns = ("", "rows", "trials/s", "range", "of solo", "of JAX", "of floor", "compile s", "core held")
-    network = "x".join(map(str, WORKLOADS[name].hidden_layers))
+    columns = ("", "rows", "trials/s", "range", "of solo", "of JAX", "of floor", "GFLOP/s", "compile s", "core held")
+    network = "x".join(map(str, ENGINE[name].hidden_layers))
     note = (
         f"Medians of {race['runs']} interleaved runs, bound to one core. Floor: {race['multiply_adds'] / 1e9:.2f} G "
         f"multiply-adds a trial at the {race['gflops']:.0f} GFLOP/s that this core reaches on a {MATMUL} x {MATMUL} "
-        "float32 matrix product. JAX's time leaves compiling out. Core held: CPU time over wall time; below 100% "
-        "something else ran."
+        "float32 matrix product. Rates are per second of CPU time; JAX's leaves compiling out. Core held: CPU time over "
+        "wall time; below 100% something else ran."
     )
-    return Table(f"{name}: digits, hidden {network}, one core", columns, tuple(rows), note)
+    return Table(f"{name}: {ENGINE[name].about}, hidden {network}, one core", columns, tuple(rows), note)
 
 
 def _exactness(name: str, race: Mapping[str, Any]) -> Table:
@@ -239,12 +252,13 @@ def main() -> None:
     parser.add_argument("trials", type=int)
     parser.add_argument("solo_trials", type=int)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", choices=ENGINE, help="one workload")
     options = parser.parse_args()
     process.pin()
     import torch
 
     torch.set_num_threads(1)
-    chosen = [replace(w, epochs=2) if options.quick else w for w in WORKLOADS.values()]
+    chosen = [replace(w, epochs=2) if options.quick else w for w in ENGINE.values() if options.only in (None, w.name)]
     print(json.dumps({w.name: race(w, options.runs, options.trials, options.solo_trials) for w in chosen}))
 
 

@@ -2,7 +2,7 @@
 
 Dimensions: K rows, E epochs, n training rows, B batch, D features, C classes. The arithmetic is that of
 ``models/update.py``: one update rule with per-row coefficients. All rows visit the data in one order, so a batch is
-gathered once and shared.
+gathered once and shared, and so are the random numbers of dropout, whose rate is each row's own.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from torch import nn
 
 from sweeper.models import Data, TrainConfig, TrialConfig, batch_order, build_mlp
 from sweeper.models.rows import columns_of
 
-Weights = list[tuple[jax.Array, jax.Array]]  # per layer (in, out) and (out,)
+Weights = dict[str, Any]  # linears: (in, out) and (out,) of each; norms: (2, out); embedding: frequencies, W, b
 METRICS = ("train_loss", "grad_norm", "val_loss", "val_accuracy", "learning_rate")
 
 
@@ -37,15 +38,17 @@ class Row(NamedTuple):
 
 
 class Peer:
-    """A program compiled for K rows of one shape."""
+    """A program compiled for K rows of the shape of ``config``, with layer norm or without, with plr or without."""
 
-    def __init__(self, train: TrainConfig, sizes: tuple[int, ...], data: Data, rows: int, seed: int) -> None:
-        self.train, self.sizes, self.seed = train, sizes, seed
+    def __init__(self, train: TrainConfig, config: TrialConfig, data: Data, rows: int, seed: int) -> None:
+        self.train, self.seed, self.n_inputs = train, seed, data.x_train.shape[1]
+        self.n_outputs = int(data.y_train.max()) + 1
+        self.drops = config.dropout > 0
         self.data = [jnp.asarray(t.numpy()) for t in (data.x_train, data.y_train.int(), data.x_val, data.y_val.int())]
         n = len(data.y_train)
         self.orders = jnp.asarray(np.stack([batch_order(n, seed, e).numpy() for e in range(train.epochs)]), jnp.int32)
         program = jax.jit(jax.vmap(self._train_row, in_axes=(0, 0, None)))
-        example = self._start([TrialConfig(hidden_layers=sizes[1:-1])] * rows)
+        example = self._start([config] * rows)
         begin = time.perf_counter()
         self.program = program.lower(*example, self.orders).compile()
         self.compile_seconds = time.perf_counter() - begin
@@ -57,12 +60,8 @@ class Peer:
 
     def _start(self, configs: Sequence[TrialConfig]) -> tuple[Row, dict[str, jax.Array]]:
         """Initial rows and their coefficient columns."""
-        models = [build_mlp(config, self.sizes[0], self.sizes[-1], self.seed) for config in configs]
-        flat = [[p.detach().numpy() for p in model.parameters()] for model in models]
-        layers = [np.stack(parts) for parts in zip(*flat, strict=True)]
-        theta = [
-            (jnp.asarray(w.transpose(0, 2, 1)), jnp.asarray(b)) for w, b in zip(layers[::2], layers[1::2], strict=True)
-        ]
+        models = [weights_of(build_mlp(config, self.n_inputs, self.n_outputs, self.seed)) for config in configs]
+        theta = jax.tree.map(lambda *rows: jnp.stack(rows), *models)
         zeros = jax.tree.map(jnp.zeros_like, theta)
         columns = [
             columns_of(config, self.train.clip_norm) | activation_columns(config.activation) for config in configs
@@ -76,21 +75,28 @@ class Peer:
 
     def _train_row(self, row: Row, c: dict[str, jax.Array], orders: jax.Array) -> tuple[jax.Array, ...]:
         """All epochs of one trial; each metric as ``(E,)``."""
-        return lax.scan(lambda row, order: self._epoch(row, order, c), row, orders)[1]
+        epochs = jnp.arange(len(orders))
+        return lax.scan(lambda row, at: self._epoch(row, *at, c), row, (orders, epochs))[1]
 
-    def _epoch(self, row: Row, order: jax.Array, c: dict[str, jax.Array]) -> tuple[Row, tuple[jax.Array, ...]]:
+    def _epoch(
+        self, row: Row, order: jax.Array, epoch: jax.Array, c: dict[str, jax.Array]
+    ) -> tuple[Row, tuple[jax.Array, ...]]:
         x_train, y_train, x_val, y_val = self.data
         n, size = len(y_train), self.train.batch_size
         full = n // size * size
 
-        def step(row: Row, batch: jax.Array) -> tuple[Row, tuple[jax.Array, jax.Array]]:
-            return update(row, x_train[batch], y_train[batch], c)
+        def step(row: Row, at: tuple[jax.Array, jax.Array]) -> tuple[Row, tuple[jax.Array, jax.Array]]:
+            batch, number = at
+            key = jax.random.fold_in(jax.random.key(self.seed), number) if self.drops else None
+            return update(row, x_train[batch], y_train[batch], c, key)
 
-        row, (losses, norms) = lax.scan(step, row, order[:full].reshape(-1, size))
-        loss_sum, norm_sum, steps = losses.sum() * size, norms.sum(), full // size
+        steps = -(-n // size)
+        numbers = epoch * steps + jnp.arange(steps)
+        row, (losses, norms) = lax.scan(step, row, (order[:full].reshape(-1, size), numbers[: full // size]))
+        loss_sum, norm_sum = losses.sum() * size, norms.sum()
         if full < n:
-            row, (loss, norm) = step(row, order[full:])
-            loss_sum, norm_sum, steps = loss_sum + loss * (n - full), norm_sum + norm, steps + 1
+            row, (loss, norm) = step(row, (order[full:], numbers[-1]))
+            loss_sum, norm_sum = loss_sum + loss * (n - full), norm_sum + norm
         val_loss, logits = loss_of(row.theta, x_val, y_val, c)
         accuracy = (logits.argmax(axis=1) == y_val).mean()
         row = plateau(row, val_loss, self.train)
@@ -105,20 +111,53 @@ def activation_columns(name: str) -> dict[str, float]:
     ]
 
 
-def loss_of(theta: Weights, x: jax.Array, y: jax.Array, c: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-    """Mean cross-entropy, and the logits ``(B, C)``."""
-    h = x
-    for w, b in theta[:-1]:
+def weights_of(model: nn.Sequential) -> Weights:
+    """The parameters of ``build_mlp``'s module."""
+    found: Weights = {"linears": [], "norms": [], "embedding": []}
+    for module in model:
+        own = [jnp.asarray(p.detach().numpy()) for p in module.parameters()]
+        if isinstance(module, nn.Linear):
+            found["linears"].append((own[0].T, own[1]))
+        elif isinstance(module, nn.LayerNorm):
+            found["norms"].append(jnp.stack(own))
+        elif own:
+            found["embedding"] = own
+    return found
+
+
+def embed(embedding: list[jax.Array], x: jax.Array) -> jax.Array:
+    """``(B, N) -> (B, N E)``: relu(W [cos 2 pi w x, sin 2 pi w x] + b) of each number."""
+    frequencies, weight, bias = embedding  # (N, k), (N, E, 2 k), (N, E)
+    z = 2 * jnp.pi * frequencies * x[:, :, None]
+    waves = jnp.concatenate([jnp.cos(z), jnp.sin(z)], axis=2)
+    return jnp.maximum(jnp.einsum("bnf,nef->bne", waves, weight) + bias, 0.0).reshape(len(x), -1)
+
+
+def loss_of(
+    theta: Weights, x: jax.Array, y: jax.Array, c: dict[str, jax.Array], key: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """Mean cross-entropy, and the logits ``(B, C)``; with a ``key`` there is dropout."""
+    h = embed(theta["embedding"], x) if theta["embedding"] else x
+    for layer, (w, b) in enumerate(theta["linears"][:-1]):
         z = h @ w + b
+        if theta["norms"]:
+            scale, shift = theta["norms"][layer]
+            away = z - z.mean(axis=1, keepdims=True)
+            z = away * lax.rsqrt((away**2).mean(axis=1, keepdims=True) + 1e-5) * scale + shift
         h = jnp.where(c["relu"] > 0, jnp.maximum(z, 0.0), c["a"] * jnp.tanh(c["slope"] * z) + c["b"])
-    logits = h @ theta[-1][0] + theta[-1][1]
+        if key is not None:
+            u = jax.random.uniform(jax.random.fold_in(key, layer), h.shape)
+            h = jnp.where(u >= c["dropout"], h / (1.0 - c["dropout"]), 0.0)
+    logits = h @ theta["linears"][-1][0] + theta["linears"][-1][1]
     log_p = jax.nn.log_softmax(logits)
     return -jnp.take_along_axis(log_p, y[:, None], axis=1).mean(), logits
 
 
-def update(row: Row, x: jax.Array, y: jax.Array, c: dict[str, jax.Array]) -> tuple[Row, tuple[jax.Array, jax.Array]]:
+def update(
+    row: Row, x: jax.Array, y: jax.Array, c: dict[str, jax.Array], key: jax.Array | None
+) -> tuple[Row, tuple[jax.Array, jax.Array]]:
     """One step: gradient, clip by global norm, the update rule."""
-    (loss, _), g = jax.value_and_grad(loss_of, has_aux=True)(row.theta, x, y, c)
+    (loss, _), g = jax.value_and_grad(loss_of, has_aux=True)(row.theta, x, y, c, key)
     norm = jnp.sqrt(sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(g)))
     scale, t = jnp.minimum(1.0, c["clip"] / (norm + 1e-6)), row.t + 1
     c1 = jnp.where(c["corrected"] > 0, 1.0 / (1.0 - c["b1"] ** t), 1.0)
