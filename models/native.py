@@ -78,7 +78,7 @@ class NativePath:
 
     @classmethod
     def trains(cls, config: TrialConfig) -> bool:
-        """Whether the compiled code knows everything that it needs."""
+        """Everything."""
         return True
 
     def epoch(

@@ -13,8 +13,8 @@ from sweeper.spec.section import refuse
 if TYPE_CHECKING:
     from sweeper.spec.models import InputsSpec, TrainingSpec
 
-# what may decide whether the compiled path trains a configuration (``sweeper.models.native.NativePath.trains``)
-DECIDING = ("normalization",)
+# what may decide whether the compiled path trains a configuration (``sweeper.models.native.NativePath.trains``): nothing
+DECIDING: tuple[str, ...] = ()
 
 
 def values_of(space: Space, name: str) -> tuple[Value, ...]:
@@ -64,12 +64,12 @@ def _conditional(space: Space) -> bool:
 
 
 def is_compiled(space: Space, training: TrainingSpec, inputs: InputsSpec) -> bool:
-    """Whether the compiled path can train all points of a space; one that is a function may hold any."""
+    """Whether the compiled path can train all points of a space; one that is a function may hold anything."""
     from sweeper.models.config import TrialConfig
     from sweeper.models.native import NativePath
 
     if space.is_function:
-        return False
+        return not DECIDING
     usual: dict[str, Any] = {"schedule": training.schedule, "warmup_epochs": training.warmup_epochs}
     usual |= {"numeric_embedding": inputs.numeric_embedding, "category_embedding": inputs.category_embedding}
     points = [usual, *({**usual, name: value} for name in DECIDING for value in values_of(space, name))]

@@ -7,6 +7,7 @@ import itertools
 import math
 import shutil
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import nn
 from sweeper.models import (
     ACTIVATIONS,
     Data,
+    History,
     TrainConfig,
     TrialConfig,
     build_mlp,
@@ -30,7 +32,7 @@ from sweeper.models.mlp import ACTIVATION_MODULES
 from sweeper.models.native import NativePath
 from sweeper.models.paths import choose
 from sweeper.models.rows import EpochSums, Rows
-from tests.tiny import EMBEDDINGS, history_error, tiny_data
+from tests.tiny import BLOCKS, EMBEDDINGS, history_error, tiny_data
 
 BUILT = NativePath.available("cpu")
 needs_build = pytest.mark.skipif(not BUILT, reason="the compiled code is not built here")
@@ -98,14 +100,24 @@ def test_every_variant_trains_any_shape_as_plain_pytorch(
         assert history_error(history, train_solo(trials[seed], train, data, seed)) < 1e-9, trials[seed]
 
 
+OTHER_KINDS = [TrialConfig(**{"hidden_layers": (17, 17, 5)} | more) for more in (*BLOCKS, *EMBEDDINGS)]
+
+
+@cache
+def oracle_of_other_kinds() -> tuple[TrainConfig, Data, list[History]]:
+    """With a batch of several chunks, numbers, and text columns of 3, 2 and 4 values."""
+    columns = torch.tensor([0] * 3 + [1] * 3 + [-1] + [2] * 2 + [0] + [3] * 4)
+    data = replace(random_data("classification", 150, 14, 7), columns=columns)
+    train = TrainConfig(epochs=1, batch_size=145)
+    return train, data, [train_solo(config, train, data, seed) for seed, config in enumerate(OTHER_KINDS)]
+
+
 @each_variant
-def test_embeddings_whatever_their_width_and_the_chunks_of_a_batch(variant: ctypes.CDLL) -> None:
-    columns = torch.tensor([0] * 6 + [1] * 3 + [-1] * 2 + [2] * 2 + [0] + [3] * 4)
-    data = replace(random_data("classification", 305, 18, 19), columns=columns)
-    trials = [TrialConfig(hidden_layers=(33, 5), learning_rate=0.01, **more) for more in EMBEDDINGS]
-    train = TrainConfig(epochs=2, batch_size=150)
-    for seed, history in enumerate(train_cohort(trials, train, data, range(len(trials)), path="native")):
-        assert history_error(history, train_solo(trials[seed], train, data, seed)) < 1e-9, trials[seed]
+def test_every_variant_trains_other_kinds_of_layers_and_embeddings_whatever_their_width(variant: ctypes.CDLL) -> None:
+    train, data, wanted = oracle_of_other_kinds()
+    found = train_cohort(OTHER_KINDS, train, data, range(len(OTHER_KINDS)), path="native")
+    for config, got, history in zip(OTHER_KINDS, found, wanted, strict=True):
+        assert history_error(got, history) < 1e-9, config
 
 
 @each_variant
