@@ -226,8 +226,8 @@ def _rates(name: str, race: Mapping[str, Any]) -> Table:
     note = (
         f"Medians of {race['runs']} interleaved runs, bound to one core. Floor: {race['multiply_adds'] / 1e9:.2f} G "
         f"multiply-adds a trial at the {race['gflops']:.0f} GFLOP/s that this core reaches on a {MATMUL} x {MATMUL} "
-        "float32 matrix product. Rates are per second of CPU time; JAX's leaves compiling out. Core held: CPU time over "
-        "wall time; below 100% something else ran."
+        "float32 matrix product. Rates are per second of CPU time; JAX's leaves compiling out. Core held: CPU time "
+        "over wall time; below 100% something else ran."
     )
     return Table(f"{name}: {ENGINE[name].about}, hidden {network}, one core", columns, tuple(rows), note)
 

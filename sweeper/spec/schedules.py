@@ -13,7 +13,7 @@ from sweeper.spec.section import refuse
 if TYPE_CHECKING:
     from sweeper.spec.models import InputsSpec, TrainingSpec
 
-# what may decide whether the compiled path trains a configuration (``sweeper.models.native.NativePath.trains``): nothing
+# what decides whether the compiled path trains a configuration (``sweeper.models.native.NativePath.trains``): nothing
 DECIDING: tuple[str, ...] = ()
 
 

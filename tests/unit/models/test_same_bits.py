@@ -75,7 +75,8 @@ def test_every_kind_of_row_has_the_same_bits_on_narrow_and_on_wide_registers(
             activation=activation, optimizer=optimizer, initialization=initialization, hidden_layers=hidden,
             learning_rate=0.02, weight_decay=0.01, nesterov=True, dropout=0.3 * (optimizer == "adam"),
             schedule=SCHEDULES[number % 5], label_smoothing=0.1 * (number % 2), ema_decay=0.9 * (number % 4 == 1),
-            normalization=NORMALIZATIONS[number % 3], residual=number % 7 == 0, parametrization=PARAMETRIZATIONS[number % 2],
+            normalization=NORMALIZATIONS[number % 3], residual=number % 7 == 0,
+            parametrization=PARAMETRIZATIONS[number % 2],
         )
         for number, (activation, optimizer, initialization, hidden) in enumerate(KINDS[task == "regression" :: 11])
     ]  # fmt: skip
