@@ -47,6 +47,11 @@ class Row(NamedTuple):
 class Build(Protocol):
     """What suggests the hyperparameters of the user's own model, once those of the space are known."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether it can be asked: it depends on the data."""
+        ...
+
     def suggest(self, trial: Any, params: Mapping[str, Any]) -> dict[str, Any]:
         """The values that the model asks an Optuna trial for."""
         ...
@@ -279,8 +284,10 @@ class Space:
         Raises:
             SpaceError: with every problem found; ``key`` is where the points stand.
         """
-        if self.function is None:
+        if not self.is_function:
             return check_points(self.parameters, given, key)
+        if self.build is not None and not self.build.ready:
+            return tuple(dict(point) for point in given)  # they are looked at when the data is known
         from sweeper.search_spaces.optuna_bridge import enqueued_trial
 
         for i, point in enumerate(given):

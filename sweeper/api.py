@@ -18,6 +18,7 @@ from sweeper.running import local
 from sweeper.settings import Settings
 from sweeper.spec.parse import SweepSpec, load_spec
 from sweeper.spec.stored import spec_of
+from sweeper.spec.user_code import read_function, stored_function
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,7 +139,7 @@ def run(
     home folder, so that the sweep can be resumed. The rest is as ``spec_or_path`` and ``overrides`` say, or by default.
 
     ``overrides`` are sections of the sweep file, merged into it: ``run("sweep.yaml", search={"trials": 20})``, and the
-    short cuts ``trials``, ``seed``, ``name`` and ``timeout``.
+    short cuts ``trials``, ``seed``, ``name`` and ``timeout``. ``model`` may be a Python function, of a notebook say.
 
     Raises:
         SpecError: the spec or its data cannot be used.
@@ -173,11 +174,20 @@ def load(sweep_id: str) -> Result:
 
 
 def _flat(overrides: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Nested mappings as ``a.b=c`` texts; a space is replaced as a whole."""
+    """Nested mappings as ``a.b=c`` texts; a space is replaced as a whole, and a function as a stored spec has it."""
     texts = []
     for key, value in overrides.items():
         if isinstance(value, Mapping) and key != "space":
             texts += _flat(value, f"{prefix}{key}.")
+        elif callable(value):
+            texts.append(f"{prefix}{key}={json.dumps(_function(value, f'{prefix}{key}'))}")
         else:
             texts.append(f"{prefix}{key}={json.dumps(value)}")
     return texts
+
+
+def _function(value: Any, key: str) -> dict[str, Any]:
+    try:
+        return stored_function(read_function(value))
+    except ValueError as error:
+        raise SpecError(str(error), key=key) from error

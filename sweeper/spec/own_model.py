@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sweeper.spec.models import SweepSpec
 
 KEY = "model"
+OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam", "adamw", "nadam", "adagrad")  # columns of any weights
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class Suggesting:
 
     function: UserFunction
     facts: Callable[[Mapping[str, Any]], ModelData] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the data is known."""
+        return self.facts is not None
 
     def suggest(self, trial: Any, params: Mapping[str, Any]) -> dict[str, Any]:
         """What the function suggests beside ``params``; the module that it builds is thrown away.
@@ -119,6 +125,10 @@ def check_model(spec: SweepSpec) -> None:
     if embeddings - {"none", "piecewise_linear"} or spec.inputs.category_embedding:
         key = "category_embedding" if spec.inputs.category_embedding else "numeric_embedding"
         refuse("it is a layer of the MLP, and the model is your own", f"inputs.{key}", "Remove it")
+    others = [str(name) for name in values_of(spec.space, "optimizer") if name not in OPTIMIZERS]
+    if others:
+        remedy = f"Valid: {', '.join(OPTIMIZERS)}"
+        refuse(f"{others[0]} does not train a model of your own", "space.optimizer", remedy)
     if spec.search.pruner == "gradient_flow":
         refuse("it looks at the layers of an MLP", "search.pruner", "Use another pruner, such as median")
     if spec.search.sampler == "grid":
