@@ -21,6 +21,7 @@ from sweeper.spec.stored import spec_of
 from sweeper.spec.user_code import read_function, stored_function
 
 if TYPE_CHECKING:
+    import optuna
     import pandas as pd
     from matplotlib.figure import Figure
 
@@ -59,6 +60,12 @@ class Result:
     def spec(self) -> SweepSpec:
         """The sweep file as validated."""
         return spec_of(self.record)
+
+    def to_optuna(self) -> optuna.Study:
+        """The ended trials as an Optuna study in memory, for all of Optuna's plots and importances."""
+        from sweeper.export.optuna_study import study_in_memory
+
+        return study_in_memory(self._ledger.sweep(self.sweep), self.spec, self.records(), self.reports())
 
     def records(self) -> list[TrialRecord]:
         """All trials as records, by number."""
@@ -138,6 +145,9 @@ def run(
     pair (X, y) of arrays, or of a table and its target; it takes the place of the dataset's file, and is kept in the
     home folder, so that the sweep can be resumed. The rest is as ``spec_or_path`` and ``overrides`` say, or by default.
 
+    ``objective`` may be a Python function on an Optuna trial, also one of a notebook: ``run(objective=f, trials=100)``,
+    or ``run(objective={"function": f, "direction": "maximize"})``; then there is no data and no space.
+
     ``overrides`` are sections of the sweep file, merged into it: ``run("sweep.yaml", search={"trials": 20})``, and the
     short cuts ``trials``, ``seed``, ``name`` and ``timeout``. ``model`` may be a Python function, of a notebook say.
 
@@ -147,6 +157,9 @@ def run(
     """
     short = {key: overrides.pop(key) for key in ("trials", "seed", "name", "timeout") if key in overrides}
     settings = Settings.from_env()
+    base: Any = {} if spec_or_path is None else spec_or_path
+    if (own := overrides.get("objective")) is not None and (callable(own) or callable(own.get("function"))):
+        base = _with_objective(base, overrides.pop("objective"))
     texts = _flat(overrides)
     if data is not None:
         settings.ensure_home()
@@ -154,9 +167,9 @@ def run(
         texts += [f"dataset.path={json.dumps(str(path))}", "dataset.name=null"]
     if target is not None:
         texts.append(f"dataset.target={json.dumps(target)}")
-    if spec_or_path is None and data is None:
-        raise SpecError("there is nothing to run", remedy="Give a sweep file, or data= with target=")
-    spec = load_spec({} if spec_or_path is None else spec_or_path, texts, **short)
+    if spec_or_path is None and data is None and not base:
+        raise SpecError("there is nothing to run", remedy="Give a sweep file, or data= with target=, or objective=")
+    spec = load_spec(base, texts, **short)
     record = local.run_new(spec, settings, workers)
     return load(record.sweep)
 
@@ -171,6 +184,15 @@ def load(sweep_id: str) -> Result:
     ledger = open_home_ledger(settings)
     record = ledger.sweep(sweep_id)
     return Result(record.sweep, record, ledger, settings)
+
+
+def _with_objective(base: Any, objective: Any) -> dict[str, Any]:
+    """The sweep file's content with an objective that is a Python function, or a section with one."""
+    if not isinstance(base, Mapping):
+        remedy = "Give the rest as keywords too, such as search={...}, or name the function in the file"
+        raise SpecError("a function does not go into a sweep file", key="objective", remedy=remedy)
+    section = dict(objective) if isinstance(objective, Mapping) else {"function": objective}
+    return {**base, "objective": {**dict(base.get("objective") or {}), **section}}
 
 
 def _flat(overrides: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -70,6 +70,8 @@ def load_same(record: SweepRecord, spec: SweepSpec) -> Dataset:
     """
     if spec.objective.function is not None:
         spec.objective.function.check_unchanged("objective.function")
+    if spec.search.own_sampler is not None:
+        spec.search.own_sampler.check_unchanged("search.sampler")
     dataset = load(spec)
     if fingerprint_of(record) not in (None, dataset.fingerprint):
         problem = "the data has changed since this sweep began"

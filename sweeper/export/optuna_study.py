@@ -21,6 +21,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
     check_distribution_compatibility,
+    json_to_distribution,
 )
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
@@ -83,6 +84,22 @@ def export_study(
     return len(made)
 
 
+def study_in_memory(
+    record: SweepRecord,
+    spec: SweepSpec,
+    trials: Sequence[TrialRecord],
+    reports: Mapping[int, list[EpochReport]],
+) -> optuna.Study:
+    """The ended trials as a study in memory, for Optuna's plots and importances."""
+    made = _frozen_trials(spec, [trial for trial in trials if trial.state in STATES], reports)
+    with _quiet():
+        study = _create(None, record, spec)
+        for name, value in _about(record, spec).items():
+            study.set_user_attr(name, value)
+        study.add_trials(made)
+    return study
+
+
 def _open(url: str) -> optuna.storages.RDBStorage:
     scheme, separator, rest = url.partition("://")
     backend = scheme.partition("+")[0]
@@ -136,7 +153,7 @@ def _place(url: str) -> tuple[str, int, str] | None:
         return None
 
 
-def _create(storage: optuna.storages.RDBStorage, record: SweepRecord, spec: SweepSpec) -> optuna.Study:
+def _create(storage: optuna.storages.RDBStorage | None, record: SweepRecord, spec: SweepSpec) -> optuna.Study:
     directions = [objective.direction for objective in spec.objectives]
     try:
         study = optuna.create_study(study_name=record.sweep, storage=storage, directions=directions)
@@ -158,7 +175,7 @@ def _about(record: SweepRecord, spec: SweepSpec) -> dict[str, Any]:
 def _frozen_trials(
     spec: SweepSpec, trials: Sequence[TrialRecord], reports: Mapping[int, list[EpochReport]]
 ) -> list[FrozenTrial]:
-    points = _points(spec.space, trials)
+    points = _points(spec.space, trials) if spec.objective.function is None else _shown(trials)
     metric = spec.objective.metric
     made = []
     for trial in trials:
@@ -192,6 +209,7 @@ def _frozen(spec: SweepSpec, trial: TrialRecord, point: _Point, curve: dict[int,
         "seed": trial.seed,
         "metrics": clean(dict(trial.metrics)),
         "mlflow_run_id": trial.mlflow_run_id,
+        **trial.attributes.get("user_attrs", {}),
     }
     made = optuna.create_trial(
         state=state,
@@ -215,6 +233,16 @@ def _points(space: Space, trials: Sequence[TrialRecord]) -> dict[int, _Point]:
         return _function_points(space, keys)
     distributions = space.distributions()
     return {n: _Point(point, {name: distributions[name] for name in point}) for n, point in keys.items()}
+
+
+def _shown(trials: Sequence[TrialRecord]) -> dict[int, _Point]:
+    """Each trial of an objective of the user's own with the distributions that it has suggested from."""
+    points = {}
+    for trial in trials:
+        told = trial.attributes.get("distributions", {})
+        shown = {name: json_to_distribution(text) for name, text in told.items() if name in (trial.params or {})}
+        points[trial.number] = _Point({name: (trial.params or {})[name] for name in shown}, shown)
+    return points
 
 
 def _function_points(space: Space, keys: dict[int, dict[str, Any]]) -> dict[int, _Point]:

@@ -81,6 +81,9 @@ def check_for_server(spec: SweepSpec) -> None:
     if spec.objective.function is not None:
         problem = "an objective of your own cannot be sent to a server, which runs no code of its users"
         raise SpecError(problem, key="objective.function", remedy="Run the sweep here: --server ''")
+    if spec.search.own_sampler is not None:
+        problem = "a sampler of your own cannot be sent to a server, which runs no code of its users"
+        raise SpecError(problem, key="search.sampler", remedy="Use another, or run the sweep here: --server ''")
     if spec.space.is_function:
         problem = "a space that is a Python function cannot be sent to a server: it runs no code of its users"
         raise SpecError(problem, key="space", remedy="Write the space as YAML, or run the sweep here: --server ''")

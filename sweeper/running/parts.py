@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sweeper.search.objective_study import ObjectiveStudy
     from sweeper.search.study import Study
 
-ADAPTIVE = ("tpe", "gp", "cmaes")  # samplers whose suggestions depend on results
+ADAPTIVE = ("tpe", "gp", "cmaes", "own")  # samplers whose suggestions depend on results
 
 
 class ProgressSink:
@@ -59,6 +59,7 @@ def make_pool(workers: str | int, address: str | None, post: Post) -> Pool:
 
 def make_study(spec: SweepSpec, dataset: Dataset) -> Study | ObjectiveStudy:
     """The study of a spec on its data."""
+    from sweeper.search.own_sampler import maker
     from sweeper.search.study import Study
 
     window, batch = window_and_batch(spec, spec.search.trials)
@@ -74,13 +75,17 @@ def make_study(spec: SweepSpec, dataset: Dataset) -> Study | ObjectiveStudy:
         first=spec.enqueue,
         earlier=earlier_of(spec),
         comparable=warm is None or warm.comparable,
+        make=None if spec.search.own_sampler is None else maker(spec.search.own_sampler),
     )
 
 
 def _objective_study(spec: SweepSpec, window: int, batch: int) -> ObjectiveStudy:
-    from sweeper.search.objective_study import ObjectiveStudy, gaussian_process
+    from sweeper.search.objective_study import ObjectiveStudy
+    from sweeper.search.optuna_samplers import gaussian_process
+    from sweeper.search.own_sampler import maker
 
     search = spec.search
+    own = None if search.own_sampler is None else maker(search.own_sampler)
     return ObjectiveStudy(
         search.sampler,
         search.seed,
@@ -89,7 +94,7 @@ def _objective_study(spec: SweepSpec, window: int, batch: int) -> ObjectiveStudy
         window,
         deterministic=search.deterministic,
         first=search.enqueue or (),
-        make=gaussian_process if search.sampler == "gp" else None,
+        make=gaussian_process if search.sampler == "gp" else own,
     )
 
 

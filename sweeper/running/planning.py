@@ -33,6 +33,10 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
     Raises:
         SpecError: the data cannot be used, or there is no such earlier sweep.
     """
+    if spec.objective.function is not None:
+        from sweeper.running.objective_plan import plan_objective
+
+        return plan_objective(spec)
     waiting = Waiting()
     from sweeper.data.loading import load
     from sweeper.models import rows_that_fit

@@ -189,13 +189,6 @@ class _Optuna:
 _Suggests = _Nothing | _Points | _Optuna
 
 
-def gaussian_process(seed: int) -> Sampler:
-    """Optuna's sampler ``gp``."""
-    import torch  # noqa: F401 - Optuna's Gaussian processes load it late
-
-    return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
-
-
 def _quiet_study(sampler: Sampler) -> optuna.Study:
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -10,6 +10,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 from threadpoolctl import threadpool_limits
@@ -25,11 +26,12 @@ class GaussianProcess:
     """Optuna's Gaussian process sampler on a study made anew for each batch.
 
     Pruned trials count with their last value, diverged ones as badly as the worst others. Constraints are Optuna's:
-    each has a Gaussian process of its own. What an earlier sweep knew comes first.
+    each has a Gaussian process of its own. What an earlier sweep knew comes first. ``make`` gives another sampler for a
+    seed: one of the user's own.
     """
 
-    def __init__(self, space: Space, setting: Setting) -> None:
-        self._space, self._setting = space, setting
+    def __init__(self, space: Space, setting: Setting, make: Callable[[int], BaseSampler] | None = None) -> None:
+        self._space, self._setting, self._make = space, setting, make or gaussian_process
         self._distributions = {} if space.is_function else space.distributions()
         self._study = _quiet_study(None)
         self._placed = 0
@@ -54,12 +56,10 @@ class GaussianProcess:
     def ask(self, number: int) -> SearchTrial:
         """As ``Batch``."""
         seed = int(trial_rng(self._setting.seed, number).integers(2**31 - 1))
-        self._study.sampler = optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
+        self._study.sampler = self._make(seed)
         self._placed = number + 1
         if fixed := self._setting.prior.fixed(number):
             self._study.enqueue_trial(fixed)
-        import torch  # noqa: F401 - Optuna's Gaussian processes load it late; its threads have to be known here
-
         with threadpool_limits(1):  # small matrices: OpenMP's threads cost three times as much and take the workers'
             trial = self._study.ask()
             params = self._space.suggest(trial)
@@ -184,6 +184,13 @@ class CmaEs:
             value = self._worst if outcome.score is None else self._setting.signs[0] * outcome.score
             self._worst = max(self._worst, value)
             self._study.tell(i, value)
+
+
+def gaussian_process(seed: int) -> BaseSampler:
+    """Optuna's Gaussian process sampler."""
+    import torch  # noqa: F401 - Optuna's Gaussian processes load it late; its threads have to be known before
+
+    return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
 
 
 def guided(

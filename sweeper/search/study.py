@@ -43,7 +43,8 @@ class Study:
 
     ``direction`` has one entry per objective where there are several. ``first`` holds points, whole or partial, that
     the first trials take. ``earlier`` holds the parameters, in this space, and outcomes of an earlier sweep's trials;
-    where they are not ``comparable``, their ranks count and not their values.
+    where they are not ``comparable``, their ranks count and not their values. ``make`` gives an Optuna sampler for a
+    seed: the user's own.
 
     Raises:
         SpecError: the sampler cannot search this space.
@@ -60,6 +61,7 @@ class Study:
         first: Sequence[Mapping[str, Any]] = (),
         earlier: Iterable[tuple[Mapping[str, Any], Outcome]] = (),
         comparable: bool = True,
+        make: Callable[[int], Any] | None = None,
     ) -> None:
         told_before(0, window, batch)  # refuses a batch outside the window
         self._space, self._batch_size, self._window = space, batch, window
@@ -79,8 +81,8 @@ class Study:
         if search.sampler == "grid":
             grid = Grid(space, setting)
             self.size, self._open = len(grid.points), grid.open
-        elif search.sampler == "gp":
-            self._open = GaussianProcess(space, setting).open
+        elif search.sampler in ("gp", "own"):
+            self._open = GaussianProcess(space, setting, make).open
         elif search.sampler == "cmaes":
             self._open = CmaEs(space, setting, self._horizon).open
         else:

@@ -48,6 +48,10 @@ def read_submission(data: Any, uploads: Path) -> SweepSpec:
     if names_function(spec):
         problem = "an objective of your own is code, and the server runs nobody's code"
         raise SpecError(problem, key="objective.function", remedy="Run the sweep on your own machine without --server")
+    search = spec.get("search")
+    if isinstance(search, Mapping) and (".py" in str(search.get("sampler")) or search.get("own_sampler") is not None):
+        problem = "a sampler of your own is code, and the server runs nobody's code"
+        raise SpecError(problem, key="search.sampler", remedy="Run the sweep on your own machine without --server")
     if spec.get("metrics"):
         problem = "a metric of your own is code, and the server runs nobody's code"
         raise SpecError(

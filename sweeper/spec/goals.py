@@ -176,7 +176,7 @@ def check_goals(
         problem = "seconds is measured, so the same seed will not give the same sweep"
         refuse(problem, "search.deterministic", "Set search.deterministic: false, or use parameters instead")
     if len(objectives) > 1:
-        if search.sampler in ("gp", "cmaes"):
+        if search.sampler in ("gp", "cmaes", "own"):
             remedy = "Use tpe (or random, sobol, grid)"
             refuse(f"{search.sampler} searches for one objective only", "search.sampler", remedy)
         if search.pruner != "none":

@@ -19,6 +19,7 @@ from sweeper.spec.goals import (
     COSTS,
     METRICS,
     OWN,
+    Function,
     Limits,
     Objectives,
     ObjectiveSpec,
@@ -35,6 +36,7 @@ from sweeper.spec.own_model import Model, bound, check_model, with_suggestions
 from sweeper.spec.schedules import check_schedule, is_compiled, largest, warmup_without_effect
 from sweeper.spec.section import MAX_SECONDS, column, refuse, seconds, text
 from sweeper.spec.section import Section as _Section
+from sweeper.spec.user_code import UserFunction, read_function
 from sweeper.spec.warm import WarmStart, as_tuple
 
 if TYPE_CHECKING:
@@ -166,7 +168,8 @@ class SearchSpec(_Section):
     sweep to learn from, written ``from``; ``warm`` is what was taken from it when this sweep was created.
     """
 
-    sampler: Literal["tpe", "random", "sobol", "grid", "gp", "cmaes"] = "tpe"
+    sampler: Literal["tpe", "random", "sobol", "grid", "gp", "cmaes", "own"] = "tpe"
+    own_sampler: Function | None = None
     pruner: Literal["none", "median", "percentile", "asha", "halving", "hyperband", "plateau", "gradient_flow"] = "none"
     trials: Annotated[int, Field(ge=1, le=MAX_TRIALS)] = 256
     timeout: Annotated[float, BeforeValidator(seconds), Field(gt=0, le=MAX_SECONDS)] | None = None
@@ -176,6 +179,23 @@ class SearchSpec(_Section):
     enqueue: Annotated[tuple[dict[str, Any], ...], BeforeValidator(as_tuple)] | None = None
     from_: Annotated[Reference | None, Field(alias="from")] = None
     warm: WarmStart | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own(cls, data: Any) -> Any:
+        """``sampler: my_sampler.py:make`` names a function that makes one of Optuna's kind."""
+        if not isinstance(data, dict):
+            return data
+        named = data.get("sampler")
+        if isinstance(named, UserFunction) or callable(named) or (isinstance(named, str) and ".py" in named):
+            return {**data, "sampler": "own", "own_sampler": read_function(named)}
+        return data
+
+    @model_validator(mode="after")
+    def _named(self) -> SearchSpec:
+        if (self.sampler == "own") != (self.own_sampler is not None):
+            refuse("own is no sampler", "sampler", "Write my_sampler.py:make for one of your own")
+        return self
 
     @property
     def to_resolve(self) -> bool:
@@ -300,11 +320,15 @@ class SweepSpec(_Section):
         """Plain JSON data with every default written out; paths are absolute. It is a valid sweep file, too."""
         if self.objective.function is not None:
             own = self.model_dump(mode="json", by_alias=True, include=set(SECTIONS) - {"name"})
+            if self.search.own_sampler is None:
+                del own["search"]["own_sampler"]
             return {"name": self.name, **own}
         left_out: dict[str, Any] = {"space": True, "name": True, "resources": True}
         left_out |= {"objective": set(OWN), "objectives": {"__all__": set(OWN)}}
         if len(self.objectives) == 1:
             left_out["objectives"] = True
+        if self.search.own_sampler is None:
+            left_out["search"] = {"own_sampler"}
         data = self.model_dump(mode="json", by_alias=True, exclude=left_out)
         return {"name": self.name, **data, "space": self.space.to_json()}
 

@@ -109,6 +109,9 @@ def spec_params(spec: Mapping[str, Any]) -> dict[str, str]:
     objective = dict(rest.get("objective") or {})
     if isinstance(function := objective.get("function"), Mapping):
         rest["objective"] = {**objective, "function": f"{function['file']}:{function['function']}"}
+    search = dict(rest.get("search") or {})
+    if isinstance(function := search.pop("own_sampler", None), Mapping):
+        rest["search"] = {**search, "sampler": f"{function['file']}:{function['function']}"}
     flat = {key: value for key, value in _flatten(rest) if not key.startswith(_NO_PARAMETERS)}
     space = spec.get("space")
     if isinstance(space, Mapping):

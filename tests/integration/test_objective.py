@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import mlflow
+import optuna
 import pytest
 
 import sweeper
 from sweeper.errors import SpecError
+from sweeper.running.local import run_again
+from sweeper.running.planning import plan
+from sweeper.settings import Settings
+from sweeper.spec.parse import load_spec
 from tests.integration.test_sweep import command
 
 TEXT = """
@@ -69,10 +74,32 @@ def test_a_function_is_a_sweep(home: Path, code: Path, monkeypatch: pytest.Monke
     assert [t.params for t in more[:14]] == [t.params for t in trials]
     code.write_text(TEXT.replace("- 2", "- 3"))
     with pytest.raises(SpecError, match="it has changed since this sweep was made"):
-        from sweeper.running.local import run_again
-        from sweeper.settings import Settings
-
         run_again("again", Settings.from_env(), "inline", trials=18)
+
+
+def test_a_python_function_and_a_sampler_of_ones_own(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "draws.py").write_text(
+        "import optuna\n\ndef make(seed):\n    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=2)\n"
+    )
+    scale = 3.0
+
+    def objective(trial: optuna.Trial) -> float:
+        return scale * trial.suggest_float("x", 0, 1)
+
+    search = {"sampler": f"{home / 'draws.py'}:make", "window": 2}
+    result = sweeper.run(
+        objective={"function": objective, "direction": "maximize"}, search=search, trials=6, workers="inline"
+    )
+    study = result.to_optuna()
+    assert result.best is not None
+    assert study.best_value == result.best["value"]
+    assert study.best_trial.params == result.best["params"]
+    assert [trial.distributions["x"].high for trial in study.trials] == [1.0] * 6
+    assert plan(load_spec(result.spec), lambda: pytest.fail("no ledger"))["sampler"].startswith("own, window 2")
+
+    (home / "draws.py").write_text("def make(seed):\n    return 5\n")
+    with pytest.raises(SpecError, match=r"draws.py: search.sampler: make returned int, which is no sampler"):
+        sweeper.run({"dataset": {"name": "iris"}, "search": search}, workers="inline")
 
 
 @pytest.mark.parametrize(

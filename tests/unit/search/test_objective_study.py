@@ -8,8 +8,12 @@ import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
 
-from sweeper.search.objective_study import ObjectiveStudy, gaussian_process
+from sweeper.search.objective_study import ObjectiveStudy
+from sweeper.search.optuna_samplers import gaussian_process
 from sweeper.search.ranking import Outcome
+from sweeper.search.study import Study
+from sweeper.search_spaces import load_space
+from sweeper.spec.models import SearchSpec
 from sweeper.states import TrialState
 
 RANGES = {
@@ -80,3 +84,12 @@ def test_gp_has_a_suggestion_for_every_shown_parameter() -> None:
 def test_given_points_come_first() -> None:
     study = ObjectiveStudy("random", 0, "minimize", 2, 4, first=[{"x": 1.5}])
     assert study.ask([0, 1]) == [{"x": 1.5}, {}]
+
+
+def test_a_sampler_of_ones_own_searches_a_declared_space_too() -> None:
+    def make(seed: int) -> optuna.samplers.BaseSampler:
+        return optuna.samplers.RandomSampler(seed=seed)
+
+    space, search = load_space("mlp"), SearchSpec(sampler="random").model_copy(update={"sampler": "own"})
+    one, other = (Study(space, search, "minimize", 2, 4, make=make) for _ in range(2))
+    assert one.ask([0, 1]) == other.ask([0]) + other.ask([1])

@@ -1,0 +1,36 @@
+"""What a sweep of an objective of the user's own would run, as far as that is known before it runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sweeper.data.loading import load
+from sweeper.running.parts import make_study, window_and_batch
+from sweeper.spec.objective_file import ResourcesSpec
+from sweeper.spec.parse import SweepSpec
+from sweeper.training.pool import local_device
+
+
+def plan_objective(spec: SweepSpec) -> dict[str, Any]:
+    """Trials, search and resources; how long a trial takes is known to its function alone, and nothing is run.
+
+    Raises:
+        SpecError: the function or the sampler cannot be used.
+    """
+    function, takes = spec.objective.function, spec.resources or ResourcesSpec()
+    assert function is not None
+    make_study(spec, load(spec))
+    window, batch = window_and_batch(spec, spec.search.trials)
+    device = local_device()
+    limit = spec.objective.time_limit
+    return {
+        "name": spec.name,
+        "function": function.reference,
+        "direction": spec.objective.direction,
+        "trials": spec.search.trials,
+        "sampler": f"{spec.search.sampler}, window {window}, asked in batches of {batch}",
+        "pruner": spec.search.pruner,
+        "resources": f"{takes.cpus:g} cores and {takes.gpus:g} GPUs for each trial",
+        "trials_at_once": min(window, max(1, int(device.cores / takes.cpus))),
+        **({} if limit is None else {"time_limit": f"{limit:g} s for each trial"}),
+    }
