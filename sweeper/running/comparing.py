@@ -105,6 +105,8 @@ def _contest(ledger: Ledger, home: Path, sides: Sequence[_Side], seeds: int) -> 
     """The winners against each other, and why that is not as good as it could be."""
     if without := [side.letter for side in sides if side.winner is None]:
         return None, f"{' and '.join(without)} has no complete trial"
+    if any(side.spec.objective.function is not None for side in sides):
+        return None, _by_the_search(sides)
     try:
         if seeds == 0:
             raise _NotPaired("no winner was to be trained")
@@ -114,6 +116,12 @@ def _contest(ledger: Ledger, home: Path, sides: Sequence[_Side], seeds: int) -> 
         contest = unpaired_contest({side.letter: read_test(side.record) for side in sides}, metric)
         more = "" if contest is not None else ", and their kept models have no score on test rows in common"
         return contest, f"{reason}{more}"
+
+
+def _by_the_search(sides: Sequence[_Side]) -> str:
+    """What objectives of the user's own say, which have no rows that others could be judged on."""
+    values = " and ".join(f"{s.letter} {s.winner.value:.6g}" for s in sides if s.winner and s.winner.value is not None)
+    return f"an objective of one's own has no test rows; the best values of the searches are {values}"
 
 
 def _paired(ledger: Ledger, home: Path, sides: Sequence[_Side], seeds: int) -> Contest:

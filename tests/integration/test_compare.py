@@ -90,3 +90,16 @@ def test_more_training_rows_with_the_same_test_file_are_judged_on_common_rows(
     found = answer(capsys, "few", "many")
     assert not found["same_data"]
     assert (found["contest"]["paired"], found["contest"]["rows"]) == (True, 40)
+
+
+def test_objectives_of_ones_own_are_set_side_by_side_by_their_best_values(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "f.py").write_text("def f(trial):\n    return trial.suggest_float('x', 0, 1)\n")
+    for seed in (0, 1):
+        spec = {"name": f"own{seed}", "objective": {"function": f"{tmp_path}/f.py:f"}}
+        sweeper.run({**spec, "search": {"trials": 2, "seed": seed}}, workers="inline")
+    found = answer(capsys, "own0", "own1")
+    assert found["contest"] is None
+    best = {c["letter"]: c["value"] for c in found["contenders"]}
+    assert f"are A {best['A']:.6g} and B {best['B']:.6g}" in found["sentence"]
