@@ -115,6 +115,7 @@ class World:
             decision_epochs=(1,) if self.rng.random() < 0.3 else (),
             priority=self.rng.choice((0, 0, 1)),
             owner=owner,
+            mixed=self.rng.random() < 0.5,
         )
         if self.rng.random() < 0.3:
             self.grouped.add(record.sweep)
@@ -156,7 +157,7 @@ class World:
     def _join(self) -> None:
         name = f"w{next(self.names)}"
         self.workers[name] = SimWorker(name, self.rng.choice((0.5, 1.0, 1.0, 5.0)))
-        self.take(ev.WorkerJoined(name))
+        self.take(ev.WorkerJoined(name, mixes=self.rng.random() < 0.5))
 
     # The driver
 
@@ -271,15 +272,16 @@ class World:
     def _report(self, worker: SimWorker, order: ev.RunLeg) -> None:
         outcomes, reports = [], []
         for number, (attempt, epochs) in list(worker.rows.items()):
-            ran = min(order.epochs, order.shape.epochs - epochs)
+            end = shape_of(self.index[order.sweep], number).epochs
+            ran = min(order.epochs, end - epochs)
             fate, value = truth(self.index[order.sweep], number)
             done = epochs + ran
-            entries = tuple(EpochReport(e, {"val_loss": value + order.shape.epochs - e}) for e in range(epochs, done))
+            entries = tuple(EpochReport(e, {"val_loss": value + end - e}) for e in range(epochs, done))
             reports.append(Reported(number, attempt, entries, 1.0))
             verdict, reason, result = ev.Verdict.CONTINUE, "", None
-            if fate == "diverged" and done == order.shape.epochs:
+            if fate == "diverged" and done == end:
                 verdict, reason = ev.Verdict.FAILED, "diverged: nan"
-            elif done == order.shape.epochs:
+            elif done == end:
                 verdict, reason, result = ev.Verdict.COMPLETE, "trained", value
             elif self.sweeps[order.sweep].decision_epochs and value > 0.7:
                 verdict, reason = ev.Verdict.PRUNED, "worse"
@@ -366,6 +368,9 @@ class World:
         for name in self.workers:
             worker = self.scheduler.board.workers[name]
             sweep = worker.sweep
+            shapes = {shape_of(self.index[sweep], number) for number in worker.rows} if sweep is not None else set()
+            if len(shapes) > 1 and not (sweep is not None and worker.mixes and self.sweeps[sweep].mixed):
+                raise Violation(f"{name} has rows of {shapes}")
             for number in worker.rows:
                 if sweep is None or held.setdefault((sweep, number), name) != name:
                     raise Violation(f"trial {number} of {sweep} runs on two workers")
@@ -409,7 +414,8 @@ class World:
             try:
                 if not calm and self.rng.random() < self.faults * 0.3:
                     self.disturb()
-                if not self.workers and (calm or self.rng.random() < 0.5):
+                leaving = [self.scheduler.board.workers[name].draining for name in self.workers]
+                if all(leaving) and (calm or self.rng.random() < 0.5):
                     self._join()
                 if self.queue:
                     self.now, _, act = heapq.heappop(self.queue)

@@ -74,9 +74,11 @@ def estimate(
     window, batch = window_and_batch(spec, requested)
     per_trial = spec.training.replicates * max(1, len(dataset.folds))
     plan = SweepPlan("plan", requested, window, batch, spec.search.deterministic, rows_per_trial=per_trial)
+    plan = replace(plan, mixed=spec.is_compiled)
 
     def played(shapes: Sequence[Shape], costs: Mapping[Shape, ShapeCost]) -> Rehearsal:
-        return rehearse(plan, shapes, costs, workers, partial(rows_on, device, dataset), LEG_SECONDS)
+        fit = partial(rows_on, device, dataset)
+        return rehearse(plan, shapes, costs, workers, fit, LEG_SECONDS, device.mixes)
 
     shapes = [shape for shape, _ in trials]
     alike = {shape: ShapeCost(0.0, _work(dataset, shape)) for shape in shapes}

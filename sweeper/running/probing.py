@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.running.rehearsal import ShapeCost
 from sweeper.scheduling.events import Shape
-from sweeper.training.legs import cohort_of
+from sweeper.training.blocks import cohort_of
 
 if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -30,7 +30,7 @@ LONGEST = 500  # trials that are played; of more, the time grows in proportion
 
 @dataclass(frozen=True)
 class ShapeCost:
-    """Seconds of one worker: per epoch, per row and epoch, and per row once, when it is admitted."""
+    """Seconds of one worker: per epoch of any rows, per row and epoch, and per row once, when it is admitted."""
 
     epoch: float
     row: float
@@ -79,32 +79,37 @@ class _Stage:
     def carry_out(self, now: float, action: Action) -> None:
         match action:
             case Ask():
-                asked = (Suggestion(n, self.shapes[n % len(self.shapes)]) for n in action.numbers)
+                asked = (Suggestion(n, self.shape(n)) for n in action.numbers)
                 self.put(now, TrialsSuggested(action.sweep, tuple(asked)))
             case RunLeg():
                 self.run(now, action)
 
     def run(self, now: float, leg: RunLeg) -> None:
-        rows, cost = self.held[leg.worker], self.costs[leg.shape]
+        rows = self.held[leg.worker]
         rows[:] = [number for number in rows if number not in leg.drop]
         for admit in leg.admit:
             rows.append(admit.number)
             self.attempts[admit.number], self.epochs[admit.number] = admit.attempt, 0
-        self.legs[leg.shape].append(len(rows) * self.rows_per_trial)
-        seconds = cost.admission * len(leg.admit) * self.rows_per_trial
+        for shape, count in Counter(self.shape(number) for number in rows).items():
+            self.legs[shape].append(count * self.rows_per_trial)
+        seconds = sum(self.costs[admit.shape].admission for admit in leg.admit) * self.rows_per_trial
         for _ in range(leg.epochs):
-            training = [number for number in rows if self.epochs[number] < leg.shape.epochs]
-            seconds += cost.epoch + cost.row * len(training) * self.rows_per_trial
+            training = [number for number in rows if self.epochs[number] < self.shape(number).epochs]
+            for shape, count in Counter(self.shape(number) for number in training).items():
+                seconds += self.costs[shape].epoch + self.costs[shape].row * count * self.rows_per_trial
             self.epochs.update((number, self.epochs[number] + 1) for number in training)
             if seconds >= self.leg_seconds:
                 break
-        outcomes = tuple(self.outcome(number, leg.shape) for number in rows)
-        rows[:] = [number for number in rows if self.epochs[number] < leg.shape.epochs]
+        outcomes = tuple(self.outcome(number) for number in rows)
+        rows[:] = [number for number in rows if self.epochs[number] < self.shape(number).epochs]
         self.busy += seconds
         self.put(now + seconds, LegDone(leg.worker, leg.leg, outcomes))
 
-    def outcome(self, number: int, shape: Shape) -> LegOutcome:
-        done = self.epochs[number] >= shape.epochs
+    def shape(self, number: int) -> Shape:
+        return self.shapes[number % len(self.shapes)]
+
+    def outcome(self, number: int) -> LegOutcome:
+        done = self.epochs[number] >= self.shape(number).epochs
         verdict = Verdict.COMPLETE if done else Verdict.CONTINUE
         return LegOutcome(number, self.attempts[number], self.epochs[number], verdict, value=0.0 if done else None)
 
@@ -116,17 +121,18 @@ def rehearse(
     workers: int,
     width_of: Callable[[Shape], int],
     leg_seconds: float,
+    mixes: bool = False,
 ) -> Rehearsal:
     """Play a sweep whose trial n has the shape ``shapes[n % len(shapes)]``; nothing is pruned and nothing diverges.
 
-    ``width_of`` gives the rows of a shape that fit a worker's device.
+    ``width_of`` gives the rows of a shape that fit a worker's device; for ``mixes`` see ``WorkerJoined``.
     """
     played = replace(plan, requested=min(plan.requested, LONGEST))
     scheduler = Scheduler(lambda worker, sweep, shape: width_of(shape))
     stage = _Stage(shapes, costs, leg_seconds, plan.rows_per_trial, scheduler)
     stage.put(0.0, SweepOpened(played, tuple(_waiting(played.requested)), {}))
     for worker in range(workers):
-        stage.put(0.0, WorkerJoined(str(worker)))
+        stage.put(0.0, WorkerJoined(str(worker), mixes=mixes))
     seconds, scale = stage.play(), plan.requested / played.requested
     rows = {shape: sum(legs) / len(legs) for shape, legs in stage.legs.items()}
     return Rehearsal(seconds * scale, stage.busy * scale, rows)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sweeper.data.recent import BYTES, MOST
 from sweeper.flow import unpack_flow
 from sweeper.insight.fused import ONE_BY_ONE
 from sweeper.records import EpochReport, Noted, Reported, SweepRecord, TrialRecord
@@ -141,7 +142,15 @@ class SweepRun:
             owner=self.record.owner,
             arithmetic=self.record.arithmetic,
             compiled=self.spec.is_compiled,
+            mixed=self.is_mixed,
         )
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether trials of several shapes may share a cohort: all are compiled, and their inputs fit the memory."""
+        if not self.spec.is_compiled or not self.spec.prepares:
+            return self.spec.is_compiled
+        return MOST * sum(array.nbytes for array in self.dataset.arrays().values()) <= BYTES
 
     @property
     def units(self) -> dict[str, float]:
@@ -245,6 +254,7 @@ class SweepRun:
             TrialStart(
                 number=a.number,
                 attempt=a.attempt,
+                shape=a.shape,
                 config=self.spec.trial_config(self.params(a.number)),
                 rows=tuple(
                     RowStart(self.trials[a.number].seed + r, fold)
@@ -255,13 +265,11 @@ class SweepRun:
             )
             for a in leg.admit
         )
-        train = self.spec.train_config(self.dataset.task, {"batch_size": leg.shape.batch_size})
         return LegOrder(
             leg=leg.leg,
             sweep=self.id,
             cohort=leg.cohort,
-            shape=leg.shape,
-            train=train,
+            train=self.spec.train_config(self.dataset.task),
             admit=admit,
             drop=leg.drop,
             epochs=leg.epochs,
@@ -324,7 +332,7 @@ class SweepRun:
             mine = self.trials[trial.number]
             mine.curve += trial.metrics.get(self.spec.objective.metric, [])
             mine.seconds += trial.seconds
-            mine.folds, mine.parameters = trial.folds, trial.parameters or result.parameters
+            mine.folds, mine.parameters = trial.folds, trial.parameters
             if trial.how and not trial.first_epoch:
                 self.notes.append(Noted(trial.number, f"{ONE_BY_ONE}{trial.how}"))
             if trial.kept is not None and trial.best_epoch is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sweeper.scheduling.board import Board, Sweep, Worker
+from collections import Counter
+
+from sweeper.scheduling.board import NO_LIMIT, Board, Sweep, Worker
 from sweeper.scheduling.events import Shape
 from sweeper.states import SweepState, TrialState
 
@@ -30,8 +32,9 @@ def choose(board: Board, worker: Worker) -> None:
         best.served = worker.cohort = board.turn
         worker.drop, worker.yielding = set(), False
         worker.sweep = best.plan.sweep
-        worker.shape = shape = min((heap[0], shape) for shape, heap in best.waiting.items() if heap)[1]
-        worker.width = min(fits(board, worker, best, shape), max(1, _spread(best, 1)))
+        shape = best.waiting.shape(best.waiting.first())
+        worker.shape = None if worker.mixes and best.plan.mixed else shape
+        worker.width = min(_most(board, worker, best, shape), max(1, _spread(best, 1)))
 
 
 def may_refill(board: Board, worker: Worker) -> bool:
@@ -53,26 +56,43 @@ def may_refill(board: Board, worker: Worker) -> bool:
     return True
 
 
-def free_slots(board: Board, worker: Worker, sweep: Sweep, shape: Shape) -> int:
-    """Slots to fill now: what fits the device, half of the window spread over the workers, and a fair share."""
-    heap = sweep.waiting.get(shape, [])
-    if not heap:
+def free_slots(board: Board, worker: Worker, sweep: Sweep) -> int:
+    """Slots to fill now: of what the cohort has room for, half of the window spread over the workers, a fair share."""
+    waiting = sweep.waiting.count(worker.shape)
+    if not waiting:
         return 0
     workers = board.workers_of(sweep)
-    spread = _spread(sweep, len(workers))
     idle = sum(w.leg is None and not w.rows and not w.draining for w in workers)
-    share = -(-len(heap) // max(1, idle))
-    width = min(worker.width, max(1, spread))
-    if any(sweep.trials[n].lost == MAX_LOST - 1 for n in (*worker.rows, heap[0])):
-        width = 1  # a trial that may be killing its workers runs alone
-    return max(0, min(width - len(worker.rows), share, len(heap), board.allowed(sweep)))
+    share = -(-waiting // max(1, idle))
+    width = min(worker.width, max(1, _spread(sweep, len(workers))))
+    return max(0, min(width - len(worker.rows), share, waiting, board.allowed(sweep)))
 
 
-def fits(board: Board, worker: Worker, sweep: Sweep, shape: Shape) -> int:
-    """Trials that fit the worker's device: what it has room for, or half of what it ran out of memory with."""
-    name = sweep.plan.sweep
-    known = board.widths.get((worker.name, name, shape))
-    return known or max(1, board.width_of(worker.name, name, shape) // sweep.plan.rows_per_trial)
+def may_join(board: Board, worker: Worker, sweep: Sweep, number: int) -> bool:
+    """Whether the device has memory for one more trial beside the worker's rows, and the trial is safe company.
+
+    A trial that may be killing its workers runs alone.
+    """
+    if not worker.rows:
+        return True
+    if any(sweep.trials[n].lost == MAX_LOST - 1 for n in (*worker.rows, number)):
+        return False
+    shapes = Counter(sweep.trials[n].shape for n in (*worker.rows, number))
+    return sum(n / _fits(board, worker, sweep, shape) for shape, n in shapes.items() if shape is not None) <= 1 + 1e-9
+
+
+def _most(board: Board, worker: Worker, sweep: Sweep, shape: Shape) -> int:
+    """Trials that a new cohort has room for: of its one shape, or of shapes of which ``may_join`` adds up the memory.
+
+    Half of what the worker ran out of memory with, where it did.
+    """
+    known = board.widths.get((worker.name, sweep.plan.sweep, worker.shape))
+    return known or (NO_LIMIT if worker.shape is None else _fits(board, worker, sweep, shape))
+
+
+def _fits(board: Board, worker: Worker, sweep: Sweep, shape: Shape) -> int:
+    """Trials of one shape that fit the worker's device."""
+    return max(1, board.width_of(worker.name, sweep.plan.sweep, shape) // sweep.plan.rows_per_trial)
 
 
 def _spread(sweep: Sweep, workers: int) -> int:

@@ -40,7 +40,7 @@ class SweepPlan:
     ``window`` and ``batch`` are those of the search (``window.py``); ``decision_epochs`` are the epochs after
     which a pruner decides (empty: none); ``rows_per_trial`` is the number of replicates times that of folds.
     Only workers of this ``arithmetic`` train its trials; empty: the first worker's will be it. For
-    ``compiled`` see ``arithmetic_in``.
+    ``compiled`` see ``arithmetic_in``. ``mixed``: trials of several shapes may share a cohort (``WorkerJoined``).
     """
 
     sweep: str
@@ -54,6 +54,7 @@ class SweepPlan:
     owner: str = ""
     arithmetic: str = ""
     compiled: bool = True
+    mixed: bool = False
 
 
 class Verdict(StrEnum):
@@ -113,11 +114,15 @@ class TrialsSuggested:
 
 @dataclass(frozen=True)
 class WorkerJoined:
-    """A worker can be given legs, of sweeps of its ``arithmetic``; what is not compiled it trains in ``eager``."""
+    """A worker can be given legs, of sweeps of its ``arithmetic``; what is not compiled it trains in ``eager``.
+
+    ``mixes``: it trains row after row, so that rows of several shapes take no longer together than apart.
+    """
 
     worker: str
     arithmetic: str = ""
     eager: str = ""
+    mixes: bool = False
 
 
 @dataclass(frozen=True)
@@ -256,21 +261,21 @@ class Admit:
 
     number: int
     attempt: int
+    shape: Shape
 
 
 @dataclass(frozen=True)
 class RunLeg:
     """Give a worker its next leg: drop rows, admit rows, advance every row by up to ``epochs`` epochs.
 
-    A ``cohort`` number other than the last leg's means that the worker starts over with no rows and makes room for
-    ``width`` trials.
+    A ``cohort`` number other than the last leg's means that the worker starts over with no rows. Of a shape that it
+    has no row of, it makes room for ``width`` trials or as many as come now.
     """
 
     worker: str
     leg: int
     sweep: str
     cohort: int
-    shape: Shape
     admit: tuple[Admit, ...]
     drop: tuple[int, ...]
     epochs: int

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
-from sweeper.scheduling.assignment import MAX_LOST, choose, free_slots, may_refill, why_left_out, why_waiting
-from sweeper.scheduling.board import Board, Sweep, Trial, Worker
+from sweeper.scheduling.assignment import MAX_LOST, choose, free_slots, may_join, may_refill, why_left_out, why_waiting
+from sweeper.scheduling.board import Board, Sweep, Trial, Waiting, Worker
 from sweeper.scheduling.events import (
     Action,
     Admit,
@@ -72,7 +71,8 @@ class Scheduler:
             case TrialsSuggested():
                 self._suggested(event, actions)
             case WorkerJoined():
-                self._workers.setdefault(event.worker, Worker(event.worker, event.arithmetic, event.eager))
+                joined = Worker(event.worker, event.arithmetic, event.eager, event.mixes)
+                self._workers.setdefault(event.worker, joined)
             case WorkerLost():
                 self._worker_lost(event, actions)
             case WorkerDraining():
@@ -292,7 +292,7 @@ class Scheduler:
                 never = "never started: " if trial.attempt == 0 else ""
                 self._finish(sweep, trial, TrialState.STOPPED, never + ending.reason, actions, cause=Cause.STOPPED)
         if ending.state is SweepState.STOPPED:
-            sweep.waiting.clear()
+            sweep.waiting = Waiting()
         self._close(sweep, ending, actions)
 
     def _close(self, sweep: Sweep, change: ChangeSweep, actions: list[Action]) -> None:
@@ -402,7 +402,7 @@ class Scheduler:
         if worker is None or worker.leg != event.leg:
             return
         worker.leg = None
-        if worker.sweep is None or worker.shape is None:
+        if worker.sweep is None:
             return  # its sweep was forgotten meanwhile
         sweep, rows = self._sweeps[worker.sweep], len(worker.rows)
         key = (worker.name, worker.sweep, worker.shape)
@@ -428,23 +428,28 @@ class Scheduler:
                 worker.sweep = worker.shape = None
             if worker.sweep is None:
                 choose(self.board, worker)
-            if worker.sweep is not None and worker.shape is not None:
-                self._start_leg(worker, self._sweeps[worker.sweep], worker.shape, actions)
+            if worker.sweep is not None:
+                self._start_leg(worker, self._sweeps[worker.sweep], actions)
 
-    def _start_leg(self, worker: Worker, sweep: Sweep, shape: Shape, actions: list[Action]) -> None:
+    def _start_leg(self, worker: Worker, sweep: Sweep, actions: list[Action]) -> None:
         admit: list[Admit] = []
         if sweep.ending is None and (not worker.rows or may_refill(self.board, worker)):
-            admit = [self._admit(worker, sweep, shape) for _ in range(free_slots(self.board, worker, sweep, shape))]
+            for _ in range(free_slots(self.board, worker, sweep)):
+                number = sweep.waiting.first(worker.shape)
+                if not may_join(self.board, worker, sweep, number):
+                    break
+                admit.append(self._admit(worker, sweep, sweep.trials[number]))
         if not worker.rows:
             return
         if not sweep.plan.arithmetic and worker.arithmetic:
             sweep.plan = replace(sweep.plan, arithmetic=sweep.arithmetic_in(worker))
             actions.append(FixArithmetic(sweep.plan.sweep, sweep.plan.arithmetic))
         decisions = sweep.plan.decision_epochs
-        ahead = [
-            min((d for d in (*decisions, shape.epochs) if d > epochs), default=shape.epochs) - epochs
-            for epochs in (sweep.trials[n].epochs for n in worker.rows)
-        ]
+        ahead = []
+        for trial in (sweep.trials[number] for number in worker.rows):
+            assert trial.shape is not None
+            end = trial.shape.epochs
+            ahead.append(min((d for d in (*decisions, end) if d > trial.epochs), default=end) - trial.epochs)
         worker.leg = self._next_leg
         self._next_leg += 1
         drop = tuple(sorted(worker.drop))
@@ -456,19 +461,19 @@ class Scheduler:
                 worker.leg,
                 sweep.plan.sweep,
                 worker.cohort,
-                shape,
                 tuple(admit),
                 drop,
                 epochs,
-                worker.width,
+                1 if worker.shape is None else worker.width,
             )
         )
 
-    def _admit(self, worker: Worker, sweep: Sweep, shape: Shape) -> Admit:
-        trial = sweep.trials[heapq.heappop(sweep.waiting[shape])]
+    def _admit(self, worker: Worker, sweep: Sweep, trial: Trial) -> Admit:
+        assert trial.shape is not None
+        sweep.waiting.take(trial.number)
         trial.attempt += 1
         trial.epochs = 0
         trial.worker = worker.name
         worker.rows.add(trial.number)
         self._move(sweep, trial, TrialState.RUNNING)
-        return Admit(trial.number, trial.attempt)
+        return Admit(trial.number, trial.attempt, trial.shape)

@@ -87,7 +87,7 @@ class InlinePool:
     def _loop(self) -> None:
         self._device = local_device()
         runner = LegRunner(self._device.kind)
-        self._post(WorkerJoined(self.NAME, self._device.arithmetic, self._device.eager))
+        self._post(WorkerJoined(self.NAME, self._device.arithmetic, self._device.eager, self._device.mixes))
         while (job := self._jobs.get()) is not None:
             job(runner)
         self._objectives.close()

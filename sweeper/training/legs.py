@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,10 +19,11 @@ from sweeper.flow import pack_flow
 from sweeper.scheduling.events import Shape
 from sweeper.spec.inputs import Inputs
 from sweeper.states import Cause
+from sweeper.training.blocks import Blocks
 from sweeper.training.scoring import Scoring, problem_of
 
 if TYPE_CHECKING:
-    from sweeper.models import Cohort, Data, TrainConfig, TrialConfig
+    from sweeper.models import Data, TrainConfig, TrialConfig
     from sweeper.models.cohort import RowReport
     from sweeper.models.gradient_flow import EpochFlow
     from sweeper.models.metrics import Scorer
@@ -46,6 +49,7 @@ class TrialStart:
 
     number: int
     attempt: int
+    shape: Shape
     config: TrialConfig
     rows: tuple[RowStart, ...]
     states: tuple[dict[str, Any], ...] | None = None
@@ -55,6 +59,7 @@ class TrialStart:
 class LegOrder:
     """Everything one leg needs. Training stops at ``epochs`` more epochs per row or after ``seconds``, whichever first.
 
+    ``train`` holds for all trials, but for the batch size, which is their shape's; for ``width`` see ``RunLeg``.
     ``units`` are factors that turn a metric of the normalised target into the user's units. Weights come back with a
     finished trial only when its kept ``metric`` beats ``keep_better_than`` (None: any does); ``export`` asks for the
     state of the rows that go on, for a checkpoint, ``best_under_way`` for the weights of the best trial that goes on.
@@ -63,7 +68,6 @@ class LegOrder:
     leg: int
     sweep: str
     cohort: int
-    shape: Shape
     train: TrainConfig
     admit: tuple[TrialStart, ...]
     drop: tuple[int, ...]
@@ -90,7 +94,8 @@ class TrialLeg:
     them together. ``folds`` are the objective's values on each fold, kept or after the last epoch, none where the data
     has no folds. ``flow`` holds the gradient flow of the measured epochs, packed by ``sweeper.flow``. ``failed`` says
     which of the user's own metrics could not be computed, or what went wrong in the user's own model; ``cause`` says
-    which of both. ``how`` says why a model of the user's own trained by itself, ``parameters`` how large it is.
+    which of both. ``how`` says why a model of the user's own trained by itself. ``seconds`` is the trial's share of the
+    leg's, ``parameters`` the size of one of its networks.
     """
 
     number: int
@@ -109,7 +114,7 @@ class TrialLeg:
     failed: str | None = None
     cause: Cause = Cause.METRIC
     how: str = ""
-    parameters: int | None = None
+    parameters: int = 0
 
     @property
     def epochs(self) -> int:
@@ -119,12 +124,11 @@ class TrialLeg:
 
 @dataclass(frozen=True)
 class LegResult:
-    """What one leg did; ``seconds`` is its wall time on the worker, ``parameters`` the size of its networks."""
+    """What one leg did; ``seconds`` is its wall time on the worker."""
 
     leg: int
     trials: tuple[TrialLeg, ...]
     seconds: float
-    parameters: int
 
 
 @dataclass
@@ -133,7 +137,9 @@ class _Running:
 
     start: TrialStart
     rows: list[Any]
+    parameters: int
     epoch: int = 0
+    seconds: float = 0.0
     metrics: list[dict[str, list[float]]] = field(default_factory=list)
     flow: list[dict[int, EpochFlow]] = field(default_factory=list)
     finished: dict[int, RowReport] = field(default_factory=dict)
@@ -173,7 +179,7 @@ class LegRunner:
         self._device = device
         self._sources: dict[str, Source] = {}
         self._data: Recent[tuple[Data, ...]] = Recent(_bytes)
-        self._cohort: Cohort | None = None
+        self._cohort: Blocks | None = None
         self._cohort_id: tuple[str, int] | None = None
         self._running: dict[int, _Running] = {}
         self._scorers: Mapping[str, Scorer] = {}
@@ -205,41 +211,45 @@ class LegRunner:
         except BaseException:
             self._cohort, self._cohort_id, self._running = None, None, {}
             raise
-        assert self._cohort is not None
-        return LegResult(order.leg, trials, seconds, self._cohort.parameters)
+        return LegResult(order.leg, trials, seconds)
 
     def _prepare(self, order: LegOrder) -> None:
+        import torch
+
         if self._cohort_id != (order.sweep, order.cohort) or self._cohort is None:
-            data, rows = (
-                self._prepared(order.sweep, order.shape.inputs),
-                order.width * max((len(s.rows) for s in order.admit), default=1),
-            )
             self._scorers = {} if order.scoring is None else order.scoring.scorers()
-            shape = order.shape
-            self._cohort = cohort_of(shape, order.train, data, rows, self._scorers)
+            threads = torch.get_num_threads() if self._device == "cpu" else 1
+            data_of = partial(self._prepared, order.sweep)
+            self._cohort = Blocks(order.train, data_of, self._scorers, threads)
             self._cohort_id, self._running = (order.sweep, order.cohort), {}
         for number in order.drop:
             if (dropped := self._running.pop(number, None)) is not None:
                 for i, key in enumerate(dropped.rows):
                     if i not in dropped.finished:
                         self._cohort.drop(key)
+        wanted: Counter[Shape] = Counter()
+        for start in order.admit:
+            wanted[start.shape] += len(start.rows)
+        self._cohort.make_room(wanted, order.width * max((len(s.rows) for s in order.admit), default=1))
         for start in order.admit:
             keys = [(start.number, i) for i in range(len(start.rows))]
             for i, row in enumerate(start.rows):
                 state = start.states[i] if start.states is not None else None
-                self._cohort.admit(keys[i], start.config, row.seed, state=state, fold=row.fold)
+                self._cohort.admit(start.shape, keys[i], start.config, row.seed, state, row.fold)
             epoch = epochs_in(start.states) if start.states is not None else 0
-            self._running[start.number] = _Running(start, keys, epoch)
+            self._running[start.number] = _Running(start, keys, self._cohort.of(keys[0]).parameters, epoch)
 
     def _train(self, order: LegOrder, began: float) -> None:
         assert self._cohort is not None
         for running in self._running.values():
             running.metrics = [{} for _ in running.rows]
             running.flow = [{} for _ in running.rows]
+            running.seconds = 0.0
         for _ in range(order.epochs):
-            for report in self._cohort.leg(1):
+            for report, seconds in self._cohort.epoch():
                 number, i = report.key
                 running = self._running[number]
+                running.seconds += seconds
                 for name, values in report.metrics.items():
                     factor = order.units.get(name, 1.0)
                     running.metrics[i].setdefault(name, []).extend(value * factor for value in values)
@@ -257,11 +267,11 @@ class LegRunner:
         """What every row goes on from; one that has ended, ends there again at once."""
         assert self._cohort is not None
         ended = {i: report.state for i, report in running.finished.items() if report.state is not None}
-        return tuple(ended[i] if i in ended else self._cohort.export(key) for i, key in enumerate(running.rows))
+        return tuple(ended[i] if i in ended else self._cohort.of(key).export(key) for i, key in enumerate(running.rows))
 
     def _collect(self, order: LegOrder, seconds: float) -> tuple[TrialLeg, ...]:
         assert self._cohort is not None
-        trials, share = [], seconds / max(1, len(self._running))
+        trials, trained = [], sum(running.seconds for running in self._running.values())
         for number, running in list(self._running.items()):
             finished, curves = running.ended, running.curves(order.units)
             kept = best = states = None
@@ -281,7 +291,7 @@ class LegRunner:
                 metrics=_mean(curves),
                 finished=finished,
                 diverged=running.diverged,
-                seconds=share,
+                seconds=seconds * running.seconds / trained if trained else 0.0,
                 weights=self._joined(running) if finished and _wanted(order, kept or {}) else None,
                 states=states,
                 flow=_packed(running.flow),
@@ -291,7 +301,7 @@ class LegRunner:
                 failed=running.failed or problem_of(self._scorers, running.metrics),
                 cause=Cause.METRIC if running.failed is None else Cause.CODE,
                 how=running.how,
-                parameters=next((r.parameters for r in running.latest.values()), None),
+                parameters=next((r.parameters for r in running.latest.values() if r.parameters), running.parameters),
             )
             trials.append(leg)
             running.epoch = leg.epochs
@@ -319,29 +329,9 @@ class LegRunner:
         found = []
         for i in of_first:
             ended = running.finished.get(i)
-            found.append(self._cohort.kept_weights(running.rows[i]) if ended is None else ended.state_dict or {})
+            key = running.rows[i]
+            found.append(self._cohort.of(key).kept_weights(key) if ended is None else ended.state_dict or {})
         return joined([{name: tensor.numpy() for name, tensor in weights.items()} for weights in found])
-
-
-def cohort_of(
-    shape: Shape, train: TrainConfig, data: Data | tuple[Data, ...], width: int, scorers: Mapping[str, Scorer]
-) -> Cohort:
-    """An empty cohort for trials of a shape."""
-    if shape.own:
-        from sweeper.models.own_cohort import OwnCohort
-
-        return OwnCohort(train, data, width, scorers)
-    from sweeper.models import Cohort
-
-    return Cohort(
-        train,
-        shape.hidden_layers,
-        data,
-        width,
-        scorers=scorers,
-        normalization=shape.normalization,
-        embedding=shape.embedding,
-    )
 
 
 def _bytes(data: tuple[Data, ...]) -> int:

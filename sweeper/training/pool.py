@@ -42,7 +42,8 @@ class Device:
     """What one worker trains on. ``free_bytes`` is the memory a cohort may take, ``pid`` the process that trains.
 
     ``arithmetic`` names what its numbers are computed in (``sweeper.models.arithmetic``), and ``eager`` what those of
-    trials are that its compiled path does not train (empty: the same). ``cores`` are what it may keep busy.
+    trials are that its compiled path does not train (empty: the same). ``cores`` are what it may keep busy. For
+    ``mixes`` see ``WorkerJoined``.
     """
 
     kind: str
@@ -51,6 +52,11 @@ class Device:
     arithmetic: str = ""
     eager: str = ""
     cores: int = 1
+
+    @property
+    def mixes(self) -> bool:
+        """Whether its rows train one after another."""
+        return self.kind == "cpu"
 
 
 class Pool(Protocol):

@@ -297,7 +297,7 @@ class RayPool:
             self._lose(slot, actor, describe(error))
             return
         slot.info = done.result()
-        self._post(WorkerJoined(slot.name, slot.info.arithmetic, slot.info.eager))
+        self._post(WorkerJoined(slot.name, slot.info.arithmetic, slot.info.eager, slot.info.mixes))
 
     def _leg_ended(self, slot: _Slot, actor: Any, leg: int, done: Future[LegResult]) -> None:
         from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError

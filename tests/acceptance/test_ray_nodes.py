@@ -47,8 +47,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def one_leg(sweep: str) -> LegOrder:
     return LegOrder(
-        leg=1, sweep=sweep, cohort=1, shape=Shape((16,), 16, 1), train=TrainConfig(epochs=1),
-        admit=(TrialStart(0, 1, TrialConfig(hidden_layers=(16,)), (RowStart(0),)),),
+        leg=1, sweep=sweep, cohort=1, train=TrainConfig(epochs=1),
+        admit=(TrialStart(0, 1, Shape((16,), 16, 1), TrialConfig(hidden_layers=(16,)), (RowStart(0),)),),
         drop=(), epochs=1, width=1, seconds=60.0,
         metric="val_loss", minimize=True,
     )  # fmt: skip

@@ -108,14 +108,14 @@ def test_trials_of_other_inputs_are_the_plain_pytorch_run_on_their_own_data():
     config = TrialConfig(hidden_layers=(5,), learning_rate=0.01)
     kinds = [Inputs("quantile"), Inputs("standard"), Inputs("none", False, "piecewise_linear", 4, "target")]
     for cohort, inputs in enumerate(kinds):
-        start = TrialStart(cohort, 1, config, (RowStart(3, 0), RowStart(3, 1)))
+        start = TrialStart(cohort, 1, Shape((5,), 16, 2, inputs), config, (RowStart(3, 0), RowStart(3, 1)))
         order = LegOrder(
-            leg=1, sweep="s", cohort=cohort, shape=Shape((5,), 16, 2, inputs), train=train, admit=(start,), drop=(),
+            leg=1, sweep="s", cohort=cohort, train=train, admit=(start,), drop=(),
             epochs=2, width=1, seconds=60.0, metric="val_loss", minimize=True,
         )  # fmt: skip
         result = runner.run(order)
         solos = [train_solo(config, train, fold.tensors(), 3) for fold in data.prepared(inputs).folds]
-        assert result.parameters == 5 * (data.prepared(inputs).n_inputs + 1) + 6 * data.n_outputs
+        assert result.trials[0].parameters == 5 * (data.prepared(inputs).n_inputs + 1) + 6 * data.n_outputs
         wanted = np.mean([solo.val_loss for solo in solos], axis=0)
         np.testing.assert_allclose(result.trials[0].metrics["val_loss"], wanted, rtol=1e-5)
 

@@ -40,15 +40,16 @@ def new_run(dataset, widths=(4,) * 8):
     return run
 
 
-def leg_of(number, loss, accuracy, diverged=None, finished=True):
+def leg_of(number, loss, accuracy, diverged=None, finished=True, parameters=LARGE):
     metrics = {"val_loss": [9.0, loss], "val_accuracy": [0.1, accuracy], "train_loss": [1.0, 1.0]}
-    return TrialLeg(number, 1, 0, metrics, finished and diverged is None, diverged, 0.5)
+    return TrialLeg(number, 1, 0, metrics, finished and diverged is None, diverged, 0.5, parameters=parameters)
 
 
 def end(run, number, loss, accuracy, weights="w"):
     """A trial that trained two epochs in one leg; whether it is the best now, and what it stands with."""
     [width] = run.params(number)["hidden_layers"]
-    settled = run.outcomes(LegResult(0, (leg_of(number, loss, accuracy),), 1.0, {4: SMALL, 64: LARGE}[width]))
+    leg = leg_of(number, loss, accuracy, parameters={4: SMALL, 64: LARGE}[width])
+    settled = run.outcomes(LegResult(0, (leg,), 1.0))
     (outcome,), (reported,) = settled.outcomes, settled.reports
     assert outcome.verdict is Verdict.COMPLETE
     run.end(number, TrialState.COMPLETE, outcome.value)
@@ -56,7 +57,7 @@ def end(run, number, loss, accuracy, weights="w"):
 
 
 def asked_for(run):
-    return run.order(RunLeg("w", 1, run.id, 1, Shape((4,), 64, 2), (Admit(7, 1),), (), 2, 1)).keep_better_than
+    return run.order(RunLeg("w", 1, run.id, 1, (Admit(7, 1, Shape((4,), 64, 2)),), (), 2, 1)).keep_better_than
 
 
 def test_the_first_within_the_constraints_replaces_a_better_value_beyond_them(dataset):
@@ -77,7 +78,7 @@ def test_the_first_within_the_constraints_replaces_a_better_value_beyond_them(da
 def test_what_an_ended_trial_stands_with_tells_its_size_and_no_epoch_does(dataset):
     run = new_run(dataset, (4, 64, 4))
     going, ended = leg_of(0, 0.5, 0.9, finished=False), leg_of(1, 0.5, 0.9)
-    settled = run.outcomes(LegResult(0, (going, ended, leg_of(2, 0.5, 0.9, "loss is nan")), 1.0, LARGE))
+    settled = run.outcomes(LegResult(0, (going, ended, leg_of(2, 0.5, 0.9, "loss is nan")), 1.0))
     assert not any("parameters" in report.metrics for reported in settled.reports for report in reported.reports)
     whole = {reported.number: reported.metrics for reported in settled.reports}
     assert whole[0] is None

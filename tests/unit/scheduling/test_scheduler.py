@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sweeper.records import TrialRecord
 from sweeper.scheduling import events as ev
 from sweeper.scheduling.scheduler import Scheduler
@@ -71,14 +73,33 @@ def test_waiting_trials_are_spread_over_idle_workers() -> None:
     assert shares == [[0, 1], [2, 3]]
 
 
-def test_trials_of_different_shapes_never_share_a_cohort() -> None:
-    scheduler = Scheduler(wide)
-    scheduler.handle(ev.WorkerJoined("w"))
-    open_sweep(scheduler, window=64, batch=8)
+def of_two_shapes(scheduler: Scheduler, **plan: object) -> list[ev.RunLeg]:
+    open_sweep(scheduler, window=64, batch=8, **plan)
     mixed = tuple(ev.Suggestion(n, SHAPE if n % 2 == 0 else OTHER) for n in range(8))
-    [leg] = legs(scheduler.handle(ev.TrialsSuggested("a", mixed)))
-    assert leg.shape == SHAPE
+    return legs(scheduler.handle(ev.TrialsSuggested("a", mixed)))
+
+
+@pytest.mark.parametrize(("mixes", "mixed"), [(False, True), (True, False)])
+def test_trials_of_different_shapes_share_no_cohort_of_a_worker_or_sweep_that_does_not_mix(mixes, mixed) -> None:
+    scheduler = Scheduler(wide)
+    scheduler.handle(ev.WorkerJoined("w", mixes=mixes))
+    [leg] = of_two_shapes(scheduler, mixed=mixed)
+    assert {a.shape for a in leg.admit} == {SHAPE}
     assert [a.number for a in leg.admit] == [0, 2, 4, 6]
+    again = complete(scheduler, leg, [0, 2, 4, 6])
+    assert [[(a.number, a.shape) for a in leg.admit] for leg in legs(again)] == [[(n, OTHER) for n in (1, 3, 5, 7)]]
+
+
+def test_a_worker_that_mixes_takes_trials_as_they_come_while_their_memory_adds_up() -> None:
+    scheduler = Scheduler(lambda _worker, _sweep, shape: 4 if shape == SHAPE else 2)
+    scheduler.handle(ev.WorkerJoined("w", mixes=True))
+    [leg] = of_two_shapes(scheduler, mixed=True)
+    assert [(a.number, a.shape) for a in leg.admit] == [(0, SHAPE), (1, OTHER), (2, SHAPE)]
+    [leg] = legs(complete(scheduler, leg, [1]))
+    assert [a.number for a in leg.admit] == [3], "half of the memory is free"
+    actions = scheduler.handle(ev.LegFailed("w", leg.leg, "oom", "no memory"))
+    [leg] = legs(actions)
+    assert [a.number for a in leg.admit] == [0], "half of the trials that it ran out of memory with"
 
 
 def test_a_lost_workers_trials_wait_again_and_get_a_new_attempt() -> None:

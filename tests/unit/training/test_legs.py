@@ -19,9 +19,9 @@ DATA = tiny_data()
 ARRAYS = {name: getattr(DATA, name).numpy() for name in ("x_train", "y_train", "x_val", "y_val")}
 TRAIN = TrainConfig(epochs=14, batch_size=8, keep="best", patience=3, gradient_flow=1)
 CONFIG = TrialConfig(hidden_layers=(9, 6), learning_rate=0.03)
-START = TrialStart(0, 1, CONFIG, tuple(RowStart(seed) for seed in range(3)))
+START = TrialStart(0, 1, Shape((9, 6), 8, 14), CONFIG, tuple(RowStart(seed) for seed in range(3)))
 ORDER = LegOrder(
-    leg=1, sweep="s", cohort=1, shape=Shape((9, 6), 8, 14), train=TRAIN, admit=(START,), drop=(), epochs=14, width=1,
+    leg=1, sweep="s", cohort=1, train=TRAIN, admit=(START,), drop=(), epochs=14, width=1,
     seconds=600.0, metric="val_loss", minimize=True,
 )  # fmt: skip
 
@@ -106,3 +106,38 @@ def test_folds_replicates_patience_and_a_metric_that_training_does_not_measure_g
         assert (second.kept, second.folds, second.best_epoch) == (whole.kept, whole.folds, whole.best_epoch)
         assert second.weights is not None
         assert all(np.array_equal(second.weights[name], whole.weights[name]) for name in whole.weights)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_trials_of_several_shapes_in_one_cohort_are_each_their_own_run(threads: int) -> None:
+    import torch
+
+    shapes = [Shape(hidden, size, 14) for hidden in ((9, 6), (5,), ()) for size in (8, 16)]
+    starts = tuple(
+        TrialStart(
+            n,
+            1,
+            shapes[n % 6],
+            TrialConfig(hidden_layers=shapes[n % 6].hidden_layers, learning_rate=0.03),
+            (RowStart(n),),
+        )
+        for n in range(9)
+    )
+    before = torch.get_num_threads()
+    try:
+        runner = LegRunner(threads=threads)
+        runner.load("s", Source((ARRAYS,)))
+        first = runner.run(replace(ORDER, admit=starts[:7], epochs=2))
+        second = runner.run(replace(ORDER, admit=starts[7:], drop=(3,)))
+    finally:
+        torch.set_num_threads(before)
+    assert sum(trial.seconds for trial in first.trials) == pytest.approx(first.seconds)
+    assert [trial.number for trial in second.trials] == [0, 1, 2, 4, 5, 6, 7, 8]
+    begun = {trial.number: trial for trial in first.trials}
+    for trial in second.trials:
+        start = starts[trial.number]
+        train = replace(TRAIN, batch_size=start.shape.batch_size)
+        solo = train_solo(start.config, train, DATA, trial.number)
+        losses = begun[trial.number].metrics["val_loss"] if trial.number in begun else []
+        assert losses + trial.metrics["val_loss"] == pytest.approx(solo.val_loss, rel=1e-9)
+        assert trial.parameters == sum(weights.numel() for weights in solo.state_dict.values())

@@ -19,8 +19,8 @@ runner = LegRunner("cpu", threads=1)
 runner.load("s", Source(({"x_train": x, "y_train": y, "x_val": x, "y_val": y},)))
 shape = Shape((8,), 16, 2)
 order = LegOrder(
-    leg=1, sweep="s", cohort=1, shape=shape, train=TrainConfig(epochs=2),
-    admit=(TrialStart(0, 1, TrialConfig(hidden_layers=(8,)), (RowStart(0),)),), drop=(),
+    leg=1, sweep="s", cohort=1, train=TrainConfig(epochs=2),
+    admit=(TrialStart(0, 1, shape, TrialConfig(hidden_layers=(8,)), (RowStart(0),)),), drop=(),
     epochs=2, width=1, seconds=60.0, metric="val_loss", minimize=True,
 )
 [trial] = runner.run(order).trials
