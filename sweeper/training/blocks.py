@@ -55,8 +55,8 @@ class Blocks:
         for shape, wanted in rows.items():
             free = sum(block.cohort.free for block in self._blocks if block.shape == shape)
             if free < wanted:
-                train, rows = replace(self._train, batch_size=shape.batch_size), max(wanted - free, at_least)
-                cohort = cohort_of(shape, train, self._data_of(shape.inputs), rows, self._scorers)
+                train, slots = replace(self._train, batch_size=shape.batch_size), max(wanted - free, at_least)
+                cohort = cohort_of(shape, train, self._data_of(shape.inputs), slots, self._scorers)
                 self._blocks.append(_Block(shape, cohort))
 
     def admit(
