@@ -119,7 +119,7 @@ class ObjectiveRunner:
             self._begin(start, order)
         self._watch(order, began + order.seconds)
         legs = tuple(self._leg(trial) for trial in list(self._trials.values()))
-        return LegResult(order.leg, legs, time.perf_counter() - began, 0)
+        return LegResult(order.leg, legs, time.perf_counter() - began)
 
     def forget(self, sweep: str) -> None:
         """The sweep has left this worker: end what still runs of it."""
