@@ -244,6 +244,7 @@ class SweepChanged:
     note: str | None = None
     tags: tuple[str, ...] | None = None
     archived: bool | None = None
+    tracked: bool = False  # every ended trial counts as shown in MLflow: those without a run are not to have one
 
 
 Change = Suggested | Started | Reported | Found | Requeued | Ended | Reopened | Tracked | Noted | SweepChanged

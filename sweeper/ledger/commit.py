@@ -89,6 +89,11 @@ def write_changes(connection: Connection, sweep: str, row: SweepRow, changes: Se
     _write_reports(connection, sweep, commit)
     _write_attempts(connection, sweep, commit)
     _write_trials(connection, sweep, commit)
+    if commit.all_tracked:
+        ended = trials.c.state.in_([state.value for state in TERMINAL])
+        behind = trials.c.tracked_state.is_distinct_from(trials.c.state)
+        shown = trials.update().where(trials.c.sweep == sweep, ended, behind).values(tracked_state=trials.c.state)
+        connection.execute(shown)
     if commit.sweep.requested < before:
         gone = trials.c.number >= commit.sweep.requested
         connection.execute(trials.delete().where(trials.c.sweep == sweep, gone))

@@ -357,6 +357,8 @@ def _store(held: _Sweep, commit: Commit) -> None:
     for number in commit.changed:
         if held.trials[number].metrics is None:
             held.trials[number].metrics = held.reports[number][-1].metrics if held.reports[number] else {}
+    for row in held.trials.values() if commit.all_tracked else ():
+        row.tracked_state = row.state if row.state in TERMINAL else row.tracked_state
     for number in [number for number in held.trials if number >= requested]:
         for table in (held.trials, held.reports, held.attempts):
             table.pop(number, None)

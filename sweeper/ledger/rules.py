@@ -140,6 +140,7 @@ class Commit:
     ):
         self.sweep = sweep
         self.sweep_changed = False
+        self.all_tracked = False  # once the rest is stored, every terminal trial's state is its tracked state
         self.rows: dict[int, TrialRow] = {}
         self.changed: set[int] = set()
         self.edits: dict[int, ReportEdit] = {}
@@ -288,7 +289,7 @@ class Commit:
             sweep.note = clean(change.note)
         if change.tags is not None:
             sweep.tags = tuple(clean(tag) for tag in change.tags)
-        self.sweep_changed = True
+        self.sweep_changed, self.all_tracked = True, self.all_tracked or change.tracked
         return True
 
     def _running(self, number: int, attempt: int) -> TrialRow | None:

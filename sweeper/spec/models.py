@@ -237,10 +237,14 @@ class FinalsSpec(_Section):
 
 
 class TrackingSpec(_Section):
-    """The MLflow experiment, and the name under which the winner is registered; None: the default, not registered."""
+    """The MLflow experiment, and the name under which the winner is registered; None: the default, not registered.
+
+    A sweep of more than ``trials`` trials has runs for about so many of them only.
+    """
 
     experiment: Experiment | None = None
     register_model: ModelName | None = None
+    trials: Annotated[int, Field(ge=1, le=1_000_000)] = 2000
 
 
 def _default_name(data: Mapping[str, Any]) -> str:

@@ -129,12 +129,13 @@ def sweep_tags(sweep: SweepRecord) -> dict[str, str]:
 class RunCurves:
     """The curves of the parent run: the best value and the number of trials by state over the trials that ended.
 
-    Trials beyond the constraints do not count as the best.
+    Trials beyond the constraints do not count as the best. One in ``stride`` trials has points, and each that is the
+    best so far.
     """
 
-    def __init__(self, maximize: bool, constraints: Sequence[Constraint] = ()) -> None:
-        self._maximize, self._constraints = maximize, constraints
-        self._best: float | None = None
+    def __init__(self, maximize: bool, constraints: Sequence[Constraint] = (), stride: int = 1) -> None:
+        self._maximize, self._constraints, self._stride = maximize, constraints, stride
+        self.best: float | None = None
         self._states: dict[int, TrialState] = {}
         self._counts: Counter[TrialState] = Counter()
 
@@ -147,16 +148,16 @@ class RunCurves:
             self._counts[before] -= 1
         self._states[trial.number] = trial.state
         self._counts[trial.state] += 1
-        step = len(self._states)
+        step, improved = len(self._states), False
         at = milliseconds(trial.ended_at or 0.0)
         points = [Point(f"trials_{trial.state}", float(self._counts[trial.state]), at, step)]
         value = trial.value
         feasible = all(constraint.excess(trial.metrics) <= 0 for constraint in self._constraints)
         if trial.state is TrialState.COMPLETE and feasible and value is not None and math.isfinite(value):
-            if self._best is None or (value > self._best if self._maximize else value < self._best):
-                self._best = value
-            points.append(Point("best_value", self._best, at, step))
-        return points
+            if self.best is None or (value > self.best if self._maximize else value < self.best):
+                self.best, improved = value, True
+            points.append(Point("best_value", self.best, at, step))
+        return points if improved or step % self._stride == 0 else []
 
 
 def clean_key(key: str) -> str:

@@ -63,8 +63,11 @@ def sweep_points(sweep: SweepRecord, best: TrialRecord | None) -> list[Point]:
     return _points(sweep, values)
 
 
-def description(sweep: SweepRecord, spec: SweepSpec, best: TrialRecord | None) -> str:
-    """The parent run's description in Markdown: the answer, and where to look."""
+def description(sweep: SweepRecord, spec: SweepSpec, best: TrialRecord | None, shown: str = "") -> str:
+    """The parent run's description in Markdown: the answer, and where to look.
+
+    ``shown`` says which trials have runs, where not all have.
+    """
     counts = ", ".join(f"{count:,} {state}" for state, count in sweep.counts.items() if count)
     lines = [f"**{sweep.name}**: {counts} of {sweep.requested:,} trials."]
     if best is not None and best.value is not None:
@@ -82,6 +85,7 @@ def description(sweep: SweepRecord, spec: SweepSpec, best: TrialRecord | None) -
         lines += ["", f"The kept model on {tested.rows:,} test rows: {', '.join(_scored(tested))}."]
     if (baselines := read_baselines(sweep)) is not None:
         lines += ["", _cell(baselines.sentence) + "."]
+    lines += ["", shown] if shown else []
     lines += ["", f"The runs below it are its trials; the view *{sweep.name} ({sweep.sweep})* compares them."]
     return "\n".join(lines)
 

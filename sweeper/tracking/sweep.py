@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SweeperError
@@ -18,6 +20,7 @@ from sweeper.records import SweepRecord, TrialRecord
 from sweeper.search_spaces.vocabulary import FloatRange, IntRange
 from sweeper.settings import Settings
 from sweeper.spec.goals import COSTS, places_of
+from sweeper.tracking.choice import Choice
 from sweeper.tracking.entries import (
     FLOW_METRICS,
     PARETO,
@@ -42,6 +45,7 @@ from sweeper.tracking.registry import (
 )
 from sweeper.tracking.store import Child, Location, Store
 from sweeper.tracking.summary import best_of, description, final_points, finalists, sweep_points
+from sweeper.tracking.table import write_rows
 from sweeper.tracking.trial_files import TrialFiles
 from sweeper.tracking.view import TAG_PREFIX, SweepView, view_tag
 
@@ -206,7 +210,7 @@ class SweepInMlflow:
         store.log(place.parent, points, tags=tags)
         return made
 
-    def end(self, sweep: SweepRecord, trials: Callable[[], Iterable[TrialRecord]]) -> None:
+    def end(self, sweep: SweepRecord, trials: Callable[[], Iterable[TrialRecord]], choice: Choice) -> None:
         """Write what only the whole sweep tells, the final view and state of the parent run.
 
         ``trials`` reads all of them, by number, as often as it is called.
@@ -220,21 +224,28 @@ class SweepInMlflow:
         client, parent = store.client, place.parent
         leader = finals_winner(sweep)
         best = best_of((t for t in trials() if leader in (None, t.number)), self._spec)
-        tags = {**sweep_tags(sweep), "mlflow.note.content": description(sweep, self._spec, best)}
+        shown = "" if choice.everything else choice.words(len(self._children))
+        tags = {**sweep_tags(sweep), "mlflow.note.content": description(sweep, self._spec, best, shown)}
         store.log(parent, sweep_points(sweep, best), tags=tags)
         ended = milliseconds(sweep.ended_at or time.time())
         client.set_terminated(parent, SWEEP_STATUS[sweep.state], ended)
 
-    def log_tables(self, trials: Callable[[], Iterable[TrialRecord]]) -> None:
-        """Write the table of all trials, for MLflow and as CSV, to the parent run."""
+    def log_tables(self, trials: Callable[[], Iterable[TrialRecord]], choice: Choice) -> None:
+        """Write the table of the trials with runs, for MLflow, and that of all trials as CSV, to the parent run."""
         from sweeper.insight.results import trial_frame
 
         store, place = self._open()
-        frame = trial_frame(trials())
+        frame = trial_frame(t for t in trials() if choice.everything or t.number in self._children)
         frame["mlflow_run_id"] = [self._run_of(number) for number in frame["number"]]
         client, parent = store.client, place.parent
         client.log_text(parent, frame.to_json(orient="split", index=False), "trials.json")
-        client.log_text(parent, frame.to_csv(index=False), "trials.csv")
+        if choice.everything:
+            client.log_text(parent, frame.to_csv(index=False), "trials.csv")
+        else:
+            with tempfile.TemporaryDirectory(prefix="sweeper-") as folder:
+                file = Path(folder) / "trials.csv"
+                write_rows(file, trials, self._run_of)
+                client.log_artifact(parent, str(file))
         table = json.dumps([{"path": "trials.json", "type": "table"}])  # what makes it a table for MLflow
         store.log(parent, tags={"mlflow.loggedArtifacts": table})
 

@@ -16,6 +16,8 @@ from sweeper.ledger.protocol import Ledger
 from sweeper.logs import Emit
 from sweeper.records import SweepChanged, SweepRecord, Tracked, TrialRecord
 from sweeper.settings import Settings
+from sweeper.states import TrialState
+from sweeper.tracking.choice import Choice
 from sweeper.tracking.entries import Point, RunCurves, trial_entry
 from sweeper.tracking.sweep import SweepInMlflow, delete_runs
 from sweeper.tracking.ui import open_ui
@@ -30,6 +32,7 @@ __all__ = ["Tracker", "delete_runs", "open_ui"]
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0  # seconds between two attempts while MLflow does not answer
 TRIES = 3  # of work that MLflow answers but refuses; and of a flush, while MLflow does not answer
 SETTLE_SECONDS = 1.0  # how often the ledger is told and the parent run's curves go on
+AT_ONCE = 50  # ended trials looked at together in a sweep of which few are shown
 PAGE = 500  # trials read from the ledger at a time when the sweep's tables are written
 SHOWN = "shown_in_mlflow"  # in a sweep's summary: tables, model and final state are written
 REFUSALS = (400, 404, 409, 413, 422)
@@ -85,13 +88,16 @@ class Tracker:
     ) -> None:
         self._sweep, self._ledger, self._emit, self._confirm = sweep, ledger, emit, confirm
         self._target = SweepInMlflow(settings, sweep, spec, dataset)
-        self._progress = RunCurves(spec.objective.direction == "maximize", spec.constraints)
+        self._choice = Choice(spec.tracking.trials, sweep.requested)
+        self._direction = spec.objective.direction
+        self._progress = RunCurves(self._direction == "maximize", spec.constraints, self._choice.stride)
         self._jobs: deque[_Job | _Ended] = deque()
         self._settling = _Job("the sweep's curves", self._settle)
         self._told: list[Tracked] = []
         self._points: list[Point] = []
         self._settled = time.monotonic()
         self._refused: set[int] = set()
+        self._chosen: set[int] = set()  # trials that are to have a run, in a sweep of which not all have one
         self._failures = self._flushes = 0
         self._closing = self._hurry = self._down = False
         self._changed = threading.Condition()
@@ -121,7 +127,8 @@ class Tracker:
     def trials_ended(self) -> None:
         """Write what is missing of the trials, then the tables of all of them, from the ledger."""
         self._put(_Job("the missing trials", self._catch_up))
-        self._put(_Job("the tables", lambda: self._target.log_tables(self._trials)))
+        self._put(_Job("the trials without a run", self._leave_out))
+        self._put(_Job("the tables", lambda: self._target.log_tables(self._trials, self._choice)))
 
     def sweep_ended(self) -> None:
         """Write the parent run's summary and final state, from the ledger; after ``trials_ended``."""
@@ -179,9 +186,10 @@ class Tracker:
         gone = []
         for trial in sorted(ended, key=_end_of):
             points = self._progress.add(trial)
+            self._choice.failed += trial.state is TrialState.FAILED and trial.mlflow_run_id is not None
             if trial.tracked_state is not trial.state or place.created:
                 self._points += points
-            elif not self._target.shows(trial.number):
+            elif trial.mlflow_run_id is not None and not self._target.shows(trial.number):
                 gone.append(trial.number)
         if gone or place.created:
             repaired = {"sweep": self._sweep.sweep, "trials": len(gone), "parent": place.created}
@@ -190,24 +198,43 @@ class Tracker:
 
     def _catch_up(self, gone: Sequence[int] = ()) -> None:
         """Put the trials in front that MLflow should show and does not; those ``gone`` were deleted there."""
-        missing = sorted({*gone, *(trial.number for trial in self._ledger.untracked(self._sweep.sweep))})
+        self._choice.requested = self._ledger.sweep(self._sweep.sweep).requested
+        wanted = self._choice.missing(self._ledger, self._sweep.sweep, self._direction)
+        missing = sorted({*gone, *(trial.number for trial in wanted)})
         with self._changed:
             known = self._waiting() | {change.number for change in self._told}
             current = self._jobs.popleft()
             self._jobs.extendleft(_Ended(number) for number in reversed(missing) if number not in known)
             self._jobs.appendleft(current)
+            self._chosen.update(missing)
+
+    def _leave_out(self) -> None:
+        """The trials of a large sweep that have no run are not waited for any longer."""
+        if not self._choice.everything:
+            self._ledger.commit(self._sweep.sweep, [SweepChanged(tracked=True)])
 
     def _write(self, numbers: Sequence[int]) -> None:
         sweep, ledger = self._sweep.sweep, self._ledger
         ended = [trial for trial in ledger.trials(sweep, numbers=numbers) if trial.state.terminal]  # others: retried
         ended.sort(key=_end_of)
+        ended = [trial for trial in ended if self._to_show(trial)]
         found = [trial.number for trial in ended]
         reports, flow = ledger.reports(sweep, numbers=found), ledger.flow(sweep, numbers=found)
         entries = [trial_entry(self._sweep, t, reports.get(t.number, ()), flow.get(t.number, ())) for t in ended]
         for trial, run in zip(ended, self._target.write(entries), strict=True):
             self._told.append(Tracked(trial.number, run, trial.state))
-            self._points += self._progress.add(trial)
             self._refused.discard(trial.number)
+
+    def _to_show(self, trial: TrialRecord) -> bool:
+        """Whether the ended trial gets a run; it counts in the parent run's curves anyway."""
+        before = self._progress.best
+        self._points += self._progress.add(trial)
+        if trial.number in self._chosen or self._target.shows(trial.number):
+            return True
+        shown = self._choice.wants(trial, improved=self._progress.best != before)
+        if shown:
+            self._chosen.add(trial.number)
+        return shown
 
     def _log_winner(self, trial: TrialRecord, winner: TrialModel) -> None:
         made = self._target.log_winner(trial, winner)
@@ -217,12 +244,12 @@ class Tracker:
             self._emit("tracker.registered", {"sweep": self._sweep.sweep, **asdict(made)})
 
     def _end(self) -> None:
-        self._target.end(self._ledger.sweep(self._sweep.sweep), self._trials)
+        self._target.end(self._ledger.sweep(self._sweep.sweep), self._trials, self._choice)
 
     def _trials(self) -> Iterator[TrialRecord]:
         """All trials by number, few of them in memory at a time."""
         for first in itertools.count(0, PAGE):
-            page = self._ledger.trials(self._sweep.sweep, limit=PAGE, offset=first)
+            page = self._ledger.trials(self._sweep.sweep, numbers=range(first, first + PAGE))
             yield from page
             if len(page) < PAGE:
                 return
@@ -290,7 +317,8 @@ class Tracker:
     def _head(self) -> Sequence[_Job | _Ended]:
         """The first job; if that is a trial, as many of those behind it as MLflow takes together."""
         together: dict[int, _Ended] = {}
-        for job in itertools.islice(self._jobs, self._target.together):
+        most = self._target.together if self._choice.everything else max(AT_ONCE, self._target.together)
+        for job in itertools.islice(self._jobs, most):
             if not isinstance(job, _Ended) or job.alone or job.number in together:
                 break
             together[job.number] = job

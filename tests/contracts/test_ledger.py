@@ -555,6 +555,9 @@ class TestReading:
         assert ledger.trial(sweep, 2).tracked_state is None
         ledger.commit(sweep, [*run(2, 2, suggest=False), Ended(2, 2, FAILED, "again", None, at=3.0)])
         assert [trial.number for trial in ledger.untracked(sweep)] == [1, 2]
+        ledger.commit(sweep, [SweepChanged(tracked=True)])
+        assert ledger.untracked(sweep) == []
+        assert ledger.trial(sweep, 3).tracked_state is None
 
     def test_reports_of_one_trial_of_some_and_of_a_trial_without_any(self, ledger: Ledger, sweep: str) -> None:
         ledger.commit(sweep, [*finish(0, 1.0), *finish(2, 1.0), *finish(3, 1.0)])

@@ -144,6 +144,29 @@ def test_the_parent_run_has_spec_table_counts_and_final_state(settings: Settings
     assert str(settings.home) in parent.info.artifact_uri
 
 
+def test_a_large_sweep_has_runs_for_some_of_its_trials_and_a_table_of_all(settings: Settings) -> None:
+    ledger, spec = MemoryLedger(), spec_of(trials=40, tracking={"trials": 8})
+    sweep = new_sweep(ledger, spec).sweep
+    end_trials(ledger, sweep, range(40), dict.fromkeys(range(20, 30), TrialState.FAILED))
+    assert track(settings, ledger, sweep, spec, end=True) == []
+    record, client = ledger.sweep(sweep), client_of(settings)
+    runs = children(client, record)
+    trials = ledger.trials(sweep)
+    assert {number for number in runs if trials[number].state is TrialState.FAILED} >= {20, 21}
+    assert {trial.number for trial in ledger.best(sweep, 2)} <= set(runs)
+    assert 8 <= len(runs) <= 14
+    assert {trial.number for trial in trials if trial.mlflow_run_id} == set(runs)
+    assert not ledger.untracked(sweep)
+    folder = client.download_artifacts(record.mlflow_run_id, "trials.csv")
+    lines = Path(folder).read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 41
+    assert lines[0].startswith("number,state,")
+    note = client.get_run(record.mlflow_run_id).data.tags["mlflow.note.content"]
+    assert f"{len(runs)} of its 40 trials have runs here" in note
+    assert track(settings, ledger, sweep, spec) == []  # a resume writes no more
+    assert set(children(client, record)) == set(runs)
+
+
 def test_two_sweeps_share_an_experiment_that_was_deleted_in_between(settings: Settings) -> None:
     ledger, spec = MemoryLedger(), spec_of(trials=1)
     first, second = new_sweep(ledger, spec).sweep, new_sweep(ledger, spec).sweep

@@ -121,7 +121,7 @@ def test_the_defaults_are_those_of_the_design():
         },
         "finals": None,
         "winner": None,
-        "tracking": {"experiment": None, "register_model": None},
+        "tracking": {"experiment": None, "register_model": None, "trials": 2000},
         "notify": [],
         "space": load_space("mlp").to_json(),
     }
