@@ -11,7 +11,7 @@ from sweeper.models.embedding import KINDS, Embedding
 
 Task = Literal["classification", "regression"]
 
-OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam", "adamw", "nadam", "adagrad")
+OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam", "adamw", "nadam", "adagrad", "lion")
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu", "mish", "selu")
 INITIALIZATIONS = ("normal", "xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "zeros")
 SHAPES = ("constant", "funnel")
@@ -107,10 +107,10 @@ class TrialConfig:
     """One hyperparameter point.
 
     ``weight_decay`` is the L2 penalty ``weight_decay / 2 * |theta|^2``, i.e. the maximum a posteriori estimate under a
-    Gaussian prior (coupled: added to the gradient), except for ``adamw``, where it is decoupled (Loshchilov and
-    Hutter 2019). ``hidden_layers=()`` is logistic or linear regression. ``batch_size`` and ``clip_norm`` of None
-    take the sweep's ``TrainConfig`` values, and so do ``schedule`` and ``warmup_epochs``. ``momentum`` is read by
-    ``momentum`` only; ``beta1, beta2`` by adam, adamw, nadam.
+    Gaussian prior (coupled: added to the gradient), except for ``adamw`` and ``lion``, where it is decoupled
+    (Loshchilov and Hutter 2019). ``hidden_layers=()`` is logistic or linear regression. ``batch_size`` and
+    ``clip_norm`` of None take the sweep's ``TrainConfig`` values, and so do ``schedule`` and ``warmup_epochs``.
+    ``momentum`` is read by ``momentum`` only; ``beta1, beta2`` by adam, adamw, nadam, lion (above 0).
     ``dropout`` is the share of hidden units left out of each training step (Srivastava et al. 2014; ``dropout.py``).
     ``label_smoothing`` e trains for 1 - e of the row's class and e of all classes alike (Szegedy et al. 2016); the
     validation loss has none. With ``ema_decay`` d above 0 the network that is validated and kept has the exponential
@@ -162,6 +162,7 @@ class TrialConfig:
         _require(0.0 <= self.momentum < 1.0, "momentum", self.momentum, "in [0, 1)")
         _require(0.0 <= self.beta1 < 1.0, "beta1", self.beta1, "in [0, 1)")
         _require(0.0 <= self.beta2 < 1.0, "beta2", self.beta2, "in [0, 1)")
+        _require(self.optimizer != "lion" or self.beta2 > 0.0, "beta2", self.beta2, "above 0 with lion")
         _require(
             self.initialization in INITIALIZATIONS,
             "initialization",

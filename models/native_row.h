@@ -10,7 +10,7 @@
 
 namespace {
 
-constexpr index_t kNadam = 5, kAdagrad = 6;  // in models.config.OPTIMIZERS
+constexpr index_t kNadam = 5, kAdagrad = 6, kLion = 7;  // in models.config.OPTIMIZERS
 
 template <class T> class Row {
   public:
@@ -239,7 +239,8 @@ template <class T> class Row {
         const Rule<T> rule = rule_of(slot, at, t, lr);
         const auto update_of = scaled_ ? (momentum_ ? update<T, true, true> : update<T, false, true>)
                                        : (momentum_ ? update<T, true, false> : update<T, false, false>);
-        update_of(rule, T(share), plan_.parameters, theta_, m_, v_, g_);
+        const auto step = job_.optimizer[slot] == kLion ? update<T, true, false, true> : update_of;
+        step(rule, T(share), plan_.parameters, theta_, m_, v_, g_);
         if (averaged_) blend(average_, theta_, t == 1 ? T(1) : T(1.0 - job_.ema[slot]), plan_.parameters);
         if (flow_) after_step();
         return length;
@@ -251,9 +252,11 @@ template <class T> class Row {
         const double b1 = job_.b1[slot], b2 = adagrad ? 1.0 - 1.0 / double(t) : job_.b2[slot];
         const double c1 = corrected && !nadam ? 1.0 / (1.0 - power(b1, t)) : 1.0;
         const double c2 = adagrad ? double(t) : corrected ? 1.0 / (1.0 - power(b2, t)) : 1.0;
-        const double share_d = nadam ? job_.share_d[at] : 1.0, share_m = nadam ? job_.share_m[at] : b1;
+        const bool lion = job_.optimizer[slot] == kLion;  // its column nesterov is a share, see models/update.py
+        const double q = lion ? job_.nesterov[slot] : 1.0, share_d = nadam ? job_.share_d[at] : q;
+        const double share_m = nadam ? job_.share_m[at] : lion ? 1.0 - q : b1;
         return {T(1.0 - lr * job_.wd_decoupled[slot]), T(job_.wd_coupled[slot]), T(b1), T(job_.cg[slot]), T(b2),
-                T(1.0 - b2), T(c2), T(job_.eps[slot]), T(lr * c1), nesterov || nadam, T(share_d), T(share_m)};
+                T(1.0 - b2), T(c2), T(job_.eps[slot]), T(lr * c1), nesterov || nadam || lion, T(share_d), T(share_m)};
     }
 
     // ---- gradient flow (models/gradient_flow.py): only reads what training has computed

@@ -13,7 +13,7 @@ template <class T> struct Rule {
     T share_d, share_m;
 };
 
-template <class T, bool Momentum, bool Scaled>
+template <class T, bool Momentum, bool Scaled, bool Signed = false>
 void update(const Rule<T>& rule, T clip, index_t n, T* theta, T* m, T* v, const T* g) {
     for (index_t i = 0; i < n; i += kLanes<T>) {
         const Vec<T> weight = load(theta + i) * rule.keep;
@@ -24,6 +24,7 @@ void update(const Rule<T>& rule, T clip, index_t n, T* theta, T* m, T* v, const 
             store(m + i, moment);
             direction = rule.blended ? fused<T>(moment, rule.share_m, rule.share_d * d) : moment;
         }
+        if (Signed) direction = direction > T(0) ? splat<T>(1) : direction < T(0) ? splat<T>(-1) : splat<T>(0);
         if (Scaled) {
             const Vec<T> square = fused(rule.rest * d, d, rule.b2 * load(v + i));
             store(v + i, square);

@@ -102,12 +102,12 @@ class Rows:
     running statistics of batch normalisations, which the optimizer does not touch.
 
     The columns are ``(K,)`` float64: ``lr`` (changed by the plateau between epochs), coupled and decoupled weight
-    decay, the update rule's ``b1, cg, b2, s, eps`` (``models/update.py``), ``nesterov`` 0 or 1, ``clip`` the bound of
-    the global gradient norm (inf: none), ``corrected`` 1 where the moments are bias-corrected (adam, adamw), and the
-    ``dropout`` rate, the label ``smoothing``, the ``total`` and ``warmup`` steps of the schedule, the decay ``ema``
-    of averaged weights, and ``residual`` and ``ntk`` 0 or 1. ``(K,)`` int64 are ``t``, which counts optimizer steps,
-    ``seed``, the trial's, and ``activation``, ``optimizer`` and ``schedule``, indices into the tuples of
-    ``sweeper.models.config``.
+    decay, the update rule's ``b1, cg, b2, s, eps`` (``models/update.py``), ``nesterov`` 0 or 1 (with lion a share of
+    1), ``clip`` the bound of the global gradient norm (inf: none), ``corrected`` 1 where the moments are bias-corrected
+    (adam, adamw), and the ``dropout`` rate, the label ``smoothing``, the ``total`` and ``warmup`` steps of the
+    schedule, the decay ``ema`` of averaged weights, and ``residual`` and ``ntk`` 0 or 1. ``(K,)`` int64 are ``t``,
+    which counts optimizer steps, ``seed``, the trial's, and ``activation``, ``optimizer`` and ``schedule``, indices
+    into the tuples of ``sweeper.models.config``.
     ``average`` ``(K, P)`` are the averaged weights, None until a row has some. All tensors are on one device.
     A free slot holds zeros. With the ``layout`` of an embedding, its outputs are what the first Linear is given.
     """
@@ -238,7 +238,7 @@ class Rows:
 
 def columns_of(config: TrialConfig, clip_norm: float | None) -> dict[str, float]:
     """The row's constants of the update rule (``models/update.py``), by column name."""
-    decoupled = config.optimizer == "adamw"
+    decoupled = config.optimizer in ("adamw", "lion")
     column = {
         "lr": config.learning_rate,
         "wd_coupled": 0.0 if decoupled else config.weight_decay,
@@ -254,6 +254,8 @@ def columns_of(config: TrialConfig, clip_norm: float | None) -> dict[str, float]
         column |= {"b1": config.momentum, "nesterov": float(config.nesterov)}
     elif config.optimizer == "rmsprop":
         column |= {"b2": 0.99, "s": 1.0, "eps": 1e-8}
+    elif config.optimizer == "lion":
+        column |= {"b1": config.beta2, "cg": 1.0 - config.beta2, "nesterov": 1.0 - config.beta1 / config.beta2}
     elif config.optimizer == "adagrad":
         column |= {"s": 1.0, "eps": 1e-10}
     elif config.optimizer in ("adam", "adamw", "nadam"):

@@ -29,6 +29,7 @@ from sweeper.models.data import Data, batch_order
 from sweeper.models.dropout import words
 from sweeper.models.gradient_flow import EpochFlow, Watch, is_measured, measured_step
 from sweeper.models.history import History, metric_names
+from sweeper.models.lion import Lion
 from sweeper.models.metrics import Scorer
 from sweeper.models.mlp import Mlp, build_mlp, count_outputs
 from sweeper.models.schedules import Schedule, schedule_of
@@ -132,7 +133,7 @@ def resolve_clip_norm(config: TrialConfig, train: TrainConfig) -> float | None:
 
 
 def make_optimizer(config: TrialConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The torch.optim optimizer that ``config`` names."""
+    """The optimizer that ``config`` names."""
     parameters, lr, decay = model.parameters(), config.learning_rate, config.weight_decay
     betas = (config.beta1, config.beta2)
     if config.optimizer == "sgd":
@@ -146,6 +147,8 @@ def make_optimizer(config: TrialConfig, model: nn.Module) -> torch.optim.Optimiz
         return torch.optim.Adam(parameters, lr, betas, eps=1e-8, weight_decay=decay)
     if config.optimizer == "nadam":
         return torch.optim.NAdam(parameters, lr, betas, eps=1e-8, weight_decay=decay)
+    if config.optimizer == "lion":
+        return Lion(parameters, lr, betas, decay)
     if config.optimizer == "adagrad":
         return torch.optim.Adagrad(parameters, lr, eps=1e-10, weight_decay=decay)
     return torch.optim.AdamW(parameters, lr, betas, eps=1e-8, weight_decay=decay)

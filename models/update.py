@@ -1,4 +1,4 @@
-"""The one update rule that is SGD, momentum, RMSprop, Adam, AdamW, NAdam or Adagrad, by each row's coefficients.
+"""The one update rule that is SGD, momentum, RMSprop, Adam, AdamW, NAdam, Adagrad or Lion, by each row's coefficients.
 
 Dimensions: A rows, P parameters per row, S steps of an epoch. Coupled weight decay adds the gradient of
 ``wd/2 * |theta|^2``, the negative log of a Gaussian prior: the rows find MAP estimates.
@@ -19,6 +19,8 @@ adam(w)     b1    1-b1    b2     1
 
 b2 = 1 keeps v at zero where it is not used. NAdam is Adam with c1 = 1 and u = a_t*d + b_t*m (``nadam_shares``).
 Adagrad has b2 = 1 - 1/t, so that v is the mean of all squares, and c2 = t, which makes it their sum.
+Lion steps by the sign of u: its m has decayed by beta2 already, so that b1 = beta2, cg = 1 - beta2 and
+beta1*m_before + (1-beta1)*d = q*d + (1-q)*m with q = 1 - beta1/beta2, which is the column nesterov.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ class Coefficients(NamedTuple):
     ``(s*eps + (1-s)) / (lr*c1)``: with them the last line of the rule is ``theta -= u / (root*sqrt(v) + floor)``; and
     the new weights' share of their average, 1 in a row's first step. int64 are the trials' seeds and kept_from, the
     smallest word that dropout keeps, ``(A,)``, and number, the optimizer steps before each one, ``(S, A)``.
-    ``decays``, ``shared``, ``drops``, ``smooths``, ``averages``: whether any row needs it.
+    ``signed (A, 1)`` is true of rows that step by the sign of u.
+    ``decays``, ``shared``, ``drops``, ``smooths``, ``averages``, ``signs``: whether any row needs it.
     """
 
     wd: Tensor
@@ -61,11 +64,13 @@ class Coefficients(NamedTuple):
     seeds: Tensor
     kept_from: Tensor
     number: Tensor
+    signed: Tensor
     decays: bool
     shared: bool
     drops: bool
     smooths: bool
     averages: bool
+    signs: bool
 
     def at(self, step: int) -> dict[str, Tensor]:
         """The tensors of one step; those that change from step to step keep a leading dimension of 1."""
@@ -75,7 +80,7 @@ class Coefficients(NamedTuple):
     @property
     def branches(self) -> tuple[bool, ...]:
         """Which branches of a step are taken."""
-        return self.decays, self.shared, self.drops, self.smooths, self.averages
+        return self.decays, self.shared, self.drops, self.smooths, self.averages, self.signs
 
 
 TINY = 1e-30  # instead of a learning rate of 0, by which the rule would divide
@@ -94,7 +99,8 @@ def coefficients(rows: Rows, active: Tensor, steps: int) -> Coefficients:
     c2 = 1.0 / (1.0 - corrected * _powers(b2, t, steps))
     w2 = (1.0 - b2).expand_as(number)
     nesterov = table["nesterov"].expand_as(number)
-    share_d, share_m = nesterov, 1.0 - nesterov + nesterov * b1
+    lion = kinds == OPTIMIZERS.index("lion")
+    share_d, share_m = nesterov, 1.0 - nesterov + torch.where(lion, 0.0, nesterov * b1)
     if nadam.any():
         nadam_d, nadam_m = nadam_shares(b1, t, steps, nadam)
         share_d, share_m = torch.where(nadam, nadam_d, share_d), torch.where(nadam, nadam_m, share_m)
@@ -122,8 +128,10 @@ def coefficients(rows: Rows, active: Tensor, steps: int) -> Coefficients:
         seeds=rows.seed[active],
         kept_from=threshold(table["dropout"]).to(device),
         number=number.to(device, torch.int64),
+        signed=lion[:, None].to(device),
+        signs=bool(lion.any()),
         decays=bool((table["wd_decoupled"] > 0).any()),
-        shared=bool((share_d != 0).any() or (share_m != 1).any()),
+        shared=bool((share_d != 0).any() or (share_m != 1).any() or lion.any()),
         drops=bool((table["dropout"] > 0).any()),
         smooths=bool((table["smoothing"] > 0).any()),
         averages=bool((table["ema"] > 0).any()),
@@ -183,6 +191,8 @@ def update_(theta: Tensor, d: Tensor, m: Tensor, v: Tensor, *, scratch: Tensor, 
     m.mul_(c.b1).addcmul_(d, c.cg)
     v.lerp_(torch.mul(d, d, out=scratch), c.w2[step])
     u = d.mul_(c.share_d[step]).addcmul_(m, c.share_m[step]) if c.shared else m
+    if c.signs:
+        torch.where(c.signed, torch.sign(u, out=scratch), u, out=u)
     divisor = torch.sqrt(v, out=scratch)
     torch.addcmul(c.floor[step], divisor, c.root[step], out=divisor)
     theta.addcdiv_(u, divisor, value=-1.0)

@@ -61,7 +61,7 @@ class Known:
 KNOWN: Mapping[str, Known] = MappingProxyType(
     {
         "learning_rate": Known("number", low=0.0, above_low=True),
-        "optimizer": Known("name", words=("sgd", "momentum", "rmsprop", "adam", "adamw", "nadam", "adagrad")),
+        "optimizer": Known("name", words=("sgd", "momentum", "rmsprop", "adam", "adamw", "nadam", "adagrad", "lion")),
         "momentum": Known("number", low=0.0, high=1.0, below_high=True),
         "nesterov": Known("flag"),
         "beta1": Known("number", low=0.0, high=1.0, below_high=True),

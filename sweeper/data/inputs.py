@@ -52,6 +52,26 @@ def _check_labels(spec: SweepSpec, dataset: Dataset) -> Dataset:
     return _told(dataset, "space.label_smoothing", problem, "Remove it", wrong=False)
 
 
+def check_batches(spec: SweepSpec, dataset: Dataset) -> None:
+    """Refuse minibatches that leave a single row to the last one, where a trial may have batch normalization.
+
+    Raises:
+        SpecError: with the key in the sweep file or the space.
+    """
+    from sweeper.models.sizes import has_lone_row
+
+    key, sizes = spec.normalized_batches
+    counts = [fold.n_train for fold in dataset.folds or (dataset,)]
+    if spec.winner == "refit":
+        counts.append(dataset.n_train)
+    for size in sizes:
+        lone = next((n for n in counts if size != "full" and has_lone_row(n, size)), None)
+        if lone is not None:
+            problem = f"{size} of {lone} training rows at a time leave 1 to the last minibatch"
+            remedy = f"Use {size + 1}, or space.normalization: layer"
+            raise SpecError(f"{problem}, which batch normalization cannot use", key=key, remedy=remedy)
+
+
 def _check_texts(spec: SweepSpec, dataset: Dataset) -> Dataset:
     """A warning where trials with and without embeddings of texts are the same ones."""
     (key, sizes), (_, limits) = _values_of(spec, "category_embedding"), _values_of(spec, "max_one_hot")

@@ -28,10 +28,11 @@ def load(spec: SweepSpec) -> Dataset:
         check_function(spec.objective.function, "objective.function", "trial")
         return no_data(spec.objective.function)
     from sweeper.data.goals import check_goals, with_class_weights  # which load numpy
-    from sweeper.data.inputs import check_inputs
+    from sweeper.data.inputs import check_batches, check_inputs
 
     dataset = load_dataset(spec.dataset, spec.split, spec.plain_inputs.normalize, spec.finals)
     dataset = check_inputs(spec, dataset)
+    check_batches(spec, dataset)
     dataset = dataset if spec.prepares else dataset.settled()
     check_goals(spec, dataset)
     return with_class_weights(spec, dataset)

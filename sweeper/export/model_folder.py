@@ -135,6 +135,7 @@ def _predicting(model: TrialModel) -> dict[str, Any]:
 
 def _script(spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, Any]:
     """What retrain.py is filled with, as Python source."""
+    from sweeper.models import lion
     from sweeper.models.solo import resolve_clip_norm
     from sweeper.training.again import epochs_to_refit
 
@@ -156,6 +157,7 @@ def _script(spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, Any]
         "initialization": INITIALIZATIONS[config.initialization],
         "activation": _activation(config),
         "optimizer": _optimizer(config),
+        "lion": inspect.getsource(lion.Lion).rstrip() if config.optimizer == "lion" else "",
         "schedule": _schedule(config, train, epochs_to_refit(winner.trial) if refit else train.epochs),
         "label_smoothing": config.label_smoothing,
         "normalization": NORMALIZATIONS.get(config.normalized),
@@ -253,6 +255,8 @@ def _optimizer(config: TrialConfig) -> str:
         return f"torch.optim.SGD({rate}, momentum={config.momentum!r}, nesterov={nesterov}, {decay})"
     if config.optimizer == "rmsprop":
         return f"torch.optim.RMSprop({rate}, alpha=0.99, eps=1e-8, {decay})"
+    if config.optimizer == "lion":
+        return f"Lion({rate}, betas=({config.beta1!r}, {config.beta2!r}), {decay})"
     if config.optimizer == "adagrad":
         return f"torch.optim.Adagrad({rate}, eps=1e-10, {decay})"
     name = {"adam": "Adam", "adamw": "AdamW", "nadam": "NAdam"}[config.optimizer]

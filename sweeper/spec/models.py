@@ -29,6 +29,7 @@ from sweeper.spec.goals import (
     places_of,
 )
 from sweeper.spec.inputs import LAYERS, NAMES, Inputs, as_layers
+from sweeper.spec.layers import check_layers, normalized_batches, without_effect
 from sweeper.spec.metric_files import OwnMetrics
 from sweeper.spec.notify import Addresses
 from sweeper.spec.objective_file import SECTIONS, ResourcesSpec, check_objective, completed, names_function
@@ -308,6 +309,8 @@ class SweepSpec(_Section):
         check_split(self.dataset, self.split)
         _check_finals(self)
         check_schedule(self.space, self.training)
+        if self.model is None:
+            check_layers(self.space, self.training)
         check_model(self)
         check_embeddings(self.space, self.inputs)
         if self.winner in ("folds", "refit") and self.split.folds is None:
@@ -367,6 +370,7 @@ class SweepSpec(_Section):
         if (unused := warmup_without_effect(self.space, self.training)) is not None:
             found.append(unused)
         found += unread(self.space, self.inputs)
+        found += without_effect(self.space) if self.model is None else ()
         return found
 
     @property
@@ -453,6 +457,11 @@ class SweepSpec(_Section):
         """Whether a trial may have other inputs than the plain ones, so that the rows have to be kept as they were."""
         searched = self.space.is_function or any(p.name in NAMES for p in self.space.parameters)
         return searched or self.inputs_of({}) != self.plain_inputs
+
+    @property
+    def normalized_batches(self) -> tuple[str, tuple[Any, ...]]:
+        """What sizes of a minibatch a trial with batch normalization may have, and the key that says so."""
+        return normalized_batches(self.space, self.training) if self.model is None else ("", ())
 
     @property
     def is_compiled(self) -> bool:

@@ -196,3 +196,17 @@ def test_a_space_for_both_tasks_may_smooth_labels_and_a_regression_is_told():
     space = {"learning_rate": 0.1, "label_smoothing": {"choice": [0.0, 0.1]}}
     loaded = load(load_spec({"dataset": {"name": "diabetes"}, "space": space}))
     assert any(warning.startswith("space.label_smoothing: a regression has no labels") for warning in loaded.warnings)
+
+
+def test_a_last_minibatch_of_one_row_is_refused_where_a_trial_may_have_batch_normalization() -> None:
+    space = {"learning_rate": 0.1, "normalization": {"choice": ["none", "batch"]}}
+    iris = {"dataset": {"name": "iris"}, "space": space}
+    n = load(load_spec(iris)).n_train
+    size = next(size for size in range(2, n) if n % size == 1)
+    with pytest.raises(SpecError, match=rf"^training.batch_size: {size} of {n} training rows .* Use {size + 1}"):
+        load(load_spec({**iris, "training": {"batch_size": size}}))
+    searched = {**space, "batch_size": {"choice": [16 if n % 16 != 1 else 17, size]}}
+    with pytest.raises(SpecError, match=rf"^space.batch_size: {size} of {n}"):
+        load(load_spec({**iris, "space": searched}))
+    searched["batch_size"] = {**searched["batch_size"], "when": {"normalization": ["none"]}}
+    assert load(load_spec({**iris, "space": searched})).n_train == n

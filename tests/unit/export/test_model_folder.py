@@ -43,6 +43,7 @@ CASES += [
     {"dropout": 0.4, "hidden_layers": [8, 5], "activation": "gelu"},
     {"dropout": 0.2, "normalization": "layer", "hidden_layers": [8, 5]},
     {"normalization": "batch", "hidden_layers": []},
+    {"optimizer": "lion", "beta2": 0.99, "weight_decay": 0.1, "hidden_layers": [6], "learning_rate": 0.001},
     {"normalization": "batch", "residual": True, "hidden_layers": [6, 6], "dropout": 0.2, "ema_decay": 0.5},
     {"normalization": "batch", "parametrization": "ntk", "hidden_layers": [6, 4], "weight_decay": 0.01},
     {"residual": True, "hidden_layers": [6, 6], "optimizer": "adamw"},

@@ -41,10 +41,10 @@ def test_clearing_a_slot_leaves_zeros_and_its_neighbours() -> None:
     assert [getattr(rows, name)[0].item() for name in COLUMNS] == [0.0] * len(COLUMNS)
 
 
-def test_weight_decay_is_decoupled_for_adamw_only() -> None:
+def test_weight_decay_is_decoupled_for_adamw_and_lion_only() -> None:
     for optimizer in OPTIMIZERS:
         column = columns_of(TrialConfig(optimizer=optimizer, weight_decay=0.1), None)
-        decoupled = optimizer == "adamw"
+        decoupled = optimizer in ("adamw", "lion")
         assert (column["wd_decoupled"], column["wd_coupled"]) == ((0.1, 0.0) if decoupled else (0.0, 0.1))
         assert column["clip"] == float("inf")
 

@@ -20,6 +20,8 @@ CONFIGS = {
     "rmsprop": TrialConfig(optimizer="rmsprop", weight_decay=0.1),
     "adam": TrialConfig(optimizer="adam", beta1=0.8, beta2=0.95, weight_decay=0.1),
     "adam without memory": TrialConfig(optimizer="adam", beta1=0.0, beta2=0.0),
+    "lion": TrialConfig(optimizer="lion", weight_decay=0.1, beta1=0.9, beta2=0.99),
+    "lion with one beta": TrialConfig(optimizer="lion", beta1=0.95, beta2=0.95),
     "adamw": TrialConfig(optimizer="adamw", weight_decay=0.1),
 }
 

@@ -669,3 +669,25 @@ def test_a_sweep_knows_whether_the_compiled_path_can_train_all_its_trials(
     assert not compiled(own), "a function may return anything"
     assert not compiled({"learning_rate": 0.1, "normalization": {"choice": ["none", "layer"]}})
     assert not compiled("mlp", schedule="cosine")
+
+
+def test_layers_and_optimizers_that_cannot_be_are_refused_and_those_without_effect_advised_against() -> None:
+    batch = {"learning_rate": 0.1, "normalization": {"choice": ["layer", "batch"]}}
+    sizes = {"choice": [1, 32]}
+    apart = {**sizes, "when": {"normalization": ["layer"]}}
+    refused({**MINIMAL, "space": batch, "training": {"batch_size": 1}}, "training.batch_size", "1 row", "Use 2 or more")
+    refused({**MINIMAL, "space": {**batch, "batch_size": sizes}}, "space.batch_size", "1 row", "normalization: layer")
+    load_spec({**MINIMAL, "space": {**batch, "batch_size": apart}})
+    lion = {"learning_rate": 0.1, "optimizer": "lion", "beta2": {"float": [0.0, 0.9]}}
+    refused({**MINIMAL, "space": lion}, "space.beta2", "no memory", "0.99")
+
+    def warnings(**space):
+        return " ".join(load_spec({**MINIMAL, "space": {"learning_rate": 0.1, **space}}).warnings)
+
+    assert "space.momentum: it has no effect without optimizer: momentum" in warnings(momentum=0.5, optimizer="adam")
+    assert warnings(momentum=0.5, optimizer={"choice": ["adam", "momentum"]}) == ""
+    assert "space.beta1" in warnings(beta1=0.5, optimizer="sgd")
+    assert "space.dropout: it has no effect without hidden layers" in warnings(dropout=0.5, hidden_layers=[])
+    assert "as wide as the one before" in warnings(residual=True, hidden_layers={"choice": [[8], [8, 4]]})
+    assert warnings(residual=True, hidden_layers={"choice": [[8], [8, 8]]}) == ""
+    assert "funnel" in warnings(residual=True, depth=3, width=8, shape="funnel")
