@@ -72,9 +72,9 @@ def gflops() -> float:
     a, b = torch.rand(MATMUL, MATMUL), torch.rand(MATMUL, MATMUL)
     out, best = torch.empty(MATMUL, MATMUL), float("inf")
     for _ in range(12):
-        begin = time.perf_counter()
+        begin = time.process_time()
         torch.mm(a, b, out=out)
-        best = min(best, time.perf_counter() - begin)
+        best = min(best, time.process_time() - begin)
     return 2 * MATMUL**3 / best / 1e9
 
 
