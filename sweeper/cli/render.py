@@ -45,6 +45,7 @@ search: {{sampler: tpe, trials: 64, seed: 0}}
 OWN_TRAINING = """\
   epochs: 100                    # at most
   patience: 16                   # a trial ends after so many epochs without a better one"""
+OWN_WINNER = "winner: ensemble                 # several trials together; best: one of them\n"
 
 
 def sweep_file(dataset: Mapping[str, str]) -> str:
@@ -54,7 +55,8 @@ def sweep_file(dataset: Mapping[str, str]) -> str:
     table = yaml.safe_dump(dict(dataset), default_flow_style=True, allow_unicode=True, sort_keys=False, width=10_000)
     own = "path" in dataset  # a table of one's own
     space, training = ("tabular", OWN_TRAINING) if own else ("mlp", "  epochs: 20")
-    return SWEEP_FILE.format(table=table.strip(), space=f"{space:24}", training=training)
+    made = SWEEP_FILE.format(table=table.strip(), space=f"{space:24}", training=training)
+    return f"{made}{OWN_WINNER}" if own else made
 
 
 def _console(stream: Any = None) -> Console:

@@ -435,7 +435,10 @@ class Controller:
     def _width(self, worker: str, sweep: str, shape: Shape) -> int:
         """Rows of a shape of a sweep that fit the worker's device."""
         device, run = self._pool.device(worker), self._runs[sweep]
-        return run.slots(device) if isinstance(run, ObjectiveRun) else rows_on(device, run.dataset, shape)
+        if isinstance(run, ObjectiveRun):
+            return run.slots(device)
+        rows = rows_on(device, run.dataset, shape)
+        return min(rows, run.rows_in_time(shape, rows)) if device.kind == "cpu" else rows
 
     # Chores
 

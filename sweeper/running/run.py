@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from sweeper.training.baselines import BaselineWork
 
 LEG_SECONDS = 1.0
+TIME_SHARE = 0.1  # of a sweep's timeout that a CPU may need for a cohort
+FIRST_ROWS = 2  # rows of a cohort of a sweep with a timeout, as long as its pace is not known
 BEST_EPOCH = "best_epoch"  # metric of a complete trial: its best epoch, counted from 1; the mean over replicates
 
 
@@ -102,6 +104,7 @@ class SweepRun:
     batches: BatchDecisions | None = field(init=False, default=None)
     decision_epochs: tuple[int, ...] = field(init=False)
     notes: list[Noted] = field(default_factory=list)  # for the ledger
+    trained: tuple[float, int] = (0.0, 0)  # seconds of a worker, and epochs of rows in them
     _untold: dict[int, Outcome] = field(init=False, default_factory=dict)  # for the study
 
     def __post_init__(self) -> None:
@@ -330,6 +333,8 @@ class SweepRun:
         result = replace(result, trials=tuple(map(self._keep_under_way, cut)))
         for trial in result.trials:
             mine = self.trials[trial.number]
+            epochs = (trial.epochs - trial.first_epoch) * self.plan.rows_per_trial
+            self.trained = (self.trained[0] + trial.seconds, self.trained[1] + epochs)
             mine.curve += trial.metrics.get(self.spec.objective.metric, [])
             mine.seconds += trial.seconds
             mine.folds, mine.parameters = trial.folds, trial.parameters
@@ -344,6 +349,18 @@ class SweepRun:
             for reported in settled.reports
         ]
         return settled
+
+    def rows_in_time(self, shape: Shape, most: int) -> int:
+        """How many rows a CPU trains side by side: at ``most`` that many, fewer in a sweep with a timeout.
+
+        There a row gains nothing from its neighbours, and the time shall not end with many trials half-way.
+        """
+        timeout, (seconds, epochs) = self.spec.search.timeout, self.trained
+        if timeout is None:
+            return most
+        if seconds == 0.0:
+            return min(most, FIRST_ROWS * self.plan.rows_per_trial)
+        return max(1, min(most, int(TIME_SHARE * timeout * epochs / (seconds * shape.epochs))))
 
     def _keep_under_way(self, trial: TrialLeg) -> TrialLeg:
         """The leg without the weights of a trial that goes on; they are kept if it is the best of these so far."""
