@@ -58,6 +58,9 @@ def to_model(ledger: LedgerReader, ref: str, out: str) -> dict[str, Any]:
         SpecError: the folder is not empty or cannot be written, or the data has changed.
     """
     record, folder = ledger.sweep(ref), Path(os.path.abspath(out))
+    if spec_of(record).objective.function is not None:
+        remedy = "Keep the model with trial.log_artifact(path): MLflow has it with the trial"
+        raise SpecError("only the function of this sweep knows its model", key="--model", remedy=remedy)
     check_empty(folder)
     leader = finals_winner(record)
     found = best_trials(ledger, record, 1) if leader is None else [ledger.trial(record.sweep, leader)]

@@ -72,6 +72,7 @@ def test_a_function_is_a_sweep(home: Path, code: Path, monkeypatch: pytest.Monke
     more = sweeper.load("again").records()
     assert len(more) == 16
     assert [t.params for t in more[:14]] == [t.params for t in trials]
+    assert command(monkeypatch, "export", "again", "--model", str(home / "model")) == 2
     code.write_text(TEXT.replace("- 2", "- 3"))
     with pytest.raises(SpecError, match="it has changed since this sweep was made"):
         run_again("again", Settings.from_env(), "inline", trials=18)
