@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -102,6 +103,11 @@ def ours(name: str, data: Data, trials: int, epochs: int, fuse: bool) -> None:
     train_cohort([replace(config, fuse=fuse) for config in configs], train, data, [SEED] * trials)
 
 
+def space(trial: Any) -> None:
+    """The search space of Ray Tune, which pickles it."""
+    trial.suggest_float("rate", 1e-3, 1e-1, log=True)
+
+
 def ray_tune(name: str, trials: int, epochs: int) -> float:
     """Trials per second by the clock."""
     import ray
@@ -111,16 +117,13 @@ def ray_tune(name: str, trials: int, epochs: int) -> float:
     def trainable(config: dict[str, Any], data: Data) -> None:
         tune.report({"val_loss": plain(name, config["rate"], data, epochs)})
 
-    def space(trial: Any) -> None:
-        trial.suggest_float("rate", 1e-3, 1e-1, log=True)
-
-    began = time.perf_counter()
+    folder, began = tempfile.mkdtemp(), time.perf_counter()
     ray.init(address="local", log_to_driver=False, logging_level="ERROR")
     fixed = tune.with_parameters(trainable, data=Data.of_arrays(arrays()))
     search = OptunaSearch(space, metric="val_loss", mode="min", seed=SEED)
     config = tune.TuneConfig(search_alg=search, num_samples=trials, reuse_actors=True)
     tune.Tuner(tune.with_resources(fixed, {"cpu": 1}), tune_config=config,
-               run_config=tune.RunConfig(verbose=0)).fit()  # fmt: skip
+               run_config=tune.RunConfig(verbose=0, storage_path=folder)).fit()  # fmt: skip
     rate = trials / (time.perf_counter() - began)
     ray.shutdown()
     return rate
