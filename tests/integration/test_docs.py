@@ -15,6 +15,7 @@ import sweeper
 from sweeper.cli.app import app
 from sweeper.search_spaces import load_space
 from sweeper.spec.models import SweepSpec
+from sweeper.spec.parse import load_spec
 from tests.faults import CLEARED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -137,6 +138,8 @@ def test_the_sweep_files_and_space_files_of_a_page_run(page: str, desk: Path) ->
             (desk / "example.yaml").write_text(block)
             quick = SMALL if "dataset" in content else SMALL[:4]
             assert app(["run", "example.yaml", *quick], standalone_mode=False) in (None, 0)
+        elif set(content) <= set(SweepSpec.model_fields):  # a section alone
+            assert load_spec({"dataset": {"name": "iris"}, **content})
         else:
             (desk / "my_space.yaml").write_text(block)
             assert load_space(desk / "my_space.yaml")
