@@ -10,10 +10,10 @@ from typing import Any
 from sweeper.records import EpochReport, Found, Noted, Reported, TrialRecord
 from sweeper.running.batches import Settled
 from sweeper.running.run import SweepRun
-from sweeper.running.trial import TrialRun
+from sweeper.running.trial import Curves, TrialRun
 from sweeper.scheduling.events import LegOutcome, RunLeg, Shape, Suggestion, Verdict
 from sweeper.search.objective_study import ObjectiveStudy
-from sweeper.search.pruning import Judged, Objective, Pruner, make_pruner
+from sweeper.search.pruning import Judged, Objective, OrderedCosts, Pruner, make_pruner
 from sweeper.spec.goals import VALUE
 from sweeper.spec.objective_file import ResourcesSpec
 from sweeper.states import Cause, TrialState
@@ -61,6 +61,7 @@ class ObjectiveRun(SweepRun):
         assert not hasattr(pruner, "decide_batch")
         self.pruner: Pruner | None = None if name == "none" else pruner
         self.decision_epochs = () if self.pruner is None else (1,)  # others are compared with: curves are kept
+        self._ordered = OrderedCosts(Curves(self.trials))
 
     @property
     def resources(self) -> ResourcesSpec:

@@ -15,10 +15,10 @@ from sweeper.running.batches import BatchDecisions, Settled, epoch_reports
 from sweeper.running.checkpoints import Checkpoints, States, UnreadableCheckpoint
 from sweeper.running.members import MemberPool
 from sweeper.running.parts import window_and_batch
-from sweeper.running.trial import CurvesBefore, TrialRun
+from sweeper.running.trial import Curves, EndedBefore, TrialRun
 from sweeper.scheduling.events import LegOutcome, RunLeg, Shape, Suggestion, SweepPlan, Verdict
 from sweeper.scheduling.window import told_before
-from sweeper.search.pruning import BatchPruner, Judged, Objective, Pruner, make_pruner
+from sweeper.search.pruning import BatchPruner, Judged, Objective, OrderedCosts, Pruner, make_pruner
 from sweeper.spec.goals import PARAMETERS, SECONDS, excesses_of, fold_metric, values_of, violation
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import Cause, TrialState
@@ -105,6 +105,7 @@ class SweepRun:
     decision_epochs: tuple[int, ...] = field(init=False)
     notes: list[Noted] = field(default_factory=list)  # for the ledger
     trained: tuple[float, int] = (0.0, 0)  # seconds of a worker, and epochs of rows in them
+    _ordered: OrderedCosts = field(init=False)  # of ended trials, for the pruner
     _untold: dict[int, Outcome] = field(init=False, default_factory=dict)  # for the study
 
     def __post_init__(self) -> None:
@@ -113,6 +114,7 @@ class SweepRun:
         epochs = self.spec.training.epochs
         pruner = make_pruner(self.spec.search.pruner, objective=Objective(goal.metric, goal.direction, epochs))
         self.decision_epochs = tuple(pruner.legs(epochs))
+        self._ordered = OrderedCosts(Curves(self.trials))
         if isinstance(pruner, BatchPruner):
             self.batches = BatchDecisions(pruner, self.plan.batch, epochs, self.trials)
         else:
@@ -213,7 +215,7 @@ class SweepRun:
     def end(self, number: int, state: TrialState, value: float | None, cause: Cause | None = None) -> None:
         """Remember how a trial ended, for the study and for its batch."""
         trial = self.trials.setdefault(number, TrialRun())
-        trial.ended = True
+        trial.ended, trial.kept, trial.folds = True, None, ()  # what its end was judged by is in the ledger
         if trial.params is None:
             return
         self._untold[number] = self._study_outcome(number, state, value, cause)
@@ -241,6 +243,7 @@ class SweepRun:
         self._untold.pop(number, None)
         if number in self.trials:
             self.trials[number].start_over()
+        self._ordered.forget(number)
         if self.batches is not None:
             self.batches.forget(number)
 
@@ -443,10 +446,12 @@ class SweepRun:
                 return LegOutcome(trial.number, trial.attempt, epochs, Verdict.PRUNED, decision.reason, curve[-1])
         return None
 
-    def _peers(self, number: int) -> CurvesBefore:
+    def _peers(self, number: int) -> Curves:
         """The curves that a decision may see: in a deterministic sweep those that the suggestion saw, too."""
-        plan = self.plan
-        return CurvesBefore(self.trials, told_before(number, plan.window, plan.batch) if plan.deterministic else None)
+        if not self.spec.search.deterministic:
+            return Curves(self.trials)
+        window, batch = window_and_batch(self.spec, self.requested)
+        return EndedBefore(self.trials, told_before(number, window, batch), self._ordered)
 
     def _outcome(self, trial: TrialLeg) -> LegOutcome:
         curve = self.trials[trial.number].curve

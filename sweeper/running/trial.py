@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sweeper.search.pruning import Costs, Group, Objective, OrderedCosts
+
 
 @dataclass(slots=True)
 class TrialRun:
@@ -33,19 +35,40 @@ class TrialRun:
         self.curve, self.metrics, self.folds, self.ended, self.kept = [], {}, (), False, None
 
 
-class CurvesBefore(Mapping[int, list[float]]):
-    """The curves of the trials before number ``end`` (None: of all), read in place: most decisions never look."""
+class Curves(Mapping[int, list[float]]):
+    """The curves of all trials, read in place."""
 
-    def __init__(self, trials: Mapping[int, TrialRun], end: int | None) -> None:
-        self._trials, self._end = trials, end
+    def __init__(self, trials: Mapping[int, TrialRun]) -> None:
+        self._trials = trials
 
     def __getitem__(self, number: int) -> list[float]:
-        if self._end is not None and number >= self._end:
-            raise KeyError(number)
         return self._trials[number].curve
 
     def __iter__(self) -> Iterator[int]:
-        return (number for number in self._trials if self._end is None or number < self._end)
+        return iter(self._trials)
+
+    def __len__(self) -> int:
+        return len(self._trials)
+
+
+class EndedBefore(Curves):
+    """The curves of the trials before number ``end``, all of which have ended (``pruning.OrderedPeers``)."""
+
+    def __init__(self, trials: Mapping[int, TrialRun], end: int, ordered: OrderedCosts) -> None:
+        super().__init__(trials)
+        self._end, self._ordered = end, ordered
+
+    def __getitem__(self, number: int) -> list[float]:
+        if number >= self._end:
+            raise KeyError(number)
+        return super().__getitem__(number)
+
+    def __iter__(self) -> Iterator[int]:
+        return (number for number in self._trials if number < self._end)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    def costs(self, goal: Objective, epochs: int, least: int, group: int, within: Group | None) -> Costs:
+        """As ``OrderedPeers``."""
+        return self._ordered.before(self._end, goal, epochs, least, group, within)

@@ -10,11 +10,12 @@ one batch with each other, which is always deterministic.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sweeper.errors import SpecError, nearest
 from sweeper.flow import FATAL, find_flags
@@ -22,6 +23,8 @@ from sweeper.records import FlowReport
 
 Curve = Sequence[float]
 Peers = Mapping[int, Curve]
+Costs = NDArray[np.float64]
+Group = Callable[[int], bool]  # whether a trial of that number counts
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,21 @@ class Objective:
             return math.inf
         return value if self.direction == "minimize" else -value
 
-    def costs(self, curves: Peers, epochs: int) -> np.ndarray:
-        """Costs after ``epochs`` epochs of the curves that are long enough."""
-        return np.array([self.cost(curve[epochs - 1]) for curve in curves.values() if len(curve) >= epochs])
+    def costs(self, curves: Iterable[Curve], epochs: int, least: int) -> Costs:
+        """(N,) costs after ``epochs`` epochs, in order, of the curves of at least ``least`` epochs."""
+        known = (self.cost(curve[epochs - 1]) for curve in curves if len(curve) >= max(epochs, least))
+        return np.sort(np.fromiter(known, np.float64))
+
+    def costs_of(self, judged: Judged, least: int, group: int = 0, within: Group | None = None) -> Costs:
+        """The same of a trial's peers at its own epochs, of those ``within`` a group, itself left out.
+
+        ``group`` is the group's name.
+        """
+        peers, epochs = judged.peers, len(judged.curve)
+        if isinstance(peers, OrderedPeers):
+            return peers.costs(self, epochs, least, group, within)
+        numbers = (n for n in peers if n != judged.number and (within is None or within(n)))
+        return self.costs((peers[n] for n in numbers), epochs, least)
 
     def shown(self, cost: float) -> str:
         """A cost as the user knows it."""
@@ -79,6 +94,42 @@ class Judged:
     peers: Peers = field(default_factory=dict)
     flow: FlowReport | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class OrderedPeers(Protocol):
+    """Peers that have ended, whose costs are kept in order: a decision does not look at each of them again."""
+
+    def costs(self, goal: Objective, epochs: int, least: int, group: int, within: Group | None) -> Costs:
+        """As ``Objective.costs_of``."""
+        ...
+
+
+class OrderedCosts:
+    """The costs of trials that have ended, in order, by epoch and group of trials; ``curves`` has those of each."""
+
+    def __init__(self, curves: Peers) -> None:
+        self._curves = curves
+        self._known: dict[tuple[int, int, int], tuple[int, Costs]] = {}
+
+    def before(self, end: int, goal: Objective, epochs: int, least: int, group: int, within: Group | None) -> Costs:
+        """(N,) those of the trials 0..end-1, all of which have ended; only what came or went since is looked at."""
+        key = (epochs, least, group)
+        start, known = self._known.get(key, (0, np.empty(0)))
+        numbers = range(min(start, end), max(start, end))
+        changed = [self._curves[n] for n in numbers if n in self._curves and (within is None or within(n))]
+        fresh = goal.costs(changed, epochs, least)
+        places = np.searchsorted(known, fresh)
+        if end < start:  # of equal costs each has a place of its own
+            known = np.delete(known, places + np.arange(len(fresh)) - np.searchsorted(fresh, fresh))
+        else:
+            known = np.insert(known, places, fresh)
+        self._known[key] = (end, known)
+        return known
+
+    def forget(self, number: int) -> None:
+        """The trial waits again: what it had does not count."""
+        self._known = {key: (end, known) for key, (end, known) in self._known.items() if end <= number}
 
 
 class Pruner(Protocol):
@@ -126,13 +177,14 @@ class Percentile:
     def decide(self, judged: Judged) -> Decision:
         """As ``Pruner``."""
         epochs, goal = len(judged.curve), self.objective
-        complete = {n: c for n, c in judged.peers.items() if n != judged.number and len(c) >= goal.epochs}
-        known = goal.costs(complete, epochs)
-        known = known[np.isfinite(known)]
-        if epochs <= self.warmup or len(complete) < self.startup or not len(known):
+        if epochs <= self.warmup:
+            return KEEP
+        complete = goal.costs_of(judged, least=goal.epochs)
+        known = complete[: np.searchsorted(complete, math.inf)]
+        if len(complete) < self.startup or not len(known):
             return KEEP
         best = min(goal.cost(value) for value in judged.curve)
-        bar = float(np.percentile(known, self.percentile))
+        bar = percentile_of(known, self.percentile)
         if best <= bar:
             return KEEP
         name = "median" if self.percentile == 50 else f"best {self.percentile:g}%"
@@ -155,17 +207,20 @@ class SuccessiveHalving:
 
     def decide(self, judged: Judged) -> Decision:
         """As ``Pruner``."""
+        return self.decide_within(judged)
+
+    def decide_within(self, judged: Judged, group: int = 0, within: Group | None = None) -> Decision:
+        """The decision among the peers of a group."""
         epochs, goal = len(judged.curve), self.objective
         if epochs not in self.legs(goal.epochs):
             return KEEP
-        others = {n: c for n, c in judged.peers.items() if n != judged.number}
         own = goal.cost(judged.curve[-1])
-        costs = np.sort(np.append(goal.costs(others, epochs), own))
-        kept = max(1, len(costs) // self.eta)
-        if math.isfinite(own) and own <= costs[kept - 1]:
+        others = goal.costs_of(judged, epochs, group, within)
+        count, better = len(others) + 1, int(np.searchsorted(others, own))
+        kept = max(1, count // self.eta)
+        if math.isfinite(own) and better < kept:
             return KEEP
-        place = int(np.searchsorted(costs, own)) + 1
-        return Decision(True, goal.placed(own, epochs, place, f"{len(costs)} trials there", kept))
+        return Decision(True, goal.placed(own, epochs, better + 1, f"{count} trials there", kept))
 
 
 @dataclass(frozen=True)
@@ -230,8 +285,7 @@ class Hyperband:
     def decide(self, judged: Judged) -> Decision:
         """As ``Pruner``."""
         own = self.bracket(judged.number)
-        same = {n: c for n, c in judged.peers.items() if self.bracket(n) == own}
-        decision = self._brackets[own].decide(replace(judged, peers=same))
+        decision = self._brackets[own].decide_within(judged, own, lambda number: self.bracket(number) == own)
         return Decision(True, f"{decision.reason} (bracket {own})") if decision.stop else decision
 
 
@@ -337,6 +391,13 @@ def make_pruner(name: str, options: Mapping[str, float] | None = None, *, object
             raise SpecError(f"{value!r} is not valid", key=key, remedy="It is a number from 0 to 100")
     pruner: Pruner | BatchPruner = kind(objective, **(options or {}))
     return pruner
+
+
+def percentile_of(ordered: Costs, percentile: float) -> float:
+    """``numpy.percentile`` of numbers (N,) that are in order already, at a cost that does not grow with them."""
+    at = percentile / 100 * (len(ordered) - 1)
+    low = math.floor(at)
+    return float(np.percentile(ordered[low : low + 2], 100 * (at - low)))
 
 
 def rungs(first: int, eta: int, epochs: int) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import optuna
@@ -11,7 +12,8 @@ from optuna.trial import TrialState as OptunaState
 
 from sweeper.errors import SpecError
 from sweeper.records import FlowReport
-from sweeper.search.pruning import Judged, Objective, make_pruner
+from sweeper.running.trial import Curves, EndedBefore, TrialRun
+from sweeper.search.pruning import Judged, Objective, OrderedCosts, make_pruner
 
 EPOCHS = 20
 LOSS = Objective("val_loss", "minimize", EPOCHS)
@@ -93,6 +95,28 @@ def test_accuracy_is_shown_as_it_is_not_negated():
     pruner = make_pruner("median", objective=Objective("val_accuracy", "maximize", 2))
     decision = pruner.decide(Judged(9, [0.31], {n: [0.9, 0.95] for n in range(5)}))
     assert decision.reason == "val_accuracy 0.31 at epoch 1 is worse than the median 0.9 of 5 earlier trials"
+
+
+@pytest.mark.parametrize("name", ["median", "percentile", "asha", "hyperband"])
+def test_peers_whose_costs_are_kept_in_order_give_the_decisions_that_looking_at_all_of_them_gives(name):
+    rng = np.random.default_rng(2)
+    pruner = make_pruner(name, objective=LOSS)
+    whole = [[round(float(v), 2) for v in curve] for curve in curves(rng, 60, 1.0)]  # equal values are frequent
+    trials = {n: TrialRun({}, curve=c if n % 4 else c[: 3 + n % 7]) for n, c in enumerate(whole)}
+    trials[7].curve[4] = math.nan
+    ordered, stopped = OrderedCosts(Curves(trials)), 0
+    for step, number in enumerate(rng.permutation(range(20, 60))):
+        end = int(number) - 8
+        if step == 20:  # a user has reopened a trial
+            trials[3].curve = [9.0] * EPOCHS
+            ordered.forget(3)
+        for epochs in pruner.legs(EPOCHS):
+            peers = EndedBefore(trials, end, ordered)
+            judged = Judged(int(number), whole[number][:epochs], peers)
+            plain = replace(judged, peers={n: list(trials[n].curve) for n in range(end)})
+            assert pruner.decide(judged) == pruner.decide(plain)
+            stopped += pruner.decide(judged).stop
+    assert stopped > 5
 
 
 @pytest.mark.parametrize("name", ["median", "percentile", "asha", "hyperband"])
