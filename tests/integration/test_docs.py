@@ -86,22 +86,23 @@ def write_files_of(page: str, folder: Path) -> None:
 
 
 def carry_out(command: str) -> None:
-    """One command of a page, made small. SWEEP is the newest sweep."""
+    """One command of a page, made small. SWEEP and B are the newest sweep, A is the one before."""
     words = shlex.split(command)
     assert words[0] == "sweeper", f"{command}: not a command that this test can run; say in NOT_RUN who does"
-    if "SWEEP" in words:
-        words[words.index("SWEEP")] = newest()
+    for name, place in {"SWEEP": 0, "B": 0, "A": 1}.items():
+        if name in words:
+            words[words.index(name)] = newest(place)
     quick = SMALL if words[1] == "run" else []
     code = app([*words[1:], *quick], standalone_mode=False)
     assert code in (None, 0), command
 
 
-def newest() -> str:
-    """The id of the newest sweep in the reader's ledger."""
+def newest(place: int = 0) -> str:
+    """The id of the newest sweep in the reader's ledger; with a ``place`` of one that is so much older."""
     from sweeper.places.here import Here
     from sweeper.settings import Settings
 
-    return Here(Settings.from_env()).ledger.sweeps(limit=1)[0].sweep
+    return Here(Settings.from_env()).ledger.sweeps(limit=place + 1)[place].sweep
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page) or blocks(page, "python")])
