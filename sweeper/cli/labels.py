@@ -38,7 +38,7 @@ def list_sweeps(tags: Sequence[str], sort: str | None, since: str | None, archiv
     if sort is not None:
         rows = _sorted(rows, sort)
     if as_json:
-        print(json.dumps({"sweeps": rows}))
+        print(json.dumps({"sweeps": [_told(row, sort) for row in rows]}))
     elif rows:
         render.table(_without_empty([_shown(row) for row in rows]))
     elif every:
@@ -98,7 +98,7 @@ def _check_tag(text: str) -> None:
 
 
 def _row(ledger: LedgerReader, record: SweepRecord, sort: str | None) -> dict[str, Any]:
-    """One entry of ``list --json``; the best value only where it is sorted by."""
+    """Everything about a sweep; the best value only where it is sorted by."""
     row = {
         **sweep_row(record),
         "created": datetime.fromtimestamp(record.created_at, UTC).isoformat(timespec="seconds"),
@@ -111,6 +111,14 @@ def _row(ledger: LedgerReader, record: SweepRecord, sort: str | None) -> dict[st
         best = best_trials(ledger, record, 1)
         row["best"] = clean(best[0].value) if best else None
     return row
+
+
+def _told(row: dict[str, Any], sort: str | None) -> dict[str, Any]:
+    """A row as JSON: labels where there are any, and what was sorted by."""
+    wanted = (sort or "").removeprefix("-")
+    left_out = [key for key in ("created", "seconds") if key != wanted]
+    left_out += [key for key in ("tags", "note", "archived") if not row[key]]
+    return {key: value for key, value in row.items() if key not in left_out}
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:

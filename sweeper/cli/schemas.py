@@ -33,12 +33,14 @@ class SweepRow(_Answer):
 
 
 class Best(_Answer):
-    """A trial with its objective value."""
+    """A trial with its objective value; of a stopped one its ``state`` and the ``epochs`` until then, too."""
 
     trial: int
     value: Number
     params: dict[str, Any]
     metrics: dict[str, Number]
+    state: TrialState | None = None
+    epochs: int | None = None
 
 
 class Trial(_Answer):
@@ -261,14 +263,14 @@ class Detached(_Answer):
 
 
 class ListRow(SweepRow):
-    """A sweep in the list; ``best`` only with ``--sort best``."""
+    """A sweep in the list: labels where it has some, and ``created``, ``seconds`` or ``best`` if it is sorted by."""
 
-    created: str
-    seconds: float
-    tags: list[str]
-    note: str
-    archived: bool
+    created: str | None = None
+    seconds: float | None = None
     best: Number = None
+    tags: list[str] | None = None
+    note: str | None = None
+    archived: bool | None = None
 
 
 class Sweeps(_Answer):

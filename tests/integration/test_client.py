@@ -287,7 +287,8 @@ class TestASweepThatRuns:
         wait_until(lambda: '"kind": "resume"' in log.read_text(), 60)  # a stop that comes first would be resumed
         assert remote("stop", "long", "--json").json["stopped"] == 5
         out, err = watching.communicate(timeout=240)
-        assert watching.returncode == 3, err
+        found = remote("status", "long", "--json").json["best"]  # of the stopped trials, if one has done an epoch
+        assert watching.returncode == (3 if found is None else 0), err
         assert "is stopped" in out
         assert remote("delete", "long", "--yes", "--json").json == {"deleted": left["sweep"]}
         assert remote("status", "long").code == 4
