@@ -6,12 +6,14 @@ import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from sweeper.data.source import Source
 from sweeper.scheduling.events import WorkerDraining, WorkerJoined, WorkerLost
 from sweeper.training.legs import LegOrder, LegResult
-from sweeper.training.objective_legs import ObjectiveOrder
+
+if TYPE_CHECKING:
+    from sweeper.training.objective_legs import ObjectiveOrder
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class LegRaised:
 
 
 PoolEvent = WorkerJoined | WorkerLost | WorkerDraining | LegReturned | LegRaised
-Order = LegOrder | ObjectiveOrder
+Order: TypeAlias = "LegOrder | ObjectiveOrder"  # as text: who trains networks imports no more
 Post = Callable[[PoolEvent], None]
 
 

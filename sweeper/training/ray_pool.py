@@ -13,13 +13,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sweeper.data.source import Source
 from sweeper.errors import SweeperError
 from sweeper.scheduling.events import WorkerDraining, WorkerJoined, WorkerLost
-from sweeper.training.legs import LegResult, LegRunner
-from sweeper.training.objective_legs import ObjectiveOrder, ObjectiveRunner
+from sweeper.training.legs import LegOrder, LegResult, LegRunner
 from sweeper.training.pool import (
     Device,
     LegRaised,
@@ -33,6 +32,9 @@ from sweeper.training.pool import (
     unknown,
 )
 from sweeper.training.ray_places import lend_token, protect_token, usable_folder
+
+if TYPE_CHECKING:
+    from sweeper.training.objective_legs import ObjectiveRunner
 
 NODE_POLL_SECONDS = 0.5  # a look takes 2 ms
 JOIN_SECONDS = 300.0  # a worker that has not come up by then hangs, or others hold its place: it is asked for again
@@ -51,7 +53,7 @@ class _Actor:
     def __init__(self, device: str, cores: int = 1) -> None:
         self._device = local_device(cores) if device == "cuda" else cpu()
         self._runner = LegRunner(self._device.kind, threads=1 if device == "cpu" else None)
-        self._objectives = ObjectiveRunner()
+        self._objectives: ObjectiveRunner | None = None
 
     def device(self) -> Device:
         return self._device
@@ -60,10 +62,17 @@ class _Actor:
         self._runner.load(sweep, source)
 
     def run(self, order: Order) -> LegResult:
-        return self._objectives.run(order) if isinstance(order, ObjectiveOrder) else self._runner.run(order)
+        if isinstance(order, LegOrder):
+            return self._runner.run(order)
+        if self._objectives is None:
+            from sweeper.training.objective_legs import ObjectiveRunner  # which a worker of networks never waits for
+
+            self._objectives = ObjectiveRunner()
+        return self._objectives.run(order)
 
     def forget(self, sweep: str) -> None:
-        self._objectives.forget(sweep)
+        if self._objectives is not None:
+            self._objectives.forget(sweep)
 
 
 @dataclass

@@ -99,11 +99,11 @@ def test_a_worker_that_hangs_before_it_has_joined_is_asked_for_again(
     tried = str(tmp_path / "tried")
 
     class HangsOnce(ray_pool._Actor):
-        def __init__(self, device: str) -> None:
+        def __init__(self, device: str, cores: int = 1) -> None:
             if not os.path.exists(tried):
                 open(tried, "w").close()
                 time.sleep(3600)
-            super().__init__(device)
+            super().__init__(device, cores)
 
     monkeypatch.setattr(ray_pool, "_Actor", HangsOnce)
     monkeypatch.setattr(ray_pool, "JOIN_SECONDS", 15.0)
