@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sweeper.errors import SpecError
+from sweeper.search_spaces import ready_made
 from sweeper.search_spaces.vocabulary import listed
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 def check_inputs(spec: SweepSpec, dataset: Dataset) -> Dataset:
     """Refuse encodings without number columns, and more bins than any column has values in the training rows.
 
-    Where a space has other values as well, the dataset gets a warning instead: those trials repeat each other.
+    Where a space has other values as well, the dataset gets a warning instead: those trials repeat each other. So
+    it does with a ready-made space, which is for any table.
 
     Raises:
         SpecError: with the key in the sweep file or the space.
@@ -28,11 +30,11 @@ def check_inputs(spec: SweepSpec, dataset: Dataset) -> Dataset:
     dataset = _check_labels(spec, _check_texts(spec, dataset))
     if raw is None or set(kinds) <= {"none"}:
         return dataset
-    columns = raw.columns.numbers
+    columns, strict = raw.columns.numbers, "none" not in kinds and spec.space.name not in ready_made()
     if not columns:
         kind = next(k for k in kinds if k != "none")
         problem, remedy = f"there is no column of numbers that {kind} could embed", "Use numeric_embedding: none"
-        return _told(dataset, key, problem, remedy, wrong="none" not in kinds)
+        return _told(dataset, key, problem, remedy, wrong=strict)
     if "piecewise_linear" not in kinds:
         return dataset
     key, bins = _values_of(spec, "bins")
@@ -41,7 +43,7 @@ def check_inputs(spec: SweepSpec, dataset: Dataset) -> Dataset:
     if max(bins) <= most:
         return dataset
     problem = f"{max(bins)} bins, and no column has more than {most} different values in the training rows"
-    return _told(dataset, key, problem, f"Use {most} bins or fewer", wrong=min(bins) > most and "none" not in kinds)
+    return _told(dataset, key, problem, f"Use {most} bins or fewer", wrong=min(bins) > most and strict)
 
 
 def _check_labels(spec: SweepSpec, dataset: Dataset) -> Dataset:

@@ -174,6 +174,8 @@ def test_a_space_with_other_values_beside_the_useless_ones_is_warned_of(tmp_path
     dataset = {"path": str(tmp_path / "texts.csv"), "target": "kind"}
     warnings = load(load_spec({"dataset": dataset, "space": searched})).warnings
     assert any(warning.startswith("space.numeric_embedding: there is no column of numbers") for warning in warnings)
+    ready = load(load_spec({"dataset": dataset, "space": "tabular"})).warnings  # which is for any table
+    assert any(warning.startswith("space.numeric_embedding: there is no column of numbers") for warning in ready)
 
 
 def test_settings_of_embeddings_that_nothing_reads_are_told(tmp_path):
