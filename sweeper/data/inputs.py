@@ -30,7 +30,8 @@ def check_inputs(spec: SweepSpec, dataset: Dataset) -> Dataset:
     dataset = _check_labels(spec, _check_texts(spec, dataset))
     if raw is None or set(kinds) <= {"none"}:
         return dataset
-    columns, strict = raw.columns.numbers, "none" not in kinds and spec.space.name not in ready_made()
+    columns, for_any = raw.columns.numbers, key.startswith("space.") and spec.space.name in ready_made()
+    strict = "none" not in kinds and not for_any
     if not columns:
         kind = next(k for k in kinds if k != "none")
         problem, remedy = f"there is no column of numbers that {kind} could embed", "Use numeric_embedding: none"
