@@ -142,12 +142,7 @@ class Cohort:
 
         It trains on the fold of this index.
         """
-        if any(occupant.key == key for occupant in self.occupants.values()):
-            raise ValueError(f"trial {key!r} is already in this cohort")
-        if self.free == 0:
-            raise ValueError(f"all {self.width} slots are taken: run a leg or drop a trial first")
-        self._check_shape(config, fold)
-        slot = next(slot for slot in range(self.width) if slot not in self.occupants)
+        slot = self._free_slot(key, config, fold)
         config, data = config.within(self.train), self.folds[fold]
         path = choose(self.path, data, config)
         sizes, occupant = self.rows.sizes, Occupant(key, seed, path, fold)
@@ -159,6 +154,19 @@ class Cohort:
         if state is not None:
             self._restore(slot, occupant.history, state)
         self.occupants[slot] = occupant
+
+    def _free_slot(self, key: Key, config: TrialConfig, fold: int) -> int:
+        """The first free slot, for a trial that may be admitted.
+
+        Raises:
+            ValueError: it is here already, no slot is free, or its shape is another.
+        """
+        if any(occupant.key == key for occupant in self.occupants.values()):
+            raise ValueError(f"trial {key!r} is already in this cohort")
+        if self.free == 0:
+            raise ValueError(f"all {self.width} slots are taken: run a leg or drop a trial first")
+        self._check_shape(config, fold)
+        return next(slot for slot in range(self.width) if slot not in self.occupants)
 
     def leg(self, epochs: int) -> list[RowReport]:
         """Advance every trial by up to ``epochs`` epochs; one report per trial, by slot."""

@@ -71,12 +71,7 @@ class OwnCohort(Cohort):
     ) -> None:
         """As ``Cohort.admit``; a module that cannot be built fails in its first epoch, alone."""
         assert isinstance(config, OwnConfig)
-        if any(occupant.key == key for occupant in self.occupants.values()):
-            raise ValueError(f"trial {key!r} is already in this cohort")
-        if self.free == 0:
-            raise ValueError(f"all {self.width} slots are taken: run a leg or drop a trial first")
-        self._check_shape(config, fold)
-        slot = next(slot for slot in range(self.width) if slot not in self.occupants)
+        slot = self._free_slot(key, config, fold)
         data, occupant = self.folds[fold], Occupant(key, seed, EagerPath, fold)
         settled = config.within(self.train)
         schedule = schedule_of(settled, self.train, len(data.x_train), self.batch_sizes[fold])

@@ -18,7 +18,7 @@ from sweeper.running import local
 from sweeper.settings import Settings
 from sweeper.spec.parse import SweepSpec, load_spec
 from sweeper.spec.stored import spec_of
-from sweeper.spec.user_code import read_function, stored_function
+from sweeper.spec.user_files import read_function, stored_function
 
 if TYPE_CHECKING:
     import optuna

@@ -14,7 +14,8 @@ from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer
 from sweeper.errors import nearest
 from sweeper.models.metric_names import OF_TASK, larger_is_better
 from sweeper.spec.section import MAX_SECONDS, Section, refuse, seconds
-from sweeper.spec.user_code import UserFunction, read_function, stored_function
+from sweeper.spec.user_code import UserFunction
+from sweeper.spec.user_files import read_function, stored_function
 from sweeper.spec.warm import as_tuple
 
 Task = Literal["classification", "regression"]

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer
 
 from sweeper.models.metric_names import OF_TASK
-from sweeper.search_spaces import SpaceError
-from sweeper.search_spaces.function import FunctionSource
 from sweeper.spec.own_metrics import OwnMetric
 from sweeper.spec.section import refuse
+from sweeper.spec.user_files import read_function, stored_function
 
-REFERENCE = re.compile(r"(?P<file>.+\.py):(?P<function>[^:/\\]+)", re.DOTALL)
-MAX_TEXT = 1_000_000  # characters of a file
+REMEDY = "Write file.py:function for one of your own; metrics that exist need no entry here"
 _BUILT_IN = {name for names in OF_TASK.values() for name in names}
 
 
@@ -25,25 +20,10 @@ def read_metric(value: Any) -> OwnMetric:
     """The metric that a text ``my_metrics.py:cost`` names; the file is read, nothing is run."""
     if isinstance(value, OwnMetric):
         return value
-    if isinstance(value, Mapping):
-        return _stored(value)
-    match = REFERENCE.fullmatch(value[:4096]) if isinstance(value, str) else None
-    if match is None:
-        remedy = "Write file.py:function for one of your own; metrics that exist need no entry here"
-        refuse(f"{str(value)[:60]!r} is no function of a file", remedy=remedy)
-    file, function = os.path.abspath(match["file"]), match["function"]
-    try:
-        FunctionSource.read(file, function)
-        with open(file, encoding="utf-8", newline="") as stream:
-            text = stream.read(MAX_TEXT + 1)
-    except SpaceError as error:
-        where = f"{os.path.basename(file)}: {error.key + ': ' if error.key else ''}"
-        refuse(where + error.problem, remedy=error.remedy)
-    except (OSError, UnicodeDecodeError) as error:
-        refuse(f"{os.path.basename(file)} cannot be read ({error})"[:300])
-    if function in _BUILT_IN:
-        refuse(f"{function} is a metric that exists already", remedy="Give the function another name")
-    return OwnMetric(file=file, function=function, text=text)
+    found = read_function(value, REMEDY)
+    if found.function in _BUILT_IN:
+        refuse(f"{found.function} is a metric that exists already", remedy="Give the function another name")
+    return OwnMetric(**asdict(found))
 
 
 def read_metrics(value: Any) -> Any:
@@ -58,12 +38,5 @@ def read_metrics(value: Any) -> Any:
     return found
 
 
-def _stored(value: Mapping[str, Any]) -> OwnMetric:
-    """The metric as a stored spec has it."""
-    if set(value) != {"file", "function", "text"} or not all(isinstance(text, str) for text in value.values()):
-        refuse("it is no metric", remedy="Write file.py:function")
-    return OwnMetric(**value)
-
-
-Stored = Annotated[InstanceOf[OwnMetric], PlainSerializer(asdict)]
+Stored = Annotated[InstanceOf[OwnMetric], PlainSerializer(stored_function)]
 OwnMetrics = Annotated[tuple[Stored, ...], BeforeValidator(read_metrics), Field(max_length=20)]

@@ -37,7 +37,8 @@ from sweeper.spec.own_model import Model, bound, check_model, with_suggestions
 from sweeper.spec.schedules import check_schedule, is_compiled, largest, warmup_without_effect
 from sweeper.spec.section import MAX_SECONDS, column, refuse, seconds, text
 from sweeper.spec.section import Section as _Section
-from sweeper.spec.user_code import UserFunction, read_function
+from sweeper.spec.user_code import UserFunction
+from sweeper.spec.user_files import read_function
 from sweeper.spec.warm import WarmStart, as_tuple
 
 if TYPE_CHECKING:

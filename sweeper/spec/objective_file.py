@@ -12,7 +12,8 @@ from sweeper.search_spaces import Space
 from sweeper.search_spaces.function import FunctionSource
 from sweeper.spec.dataset import NO_DATA
 from sweeper.spec.section import Section, refuse
-from sweeper.spec.user_code import UserFunction, read_function
+from sweeper.spec.user_code import UserFunction
+from sweeper.spec.user_files import read_function
 
 SECTIONS = ("name", "objective", "search", "resources", "tracking", "notify")  # all that its sweep file may have
 SAMPLERS = ("tpe", "random", "sobol", "gp", "own")

@@ -13,7 +13,8 @@ from sweeper.search_spaces import Space, SpaceError
 from sweeper.spec.inputs import NAMES
 from sweeper.spec.schedules import values_of
 from sweeper.spec.section import refuse
-from sweeper.spec.user_code import UserFunction, read_function, stored_function
+from sweeper.spec.user_code import UserFunction
+from sweeper.spec.user_files import read_function, stored_function
 
 if TYPE_CHECKING:
     from sweeper.spec.models import SweepSpec

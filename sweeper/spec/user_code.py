@@ -6,23 +6,15 @@ import base64
 import hashlib
 import inspect
 import os
-import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
 from sweeper.errors import SpecError
-from sweeper.search_spaces import SpaceError
-from sweeper.search_spaces.function import FunctionSource
-from sweeper.spec.section import refuse
-
-REFERENCE = re.compile(r"(?P<file>.+\.py):(?P<function>[^:/\\]+)", re.DOTALL)
-MAX_TEXT = 1_000_000  # characters of a file
-NOTEBOOK = "<python>"  # the "file" of a function that lies in none
 
 
 @dataclass(frozen=True)
@@ -44,7 +36,7 @@ class UserFunction:
         return f"{self.file}:{self.function}"
 
     @property
-    def name(self) -> str:
+    def file_name(self) -> str:
         """The file's name without its folder."""
         return os.path.basename(self.file)
 
@@ -95,7 +87,7 @@ class UserFunction:
         if line is None and isinstance(error, SyntaxError) and error.filename == self.file:
             line = error.lineno
         where = "" if line is None else f", line {line}"
-        return f"{self.name}{where}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return f"{self.file_name}{where}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
     def check_arguments(self, *names: str) -> None:
         """Refuse a function that does not take the positional arguments ``names``; it is not called.
@@ -113,73 +105,6 @@ class UserFunction:
             wanted = f"def {self.function}({', '.join(names)})"
             problem = f"{self.function}{signature} does not take {len(names)} arguments"
             raise SpecError(problem, file=self.file, remedy=f"Write {wanted}") from error
-
-
-def read_function(value: Any) -> UserFunction:
-    """The function that a text ``my_code.py:function`` names, or a Python function; nothing is run.
-
-    It is meant for a validator of pydantic: what is wrong is refused there.
-    """
-    if isinstance(value, UserFunction):
-        return value
-    if isinstance(value, Mapping):
-        return _stored(value)
-    if callable(value):
-        return _of_callable(value)
-    match = REFERENCE.fullmatch(value[:4096]) if isinstance(value, str) else None
-    if match is None:
-        refuse(f"{str(value)[:60]!r} is no function of a file", remedy="Write file.py:function")
-    return _of_file(os.path.abspath(match["file"]), match["function"])
-
-
-def stored_function(function: UserFunction) -> dict[str, Any]:
-    """A function as plain data, which ``read_function`` reads."""
-    return {name: value for name, value in asdict(function).items() if name != "pickled" or value}
-
-
-def _of_file(file: str, function: str) -> UserFunction:
-    try:
-        FunctionSource.read(file, function)
-        with open(file, encoding="utf-8", newline="") as stream:
-            text = stream.read(MAX_TEXT + 1)
-    except SpaceError as error:
-        where = f"{os.path.basename(file)}: {error.key + ': ' if error.key else ''}"
-        refuse(where + error.problem, remedy=error.remedy)
-    except (OSError, UnicodeDecodeError) as error:
-        refuse(f"{os.path.basename(file)} cannot be read ({error})"[:300])
-    if len(text) > MAX_TEXT:
-        refuse(f"{os.path.basename(file)} has more than {MAX_TEXT:,} characters", remedy="Import the rest from it")
-    return UserFunction(file, function, text)
-
-
-def _of_callable(function: Callable[..., Any]) -> UserFunction:
-    """A function of a module's file by that file; any other pickled, with all that it reaches in its notebook."""
-    import cloudpickle
-
-    name = getattr(function, "__name__", type(function).__name__)
-    module = sys.modules.get(getattr(function, "__module__", None) or "")
-    file = getattr(module, "__file__", None)
-    of_module = module is not None and module.__name__ != "__main__" and getattr(module, name, None) is function
-    if of_module and file is not None and file.endswith(".py") and os.path.isfile(file):
-        return _of_file(os.path.abspath(file), name)
-    try:
-        text = inspect.getsource(function)
-    except (OSError, TypeError):
-        text = ""
-    try:
-        pickled = base64.b64encode(cloudpickle.dumps(function)).decode("ascii")
-    except Exception as error:
-        problem = f"{name} cannot travel to the workers ({' '.join(str(error).split())[:200]})"
-        refuse(problem, remedy="Put the function into a file and name it file.py:function")
-    return UserFunction(NOTEBOOK, name, text, pickled)
-
-
-def _stored(value: Mapping[str, Any]) -> UserFunction:
-    """The function as a stored spec has it."""
-    known = {"file", "function", "text"}
-    if not known <= set(value) <= known | {"pickled"} or not all(isinstance(text, str) for text in value.values()):
-        refuse("it is no function", remedy="Write file.py:function")
-    return UserFunction(**value)
 
 
 @lru_cache(maxsize=64)

@@ -72,7 +72,7 @@ def _call(order: Run, connection: Connection[Any, Any]) -> Ended:
 
 def _judged(function: UserFunction, value: Any) -> Ended:
     """What the function has returned as the trial's end."""
-    where = f"{function.name}: {function.function}"
+    where = f"{function.file_name}: {function.function}"
     if isinstance(value, list | tuple) and len(value) == 1:
         value = value[0]
     try:
@@ -87,7 +87,7 @@ def _judged(function: UserFunction, value: Any) -> Ended:
 def _in_words(function: UserFunction, error: BaseException) -> str:
     if isinstance(error, SystemExit):
         line = function.line_of(error)
-        where = function.name if line is None else f"{function.name}, line {line}"
+        where = function.file_name if line is None else f"{function.file_name}, line {line}"
         return f"{where}: the function ended its process with exit code {error.code!r}"[:300]
     return function.happened(error)
 

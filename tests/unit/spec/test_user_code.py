@@ -9,7 +9,7 @@ import pytest
 from pydantic_core import PydanticCustomError
 
 from sweeper.errors import SpecError
-from sweeper.spec.user_code import read_function, stored_function
+from sweeper.spec.user_files import read_function, stored_function
 
 
 def in_file(folder: Path, text: str) -> str:
