@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -143,14 +143,10 @@ def _check_sort(sort: str | None) -> None:
 
 def _sorted(rows: list[dict[str, Any]], sort: str) -> list[dict[str, Any]]:
     """By a key; rows without a value come last."""
-    name, value_of = sort.removeprefix("-"), _value(sort.removeprefix("-"))
+    name = sort.removeprefix("-")
     known = [row for row in rows if row[name] is not None]
-    ordered = sorted(known, key=value_of, reverse=sort.startswith("-"))
+    ordered = sorted(known, key=lambda row: row[name], reverse=sort.startswith("-"))
     return ordered + [row for row in rows if row[name] is None]
-
-
-def _value(name: str) -> Callable[[dict[str, Any]], Any]:
-    return lambda row: row[name]
 
 
 def _time_of(since: str) -> float:

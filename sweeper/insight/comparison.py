@@ -11,8 +11,7 @@ from pydantic import TypeAdapter
 
 from sweeper.errors import SpecError
 from sweeper.insight.contest import NAMES, Contest
-from sweeper.insight.contrasts import Pair
-from sweeper.insight.findings import Insight
+from sweeper.insight.contrasts import ChoiceEffects, Pair
 from sweeper.records import SweepRecord
 from sweeper.spec.parse import SweepSpec
 from sweeper.spec.stored import fingerprint_of, sweep_file_of
@@ -71,12 +70,12 @@ def put_together(
     records: Sequence[SweepRecord],
     contest: Contest | None,
     problem: str,
-    insights: Sequence[Insight],
+    choices: Sequence[Sequence[ChoiceEffects]],
 ) -> SweepComparison:
-    """The whole answer; ``insights`` are what the trials of each sweep teach."""
+    """The whole answer; ``choices`` are what the trials of each sweep teach of their choices."""
     changes = changes_between([sweep_file_of(record.spec) for record in records])
     same_data = len({fingerprint_of(record) for record in records}) == 1
-    effects = shared_effects(insights)
+    effects = shared_effects(choices)
     said = contest.sentence if contest is not None else f"The sweeps cannot be compared on new rows: {problem}."
     return SweepComparison(tuple(contenders), same_data, changes, contest, problem, effects, said)
 
@@ -139,20 +138,18 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def shared_effects(insights: Sequence[Insight]) -> tuple[SharedEffect, ...]:
+def shared_effects(choices: Sequence[Sequence[ChoiceEffects]]) -> tuple[SharedEffect, ...]:
     """Every pair of choices that some sweep can tell apart, and what the others say of it."""
-    by_sweep = [
-        {(e.parameter, frozenset((p.better, p.worse))): p for e in i.choices for p in e.pairs} for i in insights
-    ]
+    by_sweep = [{(e.parameter, frozenset((p.better, p.worse))): p for e in each for p in e.pairs} for each in choices]
     keys = dict.fromkeys(key for pairs in by_sweep for key, pair in pairs.items() if pair.shown)
     found = []
-    for parameter, choices in keys:
-        pairs = [pairs.get((parameter, choices)) for pairs in by_sweep]
+    for parameter, two in keys:
+        pairs = [pairs.get((parameter, two)) for pairs in by_sweep]
         first = next(pair for pair in pairs if pair is not None and pair.shown)
         said = tuple("" if pair is None else _said(pair) for pair in pairs)
         found.append(SharedEffect(parameter, (first.better, first.worse), said, _verdict(pairs)))
-    order = {"contradicted": 0, "agreed": 1}
-    return tuple(sorted(found, key=lambda effect: order.get(effect.verdict.split(":")[0], 2)))
+    first_ones = ("contradicted", "agreed")
+    return tuple(sorted(found, key=lambda effect: [not effect.verdict.startswith(word) for word in first_ones]))
 
 
 def _said(pair: Pair) -> str:

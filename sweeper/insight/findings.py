@@ -49,10 +49,23 @@ class Insight:
         return tuple(sentence for pair in claims for sentence in pair[:3])
 
 
+def choices_of(
+    spec: SweepSpec, trials: Sequence[TrialRecord], reports: Reports, seed: int = 0
+) -> tuple[ChoiceEffects, ...]:
+    """What the trials teach of choices, as ``study_trials`` finds it; none where they are too few."""
+    model = fit(build_table(spec, trials, _sampled(trials, reports)).sample(seed))
+    return choice_effects(model) if model is not None else ()
+
+
+def _sampled(trials: Sequence[TrialRecord], reports: Reports) -> Reports:
+    """The reports of the trials that are compared, and not of the best that are drawn as well."""
+    picked = [trial.number for trial in sample(trials)]
+    return {number: reports[number] for number in picked if number in reports}
+
+
 def study_trials(spec: SweepSpec, trials: Sequence[TrialRecord], reports: Reports, seed: int = 0) -> Insight:
     """What the trials teach. The same trials and seed give the same insight."""
-    picked = [trial.number for trial in sample(trials)]
-    reports = {number: reports[number] for number in picked if number in reports}  # not the best that are drawn as well
+    reports = _sampled(trials, reports)
     everything = build_table(spec, trials, reports)
     table = everything.sample(seed)
     model = fit(table)

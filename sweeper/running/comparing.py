@@ -14,7 +14,7 @@ from sweeper.insight.advice import ranked
 from sweeper.insight.comparison import Contender, SweepComparison, check_goals, put_together
 from sweeper.insight.contest import NAMES, Contest, paired_contest, unpaired_contest
 from sweeper.insight.finals import read_finals, test_metric
-from sweeper.insight.findings import study_trials
+from sweeper.insight.findings import choices_of
 from sweeper.insight.headline import winner_of
 from sweeper.insight.test_rows import Outputs, read_test
 from sweeper.ledger.protocol import Ledger
@@ -63,11 +63,11 @@ def compare_sweeps(ledger: Ledger, home: Path, refs: Sequence[str], seeds: int =
     sides = [_side(ledger, letter, record) for letter, record in zip(NAMES, records, strict=False)]
     check_goals([side.spec for side in sides])
     contest, problem = _contest(ledger, home, sides, seeds)
-    insights = [
-        study_trials(s.spec, s.trials, drawn_reports(ledger, s.record, s.spec, s.trials), s.spec.search.seed)
+    choices = [
+        choices_of(s.spec, s.trials, drawn_reports(ledger, s.record, s.spec, s.trials), s.spec.search.seed)
         for s in sides
     ]
-    return put_together([_contender(side) for side in sides], records, contest, problem, insights)
+    return put_together([_contender(side) for side in sides], records, contest, problem, choices)
 
 
 def _records(ledger: Ledger, refs: Sequence[str]) -> list[SweepRecord]:

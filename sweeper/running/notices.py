@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from sweeper.errors import SpecError
-from sweeper.insight.results import best_row, best_trials
+from sweeper.insight.results import COUNTED, best_row, best_trials
 from sweeper.ledger.protocol import LedgerReader
 from sweeper.logs import Emit
 from sweeper.records import SweepRecord
@@ -66,7 +66,8 @@ class Notices:
         self._closing = threading.Event()
         self._told_best = time.monotonic()  # a sweep that is over sooner only tells of its end
         self._best_is_news = self._stalled = False
-        self._verdict, self._last_state = "", ""
+        self._verdict = ""
+        self._failed = False
         self._thread = threading.Thread(target=self._run, name="notices", daemon=True)
         self._thread.start()
 
@@ -108,19 +109,18 @@ class Notices:
             self._verdict = str(fields.get("verdict", ""))
         elif action == "sweep.finished":
             self._best_is_news = False
-            self._send("", self._verdict)
+            self._send(None, self._verdict)
         elif action == "sweep.changed" and fields.get("state") == SweepState.FAILED:
+            self._failed = True
             self._send("failed", str(fields.get("reason", "")))
 
-    def _send(self, event: str, said: str) -> None:
-        """Send one notice to every address; the event of "" is the state that the sweep has come to."""
+    def _send(self, event: str | None, said: str) -> None:
+        """Send one notice to every address; None: the state that the sweep has ended in."""
+        if event is None and self._failed:
+            return  # it was told
         try:
             record = self._ledger.sweep(self._sweep)
-            event = event or str(record.state)
-            if event == self._last_state:
-                return
-            self._last_state = event if event in set(SweepState) else self._last_state
-            notice = notice_of(record, self._ledger, event, said)
+            notice = notice_of(record, self._ledger, event or str(record.state), said)
         except Exception as error:  # of a ledger that cannot be read just now
             self._tell_failure("", error)
             return
@@ -130,8 +130,7 @@ class Notices:
     def _deliver(self, address: str, notice: Notice) -> None:
         problem: Exception | None = None
         for wait in WAITS:
-            if wait and self._closing.wait(wait) and wait > TIMEOUT:
-                break
+            self._closing.wait(wait)  # at the end of the sweep nobody waits any more
             try:
                 send(resolved(address), notice, self._settings, public_only=self._public_only)
             except Undeliverable as error:
@@ -142,8 +141,8 @@ class Notices:
             else:
                 self._emit("notify.sent", {"sweep": self._sweep, "event": notice.event, "to": _shown(address)})
                 return
-        if problem is not None:
-            self._tell_failure(address, problem)
+        assert problem is not None
+        self._tell_failure(address, problem)
 
     def _tell_failure(self, address: str, error: Exception) -> None:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
@@ -153,10 +152,11 @@ class Notices:
 def notice_of(record: SweepRecord, ledger: LedgerReader, event: str, said: str) -> Notice:
     """What is told of a sweep."""
     best = next(iter(best_trials(ledger, record, 1)), None)
-    ended = sum(record.counts.get(state, 0) for state in ("complete", "pruned", "failed", "stopped"))
+    ended, metric = sum(record.counts.get(state, 0) for state in COUNTED), record.spec["objective"]["metric"]
     text = f"sweep {record.sweep} ({record.name}): {event}, {ended:,} of {record.requested:,} trials have ended"
     if best is not None and best.value is not None:
-        text += f". Best: trial {best.number}, {record.spec['objective']['metric']} {best.value:.6g}"
+        chosen = " on the validation rows, which chose it" if metric.startswith("val_") else ""
+        text += f". Best: trial {best.number}, {metric} {best.value:.6g}{chosen}"
     body = {
         "text": f"{text}. {said}".rstrip(". ") + ".",
         "event": event,

@@ -52,7 +52,7 @@ def test_changes_are_named_by_their_dotted_keys_and_spaces_by_parameter() -> Non
 
 
 def of_activation(*insights: Insight) -> list[SharedEffect]:
-    return [effect for effect in shared_effects(insights) if effect.parameter == "activation"]
+    return [effect for effect in shared_effects([i.choices for i in insights]) if effect.parameter == "activation"]
 
 
 def test_effects_of_two_sweeps_agree_or_contradict_each_other() -> None:
