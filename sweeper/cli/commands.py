@@ -179,19 +179,27 @@ def _in_words(trial: TrialRecord, record: SweepRecord) -> str:
     return f"trial {trial.number}, {record.spec['objective']['metric']} {value}: {short(trial.params or {})}"
 
 
-def list_trials(ref: str, state: str | None, sort: str | None, csv: bool, as_json: bool) -> None:
-    """Print a sweep's trials."""
+def list_trials(
+    ref: str, state: str | None, sort: str | None, csv: bool, as_json: bool, limit: int | None, offset: int
+) -> None:
+    """Print a sweep's trials: all of them, or a page, which says of how many it is one."""
     ledger = find_place().ledger
     record = ledger.sweep(ref)
     if state is not None and state not in set(TrialState):
         raise SpecError(f"{state!r} is not a state", key="--state", remedy=nearest(state, TrialState))
-    found = ledger.trials(record.sweep, state=TrialState(state) if state else None, sort=sort)
+    wanted = TrialState(state) if state else None
+    found = ledger.trials(record.sweep, state=wanted, sort=sort, limit=limit, offset=offset)
+    total = record.requested if wanted is None else record.counts.get(wanted, 0)
+    paged = limit is not None or offset > 0
     if as_json:
-        print(json.dumps({"sweep": record.sweep, "trials": [trial_row(trial) for trial in found]}))
+        page = {"total": total} if paged else {}
+        print(json.dumps({"sweep": record.sweep, "trials": [trial_row(trial) for trial in found], **page}))
     elif csv:
         print(trial_frame(found).to_csv(index=False), end="")
     else:
         render.trials(found, record.spec["objective"]["metric"])
+        if paged and found:
+            print(f"{offset + 1} to {offset + len(found)} of {total}")
 
 
 def best(ref: str, k: int, as_json: bool) -> None:

@@ -54,13 +54,15 @@ def trials(
         str | None, typer.Option(help="Column or metric to sort by, such as value; -NAME: descending.")
     ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many trials.")] = None,
+    offset: Annotated[int, typer.Option(min=0, help="Leave out so many before them.")] = 0,
     json: Json = False,
     server: Server = None,
 ) -> None:
-    """List the trials of a sweep."""
+    """List the trials of a sweep, all of them or a page."""
     from sweeper.cli import commands
 
-    commands.list_trials(sweep, state, sort, csv, json)
+    commands.list_trials(sweep, state, sort, csv, json, limit, offset)
 
 
 @verbs.command()

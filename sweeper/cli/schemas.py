@@ -292,10 +292,11 @@ class Status(SweepRow):
 
 
 class Trials(_Answer):
-    """``trials``."""
+    """``trials``; ``total`` with --limit or --offset: how many trials there are on all pages."""
 
     sweep: str
     trials: list[Trial]
+    total: int | None = None
 
 
 class Bests(_Answer):

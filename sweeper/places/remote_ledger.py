@@ -56,14 +56,17 @@ class RemoteLedger:
         offset: int = 0,
         numbers: Sequence[int] | None = None,
     ) -> list[TrialRecord]:
-        """See ``LedgerReader``. Sorted here: the pages of a sweep that runs come by number, so that none is missed."""
-        every = sort is not None or numbers is not None
+        """See ``LedgerReader``. Several pages come by number and are sorted here, so that none of a sweep that runs is
+        missed; a single one is sorted there."""
+        one = limit is not None and limit <= PAGE
+        every = numbers is not None or (sort is not None and not one)
         paging = (None, 0) if every else (limit, offset)
-        rows = self._rows(f"{sweep_path(sweep)}/trials", "trials", {"state": state and str(state)}, *paging)
+        query = {"state": state and str(state), "sort": None if every else sort}
+        rows = self._rows(f"{sweep_path(sweep)}/trials", "trials", query, *paging)
         found = [trial_record(row) for row in rows]
         if numbers is not None:
             found = [trial for trial in found if trial.number in set(numbers)]
-        found = sort_trials(found, sort) if sort is not None else found
+        found = sort_trials(found, sort) if every and sort is not None else found
         return found[offset:][:limit] if every else found
 
     def trial(self, sweep: str, number: int) -> TrialRecord:

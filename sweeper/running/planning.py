@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.insight.fused import fused_sentence
 from sweeper.ledger.protocol import LedgerReader
+from sweeper.running.arithmetic import check_compiled
 from sweeper.running.duration import KNOWN, Duration, estimate
 from sweeper.running.fitting import MEMORY_SHARE, network_of
 from sweeper.running.parts import ADAPTIVE, make_study, window_and_batch
@@ -32,7 +33,9 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
 
     Raises:
         SpecError: the data cannot be used, or there is no such earlier sweep.
+        SweeperError: the compiled code was built from other sources.
     """
+    check_compiled()
     if spec.objective.function is not None:
         from sweeper.running.objective_plan import plan_objective
 

@@ -51,6 +51,8 @@ def test_from_a_table_to_the_winner_and_back_out(site: Site, table: Path, tmp_pa
     assert [(row["name"], row["state"], row["complete"]) for row in listed] == [("flowers", "complete", 12)]
     ranked = site.answer("trials", "flowers", "--sort", "value")["trials"]
     assert [t["value"] for t in ranked] == sorted(t["value"] for t in ranked)
+    page = site.answer("trials", "flowers", "--sort", "value", "--limit", "3", "--offset", "2")
+    assert (page["trials"], page["total"]) == (ranked[2:5], 12)
     assert site.answer("best", "flowers", "-k", "2")["best"][0]["trial"] == ranked[0]["number"]
     rows = list(csv.DictReader(io.StringIO(site.run("trials", "flowers", "--csv").stdout)))
     assert len(rows) == 12

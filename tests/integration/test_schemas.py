@@ -81,6 +81,7 @@ def test_every_verb_prints_what_its_schema_says(ask: Ask, home: Path) -> None:
         ["list", "--sort", "best"],
         ["status", "shown"],
         ["best", "shown", "-k", "2"],
+        ["trials", "shown", "--limit", "1", "--offset", "1"],
         ["report", "shown"],
         ["tag", "shown", "a"],
         ["note", "shown", "b"],

@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 
 from sweeper.data.loading import load
+from sweeper.errors import SweeperError
+from sweeper.models import compiled
 from sweeper.running.planning import plan
 from sweeper.spec.parse import load_spec
 
@@ -25,6 +27,14 @@ def test_a_plan_shows_every_warning_of_the_data_that_a_run_shows(tmp_path):
     assert warnings == list(load(spec).warnings)
     assert len(warnings) == 2
     assert "warnings" not in plan(load_spec({"dataset": {"name": "iris"}}, trials=2), no_ledger)
+
+
+def test_a_plan_refuses_compiled_code_of_other_sources_with_the_command_that_builds_it(monkeypatch):
+    compiled.libraries.cache_clear()
+    monkeypatch.setattr(compiled, "digest_of_sources", lambda folder: "other")
+    with pytest.raises(SweeperError, match=r"other sources than .* Run: python setup.py build_ext"):
+        plan(load_spec({"dataset": {"name": "iris"}}, trials=2), no_ledger)
+    compiled.libraries.cache_clear()
 
 
 def test_a_plan_tells_how_long_and_of_which_shapes_that_is_a_mean():
