@@ -120,7 +120,7 @@ def plan(
     from sweeper.running import planning
 
     parsed = commands.read_spec(spec, dataset, space, trials, seed, None, None, sets or [])
-    commands.show(planning.plan(parsed, lambda: commands.find_place().ledger), json)
+    commands.show(planning.plan(parsed, lambda: commands.find_place().ledger, commands.on_a_cluster()), json)
 
 
 @app.command()

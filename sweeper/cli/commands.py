@@ -57,6 +57,12 @@ def find_place() -> Place:
     return There(settings, f" --server {_given}" if _given else "")
 
 
+def on_a_cluster() -> bool:
+    """Whether sweeps run elsewhere than on this machine alone."""
+    settings = Settings.from_env()
+    return settings.server is not None or settings.ray_address is not None
+
+
 def show(data: Any, as_json: bool) -> None:
     """One JSON object, or readable rows."""
     if as_json:

@@ -27,6 +27,7 @@ from sweeper.running.notices import check_notify
 from sweeper.running.open_sweep import SETTLE_SECONDS, OpenSweep, open_sweep, run_of
 from sweeper.running.parts import ProgressSink, make_pool, make_study, parse_workers
 from sweeper.running.run import SweepRun
+from sweeper.running.windows import choose_window, settled
 from sweeper.scheduling.events import PauseSweep
 from sweeper.search.warm_start import take_over
 from sweeper.settings import Settings
@@ -70,6 +71,7 @@ def run_new(
         ledger = open_home_ledger(settings)
         spec = take_over(spec, ledger, dataset.fingerprint)
         spec = examined(spec, dataset)
+        spec = settled(spec, choose_window(spec, workers, settings.ray_address is not None))
         study = make_study(spec, dataset)
         requested = spec.search.trials if study.size is None else min(spec.search.trials, study.size)
         record = ledger.create_sweep(spec.name, stored_form(spec, dataset.fingerprint), requested)

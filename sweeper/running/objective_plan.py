@@ -6,12 +6,13 @@ from typing import Any
 
 from sweeper.data.loading import load
 from sweeper.running.parts import make_study, window_and_batch
+from sweeper.running.windows import choose_window, in_words, settled
 from sweeper.spec.objective_file import ResourcesSpec
 from sweeper.spec.parse import SweepSpec
 from sweeper.training.pool import local_device
 
 
-def plan_objective(spec: SweepSpec) -> dict[str, Any]:
+def plan_objective(spec: SweepSpec, cluster: bool) -> dict[str, Any]:
     """Trials, search and resources; how long a trial takes is known to its function alone, and nothing is run.
 
     Raises:
@@ -20,7 +21,9 @@ def plan_objective(spec: SweepSpec) -> dict[str, Any]:
     function, takes = spec.objective.function, spec.resources or ResourcesSpec()
     assert function is not None
     make_study(spec, load(spec))
-    window, batch = window_and_batch(spec, spec.search.trials)
+    chosen = choose_window(spec, "auto", cluster)
+    spec = settled(spec, chosen)
+    window, _ = window_and_batch(spec, spec.search.trials)
     device = local_device()
     limit = spec.objective.time_limit
     return {
@@ -28,7 +31,7 @@ def plan_objective(spec: SweepSpec) -> dict[str, Any]:
         "function": function.reference,
         "direction": spec.objective.direction,
         "trials": spec.search.trials,
-        "sampler": f"{spec.search.sampler}, window {window}, asked in batches of {batch}",
+        "sampler": in_words(spec, chosen),
         "pruner": spec.search.pruner,
         "resources": f"{takes.cpus:g} cores and {takes.gpus:g} GPUs for each trial",
         "trials_at_once": min(window, max(1, int(device.cores / takes.cpus))),

@@ -14,6 +14,7 @@ from sweeper.running.duration import KNOWN, Duration, estimate
 from sweeper.running.fitting import MEMORY_SHARE, network_of
 from sweeper.running.parts import ADAPTIVE, make_study, window_and_batch
 from sweeper.running.probing import Waiting
+from sweeper.running.windows import choose_window, in_words, settled
 from sweeper.scheduling.events import Shape
 from sweeper.spec.parse import SweepSpec
 from sweeper.training.own_facts import facts_of
@@ -26,10 +27,10 @@ LOOKED_AT = 64  # trials of a model of the user's own, to see how they train
 SAMPLES = 128  # trials drawn from the space to see its shapes
 
 
-def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, Any]:
+def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader], cluster: bool = False) -> dict[str, Any]:
     """Trials, shapes, cohorts, memory and how long it takes: each shape trains for a moment to find that out.
 
-    The ledger is opened only for the earlier sweep that ``search.from`` names.
+    The ledger is opened only for the earlier sweep that ``search.from`` names. For ``cluster`` see ``choose_window``.
 
     Raises:
         SpecError: the data cannot be used, or there is no such earlier sweep.
@@ -39,7 +40,7 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
     if spec.objective.function is not None:
         from sweeper.running.objective_plan import plan_objective
 
-        return plan_objective(spec)
+        return plan_objective(spec, cluster)
     waiting = Waiting()
     from sweeper.data.loading import load
     from sweeper.models import rows_that_fit
@@ -51,7 +52,8 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
     if spec.search.to_resolve:
         spec = take_over(spec, open_ledger(), dataset.fingerprint)
     spec = examined(spec, dataset)
-    window, batch = window_and_batch(spec, spec.search.trials)
+    chosen = choose_window(spec, "auto", cluster)
+    spec = settled(spec, chosen)
     requested = spec.search.trials
     if spec.search.sampler == "grid":
         requested = min(requested, len(spec.space.grid()))
@@ -73,7 +75,7 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader]) -> dict[str, 
         "trials": requested,
         "epochs": spec.training.epochs,
         "shapes": [f"{_shown(shape)} ({n / len(trials):.0%})" for shape, n in shapes.most_common(8)],
-        "sampler": f"{spec.search.sampler}, window {window}, asked in batches of {batch}",
+        "sampler": in_words(spec, chosen),
         **_given(spec),
         **_fused(spec, dataset, drawn, requested),
         "device": device.kind,
