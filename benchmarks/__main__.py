@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks import (
     claims,
     coverage,
+    crowd,
     engine,
     flow,
     gpu,
@@ -38,6 +39,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], dict[str, Any] | None]] = {
     "gpu": gpu.measure,
     "coverage": coverage.measure,
     "quality": quality.measure,
+    "crowd": crowd.measure,
 }
 RENDERERS: dict[str, results.Tables] = {
     "engine": engine.tables,
@@ -52,6 +54,7 @@ RENDERERS: dict[str, results.Tables] = {
     "gpu": gpu.tables,
     "coverage": coverage.tables,
     "quality": quality.tables,
+    "crowd": crowd.tables,
 }
 
 

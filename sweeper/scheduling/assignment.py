@@ -17,6 +17,9 @@ def choose(board: Board, worker: Worker) -> None:
     Highest priority; then the owner with the fewest workers, and of those the one who waits longest; then the same
     among the owner's sweeps.
     """
+    candidates = list(board.candidates(worker))
+    if not candidates:
+        return
     by_sweep, by_owner = board.held()
     turn: dict[str, int] = {}  # when each owner last got a worker
     for s in board.sweeps.values():
@@ -26,15 +29,14 @@ def choose(board: Board, worker: Worker) -> None:
         owner = s.plan.owner
         return (-s.plan.priority, by_owner[owner], turn[owner], by_sweep[s.plan.sweep], s.served)
 
-    best = min(board.candidates(worker), key=order, default=None)
-    if best is not None:
-        board.turn += 1
-        best.served = worker.cohort = board.turn
-        worker.drop, worker.yielding = set(), False
-        worker.sweep = best.plan.sweep
-        shape = best.waiting.shape(best.waiting.first())
-        worker.shape = None if worker.mixes and best.plan.mixed else shape
-        worker.width = min(_most(board, worker, best, shape), max(1, _spread(best, 1)))
+    best = min(candidates, key=order)
+    board.turn += 1
+    best.served = worker.cohort = board.turn
+    worker.drop, worker.yielding = set(), False
+    board.serve(worker, best.plan.sweep)
+    shape = best.waiting.shape(best.waiting.first())
+    worker.shape = None if worker.mixes and best.plan.mixed else shape
+    worker.width = min(_most(board, worker, best, shape), max(1, _spread(best, 1)))
 
 
 def may_refill(board: Board, worker: Worker) -> bool:
@@ -61,10 +63,9 @@ def free_slots(board: Board, worker: Worker, sweep: Sweep) -> int:
     waiting = sweep.waiting.count(worker.shape)
     if not waiting:
         return 0
-    workers = board.workers_of(sweep)
-    idle = sum(w.leg is None and not w.rows and not w.draining for w in workers)
+    idle = sum(not w.rows and sweep.takes(w) for w in board.resting.values())
     share = -(-waiting // max(1, idle))
-    width = min(worker.width, max(1, _spread(sweep, len(workers))))
+    width = min(worker.width, max(1, _spread(sweep, board.n_workers(sweep))))
     return max(0, min(width - len(worker.rows), share, waiting, board.allowed(sweep)))
 
 
@@ -105,12 +106,11 @@ def why_waiting(board: Board, me: Sweep) -> str:
     if board.allowed(me) <= 0:
         who = me.plan.owner or "this user"
         return f"waiting: {who} already runs {board.user_limit} trials, the most that one user may run at once"
-    workers = board.workers_of(me)
-    free = sum(w.leg is None and not w.draining for w in workers)
+    free, workers = sum(me.takes(w) for w in board.resting.values()), board.n_workers(me)
     others = [s for s in board.sweeps.values() if s is not me and s.state is SweepState.RUNNING]
     ahead = [s for s in others if s.n_ready() + s.counts[TrialState.RUNNING] > 0]
     trials = sum(s.n_ready() + s.counts[TrialState.RUNNING] for s in ahead)
-    return f"waiting: {trials} trials of {len(ahead)} sweeps ahead, {free} of {len(workers)} workers free"
+    return f"waiting: {trials} trials of {len(ahead)} sweeps ahead, {free} of {workers} workers free"
 
 
 def why_left_out(board: Board, me: Sweep) -> str:

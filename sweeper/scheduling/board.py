@@ -95,7 +95,11 @@ class Sweep:
 
     def takes(self, worker: Worker) -> bool:
         """Whether the worker computes in this sweep's arithmetic, or the sweep has none yet."""
-        return self.plan.arithmetic in ("", self.arithmetic_in(worker))
+        return self.computes(worker.arithmetic, worker.eager)
+
+    def computes(self, arithmetic: str, eager: str) -> bool:
+        """Whether that is so of a worker of these two arithmetics."""
+        return self.plan.arithmetic in ("", arithmetic_in(arithmetic, eager, self.plan.compiled))
 
     def arithmetic_in(self, worker: Worker) -> str:
         """What the sweep's trials are computed in by a worker."""
@@ -111,6 +115,7 @@ class Worker:
     """One worker and the cohort that it trains; ``shape`` is None while it has none, or may have trials of several."""
 
     name: str
+    number: int  # in the order of joining
     arithmetic: str = ""
     eager: str = ""
     mixes: bool = False
@@ -132,6 +137,8 @@ class Board:
     ``width_of(worker, sweep, shape)`` is the number of the sweep's rows that fit the worker's device; ``widths`` keeps
     by the same key, with None for a cohort of several shapes, what a worker has room for since it ran out of memory.
     ``user_limit`` bounds the running trials of one owner (None: no bound). ``turn`` counts the cohorts begun.
+    A thousand workers answer a thousand times a second: what is asked of all of them is kept up to date by the methods
+    below, through which alone a worker's sweep and leg change.
     """
 
     width_of: Callable[[str, str, Shape], int]
@@ -140,6 +147,54 @@ class Board:
     workers: dict[str, Worker] = field(default_factory=dict)
     widths: dict[tuple[str, str, Shape | None], int] = field(default_factory=dict)
     turn: int = 0
+    resting: dict[str, Worker] = field(default_factory=dict)  # those that may be given a leg
+    _joined: int = 0
+    _legs: int = 0
+    _kinds: Counter[tuple[str, str]] = field(default_factory=Counter)  # workers by arithmetic and eager one
+    _held: Counter[str] = field(default_factory=Counter)  # workers by sweep
+
+    def join(self, name: str, arithmetic: str, eager: str, mixes: bool) -> None:
+        """A worker that rests."""
+        if name not in self.workers:
+            worker = self.workers[name] = self.resting[name] = Worker(name, self._joined, arithmetic, eager, mixes)
+            self._joined += 1
+            self._kinds[worker.arithmetic, worker.eager] += 1
+
+    def leave(self, name: str) -> Worker | None:
+        """The worker is gone; it still holds its rows for whoever gives them back."""
+        worker = self.workers.pop(name, None)
+        if worker is not None:
+            self.resting.pop(name, None)
+            self._kinds[worker.arithmetic, worker.eager] -= 1
+            self._held[worker.sweep or ""] -= 1
+        return worker
+
+    def drain(self, worker: Worker) -> None:
+        """The worker gets no leg any more."""
+        worker.draining = True
+        self.resting.pop(worker.name, None)
+
+    def serve(self, worker: Worker, sweep: str | None) -> None:
+        """The worker serves this sweep from now on, or none."""
+        if worker.name in self.workers:
+            self._held[worker.sweep or ""] -= 1
+            self._held[sweep or ""] += 1
+        worker.sweep = sweep
+        if sweep is None:
+            worker.shape = None
+
+    def begin(self, worker: Worker) -> int:
+        """The number of a new leg, which the worker has in flight."""
+        worker.leg = self._legs
+        self._legs += 1
+        self.resting.pop(worker.name, None)
+        return worker.leg
+
+    def rest(self, worker: Worker) -> None:
+        """No leg of the worker is in flight."""
+        worker.leg = None
+        if worker.name in self.workers and not worker.draining:
+            self.resting[worker.name] = worker
 
     def candidates(self, worker: Worker) -> Iterable[Sweep]:
         """Sweeps with a trial that may start on this worker now."""
@@ -148,9 +203,10 @@ class Board:
             if running and sweep.takes(worker) and sweep.waiting and self.allowed(sweep) > 0:
                 yield sweep
 
-    def workers_of(self, sweep: Sweep) -> list[Worker]:
-        """The workers that compute in the sweep's arithmetic."""
-        return [worker for worker in self.workers.values() if sweep.takes(worker)]
+    def n_workers(self, sweep: Sweep) -> int:
+        """How many workers compute in the sweep's arithmetic."""
+        kinds = self._kinds.items()
+        return sum(n for (arithmetic, eager), n in kinds if sweep.computes(arithmetic, eager))
 
     def allowed(self, sweep: Sweep) -> int:
         """How many more trials the sweep's owner may run."""
@@ -161,8 +217,7 @@ class Board:
 
     def held(self) -> tuple[Counter[str], Counter[str]]:
         """Workers held, by sweep and by owner."""
-        by_sweep = Counter(w.sweep for w in self.workers.values() if w.sweep is not None)
         by_owner: Counter[str] = Counter()
-        for name, n in by_sweep.items():
-            by_owner[self.sweeps[name].plan.owner] += n
-        return by_sweep, by_owner
+        for name, sweep in self.sweeps.items():
+            by_owner[sweep.plan.owner] += self._held[name]
+        return self._held, by_owner

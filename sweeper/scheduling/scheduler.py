@@ -59,7 +59,6 @@ class Scheduler:
     def __init__(self, width_of: Callable[[str, str, Shape], int], user_limit: int | None = None) -> None:
         self.board = board = Board(width_of, user_limit)
         self._sweeps, self._workers = board.sweeps, board.workers
-        self._next_leg = 0
 
     def handle(self, event: Event) -> list[Action]:
         """Apply one event and return what has to be done, in order. The only method that changes anything."""
@@ -71,13 +70,12 @@ class Scheduler:
             case TrialsSuggested():
                 self._suggested(event, actions)
             case WorkerJoined():
-                joined = Worker(event.worker, event.arithmetic, event.eager, event.mixes)
-                self._workers.setdefault(event.worker, joined)
+                self.board.join(event.worker, event.arithmetic, event.eager, event.mixes)
             case WorkerLost():
                 self._worker_lost(event, actions)
             case WorkerDraining():
                 if event.worker in self._workers:
-                    self._workers[event.worker].draining = True
+                    self.board.drain(self._workers[event.worker])
             case WorkerYields():
                 if self.due_elsewhere(event.worker):
                     self._workers[event.worker].yielding = True
@@ -111,8 +109,10 @@ class Scheduler:
             return
         for worker in self._workers.values():
             if worker.sweep == sweep:
-                worker.rows, worker.drop, worker.sweep, worker.shape = set(), set(), None, None
-                worker.leg = worker.leg if worker.name in in_flight else None
+                worker.rows, worker.drop = set(), set()
+                self.board.serve(worker, None)
+                if worker.name not in in_flight:
+                    self.board.rest(worker)
         for key in [key for key in self.board.widths if key[1] == sweep]:
             del self.board.widths[key]
 
@@ -343,7 +343,7 @@ class Scheduler:
     # Workers
 
     def _worker_lost(self, event: WorkerLost, actions: list[Action]) -> None:
-        worker = self._workers.pop(event.worker, None)
+        worker = self.board.leave(event.worker)
         if worker is not None:
             self._give_back(worker, event.reason, True, actions)
 
@@ -353,14 +353,15 @@ class Scheduler:
             sweep = self._sweeps[worker.sweep]
             for number in sorted(worker.rows):
                 self._requeue(sweep, sweep.trials[number], reason, lost, actions)
-        worker.rows, worker.drop, worker.sweep, worker.shape, worker.leg = set(), set(), None, None, None
-        worker.yielding = False
+        worker.rows, worker.drop, worker.yielding = set(), set(), False
+        self.board.serve(worker, None)
+        self.board.rest(worker)
 
     def _leg_done(self, event: LegDone, actions: list[Action]) -> SaveCheckpoints | None:
         worker = self._workers.get(event.worker)
         if worker is None or worker.leg != event.leg:
             return None
-        worker.leg = None
+        self.board.rest(worker)
         if worker.sweep is None:
             return None  # its sweep was forgotten meanwhile
         sweep = self._sweeps[worker.sweep]
@@ -401,7 +402,7 @@ class Scheduler:
         worker = self._workers.get(event.worker)
         if worker is None or worker.leg != event.leg:
             return
-        worker.leg = None
+        self.board.rest(worker)
         if worker.sweep is None:
             return  # its sweep was forgotten meanwhile
         sweep, rows = self._sweeps[worker.sweep], len(worker.rows)
@@ -421,11 +422,9 @@ class Scheduler:
     # Assignment
 
     def _dispatch(self, actions: list[Action]) -> None:
-        for worker in self._workers.values():
-            if worker.leg is not None or worker.draining:
-                continue
+        for worker in sorted(self.board.resting.values(), key=lambda worker: worker.number):
             if worker.sweep is not None and not worker.rows:
-                worker.sweep = worker.shape = None
+                self.board.serve(worker, None)
             if worker.sweep is None:
                 choose(self.board, worker)
             if worker.sweep is not None:
@@ -450,15 +449,14 @@ class Scheduler:
             assert trial.shape is not None
             end = trial.shape.epochs
             ahead.append(min((d for d in (*decisions, end) if d > trial.epochs), default=end) - trial.epochs)
-        worker.leg = self._next_leg
-        self._next_leg += 1
+        leg = self.board.begin(worker)
         drop = tuple(sorted(worker.drop))
         worker.drop = set()
         epochs = max(1, min(ahead))
         actions.append(
             RunLeg(
                 worker.name,
-                worker.leg,
+                leg,
                 sweep.plan.sweep,
                 worker.cohort,
                 tuple(admit),
