@@ -10,6 +10,10 @@ from functools import cache
 from hashlib import sha256
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sweeper.models.config import TrialConfig
 
 VARIANTS = ((4, "_native_v4"), (3, "_native_v3"), (0, "_native"))  # (the level a processor needs, module), best first
 REBUILD = "python setup.py build_ext --inplace"
@@ -30,6 +34,11 @@ def libraries() -> dict[str, ctypes.CDLL]:
     baseline = built["_native"]
     level = -1 if baseline is None else baseline.cohort_cpu_level()
     return {module: library for needs, module in VARIANTS if needs <= level and (library := built[module]) is not None}
+
+
+def trains(config: TrialConfig) -> bool:
+    """Whether the libraries can train a configuration: everything."""
+    return True
 
 
 def digest_of_sources(folder: Path) -> str | None:

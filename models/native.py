@@ -9,7 +9,7 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
-from sweeper.models.compiled import REBUILD, libraries
+from sweeper.models.compiled import REBUILD, libraries, trains
 from sweeper.models.config import NORMALIZATIONS, OPTIMIZERS, SCHEDULES, Task, TrialConfig
 from sweeper.models.data import Data
 from sweeper.models.embedding import KINDS, EmbeddingLayout
@@ -78,8 +78,8 @@ class NativePath:
 
     @classmethod
     def trains(cls, config: TrialConfig) -> bool:
-        """Everything."""
-        return True
+        """See ``compiled.trains``, which a driver without torch asks."""
+        return trains(config)
 
     def epoch(
         self, rows: Rows, active: Tensor, orders: Tensor, flow: Flow | None = None, outputs: Tensor | None = None

@@ -13,7 +13,7 @@ from sweeper.spec.section import refuse
 if TYPE_CHECKING:
     from sweeper.spec.models import InputsSpec, TrainingSpec
 
-# what decides whether the compiled path trains a configuration (``sweeper.models.native.NativePath.trains``): nothing
+# what decides whether the compiled path trains a configuration (``sweeper.models.compiled.trains``): nothing
 DECIDING: tuple[str, ...] = ()
 
 
@@ -65,12 +65,12 @@ def _conditional(space: Space) -> bool:
 
 def is_compiled(space: Space, training: TrainingSpec, inputs: InputsSpec) -> bool:
     """Whether the compiled path can train all points of a space; one that is a function may hold anything."""
+    from sweeper.models.compiled import trains
     from sweeper.models.config import TrialConfig
-    from sweeper.models.native import NativePath
 
     if space.is_function:
         return not DECIDING
     usual: dict[str, Any] = {"schedule": training.schedule, "warmup_epochs": training.warmup_epochs}
     usual |= {"numeric_embedding": inputs.numeric_embedding, "category_embedding": inputs.category_embedding}
     points = [usual, *({**usual, name: value} for name in DECIDING for value in values_of(space, name))]
-    return all(NativePath.trains(TrialConfig.from_params(as_layers(point))) for point in points)
+    return all(trains(TrialConfig.from_params(as_layers(point))) for point in points)

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from sweeper.errors import SpecError
-from sweeper.models.native import NativePath
 from sweeper.search_spaces import load_space
 from sweeper.spec.parse import DATASETS, DatasetSpec, SearchSpec, SweepSpec, load_spec, spec_from_options
 
@@ -664,7 +663,7 @@ def test_a_sweep_knows_whether_the_compiled_path_can_train_all_its_trials(
     for name, several in {"numeric_embedding": ["piecewise_linear", "plr"], "category_embedding": [0, 8]}.items():
         assert compiled({"learning_rate": 0.1, name: {"choice": several}})
     monkeypatch.setattr("sweeper.spec.schedules.DECIDING", ("schedule", "normalization"))
-    monkeypatch.setattr(NativePath, "trains", lambda c: c.schedule != "cosine" and c.normalized == "none")
+    monkeypatch.setattr("sweeper.models.compiled.trains", lambda c: c.schedule != "cosine" and c.normalized == "none")
     assert [space for space in spaces if not compiled(space)] == ["tabular", "lcbench"]
     assert not compiled(own), "a function may return anything"
     assert not compiled({"learning_rate": 0.1, "normalization": {"choice": ["none", "layer"]}})
