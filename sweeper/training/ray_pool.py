@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,30 @@ def _end_process(pid: int) -> None:
     with contextlib.suppress(OSError):
         if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::_Actor"):
             os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _few_processes() -> Iterator[None]:
+    """A Ray that is started in here has no autoscaler, no dashboard and nobody who collects its logs.
+
+    A Ray of our own needs none of them, and their start, for which ``ray.init`` waits, takes 1.5 s of CPU. Ray has no
+    option for that: a Ray in which their starters have other names starts them as usual.
+    """
+    import ray._private.node as places
+
+    usual = places.Node
+    starters = ("start_monitor", "start_log_monitor", "start_api_server")
+
+    def no_dashboard(node: Any, **_: Any) -> None:
+        node._webui_url = None
+
+    if all(hasattr(usual, name) for name in starters):
+        made = (lambda _: None, lambda _: None, no_dashboard)
+        places.Node = type("Node", (usual,), dict(zip(starters, made, strict=True)))
+    try:
+        yield
+    finally:
+        places.Node = usual
 
 
 class _Actor:
@@ -140,15 +164,17 @@ class RayPool:
             if self._address == "local":
                 options = {**local, "_temp_dir": usable_folder()}
                 lend_token()
+            bare = self._address == "local" and not verbose
             try:
-                ray.init(
-                    address=self._address,
-                    include_dashboard=False if self._address == "local" else None,
-                    log_to_driver=verbose,
-                    logging_level=logging.ERROR,
-                    configure_logging=False,
-                    **options,
-                )
+                with _few_processes() if bare else contextlib.nullcontext():
+                    ray.init(
+                        address=self._address,
+                        include_dashboard=False if self._address == "local" else None,
+                        log_to_driver=verbose,
+                        logging_level=logging.ERROR,
+                        configure_logging=False,
+                        **options,
+                    )
             except Exception as error:
                 problem = f"cannot reach Ray at {self._address} ({describe(error)}). Check RAY_ADDRESS and the token"
                 if self._address == "local":
