@@ -32,6 +32,8 @@ def make_report(
         SweepNotFound: there is no such sweep.
         SweeperError: the file cannot be written.
     """
+    from threadpoolctl import threadpool_limits
+
     from sweeper.report.gradients import flow_numbers
     from sweeper.report.page import verdict_of, write_report
 
@@ -41,8 +43,10 @@ def make_report(
     check = _find_check(folder, record, spec, trials, train)
     curves = drawn_reports(ledger, record, spec, trials)
     flows = ledger.flow(record.sweep, numbers=flow_numbers(trials))
-    file = write_report(record, spec, trials, curves, folder / FILE if out is None else out, check=check, flows=flows)
-    return file, verdict_of(record, spec, trials)
+    out = folder / FILE if out is None else out
+    with threadpool_limits(limits=1, user_api="blas"):  # the matrices are small, and threads wait for busy cores
+        file = write_report(record, spec, trials, curves, out, check=check, flows=flows)
+        return file, verdict_of(record, spec, trials)
 
 
 def _find_check(
