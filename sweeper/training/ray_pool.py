@@ -54,17 +54,18 @@ def _few_processes() -> Iterator[None]:
     A Ray of our own needs none of them, and their start, for which ``ray.init`` waits, takes 1.5 s of CPU. Ray has no
     option for that: a Ray in which their starters have other names starts them as usual.
     """
-    import ray._private.node as places
+    from ray._private import node
 
+    places: Any = node
     usual = places.Node
     starters = ("start_monitor", "start_log_monitor", "start_api_server")
 
-    def no_dashboard(node: Any, **_: Any) -> None:
-        node._webui_url = None
+    def no_dashboard(made: Any, **_: Any) -> None:
+        made._webui_url = None
 
     if all(hasattr(usual, name) for name in starters):
-        made = (lambda _: None, lambda _: None, no_dashboard)
-        places.Node = type("Node", (usual,), dict(zip(starters, made, strict=True)))
+        ours = (lambda _: None, lambda _: None, no_dashboard)
+        places.Node = type("Node", (usual,), dict(zip(starters, ours, strict=True)))
     try:
         yield
     finally:
