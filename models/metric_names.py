@@ -40,6 +40,7 @@ OF_TASK: dict[Task, dict[str, Metric]] = {"classification": {}, "regression": {}
 for _metric in _ALL:
     OF_TASK[_metric.task][_metric.name] = _metric
 LARGER_IS_BETTER = frozenset(metric.name for metric in _ALL if metric.larger)
+STANDARD_ERROR = "standard_error"  # of the objective on the validation rows, where a sweep measures it
 TRAINED = ("loss", "accuracy", "rmse")  # what training itself measures on the validation rows, after every epoch
 
 

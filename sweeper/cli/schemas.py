@@ -241,6 +241,7 @@ class Again(_Answer):
 class Summary(SweepRow):
     """``run``, ``resume`` and ``retry``. Keys that are absent had nothing to say."""
 
+    ended: str | None = None  # why search.stop has ended the search before its trials had
     seconds: float
     best: Best | None
     data: Data | None = None

@@ -17,6 +17,7 @@ from sweeper.insight.effects import MIN_TRIALS, Model
 from sweeper.insight.factors import Factor
 from sweeper.insight.importance import Importance
 from sweeper.records import TrialRecord
+from sweeper.search.ending import Ending
 from sweeper.search_spaces.vocabulary import Domain, listed
 from sweeper.search_spaces.widening import NEAR
 from sweeper.spec.parse import SweepSpec
@@ -32,6 +33,7 @@ POINTS = 21
 MIN_TOP = 5
 MIN_PLATEAU = 20
 SMALL_GAIN = 0.01
+PATIENCE = (20, 30, 50, 80, 120, 200, 300, 500, 1000)  # that may be advised
 SMALL_SHARE = 0.1
 MARGIN = 0.1  # an effect up to this share of the metric (of its spread over trials, where it has no ratios) is small
 UNSEEN = 0.1  # p values below this are a sign of an effect
@@ -53,11 +55,15 @@ def ranked(spec: SweepSpec, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def advise(
-    spec: SweepSpec, trials: Sequence[TrialRecord], model: Model | None, importance: Importance
+    spec: SweepSpec,
+    trials: Sequence[TrialRecord],
+    model: Model | None,
+    importance: Importance,
+    noise: float = 0.0,
 ) -> tuple[Advice, ...]:
-    """Everything worth changing."""
+    """Everything worth changing; for ``noise`` see ``study_trials``."""
     best_first = ranked(spec, trials)
-    found = [*edges(spec, best_first, model), *plateau(spec, best_first), *duplicates(trials)]
+    found = [*edges(spec, best_first, model), *plateau(spec, best_first, noise), *duplicates(trials)]
     if model is not None:
         found += no_effect(model, importance)
     return tuple(found)
@@ -182,11 +188,13 @@ def duplicates(trials: Sequence[TrialRecord]) -> list[Advice]:
     return [Advice("duplicates", None, float(repeated), sentence)]
 
 
-def plateau(spec: SweepSpec, best_first: Sequence[TrialRecord]) -> list[Advice]:
-    """Whether the second half of the trials brought anything."""
+def plateau(spec: SweepSpec, best_first: Sequence[TrialRecord], noise: float = 0.0) -> list[Advice]:
+    """Whether the last trials, or the second half of them, brought anything."""
     count = len(best_first)
     if count < MIN_PLATEAU:
         return []
+    if noise > 0 and (found := _below_noise(spec, best_first, noise)) is not None:
+        return [found]
     numbers = sorted(t.number for t in best_first)
     middle = numbers[count // 2]
     winner = best_first[0]
@@ -204,6 +212,31 @@ def plateau(spec: SweepSpec, best_first: Sequence[TrialRecord]) -> list[Advice]:
     sentence = f"The second half of the trials improved {spec.objective.metric} by {gain:.2%} only. "
     sentence += "More trials of this space are unlikely to help; change the space or the training."
     return [Advice("plateau", None, float(winner.number), sentence)]
+
+
+def _below_noise(spec: SweepSpec, best_first: Sequence[TrialRecord], noise: float) -> Advice | None:
+    """Whether the last third of the trials or more gained less than the noise, and what would have ended them."""
+    if spec.search.stop is not None or len(spec.objectives) > 1 or spec.constraints:
+        return None
+    by_number = sorted(best_first, key=lambda trial: trial.number)
+    costs = [spec.objective.sign * trial.value for trial in by_number if trial.value is not None]
+    near = next(place for place, cost in enumerate(costs) if cost <= min(costs) + noise)
+    last = len(costs) - 1 - near
+    if last < max(MIN_PLATEAU, len(costs) / 3):
+        return None
+    sentence = (
+        f"The last {last:,} of {len(costs):,} complete trials gained {number(costs[near] - min(costs), 2)}, below "
+    )
+    sentence += f"the noise of {number(noise, 2)}: the standard error of the best {spec.objective.metric}."
+    for patience in PATIENCE:
+        ending = Ending(patience, None)
+        for trial, cost in enumerate(costs):
+            ending.tell(trial, cost, noise, 1)
+        end = next((n for n in range(len(costs)) if ending.reason(n) is not None), None)
+        if end is not None and end > near:
+            sentence += f" With search.stop: {{patience: {patience}}} the search ends after about {end:,} of them."
+            break
+    return Advice("plateau", None, float(by_number[near].number), sentence)
 
 
 def _key(params: Mapping[str, Any], seed: int) -> str:

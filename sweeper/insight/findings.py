@@ -63,8 +63,13 @@ def _sampled(trials: Sequence[TrialRecord], reports: Reports) -> Reports:
     return {number: reports[number] for number in picked if number in reports}
 
 
-def study_trials(spec: SweepSpec, trials: Sequence[TrialRecord], reports: Reports, seed: int = 0) -> Insight:
-    """What the trials teach. The same trials and seed give the same insight."""
+def study_trials(
+    spec: SweepSpec, trials: Sequence[TrialRecord], reports: Reports, seed: int = 0, noise: float = 0.0
+) -> Insight:
+    """What the trials teach; ``noise`` is how far chance may move the best value (0: that is not known).
+
+    The same trials and seed give the same insight.
+    """
     reports = _sampled(trials, reports)
     everything = build_table(spec, trials, reports)
     table = everything.sample(seed)
@@ -86,7 +91,7 @@ def study_trials(spec: SweepSpec, trials: Sequence[TrialRecord], reports: Report
         effects,
         interactions(model) if model is not None else (),
         answers(spec, best_first, everything, table, model, effects, reports),
-        advise(spec, trials, model, weights),
+        advise(spec, trials, model, weights, noise),
         everything.basis,
         CHOSEN if spec.search.sampler in ADAPTIVE else "",
         remark,

@@ -15,6 +15,7 @@ from sweeper.insight.factors import Table
 from sweeper.insight.finals import read_finals
 from sweeper.insight.goals_view import read_goals
 from sweeper.insight.pareto import feasible, violations
+from sweeper.insight.results import why_enough
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import TrialState
@@ -136,7 +137,9 @@ def _cost(record: SweepRecord, trials: Sequence[TrialRecord]) -> str:
     counts = ", ".join(f"{states[str(state)]:,} {state}" for state in TrialState if states[str(state)])
     epochs = sum(t.epochs for t in trials)
     text = f"{counts or 'no trials'}, {epochs:,} epochs trained"
-    return f"{text} in {duration(record.seconds)}." if record.seconds else f"{text}."
+    text = f"{text} in {duration(record.seconds)}." if record.seconds else f"{text}."
+    ended = why_enough(trials[-1]) if trials else None
+    return text if ended is None else f"{text} {ended[:1].upper()}{ended[1:]}."
 
 
 def duration(seconds: float) -> str:

@@ -13,7 +13,7 @@ from sweeper.ledger.protocol import Direction, LedgerReader
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.spec.goals import values_of_folds
 from sweeper.spec.stored import spec_of
-from sweeper.states import TrialState
+from sweeper.states import Cause, TrialState
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +46,18 @@ def _with_answer(ledger: LedgerReader, record: SweepRecord) -> list[TrialRecord]
     """Trials among which are those with an answer."""
     complete = ledger.trials(record.sweep, state=TrialState.COMPLETE)
     return complete or ledger.trials(record.sweep, state=TrialState.STOPPED)
+
+
+def end_of_search(ledger: LedgerReader, record: SweepRecord) -> str | None:
+    """Why the search has ended before its trials had (``search.stop``); None: it has not."""
+    if not record.spec["search"].get("stop") or not record.requested:
+        return None
+    return why_enough(ledger.trial(record.sweep, record.requested - 1))
+
+
+def why_enough(last: TrialRecord) -> str | None:
+    """The same, by the last trial."""
+    return last.reason if last.cause is Cause.ENOUGH else None
 
 
 def finals_winner(record: SweepRecord) -> int | None:
@@ -121,8 +133,10 @@ def run_summary(ledger: LedgerReader, sweep: str, tracking_uri: str) -> dict[str
     notes = read_notes(record)
     finals, baselines = record.summary.get("finals"), record.summary.get("baselines")
     ensemble, calibration = record.summary.get("ensemble"), record.summary.get("calibration")
+    ended = end_of_search(ledger, record)
     return {
         **sweep_row(record),
+        **({"ended": ended} if ended else {}),
         "seconds": round(record.seconds, 3),
         "best": best_row(best[0]) if best else None,
         **({} if notes is None else {"data": notes.to_json()}),

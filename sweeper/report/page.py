@@ -30,6 +30,7 @@ from sweeper.insight.findings import Insight, study_trials
 from sweeper.insight.fused import how_trained
 from sweeper.insight.goals_view import Goals, goals_in_words, read_goals
 from sweeper.insight.headline import Headline, duration, headline
+from sweeper.insight.noise import noise_in
 from sweeper.insight.test_rows import read_test
 from sweeper.insight.winner_again import read_again
 from sweeper.insight.winner_check import Check
@@ -130,7 +131,7 @@ def build_report(
     """What there is to say and to show of a sweep."""
     best_first, table = ranked(spec, trials), build_table(spec, trials)
     finals, goals = read_finals(record), read_goals(spec, trials)
-    insight = study_trials(spec, trials, reports)
+    insight = study_trials(spec, trials, reports, noise=noise_in(record))
     plots = _plots(spec, trials, best_first, table, insight, reports)
     if finals is not None:
         plots += [final_plots.standings(finals), final_plots.selection_bias(finals, spec.objective.metric)]

@@ -277,7 +277,8 @@ class Controller:
             self._handle(StopSweep(sweep, f"the space suggested parameters that cannot be trained: {error}"))
             return
         changes: list[Change] = [Suggested(n, params, run.trials[n].seed) for n, params in pairs]
-        self._handle(TrialsSuggested(sweep, suggestions), sweep, changes)
+        why = run.enough.reason if run.enough is not None else ""
+        self._handle(TrialsSuggested(sweep, suggestions, why), sweep, changes)
 
     def _handle(
         self,

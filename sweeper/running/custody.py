@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sweeper.errors import SweepBusy
+from sweeper.insight.results import end_of_search
 from sweeper.ledger.protocol import Ledger
 from sweeper.records import Change, Ended, Labels, Reopened, Requeued, SweepChanged, SweepRecord
 from sweeper.running.finals import are_halted, finals_are_missing, finals_of
 from sweeper.running.growth import check_growth, grow
 from sweeper.running.leases import Watch, busy
 from sweeper.running.owners import new_owner
+from sweeper.scheduling.events import EVERY_TRIAL
 from sweeper.settings import Settings
 from sweeper.states import Cause, SweepState, TrialState
 
@@ -197,7 +199,8 @@ class Steering:
 
     def _tell_of_finals(self, record: SweepRecord, text: str) -> SweepRecord:
         """The reason of a complete sweep says what has become of its finals."""
-        self.ledger.commit(record.sweep, [SweepChanged(reason=f"every trial has ended; {text}")])
+        ended = end_of_search(self.ledger, record) or EVERY_TRIAL
+        self.ledger.commit(record.sweep, [SweepChanged(reason=f"{ended}; {text}")])
         return self.ledger.sweep(record.sweep)
 
     def _reopen(self, record: SweepRecord, reason: str, failed: bool = False) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from sweeper.data.loading import load_final_folds
 from sweeper.insight.finals import SUMMARY, FinalsOutcome, outcome_of, outcome_of_folds, read_finals, test_metric
+from sweeper.insight.results import end_of_search
 from sweeper.insight.test_rows import Outputs
 from sweeper.ledger.protocol import Ledger, LedgerReader
 from sweeper.records import SweepChanged, SweepRecord, TrialRecord
@@ -19,6 +20,7 @@ from sweeper.running import folds
 from sweeper.running.folds import ScoresInFolds
 from sweeper.running.outputs import OutputsOnTest
 from sweeper.running.run import Best, SweepRun
+from sweeper.scheduling.events import EVERY_TRIAL
 from sweeper.spec.parse import SweepSpec
 from sweeper.spec.stored import stored_form
 from sweeper.states import SweepState, TrialState
@@ -140,7 +142,7 @@ def outputs_of(run: SweepRun, own: SweepSpec) -> OutputsOnTest:
 def final_spec(spec: SweepSpec, trials: int) -> SweepSpec:
     """What the finals' trials are trained by: everything as in the sweep, without a search."""
     training = spec.training.model_copy(update={"replicates": 1})
-    none = {"timeout": None, "enqueue": (), "from_": None, "warm": None}
+    none = {"timeout": None, "enqueue": (), "from_": None, "warm": None, "stop": None}
     search = spec.search.model_copy(update={"sampler": "random", "pruner": "none", "trials": trials, **none})
     name = f"{spec.name[:90]} {KEY}"
     return spec.model_copy(update={"name": name, "training": training, "search": search, "finals": None})
@@ -159,7 +161,8 @@ def conclude(ledger: Ledger, run: SweepRun, finals: SweepRun) -> FinalsOutcome:
         outputs = outputs_of(run, finals.spec).of
         outcome = outcome_of(finals.id, run.spec, chosen, trained, run.dataset, outputs)
     summary = {**ledger.sweep(run.id).summary, SUMMARY: outcome.to_json()}
-    ledger.commit(run.id, [SweepChanged(summary=summary, reason="every trial has ended")])
+    reason = end_of_search(ledger, ledger.sweep(run.id)) or EVERY_TRIAL
+    ledger.commit(run.id, [SweepChanged(summary=summary, reason=reason)])
     return outcome
 
 

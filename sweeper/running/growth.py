@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from sweeper.errors import SpecError
+from sweeper.insight.results import end_of_search
 from sweeper.ledger.protocol import Ledger
 from sweeper.records import SweepChanged, SweepRecord
 from sweeper.running.parts import window_and_batch
@@ -46,6 +47,9 @@ def check_growth(ledger: Ledger, record: SweepRecord, requested: int) -> None:
         raise SpecError(f"sweep {sweep} has {has} trials already, and {requested} are fewer", key=key, remedy=remedy)
     if requested == has:
         return
+    if (ended := end_of_search(ledger, record)) is not None:
+        remedy = f"Start a new sweep without search.stop; with search.from: {sweep} it learns from this one"
+        raise SpecError(f"{ended}. With more trials it would end there, too", key=key, remedy=remedy)
     spec = spec_of(record)
     if spec.search.sampler == "grid" and requested > (points := len(spec.space.grid())):
         remedy = f"Ask for at most {points}"

@@ -35,5 +35,6 @@ def plan_objective(spec: SweepSpec, cluster: bool) -> dict[str, Any]:
         "pruner": spec.search.pruner,
         "resources": f"{takes.cpus:g} cores and {takes.gpus:g} GPUs for each trial",
         "trials_at_once": min(window, max(1, int(device.cores / takes.cpus))),
+        **({} if spec.search.stop is None else {"may_end_before": spec.search.stop.in_words}),
         **({} if limit is None else {"time_limit": f"{limit:g} s for each trial"}),
     }

@@ -9,6 +9,7 @@ from typing import Any
 
 from sweeper.records import EpochReport, Found, Noted, Reported, TrialRecord
 from sweeper.running.batches import Settled
+from sweeper.running.enough import enough_of
 from sweeper.running.run import SweepRun
 from sweeper.running.trial import Curves, TrialRun
 from sweeper.scheduling.events import LegOutcome, RunLeg, Shape, Suggestion, Verdict
@@ -54,7 +55,7 @@ class ObjectiveRun(SweepRun):
     _complete: set[int] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
-        self.requested = self.record.requested
+        self.requested, self.enough = self.record.requested, enough_of(self.spec)
         goal, name = self.spec.objective, self.spec.search.pruner
         epochs = 1 if name in _WHOLE else goal.reports or ENDLESS
         pruner = make_pruner(name, objective=Objective(goal.metric, goal.direction, epochs))

@@ -15,6 +15,8 @@ from sweeper.insight.data_notes import SUMMARY as DATA
 from sweeper.insight.data_notes import notes_of
 from sweeper.insight.finals import test_metric
 from sweeper.insight.fused import how_trained
+from sweeper.insight.noise import SUMMARY as NOISE
+from sweeper.insight.noise import noise_of, noise_on
 from sweeper.insight.winner_again import SUMMARY as AGAIN
 from sweeper.insight.winner_again import WinnerAgain
 from sweeper.ledger.protocol import Ledger, LedgerReader
@@ -121,6 +123,7 @@ class OpenSweep:
             _keep_notes(run, ledger)
         kept = None if run.best is None or own else self._kept()
         if kept is not None:
+            _keep_noise(run, kept, ledger)
             conclude_baselines(run, kept, ledger, self.log.folder, self.emit)
             measure_winner(run, kept.model, ledger, test_metric(run.spec, run.dataset.task))
         self._compare_again()
@@ -293,6 +296,16 @@ def _keep_notes(run: SweepRun, ledger: Ledger) -> None:
     summary, notes = ledger.sweep(run.id).summary, notes_of(run.dataset).to_json()
     if summary.get(DATA) != notes:
         ledger.commit(run.id, [SweepChanged(summary={**summary, DATA: notes})])
+
+
+def _keep_noise(run: SweepRun, kept: Kept, ledger: Ledger) -> None:
+    """Write how far chance may move the best value into the sweep's summary."""
+    assert run.best is not None
+    measured = noise_of(ledger.trial(run.id, run.best.number).metrics)
+    noise = measured or noise_on(run.spec, run.dataset, kept.validation)
+    summary = ledger.sweep(run.id).summary
+    if noise > 0:
+        ledger.commit(run.id, [SweepChanged(summary={**summary, NOISE: noise})])
 
 
 def _keep_check(run: SweepRun, kept: Kept, ledger: LedgerReader, folder: Path) -> None:

@@ -99,8 +99,8 @@ def _objective_study(spec: SweepSpec, window: int, batch: int) -> ObjectiveStudy
 
 
 def window_and_batch(spec: SweepSpec, requested: int) -> tuple[int, int]:
-    """The search's window and batch. A sampler that learns nothing from results need not wait for them."""
-    if spec.search.sampler in ADAPTIVE or spec.search.pruner != "none":
+    """The search's window and batch. Where nothing is learnt from results, no trial waits for them."""
+    if spec.search.sampler in ADAPTIVE or spec.search.pruner != "none" or spec.search.stop is not None:
         window = spec.default_window()
         return window, max(1, min(spec.batch, window))
     batch = max(1, min(64, requested))

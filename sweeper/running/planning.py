@@ -151,6 +151,8 @@ def _given(spec: SweepSpec) -> dict[str, Any]:
         given["constraints"] = [str(constraint) for constraint in spec.constraints]
     if spec.enqueue:
         given["tried_first"] = [dict(point) for point in spec.enqueue]
+    if spec.search.stop is not None:
+        given["may_end_before"] = spec.search.stop.in_words
     if spec.search.warm is not None:
         given["warm_start"] = spec.search.warm.sentence
     return given

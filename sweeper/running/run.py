@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sweeper.data.recent import BYTES, MOST
 from sweeper.flow import unpack_flow
 from sweeper.insight.fused import ONE_BY_ONE
+from sweeper.insight.noise import noise_of
 from sweeper.records import EpochReport, Noted, Reported, SweepRecord, TrialRecord
 from sweeper.running.batches import BatchDecisions, Settled, epoch_reports
 from sweeper.running.checkpoints import Checkpoints, States, UnreadableCheckpoint
+from sweeper.running.enough import Enough, enough_of
 from sweeper.running.members import MemberPool
 from sweeper.running.parts import window_and_batch
 from sweeper.running.trial import Curves, EndedBefore, TrialRun
 from sweeper.scheduling.events import LegOutcome, RunLeg, Shape, Suggestion, SweepPlan, Verdict
 from sweeper.scheduling.window import told_before
 from sweeper.search.pruning import BatchPruner, Judged, Objective, OrderedCosts, Pruner, make_pruner
-from sweeper.spec.goals import PARAMETERS, SECONDS, excesses_of, fold_metric, values_of, violation
+from sweeper.spec.goals import PARAMETERS, SECONDS, excesses_of, of_folds, values_of, violation
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import Cause, TrialState
 from sweeper.training.legs import (
@@ -105,11 +107,12 @@ class SweepRun:
     decision_epochs: tuple[int, ...] = field(init=False)
     notes: list[Noted] = field(default_factory=list)  # for the ledger
     trained: tuple[float, int] = (0.0, 0)  # seconds of a worker, and epochs of rows in them
+    enough: Enough | None = field(init=False)  # None: the search does not end before its trials have
     _ordered: OrderedCosts = field(init=False)  # of ended trials, for the pruner
     _untold: dict[int, Outcome] = field(init=False, default_factory=dict)  # for the study
 
     def __post_init__(self) -> None:
-        self.requested = self.record.requested
+        self.requested, self.enough = self.record.requested, enough_of(self.spec)
         goal = self.spec.objective
         epochs = self.spec.training.epochs
         pruner = make_pruner(self.spec.search.pruner, objective=Objective(goal.metric, goal.direction, epochs))
@@ -174,7 +177,10 @@ class SweepRun:
             if trial.state.terminal and trial.state is not TrialState.STOPPED:
                 metric = self.spec.objective.metric
                 mine.curve = [r.metrics.get(metric, math.nan) for r in reports.get(trial.number, [])]
-                outcome = self._study_outcome(trial.number, trial.state, trial.value, trial.cause)
+                noise = noise_of(trial.metrics)
+                outcome = self._study_outcome(trial.number, trial.state, trial.value, trial.cause, noise)
+                if self.enough is not None:
+                    self.enough.tell(trial.number, outcome, trial.params)
                 if trial.state is TrialState.COMPLETE:
                     self.consider(trial.number, trial.value, None)
                 mine.ended = True
@@ -207,29 +213,39 @@ class SweepRun:
         return sorted(fresh.items())
 
     def ask(self, results: list[tuple[int, Outcome]], numbers: tuple[int, ...]) -> list[dict[str, Any]]:
-        """Tell the study what has ended, then let it suggest. Runs in the sweep's suggestion thread."""
+        """Tell the study what has ended, then let it suggest, nothing where the search has come to its end.
+
+        Runs in the sweep's suggestion thread.
+        """
         for number, outcome in results:
             self.study.tell(number, outcome)
+            if self.enough is not None:
+                self.enough.tell(number, outcome, self.params(number))
+        if self.enough is not None and self.enough.before(numbers[0]):
+            return []
         return self.study.ask(numbers)
 
     def end(self, number: int, state: TrialState, value: float | None, cause: Cause | None = None) -> None:
         """Remember how a trial ended, for the study and for its batch."""
         trial = self.trials.setdefault(number, TrialRun())
+        noise = noise_of({**(trial.kept or {}), **of_folds(trial.folds)})
         trial.ended, trial.kept, trial.folds = True, None, ()  # what its end was judged by is in the ledger
         if trial.params is None:
             return
-        self._untold[number] = self._study_outcome(number, state, value, cause)
+        self._untold[number] = self._study_outcome(number, state, value, cause, noise)
         if not self.decision_epochs:  # nobody will compare another trial with it
             trial.curve = []
 
-    def _study_outcome(self, number: int, state: TrialState, value: float | None, cause: Cause | None) -> Outcome:
+    def _study_outcome(
+        self, number: int, state: TrialState, value: float | None, cause: Cause | None, noise: float
+    ) -> Outcome:
         from sweeper.search.study import Outcome
 
         trial, goals, limits = self.trials[number], self.spec.objectives, self.spec.constraints
         finite = [(epoch, v) for epoch, v in enumerate(trial.curve) if math.isfinite(v)]
         values = values_of(trial.metrics, goals) if len(goals) > 1 else ()
         excesses = excesses_of(trial.metrics, limits) if state is TrialState.COMPLETE else ()
-        return Outcome(state, value, finite[-1] if finite else None, cause is Cause.DIVERGED, values, excesses)
+        return Outcome(state, value, finite[-1] if finite else None, cause is Cause.DIVERGED, values, excesses, noise)
 
     def forget_search(self) -> None:
         """The search is over: free what only it needs, before the report wants memory."""
@@ -407,7 +423,7 @@ class SweepRun:
         metrics, mine = {**reports[-1].metrics, **self._costs(number)}, self.trials[number]
         if outcome.verdict is Verdict.COMPLETE:
             metrics |= mine.kept or {}
-            metrics |= {fold_metric(i): value for i, value in enumerate(mine.folds)}
+            metrics |= of_folds(mine.folds)
             if self.examine is not None:
                 metrics |= self.examine(number, self.params(number), weights[number])
         self._judge(mine, metrics)

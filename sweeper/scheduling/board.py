@@ -83,6 +83,7 @@ class Sweep:
     asked: int = 0  # trials 0..asked-1 have parameters or an Ask under way
     asking: bool = False
     exhausted: bool = False
+    enough: str = ""  # why the search has come to its end before its trials have
     prefix: int = 0  # trials 0..prefix-1 are terminal
     waiting: Waiting = field(default_factory=Waiting)
     counts: Counter[TrialState] = field(default_factory=Counter)

@@ -57,6 +57,9 @@ class SweepPlan:
     mixed: bool = False
 
 
+EVERY_TRIAL = "every trial has ended"  # the reason of a complete sweep
+
+
 class Verdict(StrEnum):
     """What became of a trial in a leg."""
 
@@ -106,10 +109,12 @@ class SweepOpened:
 
 @dataclass(frozen=True)
 class TrialsSuggested:
-    """The answer to ``Ask``. Fewer suggestions than asked means that the space is exhausted."""
+    """The answer to ``Ask``. Fewer suggestions than asked means that no more will come: the space is exhausted, or the
+    search has come to its end, and ``enough`` says why."""
 
     sweep: str
     suggestions: tuple[Suggestion, ...]
+    enough: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from sweeper.scheduling.assignment import MAX_LOST, choose, free_slots, may_join, may_refill, why_left_out, why_waiting
 from sweeper.scheduling.board import Board, Sweep, Trial, Waiting, Worker
 from sweeper.scheduling.events import (
+    EVERY_TRIAL,
     Action,
     Admit,
     Ask,
@@ -188,10 +189,13 @@ class Scheduler:
         answered = last + 1
         if answered < sweep.asked:
             sweep.asked, sweep.exhausted = answered, True
+            why = "the search space has no more points to try"
+            if event.enough:
+                why = f"the search ended after {answered:,} of {sweep.plan.requested:,} trials: {event.enough}"
+            sweep.enough = why if event.enough else ""
+            cause = Cause.ENOUGH if event.enough else Cause.EXHAUSTED
             for number in range(answered, sweep.plan.requested):
-                trial = sweep.trials[number]
-                why = "the search space has no more points to try"
-                self._finish(sweep, trial, TrialState.STOPPED, why, actions, cause=Cause.EXHAUSTED)
+                self._finish(sweep, sweep.trials[number], TrialState.STOPPED, why, actions, cause=cause)
 
     def _first_unsuggested(self, sweep: Sweep) -> int:
         return next((n for n in range(sweep.asked) if sweep.trials[n].shape is None), sweep.asked)
@@ -264,7 +268,8 @@ class Scheduler:
         elif sweep.prefix == requested:
             good = sweep.counts[TrialState.COMPLETE]
             state = SweepState.COMPLETE if good else SweepState.FAILED
-            reason = "every trial has ended" if good else "no trial succeeded"
+            reason = EVERY_TRIAL if good else "no trial succeeded"
+            reason = sweep.enough if good and sweep.enough else reason
             self._close(sweep, ChangeSweep(sweep.plan.sweep, state, reason), actions)
         elif not sweep.asking and not sweep.exhausted and sweep.asked < requested and self._may_ask(sweep):
             numbers = tuple(range(sweep.asked, min(sweep.asked + sweep.plan.batch, requested)))

@@ -21,7 +21,8 @@ class Outcome:
 
     ``diverged`` says that the training became non-finite, whatever the state; values may be non-finite then.
     ``values`` are those of all objectives where there are several, and ``excesses`` say how far the trial lies beyond
-    each constraint (``Constraint.excess``; empty: there is none, or nothing was measured).
+    each constraint (``Constraint.excess``; empty: there is none, or nothing was measured). ``noise`` is how far
+    chance may move the value, where that was measured.
     """
 
     state: TrialState
@@ -30,6 +31,7 @@ class Outcome:
     diverged: bool = False
     values: tuple[float, ...] = ()
     excesses: tuple[float, ...] = ()
+    noise: float = 0.0
 
     @property
     def score(self) -> float | None:

@@ -117,8 +117,8 @@ class Trial(_Answer):
     number: int
     state: Literal["waiting", "running", "complete", "pruned", "failed", "stopped"]
     reason: str
-    cause: Literal["diverged", "lost", "out of memory", "metric", "code", "exhausted", "stopped"] | None = Field(
-        description="Why it failed or was stopped."
+    cause: Literal["diverged", "lost", "out of memory", "metric", "code", "exhausted", "enough", "stopped"] | None = (
+        Field(description="Why it failed or was stopped.")
     )
     value: Number
     attempts: int

@@ -136,6 +136,11 @@ def fold_metric(fold: int) -> str:
     return f"fold_{fold}"
 
 
+def of_folds(values: Sequence[float]) -> dict[str, float]:
+    """The metrics that keep a complete trial's objective on each fold in turn."""
+    return {fold_metric(i): value for i, value in enumerate(values)}
+
+
 def values_of_folds(metrics: Mapping[str, float | None]) -> list[float | None]:
     """The objective's values on each fold in turn, from a trial's metrics; empty where there were no folds."""
     found: list[float | None] = []
@@ -183,5 +188,9 @@ def check_goals(
         if search.pruner != "none":
             remedy = "Set search.pruner: none, or keep one objective and write the others as constraints"
             refuse("pruners support one objective only", "search.pruner", remedy)
+    if len(objectives) > 1 and search.stop is not None:
+        refuse(
+            "a front has no best value that could stop to improve", "search.stop", "Remove it, or keep one objective"
+        )
     if constraints and search.sampler == "cmaes":
         refuse("cmaes does not support constraints", "search.sampler", "Use tpe or gp")

@@ -37,6 +37,7 @@ from sweeper.spec.own_model import Model, bound, check_model, with_suggestions
 from sweeper.spec.schedules import check_schedule, is_compiled, largest, warmup_without_effect
 from sweeper.spec.section import MAX_SECONDS, column, refuse, seconds, text
 from sweeper.spec.section import Section as _Section
+from sweeper.spec.stop import StopSpec
 from sweeper.spec.user_code import UserFunction
 from sweeper.spec.user_files import read_function
 from sweeper.spec.warm import WarmStart, as_tuple
@@ -181,6 +182,7 @@ class SearchSpec(_Section):
     enqueue: Annotated[tuple[dict[str, Any], ...], BeforeValidator(as_tuple)] | None = None
     from_: Annotated[Reference | None, Field(alias="from")] = None
     warm: WarmStart | None = None
+    stop: StopSpec | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -366,6 +368,8 @@ class SweepSpec(_Section):
             found.append(f"objective.direction: {direction} {metric} looks for the worst configuration.")
         if metric == "train_loss":
             found.append("objective.metric: train_loss rewards overfitting; val_loss is measured on held-out rows.")
+        if (stop := self.search.stop) is not None and (stop.patience or 0) >= self.search.trials:
+            found.append(f"search.stop.patience: a sweep of {self.search.trials:,} trials ends before it counts.")
         if self.search.from_ is not None and self.search.sampler in ("random", "sobol", "grid"):
             found.append(f"search.from: {self.search.sampler} learns nothing from earlier trials.")
         if (unused := warmup_without_effect(self.space, self.training)) is not None:

@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 _SPACE_FILE = re.compile(r"\.(ya?ml|json|py(:[^:]*)?)$", re.IGNORECASE)
-_NULLABLE = ("clip_norm", "plateau", "gradient_flow", "timeout", "finals", "folds")
+_NULLABLE = ("clip_norm", "plateau", "gradient_flow", "timeout", "finals", "folds", "stop")
 _SECTIONS = ("split", "inputs", "training", "objective", "search", "tracking")  # written but empty means: all defaults
 
 

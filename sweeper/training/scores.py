@@ -53,7 +53,7 @@ def score(
     scorers = make_scorers(names, dataset.task, dataset.target_mean, dataset.target_std)
     stacked = torch.stack([torch.as_tensor(one) for one in outputs])  # (A, v, C)
     if scoring is not None:
-        own = replace(scoring, names=()).scorers()
+        own = replace(scoring, names=(), error="").scorers()
         scorers |= {plain(name): scorer for name, scorer in own.items()}
     return {name: scorer(stacked, y, w).tolist() for name, scorer in scorers.items()} if len(y) else {}
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sweeper.models.metric_names import TRAINED, plain
+from sweeper.models.metric_names import STANDARD_ERROR, TRAINED, plain
 from sweeper.spec.own_metrics import OwnMetric, OwnMetricError, call_metric
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ Label = str | int | float | bool
 class Scoring:
     """Which metrics, by plain ``names`` and as the user's ``own`` functions; what outputs and targets stand for.
 
+    ``error`` is the metric of which the standard error is measured, too (empty: none).
     Class indices are positions in ``labels``; a regression's numbers are ``value * scale + offset`` in its unit.
     """
 
@@ -36,6 +37,7 @@ class Scoring:
     labels: tuple[Label, ...] | None
     offset: float
     scale: float
+    error: str = ""
 
     def score(self, outputs: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None = None) -> dict[str, float]:
         """``val_`` metrics of one network's outputs ``(v, C)`` on rows with targets ``y (v,)`` and weights ``w (v,)``.
@@ -55,11 +57,15 @@ class Scoring:
     def scorers(self) -> dict[str, Scorer]:
         """The same for all networks of a cohort, by name; of a function that failed, see ``problem_of``."""
         from sweeper.models.metrics import make_scorers
+        from sweeper.models.standard_errors import make_error
 
         made = make_scorers(self.names, self.task, self.offset, self.scale)
-        return {f"val_{name}": scorer for name, scorer in made.items()} | {
-            metric.name: _OwnScorer(metric, self) for metric in self.own
-        }
+        error = make_error(self.error, self.task, self.scale) if self.error else None
+        return (
+            {f"val_{name}": scorer for name, scorer in made.items()}
+            | {metric.name: _OwnScorer(metric, self) for metric in self.own}
+            | ({} if error is None else {STANDARD_ERROR: error})
+        )
 
     def own_metric(self, name: str) -> OwnMetric | None:
         """The user's own metric of this plain name: ``cost`` of a function ``cost``."""
@@ -112,7 +118,10 @@ def scoring_of(spec: SweepSpec, dataset: Dataset) -> Scoring | None:
     wanted = [metric for _, metric in places_of(spec.objectives, spec.constraints)]
     own = {metric.name for metric in spec.metrics}
     names = [plain(m) for m in wanted if m.startswith("val_") and m not in own and plain(m) not in TRAINED]
-    if not names and not own:
+    error, goal, stop = "", spec.objective.metric, spec.search.stop
+    if stop is not None and stop.patience is not None and not dataset.folds and goal.startswith("val_"):
+        error = "" if goal in own else plain(goal)
+    if not names and not own and not error:
         return None
     return Scoring(
         dataset.task,
@@ -121,4 +130,5 @@ def scoring_of(spec: SweepSpec, dataset: Dataset) -> Scoring | None:
         dataset.class_labels,
         dataset.target_mean,
         dataset.target_std,
+        error,
     )

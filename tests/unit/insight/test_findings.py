@@ -311,6 +311,11 @@ def test_a_sweep_that_stopped_improving_is_told_so() -> None:
     assert "not improved since trial 3: the last 36 of 40 trials" in stuck[0].sentence
     falling = trials([1.0 - n / 50 for n in range(40)])
     assert plateau(spec_of(), ranked(spec_of(), falling)) == []
+    slow = trials([1.0 - n / 10 for n in range(8)] + [0.2999 - n / 1e5 for n in range(52)])
+    [told] = plateau(spec_of(), ranked(spec_of(), slow), noise=0.002)
+    assert "The last 52 of 60 complete trials gained 0.00061, below the noise of 0.002" in told.sentence
+    assert "With search.stop: {patience: 20} the search ends after about 28 of them" in told.sentence
+    assert plateau(spec_of(), ranked(spec_of(), falling), noise=0.002) == []
 
 
 def test_large_sweeps_are_sampled_and_the_same_sweep_gives_the_same_insight() -> None:

@@ -198,6 +198,18 @@ def test_an_exhausted_space_ends_the_trials_it_has_no_point_for() -> None:
     assert [(end.number, end.cause) for end in ends] == [(number, Cause.EXHAUSTED) for number in range(1, 8)]
 
 
+def test_a_search_that_has_come_to_its_end_says_why_and_completes_with_what_is_pending() -> None:
+    scheduler = Scheduler(wide)
+    scheduler.handle(ev.WorkerJoined("w"))
+    [leg] = legs(suggest(scheduler, open_sweep(scheduler, requested=16, window=8, batch=4)))
+    actions = scheduler.handle(ev.TrialsSuggested("a", (), "nothing is left to gain"))
+    why = "the search ended after 4 of 16 trials: nothing is left to gain"
+    ends = [(a.number, a.cause, a.reason) for a in actions if isinstance(a, ev.EndTrial)]
+    assert ends == [(number, Cause.ENOUGH, why) for number in range(4, 16)]
+    done = tuple(ev.LegOutcome(a.number, 1, 2, ev.Verdict.COMPLETE, "trained", 0.5) for a in leg.admit)
+    assert scheduler.handle(ev.LegDone("w", leg.leg, done))[-1] == ev.ChangeSweep("a", SweepState.COMPLETE, why)
+
+
 def test_a_leg_ends_where_a_pruner_decides() -> None:
     scheduler = Scheduler(wide)
     scheduler.handle(ev.WorkerJoined("w"))
