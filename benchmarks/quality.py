@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What only this section reads."""
     group = parser.add_argument_group("quality")
     group.add_argument("--seconds", type=float, default=300.0, help="search time of one sweep")
-    group.add_argument("--seeds", type=int, default=3, help="splits and searches of each table")
+    group.add_argument("--seeds", type=int, default=3, help="splits and searches of each table; searches of each task")
     group.add_argument("--spaces", nargs="+", default=["tabular", "wide"], help="spaces to compare")
     group.add_argument("--peer-python", default=sys.executable, help="an interpreter that has the other libraries")
     group.add_argument("--tables", nargs="+", choices=[one.name for one in TABLES], help="default: all of them")

@@ -1,0 +1,105 @@
+"""The benchmark of the search: regret, who is compared with whom, and what is not run twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.problems import Scale, conditional, scale
+from benchmarks.search import Results, best_so_far, paired, regret_table, run
+from benchmarks.surrogate import VARIABLE, Missing, Surrogate, folder
+
+
+def test_regret_is_none_at_the_best_value_and_one_at_a_random_one() -> None:
+    between = Scale(best=1.0, typical=3.0)
+    assert [between.regret(value) for value in (1.0, 2.0, 3.0)] == [0.0, 0.5, 1.0]
+    assert between.improved(0.0).regret(1.0) == pytest.approx(1 / 3)
+
+
+def test_a_search_sees_results_with_the_delay_of_its_workers_and_keeps_its_best_value() -> None:
+    told: list[tuple[int, int]] = []
+
+    class Watched:
+        batch = 2
+
+        def ask(self, numbers: range) -> list[dict[str, float | str]]:
+            told.append((numbers.start, len(seen)))
+            return [{"optimizer": "sgd", "dropout": 0.2, "label_smoothing": 0.05 * n} for n in numbers]
+
+        def tell(self, number: int, value: float) -> None:
+            seen.append(number)
+
+    seen: list[int] = []
+    curve = best_so_far(conditional()[0], Watched(), trials=8, workers=4)
+    assert told == [(0, 0), (2, 0), (4, 2), (6, 4)]
+    assert curve == sorted(curve, reverse=True)
+    assert curve[-1] == pytest.approx(0.3 + 0.25**2)
+
+
+def test_sweeps_of_the_file_are_not_run_again_and_the_table_compares_pairs(tmp_path: Path) -> None:
+    path, problems = tmp_path / "search.jsonl", conditional()[:2]
+    run(Results(path), problems, ["random"], range(1), [1], 20)
+    first = path.read_text(encoding="utf-8")
+    results = Results(path)
+    run(results, problems, ["random", "optuna"], range(1), [1], 20)
+    assert path.read_text(encoding="utf-8").startswith(first)
+    assert len(results.rows) == 4
+    for problem in problems:
+        results.add({"kind": "scale", "problem": problem.name, "family": "conditional", "best": 0.0, "typical": 1.0})
+    table = regret_table(results.rows, "conditional", peer="random")
+    assert table is not None
+    assert [row[0] for row in table.rows] == ["optuna", "random"]
+    assert paired({"a": [0.25], "b": [0.75]}, {"a": [0.5], "b": [0.25], "c": [0.0]}, 0) == "+12.50 +- 37.50 (1 of 2)"
+
+
+def test_the_best_known_value_is_near_the_true_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.problems.RANDOM", 400)
+    monkeypatch.setattr("benchmarks.problems.ROUNDS", 8)
+    found = scale(conditional()[0])
+    assert 0.0 <= found.best < 1e-3 < 0.3 < found.typical
+
+
+def test_missing_files_of_the_surrogate_are_named_with_the_variable_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    with pytest.raises(Missing, match=f"{tmp_path} has no model.onnx: set {VARIABLE}"):
+        folder()
+
+
+def test_the_surrogate_feeds_epochs_and_points_in_the_models_order(tmp_path: Path) -> None:
+    """A model that adds up its inputs, each by a factor that tells it apart, stands for the real one."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper, save_model
+
+    (tmp_path / "config_space.json").write_text('{"hyperparameters": [{"choices": ["20", "3"]}]}')
+    (tmp_path / "encoding.json").write_text('{"OpenML_task_id": {"#na#": 0, "20": 1, "3": 2}}')
+    weights = np.zeros((8, 6), np.float32)
+    weights[:, 1] = [1.0, 1e-2, 0.0, 10.0, 0.0, 2.0, 1e-3, 0.0]
+    tasks = np.zeros((1, 6), np.float32)
+    tasks[0, 1] = 4.0
+    nodes = [
+        helper.make_node("MatMul", ["x_cont", "weights"], ["numbers"]),
+        helper.make_node("Cast", ["x_cat"], ["code"], to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["code", "tasks"], ["task"]),
+        helper.make_node("Add", ["numbers", "task"], ["output"]),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("x_cat", TensorProto.INT32, [None, 1]),
+        helper.make_tensor_value_info("x_cont", TensorProto.FLOAT, [None, 8]),
+    ]
+    output = [helper.make_tensor_value_info("output", TensorProto.FLOAT, [None, 6])]
+    constants = [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(tasks, "tasks")]
+    model = helper.make_model(
+        helper.make_graph(nodes, "sum", inputs, output, constants), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    model.ir_version = 8
+    save_model(model, tmp_path / "model.onnx")
+    point = {"batch_size": 100, "learning_rate": 0.1, "momentum": 0.5, "weight_decay": 0.01, "depth": 3, "width": 1000}
+    made = Surrogate(tmp_path)
+    assert made.tasks == ["3", "20"]
+    curve = made.curves("3", [point | {"dropout": 0.5}])[0]
+    # accuracy: epoch + 0.01 batch_size + 10 momentum + 2 depth + 0.001 width + 4 code
+    assert curve == pytest.approx([100 - (epoch + 1 + 5 + 6 + 1 + 8) for epoch in range(1, 53)])
+    assert made.errors("20", [point | {"dropout": 0.0}]) == pytest.approx([100 - (52 + 1 + 5 + 6 + 1 + 4)])
