@@ -46,7 +46,15 @@ class FunctionSource:
         Raises:
             SpaceError: the file cannot be read, is not Python, or has no such function.
         """
-        source = _source(path)
+        return cls.parse(_source(path), path, function)
+
+    @classmethod
+    def parse(cls, source: bytes, path: str, function: str) -> FunctionSource:
+        """The same for a file's content; the file is not opened.
+
+        Raises:
+            SpaceError: it is not Python, or has no such function.
+        """
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

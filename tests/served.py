@@ -16,7 +16,7 @@ import uvicorn
 
 from sweeper.ledger.opening import open_ledger
 from sweeper.service.app import create_app
-from sweeper.service.auth import create_token
+from sweeper.service.auth import create_token, role_for_code
 from sweeper.service.link import ServiceView, Teller, make_link
 from sweeper.service.runner import Runner
 from sweeper.settings import Settings
@@ -45,13 +45,13 @@ class Served:
     def start(self) -> None:
         """Begin to serve; after ``stop`` it is the next service on the same ledger."""
         limits = {k: v for k, v in self._options.items() if k == "dataset_bytes"}
-        self.service = Runner(
-            self.settings, self.ledger, "inline", **{k: v for k, v in self._options.items() if k not in limits}
-        )
+        own = {k: v for k, v in self._options.items() if k not in ("dataset_bytes", "allow_code")}
+        code = role_for_code(self._options.get("allow_code"))
+        self.service = Runner(self.settings, self.ledger, "inline", allow_code=code is not None, **own)
         self._ends = make_link()
         self._teller = Teller(self.service.status, self.service.wake, self._ends[0])
         view = ServiceView(self._ends[1])
-        self.app = create_app(self.settings, self.ledger, view, "http://mlflow.example", **limits)
+        self.app = create_app(self.settings, self.ledger, view, "http://mlflow.example", allow_code=code, **limits)
         listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         config = uvicorn.Config(self.app, log_level="warning", timeout_graceful_shutdown=2, lifespan="off")

@@ -88,7 +88,7 @@ def read_spec(
     if spec is None:
         assert dataset is not None
         options = {"trials": trials, "seed": seed, "name": name, "timeout": timeout, "sets": sets}
-        parsed = spec_from_options(dataset, space or "mlp", **options)  # type: ignore[arg-type]
+        parsed = spec_from_options(dataset, space, **options)  # type: ignore[arg-type]
     else:
         for option, value in (("--dataset", dataset), ("--space", space)):
             if value is not None:

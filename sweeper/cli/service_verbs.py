@@ -23,12 +23,18 @@ def serve(
     user_limit: Annotated[
         int | None, typer.Option(min=1, help="Most trials one user may run at once; default: no limit.")
     ] = None,
+    allow_code: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROLE", help="admin, or user (admins and users): whose sweeps may hold code of their own."
+        ),
+    ] = None,
 ) -> None:
     """Run the service for a team: an HTTP API and a live page, until Ctrl-C."""
     from sweeper.service.processes import serve as run
     from sweeper.settings import Settings
 
-    if code := run(Settings.from_env(), host, port, workers, user_limit):
+    if code := run(Settings.from_env(), host, port, workers, user_limit, allow_code):
         raise typer.Exit(code)
 
 

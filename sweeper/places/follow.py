@@ -69,29 +69,6 @@ class Patience:
         self._since, self._next = None, FIRST_WAIT
 
 
-def check_for_server(spec: SweepSpec) -> None:
-    """Refuse what a server does not take, before anything is sent.
-
-    Raises:
-        SpecError: the space is a Python function, or a metric or the model is.
-    """
-    if spec.model is not None:
-        problem = "a model of your own cannot be sent to a server, which runs no code of its users"
-        raise SpecError(problem, key="model", remedy="Remove it, or run the sweep here: --server ''")
-    if spec.objective.function is not None:
-        problem = "an objective of your own cannot be sent to a server, which runs no code of its users"
-        raise SpecError(problem, key="objective.function", remedy="Run the sweep here: --server ''")
-    if spec.search.own_sampler is not None:
-        problem = "a sampler of your own cannot be sent to a server, which runs no code of its users"
-        raise SpecError(problem, key="search.sampler", remedy="Use another, or run the sweep here: --server ''")
-    if spec.space.is_function:
-        problem = "a space that is a Python function cannot be sent to a server: it runs no code of its users"
-        raise SpecError(problem, key="space", remedy="Write the space as YAML, or run the sweep here: --server ''")
-    if spec.metrics:
-        problem = "a metric of your own cannot be sent to a server, which runs no code of its users"
-        raise SpecError(problem, key="metrics", remedy="Remove it, or run the sweep here: --server ''")
-
-
 def submit(
     ledger: RemoteLedger, spec: SweepSpec, say: Callable[[str], None], priority: int | None = None
 ) -> SweepRecord:

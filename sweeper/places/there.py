@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from sweeper.errors import Interrupted, ServerUnreachable, SweepBusy, SweeperError
-from sweeper.places.follow import Follower, check_for_server, patiently, submit, take_up
+from sweeper.places.follow import Follower, patiently, submit, take_up
 from sweeper.places.http import Server
 from sweeper.places.place import WAIT_SECONDS, Custody, Progress, refuse_workers, tell_unanswered
 from sweeper.places.remote_ledger import RemoteLedger, sweep_path
+from sweeper.places.sending import checked_for_server
 from sweeper.records import Labels, SweepRecord
 from sweeper.settings import Settings
 from sweeper.spec.parse import SweepSpec
@@ -173,13 +174,9 @@ class There:
             return comparison_from_json(response.read())
 
     def _submit(self, spec: SweepSpec, workers: str | None, priority: int | None) -> SweepRecord:
-        """The new sweep; a data file is read here first, so that what is wrong with it is told before it is sent."""
+        """The new sweep; data and code are tried here first, and what is wrong with them is told before they are sent."""
         refuse_workers(workers)
-        check_for_server(spec)
-        if spec.dataset.path is not None:
-            from sweeper.data.loading import load
-
-            load(spec)
+        spec = checked_for_server(spec, lambda: bool(self.ledger.server.get("/info").get("takes_code")))
         return submit(self.ledger, spec, _say, priority)
 
     def _watched(self, record: SweepRecord, progress: Progress, since: float = 0.0) -> str:

@@ -86,10 +86,12 @@ def run_again(
     workers: str | int = "auto",
     progress: Progress | None = None,
     trials: int | None = None,
+    beside: bool = False,
 ) -> SweepRecord:
     """Go on with an interrupted, paused, stopped or failed sweep to its total; a complete one is returned as it is.
 
-    With ``trials`` the total becomes that number, also for a complete sweep (see ``growth.grow``).
+    With ``trials`` the total becomes that number, also for a complete sweep (see ``growth.grow``). ``beside`` as in
+    ``parts.make_pool``.
 
     Raises:
         SweepNotFound: there is no such sweep.
@@ -124,17 +126,17 @@ def run_again(
         if trials is not None:
             grow(hold.ledger, record, trials)
             record = hold.ledger.sweep(record.sweep)
-        with _starting(workers, settings) as start:
+        with _starting(workers, settings, beside) as start:
             dataset = dataset or load_same(record, spec)
             run = run_of(record, spec, dataset, make_study(spec, dataset))
             return _run(start, settings, holds, run, progress)
 
 
 @contextlib.contextmanager
-def _starting(workers: str | int, settings: Settings) -> Iterator[_Start]:
+def _starting(workers: str | int, settings: Settings, beside: bool = False) -> Iterator[_Start]:
     """Workers that come up in the background while data and ledger are opened in this thread."""
     queue: SimpleQueue[Any] = SimpleQueue()
-    pool = make_pool(workers, settings.ray_address, queue.put)
+    pool = make_pool(workers, settings.ray_address, queue.put, beside)
     with ThreadPoolExecutor(2, thread_name_prefix="sweeper-start") as executor:
         start = _Start(queue, pool, executor, executor.submit(pool.start))
         try:

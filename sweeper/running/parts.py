@@ -50,11 +50,11 @@ def parse_workers(workers: str | int) -> str | int:
     return number
 
 
-def make_pool(workers: str | int, address: str | None, post: Post) -> Pool:
-    """The pool that ``--workers`` names."""
+def make_pool(workers: str | int, address: str | None, post: Post, beside: bool = False) -> Pool:
+    """The pool that ``--workers`` names. ``beside``: it shares the cores and GPUs of Ray with those who hold them."""
     if workers == "inline":
         return InlinePool(post)
-    return RayPool(post, address, None if workers == "auto" else int(workers))
+    return RayPool(post, address, None if workers == "auto" else int(workers), beside)
 
 
 def make_study(spec: SweepSpec, dataset: Dataset) -> Study | ObjectiveStudy:

@@ -229,6 +229,7 @@ class Info(_Answer):
     role: Literal["admin", "user", "viewer"]
     mlflow: str | None
     limits: dict[str, int | None]
+    takes_code: bool = Field(description="Whether your sweeps may hold functions of your own.")
 
 
 Tag = Annotated[str, Field(min_length=1, max_length=MAX_TAG)]

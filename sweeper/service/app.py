@@ -26,7 +26,7 @@ from sweeper.ledger.opening import open_home_ledger
 from sweeper.ledger.protocol import Ledger
 from sweeper.logs import log_to_stderr
 from sweeper.service.answers import Info, Upload, Uploads
-from sweeper.service.auth import Authenticator
+from sweeper.service.auth import Authenticator, Role
 from sweeper.service.desk import Desk
 from sweeper.service.link import ServiceView
 from sweeper.service.metrics import CONTENT_TYPE, Metrics
@@ -56,6 +56,7 @@ def create_app(
     mlflow_url: str | None = None,
     dataset_bytes: int = DATASET_BYTES,
     quota_bytes: int = QUOTA_BYTES,
+    allow_code: Role | None = None,
 ) -> FastAPI:
     """The application on a ledger and a service that somebody else starts and stops."""
     app = FastAPI(
@@ -65,7 +66,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.state.desk = Desk(settings, ledger, service, mlflow_url)
+    app.state.desk = Desk(settings, ledger, service, mlflow_url, allow_code)
     app.state.authenticator = Authenticator(ledger)
     app.state.metrics = Metrics(ledger, service)
     app.state.dataset_bytes, app.state.quota_bytes = dataset_bytes, quota_bytes
@@ -115,7 +116,7 @@ def _add_common(app: FastAPI) -> None:
             "quota_bytes": app.state.quota_bytes,
         }
         about = {"version": __version__, "user": who.user, "role": str(who.role), "mlflow": desk.mlflow_url}
-        return JSONResponse({**about, "limits": limits})
+        return JSONResponse({**about, "limits": limits, "takes_code": desk.takes_code(who)})
 
     @app.post(
         "/api/v1/datasets",
@@ -251,7 +252,7 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def run(settings: Settings, listening: socket.socket, end: socket.socket) -> None:
+def run(settings: Settings, listening: socket.socket, end: socket.socket, allow_code: Role | None = None) -> None:
     """Answer requests on a socket until SIGTERM or Ctrl-C; ``end`` leads to the service.
 
     Raises:
@@ -261,7 +262,7 @@ def run(settings: Settings, listening: socket.socket, end: socket.socket) -> Non
     ledger = open_home_ledger(settings)
     clear_scratch(settings.home)
     service = ServiceView(end)
-    app = create_app(settings, ledger, service, _mlflow_url(settings), quota_bytes=_quota())
+    app = create_app(settings, ledger, service, _mlflow_url(settings), quota_bytes=_quota(), allow_code=allow_code)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=5, server_header=False, lifespan="off"
     )

@@ -77,6 +77,22 @@ class Identity:
                 f"{self.user} is a viewer and cannot change anything. Use a token with the role user or admin"
             )
 
+    def may_send_code(self, allowed: Role | None) -> bool:
+        """Whether sweeps of this identity may hold code: their role is ``allowed``, or the one above."""
+        return self.role is not Role.VIEWER and allowed is not None and allowed in (self.role, Role.USER)
+
+
+def role_for_code(text: str | None) -> Role | None:
+    """The role that ``--allow-code`` names.
+
+    Raises:
+        SpecError: there is no such role, or it starts no sweeps.
+    """
+    if text is not None and text not in (Role.ADMIN, Role.USER):
+        problem = f"{text[:40]!r} is not a role that starts sweeps"
+        raise SpecError(problem, key="--allow-code", remedy="Use admin, or user for admins and users")
+    return None if text is None else Role(text)
+
 
 def create_token(ledger: Ledger, user: str, role: str, *, replaces: str | None = None) -> tuple[TokenRecord, str]:
     """Make and store a token for a user; the text of it is returned this once and known to nobody afterwards.

@@ -17,7 +17,7 @@ from sweeper.running.leases import Watch
 from sweeper.running.notices import check_public
 from sweeper.search.warm_start import take_over, without_points
 from sweeper.service.answers import sweep_object
-from sweeper.service.auth import Forbidden, Identity
+from sweeper.service.auth import Forbidden, Identity, Role
 from sweeper.service.demands import check_can_run
 from sweeper.service.link import ServiceView
 from sweeper.service.problems import UploadNotFound
@@ -34,8 +34,16 @@ REMEMBERED = 5000  # sweeps whose best trial is kept in memory
 class Desk:
     """The sweeps as one identity may see and change them. Every method blocks on the ledger."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, service: ServiceView, mlflow_url: str | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        service: ServiceView,
+        mlflow_url: str | None,
+        allow_code: Role | None = None,
+    ) -> None:
         self.settings, self.ledger, self.service, self.mlflow_url = settings, ledger, service, mlflow_url
+        self._allow_code = allow_code
         self._watch = Watch(ledger)
         self._uploads = threading.Lock()  # no file is deleted between a look for it and the sweep that uses it
         self._bests: dict[str, tuple[tuple[int, int], TrialRecord | None]] = {}  # by sweep: of how many trials, which
@@ -108,7 +116,8 @@ class Desk:
             Forbidden: a viewer asked.
         """
         who.require_writing()
-        spec = take_over(read_submission(data, folder_of(self.settings.home, who.user)), self.ledger, owner=who.sees)
+        spec = read_submission(data, folder_of(self.settings.home, who.user), self.takes_code(who))
+        spec = take_over(spec, self.ledger, owner=who.sees)
         check_public(spec)
         if (room := self.service.largest_device) is not None:
             check_can_run(spec, room)
@@ -126,6 +135,10 @@ class Desk:
             problem = f"the key was used for sweep {record.sweep}, which has another sweep file"
             raise SpecError(problem, key="Idempotency-Key", remedy="Use a new key for every sweep")
         return record, False
+
+    def takes_code(self, who: Identity) -> bool:
+        """Whether this identity's sweeps may hold code of their own."""
+        return who.may_send_code(self._allow_code)
 
     def steer(self, who: Identity) -> Steering:
         """What this identity does to a sweep that it may change."""

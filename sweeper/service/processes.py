@@ -23,6 +23,7 @@ from sweeper.errors import SpecError, SweeperError
 from sweeper.ledger.opening import open_home_ledger
 from sweeper.ledger.protocol import Ledger
 from sweeper.logs import log_to_stderr
+from sweeper.service.auth import any_token, role_for_code
 from sweeper.service.link import Teller, make_link
 from sweeper.settings import Settings
 from sweeper.tracking.check import check_tracking
@@ -34,13 +35,18 @@ NICE = 5  # training takes every core that it gets; answers to users need little
 _PR_SET_PDEATHSIG = 1
 
 
-def serve(settings: Settings, host: str, port: int, workers: str, user_limit: int | None) -> int:
+def serve(
+    settings: Settings, host: str, port: int, workers: str, user_limit: int | None, allow_code: str | None = None
+) -> int:
     """Run the service until SIGTERM or Ctrl-C; the exit code.
 
+    Sweeps of users with the role ``allow_code`` or above may hold code of their own (None: nobody's).
+
     Raises:
-        SpecError: the address or MLflow's store cannot be used, or there is no token.
+        SpecError: the address or MLflow's store cannot be used, there is no token, or ``allow_code`` is no role.
         LedgerError: the ledger cannot be opened.
     """
+    role = role_for_code(allow_code)
     ledger = open_home_ledger(settings)
     check_tracking(settings.mlflow_tracking_uri, settings.home)
     try:
@@ -53,9 +59,12 @@ def serve(settings: Settings, host: str, port: int, workers: str, user_limit: in
     def http() -> None:
         from sweeper.service.app import run
 
-        run(settings, listening, told)
+        run(settings, listening, told, role)
 
-    return keep_alive({"service": lambda: run_sweeps(settings, tells, workers, user_limit), "HTTP server": http})
+    def runner() -> None:
+        run_sweeps(settings, tells, workers, user_limit, role is not None)
+
+    return keep_alive({"service": runner, "HTTP server": http})
 
 
 @dataclass
@@ -150,7 +159,7 @@ def _fork(work: Callable[[], None]) -> int:
         os.setpgid(0, 0)  # a terminal's Ctrl-C goes to the parent, which tells us once
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
-        _die_with(parent)
+        die_with(parent)
         work()
         code = 0
     except SweeperError as error:
@@ -166,7 +175,7 @@ def _fork(work: Callable[[], None]) -> int:
         os._exit(code)
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Linux: be killed when the parent is."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -174,7 +183,9 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def run_sweeps(settings: Settings, end: socket.socket, workers: str, user_limit: int | None) -> None:
+def run_sweeps(
+    settings: Settings, end: socket.socket, workers: str, user_limit: int | None, allow_code: bool = False
+) -> None:
     """The runner's process, until SIGTERM or Ctrl-C; ``end`` leads to the HTTP server.
 
     Raises:
@@ -187,7 +198,7 @@ def run_sweeps(settings: Settings, end: socket.socket, workers: str, user_limit:
     with contextlib.suppress(OSError):
         os.nice(NICE)  # and with it the workers that are started on this machine
     ledger = open_home_ledger(settings)
-    runner = Runner(settings, ledger, workers, user_limit)
+    runner = Runner(settings, ledger, workers, user_limit, allow_code=allow_code)
     over = threading.Event()
 
     def stop(number: int, frame: Any) -> None:
@@ -213,8 +224,6 @@ def check_address(ledger: Ledger, host: str) -> None:
     Raises:
         SpecError: there is no token, and ``host`` is more than this machine.
     """
-    from sweeper.service.auth import any_token
-
     if any_token(ledger):
         return
     make_one = "Create one first: sweeper token create USER --role admin"

@@ -16,7 +16,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
 from sweeper.errors import SpecError
-from sweeper.insight.comparison import SweepComparison
+from sweeper.insight.comparison import SweepComparison, comparison_from_json
 from sweeper.insight.results import best_trials, run_summary
 from sweeper.records import Labels
 from sweeper.running.custody import label
@@ -39,8 +39,10 @@ from sweeper.service.answers import (
 )
 from sweeper.service.auth import Authenticator, Identity
 from sweeper.service.desk import Desk
+from sweeper.service.own_process import answer_of, model_of
 from sweeper.service.problems import TooLarge, responses
 from sweeper.service.submission import hide_data_folder, parse_body
+from sweeper.spec.own_code import code_of
 from sweeper.states import SweepState, TrialState
 
 BODY_BYTES = 1 << 20  # of a sweep file
@@ -314,7 +316,11 @@ def model(ref: Ref, who: Who, desk: AtDesk) -> Response:
 
     record = desk.find(who, ref)
     with tempfile.TemporaryDirectory(prefix="sweeper-model-") as folder:
-        answer = to_model(desk.ledger, record.sweep, str(Path(folder) / "model"))
+        at = Path(folder) / "model"
+        if code_of(record.spec):
+            answer = model_of(desk.settings, record.sweep, at)
+        else:
+            answer = to_model(desk.ledger, record.sweep, str(at))
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted((Path(folder) / "model").rglob("*")):
@@ -338,5 +344,8 @@ def comparison(
     """What ``compare`` prints: changes, the winners on common test rows, and which effects agree."""
     from sweeper.running.comparing import compare_sweeps
 
-    ids = [desk.find(who, ref).sweep for ref in sweep]
+    records = [desk.find(who, ref) for ref in sweep]
+    ids = [record.sweep for record in records]
+    if any(code_of(record.spec) for record in records):
+        return comparison_from_json(answer_of(desk.settings, ("compare", *ids, "--seeds", str(seeds), "--json")))
     return compare_sweeps(desk.ledger, desk.settings.home, ids, seeds)

@@ -24,8 +24,10 @@ from sweeper.running.parts import make_pool, parse_workers
 from sweeper.running.run import SweepRun
 from sweeper.service.intake import SHOW_AGAIN_SECONDS, Intake
 from sweeper.service.link import Status
+from sweeper.service.own_process import OwnProcesses
 from sweeper.service.submission import hide_data_folder
 from sweeper.settings import Settings
+from sweeper.spec.own_code import code_of
 from sweeper.states import SweepState
 from sweeper.tracking.tracker import SHOWN
 from sweeper.training.pool import Pool, Post
@@ -56,6 +58,7 @@ class Runner:
         workers: str | int = "auto",
         user_limit: int | None = None,
         pool: Callable[[Post], Pool] | None = None,
+        allow_code: bool = False,
     ) -> None:
         self.settings, self.ledger = settings, ledger
         self._queue: SimpleQueue[Any] = SimpleQueue()
@@ -73,6 +76,8 @@ class Runner:
         self._stopping = threading.Event()
         self._deadline = 0.0
         self._intake = Intake(ledger, watch, self._holds.owner, self._may_try)
+        self._own = OwnProcesses(settings, chosen)  # sweeps with code of their users; in the look's thread only
+        self._allow_code = allow_code
         self._workers: dict[str, float] = {}
         self._pool_problem: str | None = "the workers are starting"
         self._jobs = ThreadPoolExecutor(4, thread_name_prefix="sweeper-job")
@@ -113,12 +118,13 @@ class Runner:
 
     def status(self) -> Status:
         """The service as it is now."""
+        apart = self._own.sweeps
         with self._lock:
-            held = {*self._busy, *self._open}
+            held = {*self._busy, *self._open, *apart}
         workers = sorted(self._workers)
         return Status(
             held=tuple(sorted(held)),
-            running=tuple(sorted([*self._open, *self._finals])),
+            running=tuple(sorted([*self._open, *self._finals, *apart])),
             workers=tuple(workers),
             largest_device=max((self._pool.device(worker).free_bytes for worker in workers), default=None),
             pool_problem=self._pool_problem,
@@ -129,11 +135,11 @@ class Runner:
     def holds(self, sweep: str) -> bool:
         """Whether the sweep is loaded, run or finished here now."""
         with self._lock:
-            return sweep in self._busy or sweep in self._open
+            return sweep in self._busy or sweep in self._open or sweep in self._own.sweeps
 
     def runs(self, sweep: str) -> bool:
         """Whether the controller has the sweep, and takes its requests."""
-        return sweep in self._open
+        return sweep in self._open or sweep in self._own.sweeps
 
     # The workers
 
@@ -157,6 +163,7 @@ class Runner:
     def _look(self) -> None:
         while not self._stopping.is_set():
             try:
+                self._after_own_processes()
                 with self._lock:
                     room = MAX_OPEN - len(self._open) - len(self._busy)
                 for record in [*self._intake.to_run(room), *self._intake.with_finals(), *self._intake.to_finish()]:
@@ -167,11 +174,33 @@ class Runner:
                 log.exception("looking for sweeps failed")
             self._wake.wait(LOOK_SECONDS)
             self._wake.clear()
+        self._own.close()
+
+    def _after_own_processes(self) -> None:
+        """Let go of sweeps whose process has ended; one that died is started again, later and later."""
+        for ending in self._own.ended():
+            sweep = ending.sweep
+            try:
+                record = self.ledger.sweep(sweep)
+            except SweepNotFound:
+                continue
+            if ending.code == 0:
+                wait = 0.0 if record.summary.get(SHOWN) else SHOW_AGAIN_SECONDS
+                self._errors[sweep] = (0, time.monotonic() + wait)
+            elif ending.code == SpecError.exit_code:
+                self._holds.take(sweep)
+                self._fail(record, ending.last)
+            else:
+                self._failed(sweep, SweeperError(f"its process ended with exit code {ending.code}: {ending.last}"))
 
     def _may_try(self, sweep: str) -> bool:
         return not self.holds(sweep) and time.monotonic() >= self._errors.get(sweep, (0, 0.0))[1]
 
     def _submit(self, record: SweepRecord) -> None:
+        if self._allow_code and code_of(record.spec):
+            if not self._own.full and not self._stopping.is_set() and not self.holds(record.sweep):
+                self._own.start(record.sweep)
+            return
         with self._lock:
             if record.sweep in self._busy or self._stopping.is_set():
                 return
@@ -183,6 +212,8 @@ class Runner:
         sweep = record.sweep
         try:
             hold = self._holds.take(sweep)
+            if code_of(record.spec):
+                raise SpecError("this service runs no code of its users", remedy="Start it with --allow-code")
             record = hold.ledger.sweep(sweep)  # as its last controller has left it
             if record.state is SweepState.PAUSED:
                 self._release(sweep)

@@ -1,4 +1,4 @@
-"""A sweep file of a remote user, read without trusting it: no code, no files of this server, no endless demands."""
+"""A sweep file of a remote user, read without trusting it: no files of this server, code only where allowed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 
 from sweeper.errors import SpecError, nearest
 from sweeper.records import SweepRecord
-from sweeper.search_spaces import ReadError, parse_json, parse_yaml, ready_made
+from sweeper.search_spaces import ReadError, SpaceError, parse_json, parse_yaml, ready_made
+from sweeper.search_spaces.function import FunctionSource
 from sweeper.spec.dataset import DATA_SUFFIXES, FILES, data_files, upload_key
-from sweeper.spec.objective_file import names_function
+from sweeper.spec.own_code import FOLDER, code_of
 from sweeper.spec.parse import SweepSpec, load_spec
 from sweeper.spec.stored import sweep_file_of
 
@@ -35,34 +36,26 @@ def parse_body(body: bytes, content_type: str) -> Any:
         raise SpecError(error.problem, remedy=error.remedy) from error
 
 
-def read_submission(data: Any, uploads: Path) -> SweepSpec:
+def read_submission(data: Any, uploads: Path, allow_code: bool = False) -> SweepSpec:
     """The spec of a submitted sweep file; ``uploads`` is the folder of the files that this user has uploaded.
 
+    With ``allow_code`` it may hold functions, with the text of their files; none of it is run here.
+
     Raises:
-        SpecError: as ``load_spec``, and for code or paths, which only a sweep file on this machine may name.
+        SpecError: as ``load_spec``, and for paths and code, which only a sweep file on this machine may name.
     """
     if not isinstance(data, Mapping):
         raise SpecError("a sweep file is a mapping", remedy="Start with dataset: {name: digits}")
     spec = sweep_file_of(data)
     _check_space(spec.get("space", "mlp"))
-    if names_function(spec):
-        problem = "an objective of your own is code, and the server runs nobody's code"
-        raise SpecError(problem, key="objective.function", remedy="Run the sweep on your own machine without --server")
-    search = spec.get("search")
-    if isinstance(search, Mapping) and (".py" in str(search.get("sampler")) or search.get("own_sampler") is not None):
-        problem = "a sampler of your own is code, and the server runs nobody's code"
-        raise SpecError(problem, key="search.sampler", remedy="Run the sweep on your own machine without --server")
-    if spec.get("metrics"):
-        problem = "a metric of your own is code, and the server runs nobody's code"
-        raise SpecError(
-            problem, key="metrics", remedy="Remove it, or run the sweep on your own machine without --server"
-        )
     if any(isinstance(address, str) and address.startswith("$") for address in spec.get("notify") or ()):
         remedy = "Write the address itself"
         raise SpecError("a variable of the server is not yours to name", key="notify", remedy=remedy)
-    if spec.get("model") is not None:
-        problem = "a model of your own is code, and the server runs nobody's code"
-        raise SpecError(problem, key="model", remedy="Remove it, or run the sweep on your own machine without --server")
+    code = code_of(spec)
+    if code and not allow_code:
+        raise _no_code(*next(iter(code.items())))
+    for key, function in code.items():
+        _place(spec, key, _sent(key, function))
     if isinstance(spec.get("dataset"), Mapping):
         spec["dataset"] = _dataset(spec["dataset"], uploads)
     try:
@@ -75,24 +68,67 @@ def read_submission(data: Any, uploads: Path) -> SweepSpec:
 def _check_space(space: Any) -> None:
     if isinstance(space, Mapping):
         if "function" in space:
-            raise _no_code()
+            raise _no_space_function()
         return
     if not isinstance(space, str):
         return  # the parser says what is wrong with it
     if ".py" in space.lower():
-        raise _no_code()
+        raise _no_space_function()
     if space not in ready_made():
         names = nearest(space, ready_made())
         problem = f"{space[:60]!r} is not a ready-made space, and a sweep cannot use files of the server"
         raise SpecError(problem, key="space", remedy=f"{names}. Or write the parameters into the sweep file")
 
 
-def _no_code() -> SpecError:
+def _no_space_function() -> SpecError:
     return SpecError(
         "this space is a Python function, and the server runs no code of its users",
         key="space",
         remedy="Write the space as parameters, or run the sweep on your own machine without --server",
     )
+
+
+def _no_code(key: str, function: Any) -> SpecError:
+    what = key.partition(".")[0].rstrip("s") if not key.startswith("search") else "sampler"
+    return SpecError(
+        f"{'an' if what == 'objective' else 'a'} {what} of your own is code, and the server runs no code of its users",
+        key=key,
+        remedy="Run the sweep on your own machine without --server, or ask for `sweeper serve --allow-code`",
+    )
+
+
+def _sent(key: str, function: Any) -> dict[str, str]:
+    """A function as it came, with its file in no folder of this server; it is parsed, not run."""
+    known = ("file", "function", "text")
+    rest = {name: value for name, value in function.items() if name != "fuse"} if isinstance(function, Mapping) else {}
+    if not isinstance(function, Mapping) or not all(isinstance(rest.get(name), str) for name in known):
+        remedy = "Send {file: my_code.py, function: NAME, text: the file's content}; `sweeper run --server` does"
+        raise SpecError("a server takes the text of a file, not its path", key=key, remedy=remedy)
+    name = re.split(r"[/\\\\]", rest["file"])[-1][-100:]
+    if "pickled" in rest:
+        remedy = "Put the function into a file and name it file.py:function"
+        raise SpecError("a pickled function has no text that others could read", key=key, remedy=remedy)
+    try:
+        FunctionSource.parse(rest["text"].encode("utf-8"), name, rest["function"])
+    except (SpaceError, UnicodeEncodeError) as error:
+        problem, remedy = getattr(error, "problem", "its text is not UTF-8"), getattr(error, "remedy", None)
+        raise SpecError(f"{name}: {problem}", key=key, remedy=remedy) from error
+    return {**function, "file": f"{FOLDER}/{name}"}
+
+
+def _place(spec: dict[str, Any], key: str, function: Mapping[str, Any]) -> None:
+    """Put a function where ``code_of`` found it."""
+    section, _, rest = key.partition(".")
+    if key == "model":
+        spec[key] = function
+    elif key == "objective.function":
+        spec["objective"] = {**spec["objective"], "function": function}
+    elif key == "search.sampler":
+        spec["search"] = {**spec["search"], "own_sampler": function}
+    elif section == "metrics":
+        spec["metrics"] = [function if i == int(rest) else one for i, one in enumerate(spec["metrics"])]
+    else:
+        raise SpecError("an objective of your own is the only one", key=key, remedy="Remove it")
 
 
 def _dataset(dataset: Mapping[str, Any], uploads: Path) -> dict[str, Any]:

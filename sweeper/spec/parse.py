@@ -86,7 +86,7 @@ def load_spec(
 
 def spec_from_options(
     dataset: str,
-    space: str = "mlp",
+    space: str | None = None,
     *,
     trials: int | None = None,
     seed: int | None = None,
@@ -96,12 +96,14 @@ def spec_from_options(
 ) -> SweepSpec:
     """The spec of ``sweeper run --dataset D --space S``. ``dataset`` is a built-in name or the path of a data file.
 
+    Without a ``space`` it is the usual one, of the MLP or of a model of the user's own.
+
     Raises:
         SpecError: as ``load_spec``.
     """
     is_path = dataset.lower().endswith(DATA_SUFFIXES) or "/" in dataset or os.path.exists(dataset)
     table = {"path" if is_path else "name": dataset}
-    data = {"dataset": table, "space": space}
+    data = {"dataset": table, **({} if space is None else {"space": space})}
     return load_spec(data, sets, trials=trials, seed=seed, name=name, timeout=timeout)
 
 

@@ -116,6 +116,19 @@ def test_names_are_shown_as_text_whatever_they_are(page: Any, served: Served) ->
     assert page.complaints == []
 
 
+def test_code_of_a_user_is_shown_as_text_and_does_not_run_where_nobody_allowed_it(page: Any, served: Served) -> None:
+    text = "def build(trial, data):\n    return '<img src=x onerror=alert(1)>'\n"
+    model = {"file": "<sent>/mine.py", "function": "build", "text": text}
+    sweep = served.ledger.create_sweep("coded", SMALL | {"model": model}, 1, owner="cat").sweep
+    assert "runs no code of its users" in served.wait(sweep, "failed")["reason"]
+    log_in(page, served, "cat")
+    page.wait_for_selector("#code summary:has-text('Model: build in mine.py')")
+    page.click("#code summary")
+    assert page.inner_text("#code pre") == text
+    assert page.locator("img").count() == 0
+    assert page.complaints == []
+
+
 def test_a_service_that_stops_is_said_and_the_page_goes_on_when_it_is_back(page: Any, served: Served) -> None:
     log_in(page, served, "bob")
     page.wait_for_selector("#sweeps tr")

@@ -376,6 +376,9 @@ class TestRefusals:
         refused = remote("run", "--dataset", "iris", "--space", f"{code}:space")
         assert refused.code == 2
         assert "runs no code of its users" in refused.err
+        refused = remote("run", "--dataset", "iris", "--set", f"model={code}:space")
+        assert refused.code == 2
+        assert "model: this function cannot be sent to the server, which runs no code of its users" in refused.err
 
     def test_a_file_beyond_the_limit_is_refused_before_it_is_sent(self, remote: Call, tmp_path: Path) -> None:
         large = tmp_path / "large.csv"

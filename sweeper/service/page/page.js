@@ -84,7 +84,27 @@ async function open_report(sweep) {
   window.open(URL.createObjectURL(await answer.blob()), "_blank", "noopener");
 }
 
+/* The functions of the user's own that a sweep runs, with the text of their files. */
+function functions(spec) {
+  const found = [["Model", spec.model], ["Objective", (spec.objective || {}).function]];
+  found.push(["Sampler", (spec.search || {}).own_sampler]);
+  for (const metric of spec.metrics || []) found.push(["Metric", metric]);
+  return found.filter(([, one]) => one && one.text);
+}
+
+function code(sweep) {
+  const at = byId("code");
+  if (at.dataset.sweep === sweep.sweep) return; // it never changes, and may be open
+  at.dataset.sweep = sweep.sweep;
+  at.replaceChildren(...functions(sweep.spec).map(([what, one]) => {
+    const made = element("details");
+    made.append(element("summary", `${what}: ${one.function} in ${one.file.split("/").pop()}`), element("pre", one.text));
+    return made;
+  }));
+}
+
 function detail(sweep, trials) {
+  code(sweep);
   byId("detail").hidden = false;
   byId("detail-title").textContent = `${sweep.name} (${sweep.sweep})`;
   byId("detail-state").textContent = sweep.state + (sweep.reason && !sweep.waiting ? `: ${sweep.reason}` : "");
