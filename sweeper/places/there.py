@@ -174,7 +174,7 @@ class There:
             return comparison_from_json(response.read())
 
     def _submit(self, spec: SweepSpec, workers: str | None, priority: int | None) -> SweepRecord:
-        """The new sweep; data and code are tried here first, and what is wrong with them is told before they are sent."""
+        """The new sweep; data and code are tried here, so that what is wrong with them is told before they are sent."""
         refuse_workers(workers)
         spec = checked_for_server(spec, lambda: bool(self.ledger.server.get("/info").get("takes_code")))
         return submit(self.ledger, spec, _say, priority)

@@ -111,8 +111,8 @@ def _sent(key: str, function: Any) -> dict[str, str]:
     try:
         FunctionSource.parse(rest["text"].encode("utf-8"), name, rest["function"])
     except (SpaceError, UnicodeEncodeError) as error:
-        problem, remedy = getattr(error, "problem", "its text is not UTF-8"), getattr(error, "remedy", None)
-        raise SpecError(f"{name}: {problem}", key=key, remedy=remedy) from error
+        problem = error.problem if isinstance(error, SpaceError) else "its text is not UTF-8"
+        raise SpecError(f"{name}: {problem}", key=key) from error
     return {**function, "file": f"{FOLDER}/{name}"}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sweeper.spec.parse import load_spec
 from tests.served import LONG, SMALL, Served, serving, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -119,7 +120,7 @@ def test_names_are_shown_as_text_whatever_they_are(page: Any, served: Served) ->
 def test_code_of_a_user_is_shown_as_text_and_does_not_run_where_nobody_allowed_it(page: Any, served: Served) -> None:
     text = "def build(trial, data):\n    return '<img src=x onerror=alert(1)>'\n"
     model = {"file": "<sent>/mine.py", "function": "build", "text": text}
-    sweep = served.ledger.create_sweep("coded", SMALL | {"model": model}, 1, owner="cat").sweep
+    sweep = served.ledger.create_sweep("coded", load_spec(SMALL).to_json() | {"model": model}, 1, owner="cat").sweep
     assert "runs no code of its users" in served.wait(sweep, "failed")["reason"]
     log_in(page, served, "cat")
     page.wait_for_selector("#code summary:has-text('Model: build in mine.py')")
