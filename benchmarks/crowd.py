@@ -1,8 +1,8 @@
 """A thousand workers in virtual time: what the scheduler costs the driver, how fairly users share, what a loss costs.
 
-Three users have six sweeps (3, 2 and 1) of equal work per user on workers whose legs take a second, more or less. Every
-trial trains five legs of one epoch. Each minute a part of the workers is lost in the middle of a leg; another one joins
-ten seconds later.
+Three users have six sweeps (3, 2 and 1) of equal work per user on workers whose legs take a second, more or less. A
+trial trains three to seven legs of one epoch, five in the mean. Each minute a part of the workers is lost in the middle
+of a leg; another one joins ten seconds later.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from sweeper.records import Change, EpochReport, Reported, Suggested, TrialRecor
 from sweeper.scheduling import events as ev
 from sweeper.scheduling.scheduler import Scheduler
 
-LEGS = 5  # of a trial, one epoch each
-SHAPE = ev.Shape((8,), 4, LEGS)
+SHORTEST, LONGEST = 3, 7  # legs of a trial, one epoch each
+SHAPE = ev.Shape((8,), 4, LONGEST)
 USERS = {"ada": 3, "bob": 2, "cat": 1}  # how many sweeps each has
 BACK = 10.0  # seconds until a lost worker's place is filled again
-WARM = 10.0  # seconds before shares are counted
 
 
 @dataclass
 class Crowd:
     """Workers, users and a clock; ``trials`` are those of each user. With a ledger every event is committed to it.
 
-    ``share`` counts worker seconds by sweep, from ``WARM`` until the first sweep has asked for its last trial.
+    ``share`` counts worker seconds by sweep, until the first sweep has asked for its last trial.
     """
 
     workers: int
     trials: int
     lost_per_minute: float = 0.0
+    rows: int = 1  # trials that a worker trains side by side
     seed: int = 0
     ledger: Ledger | None = None
     now: float = 0.0
@@ -110,7 +110,7 @@ class Crowd:
         if self.ledger is not None:
             name = self.ledger.create_sweep(name, {}, trials, owner=owner).sweep
         self.owners[name], self.requested[name] = owner, trials
-        window, decisions = self.workers, tuple(range(1, LEGS))
+        window, decisions = 2 * self.rows * self.workers, tuple(range(1, LONGEST))
         plan = ev.SweepPlan(name, trials, window, max(1, window // 16), decision_epochs=decisions, owner=owner)
         self._handle(ev.SweepOpened(plan, tuple(TrialRecord(n) for n in range(trials)), {}))
 
@@ -131,13 +131,14 @@ class Crowd:
             key = leg.sweep, trial
             self._epochs[key] += leg.epochs
             done = self._epochs[key]
-            verdict = ev.Verdict.COMPLETE if done >= LEGS else ev.Verdict.CONTINUE
+            length = SHORTEST + trial % (LONGEST - SHORTEST + 1)
+            verdict = ev.Verdict.COMPLETE if done >= length else ev.Verdict.CONTINUE
             outcomes.append(ev.LegOutcome(trial, self._attempts[key], done, verdict, "trained", 0.5))
             reports.append(Reported(trial, self._attempts[key], (EpochReport(done - 1, {"val_loss": 0.5}),), 1.0))
-        self._handle(ev.LegDone(leg.worker, leg.leg, tuple(outcomes)), leg.sweep, reports)
+        self._handle(ev.LegDone(leg.worker, leg.leg, tuple(outcomes), seconds), leg.sweep, reports)
 
     def _everybody_asks(self) -> bool:
-        if self.now < WARM or any(s.asked >= s.plan.requested for s in self.scheduler.board.sweeps.values()):
+        if any(s.asked >= s.plan.requested for s in self.scheduler.board.sweeps.values()):
             return False
         self.counted = (self.counted[0] if self.counted else self.now, self.now)
         return True
@@ -185,7 +186,8 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Each crowd until all of its trials have ended; those with a ledger for some seconds."""
     if options.quick:
         return [_row(Crowd(20, 240, 0.05))]
-    return [_row(Crowd(100, 900)), _row(Crowd(1000, 9000)), _row(Crowd(1000, 9000, 0.05)), *map(_stored, (100, 1000))]
+    small = [_row(Crowd(16, 4000, 0.5, rows=8)), _row(Crowd(100, 1800))]
+    return [*small, _row(Crowd(1000, 12000)), _row(Crowd(1000, 12000, 0.05)), *map(_stored, (100, 1000))]
 
 
 def _stored(workers: int, seconds: float = 20.0) -> dict[str, Any]:
@@ -194,7 +196,7 @@ def _stored(workers: int, seconds: float = 20.0) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         ledger = open_ledger(None, Path(folder))
         try:
-            return _row(Crowd(workers, 9 * workers, 0.05, ledger=ledger), seconds)
+            return _row(Crowd(workers, 18 * workers, 0.05, ledger=ledger), seconds)
         finally:
             ledger.close()
 
@@ -203,6 +205,7 @@ def _row(crowd: Crowd, until: float = float("inf")) -> dict[str, Any]:
     crowd.run(until)
     return {
         "workers": crowd.workers,
+        "rows": crowd.rows,
         "lost": crowd.lost,
         "seconds": crowd.now,
         "requested": sum(crowd.requested.values()),
@@ -221,7 +224,7 @@ def tables(rows: list[dict[str, Any]]) -> list[Table]:
     """One row per crowd."""
     lines = tuple(
         (
-            f"{row['workers']:,}",
+            f"{row['workers']:,} x {row['rows']}",
             f"{row['lost']:,}",
             f"{row['ended']:,} of {row['requested']:,}",
             str(row["twice"] + row["failed"]),
@@ -233,7 +236,17 @@ def tables(rows: list[dict[str, Any]]) -> list[Table]:
         )
         for row in rows
     )
-    columns = ("workers", "lost", "trials ended", "failed or twice", "legs/s", "scheduler", "ledger", "users", "sweeps")
+    columns = (
+        "workers x rows",
+        "lost",
+        "trials ended",
+        "failed or twice",
+        "legs/s",
+        "scheduler",
+        "ledger",
+        "users",
+        "sweeps",
+    )
     note = (
         "Scheduler and ledger (SQLite): CPU seconds of the driver per second. Users and sweeps: worker seconds "
         "relative to a fair share, the least and the most, while every sweep has trials to ask for. With a ledger: "

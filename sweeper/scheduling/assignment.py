@@ -9,25 +9,27 @@ from sweeper.scheduling.events import Shape
 from sweeper.states import SweepState, TrialState
 
 MAX_LOST = 3  # attempts that may be lost with a worker before the trial fails
+LEAD_SECONDS, LEAD = 10.0, 0.05  # of workers' time: who is further ahead, also in proportion, gives one of them away
 
 
 def choose(board: Board, worker: Worker) -> None:
     """Give a free worker to a sweep, if any has a trial to start.
 
-    Highest priority; then the owner with the fewest workers, and of those the one who waits longest; then the same
-    among the owner's sweeps.
+    Highest priority; then the owner with the fewest workers, of those the one who has had them for the shortest time,
+    or else waits longest; then the same among the owner's sweeps.
     """
     candidates = list(board.candidates(worker))
     if not candidates:
         return
-    by_sweep, by_owner = board.held()
+    (by_sweep, by_owner), used = board.held(), board.used()
     turn: dict[str, int] = {}  # when each owner last got a worker
     for s in board.sweeps.values():
         turn[s.plan.owner] = max(s.served, turn.get(s.plan.owner, 0))
 
-    def order(s: Sweep) -> tuple[int, ...]:
+    def order(s: Sweep) -> tuple[float, ...]:
         owner = s.plan.owner
-        return (-s.plan.priority, by_owner[owner], turn[owner], by_sweep[s.plan.sweep], s.served)
+        of_owner = by_owner[owner], used[owner], turn[owner]
+        return (-s.plan.priority, *of_owner, by_sweep[s.plan.sweep], s.used, s.served)
 
     best = min(candidates, key=order)
     board.turn += 1
@@ -39,23 +41,63 @@ def choose(board: Board, worker: Worker) -> None:
     worker.width = min(_most(board, worker, best, shape), max(1, _spread(best, 1)))
 
 
-def may_refill(board: Board, worker: Worker) -> bool:
-    """Whether the worker may take more of its sweep, or must drain because another sweep is due."""
-    assert worker.sweep is not None
-    sweep, (by_sweep, by_owner) = board.sweeps[worker.sweep], board.held()
-    owner = sweep.plan.owner
+def is_due(board: Board, worker: Worker) -> bool:
+    """Whether another sweep has a better claim to the worker than its own: by priority, or by the workers held."""
+    sweep = board.sweeps[worker.sweep or ""]
     for other in board.candidates(worker):
         if other is sweep or other.plan.priority < sweep.plan.priority:
             continue
         if other.plan.priority > sweep.plan.priority:
-            return False
-        if other.plan.owner == owner:
-            theirs, mine = by_sweep[other.plan.sweep], by_sweep[sweep.plan.sweep]
-        else:
-            theirs, mine = by_owner[other.plan.owner], by_owner[owner]
+            return True
+        mine, theirs = _workers(board, sweep, other)
         if theirs < max(1, mine - 1):
+            return True
+    return False
+
+
+def may_refill(board: Board, worker: Worker) -> bool:
+    """Whether the worker may take more of its sweep, or must drain because another one is due.
+
+    What is left over when workers are divided goes around: one worker of an owner drains for another owner, or one of
+    a sweep for another sweep of its owner, who has one worker less and has had clearly less of them.
+    """
+    if is_due(board, worker):
+        return False
+    sweep = board.sweeps[worker.sweep or ""]
+    for other in board.candidates(worker):
+        if other is sweep or other.plan.priority < sweep.plan.priority:
+            continue
+        mine, theirs = _workers(board, sweep, other)
+        if theirs == mine - 1 and _is_ahead(board, sweep, other) and not _one_drains(board, worker, sweep, other):
+            board.rotating.add(worker.name)
             return False
+    board.rotating.discard(worker.name)
     return True
+
+
+def _workers(board: Board, sweep: Sweep, other: Sweep) -> tuple[int, int]:
+    """How many workers each of the two has: their owners, or the sweeps where one owner has both."""
+    by_sweep, by_owner = board.held()
+    if other.plan.owner == sweep.plan.owner:
+        return by_sweep[sweep.plan.sweep], by_sweep[other.plan.sweep]
+    return by_owner[sweep.plan.owner], by_owner[other.plan.owner]
+
+
+def _is_ahead(board: Board, sweep: Sweep, other: Sweep) -> bool:
+    """Whether the first of the two has had clearly more of the workers' time, in the same sense."""
+    mine, theirs = sweep.used, other.used
+    if other.plan.owner != sweep.plan.owner:
+        used = board.used()
+        mine, theirs = used[sweep.plan.owner], used[other.plan.owner]
+    return mine - theirs > max(LEAD_SECONDS, LEAD * mine)
+
+
+def _one_drains(board: Board, worker: Worker, sweep: Sweep, other: Sweep) -> bool:
+    """Whether another worker than this one drains already, of the same owner or of the same sweep."""
+    serving = (board.sweeps[board.workers[name].sweep or ""] for name in board.rotating if name != worker.name)
+    if other.plan.owner == sweep.plan.owner:
+        return any(s is sweep for s in serving)
+    return any(s.plan.owner == sweep.plan.owner for s in serving)
 
 
 def free_slots(board: Board, worker: Worker, sweep: Sweep) -> int:

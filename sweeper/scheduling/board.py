@@ -88,6 +88,7 @@ class Sweep:
     waiting: Waiting = field(default_factory=Waiting)
     counts: Counter[TrialState] = field(default_factory=Counter)
     served: int = 0  # when this sweep last got a worker
+    used: float = 0.0  # seconds of workers, since a sweep last began or ended
 
     def push(self, trial: Trial) -> None:
         """A suggested trial waits for a worker."""
@@ -149,6 +150,7 @@ class Board:
     widths: dict[tuple[str, str, Shape | None], int] = field(default_factory=dict)
     turn: int = 0
     resting: dict[str, Worker] = field(default_factory=dict)  # those that may be given a leg
+    rotating: set[str] = field(default_factory=set)  # workers that drain for somebody who has had less
     _joined: int = 0
     _legs: int = 0
     _kinds: Counter[tuple[str, str]] = field(default_factory=Counter)  # workers by arithmetic and eager one
@@ -166,6 +168,7 @@ class Board:
         worker = self.workers.pop(name, None)
         if worker is not None:
             self.resting.pop(name, None)
+            self.rotating.discard(name)
             self._kinds[worker.arithmetic, worker.eager] -= 1
             self._held[worker.sweep or ""] -= 1
         return worker
@@ -180,6 +183,7 @@ class Board:
         if worker.name in self.workers:
             self._held[worker.sweep or ""] -= 1
             self._held[sweep or ""] += 1
+        self.rotating.discard(worker.name)
         worker.sweep = sweep
         if sweep is None:
             worker.shape = None
@@ -215,6 +219,18 @@ class Board:
             return NO_LIMIT
         mine = (s for s in self.sweeps.values() if s.plan.owner == sweep.plan.owner)
         return self.user_limit - sum(s.counts[TrialState.RUNNING] for s in mine)
+
+    def recount(self) -> None:
+        """A sweep has begun or ended: who has had how much is counted from now on."""
+        for sweep in self.sweeps.values():
+            sweep.used = 0.0
+
+    def used(self) -> dict[str, float]:
+        """Seconds of workers that each owner has had."""
+        found: dict[str, float] = {}
+        for sweep in self.sweeps.values():
+            found[sweep.plan.owner] = found.get(sweep.plan.owner, 0.0) + sweep.used
+        return found
 
     def held(self) -> tuple[Counter[str], Counter[str]]:
         """Workers held, by sweep and by owner."""

@@ -154,11 +154,12 @@ class WorkerYields:
 
 @dataclass(frozen=True)
 class LegDone:
-    """A worker finished a leg. Its verdicts may be on trials of other workers, too."""
+    """A worker finished a leg, in so many ``seconds``. Its verdicts may be on trials of other workers, too."""
 
     worker: str
     leg: int
     outcomes: tuple[LegOutcome, ...]
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

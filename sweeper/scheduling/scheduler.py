@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
-from sweeper.scheduling.assignment import MAX_LOST, choose, free_slots, may_join, may_refill, why_left_out, why_waiting
+from sweeper.scheduling.assignment import (
+    MAX_LOST,
+    choose,
+    free_slots,
+    is_due,
+    may_join,
+    may_refill,
+    why_left_out,
+    why_waiting,
+)
 from sweeper.scheduling.board import Board, Sweep, Trial, Waiting, Worker
 from sweeper.scheduling.events import (
     EVERY_TRIAL,
@@ -133,7 +142,7 @@ class Scheduler:
         found = self._workers.get(worker)
         if found is None or found.sweep is None or not found.rows:
             return False
-        return not may_refill(self.board, found)
+        return is_due(self.board, found)
 
     def explain(self, sweep: str) -> str:
         """Why trials of the sweep wait and workers get none of them, in a phrase each (empty: nothing of the kind)."""
@@ -172,6 +181,7 @@ class Scheduler:
                 if state is TrialState.WAITING:
                     sweep.push(trial)
         self._sweeps[event.plan.sweep] = sweep
+        self.board.recount()
         if event.reopen:
             self._retry(RetryTrials(event.plan.sweep, event.reopen, "resumed"), actions)
 
@@ -218,6 +228,7 @@ class Scheduler:
             sweep.ending = None
         elif sweep.state is SweepState.PAUSED:
             sweep.state = SweepState.RUNNING
+            self.board.recount()
             actions.append(ChangeSweep(event.sweep, SweepState.RUNNING, "resumed"))
 
     def _retry(self, event: RetryTrials, actions: list[Action]) -> None:
@@ -302,6 +313,7 @@ class Scheduler:
 
     def _close(self, sweep: Sweep, change: ChangeSweep, actions: list[Action]) -> None:
         sweep.state, sweep.ending = change.state, None
+        self.board.recount()
         actions.append(change)
 
     # Trials
@@ -370,6 +382,7 @@ class Scheduler:
         if worker.sweep is None:
             return None  # its sweep was forgotten meanwhile
         sweep = self._sweeps[worker.sweep]
+        sweep.used += event.seconds
         self._decided(sweep, event.outcomes, actions)
         save = SaveCheckpoints(sweep.plan.sweep, frozenset(worker.rows), worker.draining or worker.yielding)
         if worker.draining:
