@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.cli import render
-from sweeper.cli.progress import LineProgress, LiveProgress, Tally, short
+from sweeper.cli.progress import LineProgress, LiveProgress, Tally, constants_of, short
 from sweeper.cli.streams import as_text
 from sweeper.errors import SpecError, nearest
 from sweeper.flow import flags
@@ -104,7 +104,7 @@ def read_spec(
 def _progress(record: SweepRecord) -> Any:
     """Live on a terminal, lines otherwise. Trials that are stopped run again when the sweep does."""
     counts = {state: count for state, count in record.counts.items() if state != TrialState.STOPPED}
-    tally = Tally(record.requested, counts)
+    tally = Tally(record.requested, counts, constants_of(record.spec))
     if sys.stderr.isatty():
         return LiveProgress(tally, f"sweep {record.sweep} ({record.name})")
     return LineProgress(tally)

@@ -26,18 +26,28 @@ NO_REPORT = "the report could not be written ({kind}: {reason}); all results are
 NO_MODEL = "MLflow has no model of the winner: torch cannot export it ({reason}). `sweeper export --model` writes it"
 
 
-def short(params: Mapping[str, Any]) -> str:
-    """Parameters in one line, with commas between them only."""
+def short(params: Mapping[str, Any], constants: frozenset[str] = frozenset()) -> str:
+    """Parameters in one line, with commas between them only; ``constants`` are left out."""
     return ", ".join(
-        f"{k}={number(v).replace(',', '')}" if isinstance(v, float) else f"{k}={v}" for k, v in params.items()
+        f"{k}={number(v).replace(',', '')}" if isinstance(v, float) else f"{k}={v}"
+        for k, v in params.items()
+        if k not in constants
     )
+
+
+def constants_of(spec: Mapping[str, Any]) -> frozenset[str]:
+    """The parameters of a stored sweep's space that have one value for all trials."""
+    parameters = (spec.get("space") or {}).get("parameters", [])
+    return frozenset(given["name"] for given in parameters if "value" in given or len(given.get("choice", "..")) == 1)
 
 
 class Tally:
     """Counts and rates of one sweep, from its events."""
 
-    def __init__(self, requested: int, done: Mapping[str, int] | None = None) -> None:
-        self.requested = requested
+    def __init__(
+        self, requested: int, done: Mapping[str, int] | None = None, constants: frozenset[str] = frozenset()
+    ) -> None:
+        self.requested, self.constants = requested, constants
         self.ended: dict[str, int] = {str(s): (done or {}).get(str(s), 0) for s in TrialState if s.terminal}
         self.running: set[int] = set()
         self.began = time.monotonic()
@@ -65,6 +75,10 @@ class Tally:
                 self.workers += 1
             case "worker.lost":
                 self.workers -= 1
+
+    def described(self, params: Mapping[str, Any]) -> str:
+        """What of a trial's parameters can differ from another's, in one line."""
+        return short(params, self.constants)
 
     @property
     def done(self) -> int:
@@ -113,7 +127,8 @@ class LineProgress:
             case "sweep.opened":
                 self._say(f"sweep {fields['sweep']} ({fields['name']}): {fields['requested']} trials")
             case "trial.ended" if fields["improved"]:
-                self._say(f"trial {fields['trial']}: best so far {fields['value']:.6g} ({short(fields['params'])})")
+                varied = self._tally.described(fields["params"])
+                self._say(f"trial {fields['trial']}: best so far {fields['value']:.6g} ({varied})")
             case "worker.lost":
                 self._say(f"worker {fields['worker']} lost: {fields['reason']}; its trials go back to waiting")
             case "leg.failed":
@@ -244,7 +259,7 @@ class LiveProgress:
         rows: list[Any] = [bar, Text(tally.line())]
         if tally.best is not None:
             number, value, params = tally.best
-            rows.append(Text(f"best: trial {number}, {value:.6g}  ({short(params)})"))
+            rows.append(Text(f"best: trial {number}, {value:.6g}  ({tally.described(params)})"))
         rows.append(Text(self._note, style="dim"))
         lines = Table.grid()
         for row in rows:

@@ -31,7 +31,6 @@ normalize: standard              # standard | minmax | quantile | robust | none
 space: {space}  # `sweeper spaces` lists them; or your own YAML file, or my_space.py:function
 training:
 {training}
-  batch_size: 64                 # full = batch gradient descent, 1 = stochastic; a space may search it, too
   clip_norm: 1.0                 # largest gradient norm; null: no clipping
   plateau: {{factor: 0.5, patience: 3, min_lr: 1.0e-6}}
 objective: {{metric: val_loss, direction: minimize}}
@@ -42,8 +41,11 @@ search: {{sampler: tpe, trials: 64, seed: 0}}
 """
 
 
+TRAINING = """\
+  epochs: 20
+  batch_size: 64                 # full = batch gradient descent, 1 = stochastic; a space may search it, too"""
 OWN_TRAINING = """\
-  epochs: 100                    # at most
+  epochs: 100                    # at most; the space says the batch size
   patience: 16                   # a trial ends after so many epochs without a better one"""
 OWN_WINNER = "winner: ensemble                 # several trials together; best: one of them\n"
 
@@ -54,7 +56,7 @@ def sweep_file(dataset: Mapping[str, str]) -> str:
 
     table = yaml.safe_dump(dict(dataset), default_flow_style=True, allow_unicode=True, sort_keys=False, width=10_000)
     own = "path" in dataset  # a table of one's own
-    space, training = ("tabular", OWN_TRAINING) if own else ("mlp", "  epochs: 20")
+    space, training = ("tabular", OWN_TRAINING) if own else ("mlp", TRAINING)
     made = SWEEP_FILE.format(table=table.strip(), space=f"{space:24}", training=training)
     return f"{made}{OWN_WINNER}" if own else made
 

@@ -6,20 +6,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from sweeper.cli.summary_schemas import Again, Answer, Baselines, Calibration, Ensemble, Finals, Number
 from sweeper.insight.comparison import SweepComparison
 
-Number = float | None
 SweepState = Literal["queued", "running", "paused", "complete", "stopped", "failed"]
 TrialState = Literal["waiting", "running", "complete", "pruned", "failed", "stopped"]
 
 
-class _Answer(BaseModel):
-    """An object without other keys than those named; null stands for a number that is none."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class SweepRow(_Answer):
+class SweepRow(Answer):
     """A sweep with its number of trials by state."""
 
     sweep: str
@@ -32,7 +26,7 @@ class SweepRow(_Answer):
     stopped: int
 
 
-class Best(_Answer):
+class Best(Answer):
     """A trial with its objective value; of a stopped one its ``state`` and the ``epochs`` until then, too."""
 
     trial: int
@@ -43,7 +37,7 @@ class Best(_Answer):
     epochs: int | None = None
 
 
-class Trial(_Answer):
+class Trial(Answer):
     """A trial; of replicates and folds the metrics are means."""
 
     number: int
@@ -59,7 +53,7 @@ class Trial(_Answer):
     seconds: float
 
 
-class Mlflow(_Answer):
+class Mlflow(Answer):
     """Where the sweep is in MLflow."""
 
     tracking_uri: str
@@ -67,175 +61,13 @@ class Mlflow(_Answer):
     run_id: str | None
 
 
-class Data(_Answer):
+class Data(Answer):
     """What was made of the data."""
 
     described: str
     task: str
     why: str
     warnings: list[str]
-
-
-class Spread(_Answer):
-    """Mean and sample deviation over the fresh seeds."""
-
-    mean: Number
-    deviation: Number
-
-
-class Standing(_Answer):
-    """A finalist on the test rows."""
-
-    trial: int
-    values: list[Number]
-    mean: Number
-    deviation: Number
-    low: Number
-    high: Number
-    probability_best: Number
-    cost: Number
-    diverged: int
-    search_value: Number
-    validation_mean: Number
-    metrics: dict[str, Spread]
-
-
-class Pair(_Answer):
-    """Two finalists: first - second."""
-
-    first: int
-    second: int
-    difference: Number
-    low: Number
-    high: Number
-    p: Number
-    adjusted: Number
-    different: bool
-
-
-class Finals(_Answer):
-    """The outcome of the finals, the best finalist first."""
-
-    sweep: str
-    metric: str
-    direction: Literal["minimize", "maximize"]
-    seeds: list[int]
-    rows: int
-    interval: str
-    sentence: str
-    leaders: list[int]
-    cheapest: int | None
-    rows_to_settle: int | None
-    seeds_to_settle: int | None
-    folds: int | None
-    repeats: int
-    standings: list[Standing]
-    comparisons: list[Pair]
-
-
-class BaselineRow(_Answer):
-    """A simple model."""
-
-    method: str
-    validation: dict[str, Number]
-    test: dict[str, Number]
-    seconds: float
-    problem: str
-
-
-class BaselinePair(_Answer):
-    """The winner against a simple model on the test rows: winner - model."""
-
-    method: str
-    difference: Number
-    low: Number
-    high: Number
-    better: Literal["winner", "baseline", "neither"]
-
-
-class Baselines(_Answer):
-    """The winner beside simple models."""
-
-    trial: int
-    metric: str
-    maximize: bool
-    validation: dict[str, Number]
-    test: dict[str, Number]
-    rows: list[BaselineRow]
-    pairs: list[BaselinePair]
-    sentence: str
-
-
-class Member(_Answer):
-    """A trial of the ensemble, and its share."""
-
-    trial: int
-    share: float
-
-
-class OnTest(_Answer):
-    """The ensemble and the best trial on the test rows; ``low`` to ``high``: ensemble - trial."""
-
-    metric: str
-    rows: int
-    ensemble: Number
-    trial: Number
-    low: Number
-    high: Number
-
-
-class BesideFinalist(_Answer):
-    """The ensemble beside a finalist: ensemble - mean of its networks."""
-
-    trial: int
-    mean: Number
-    difference: Number
-    low: Number
-    high: Number
-
-
-class Ensemble(_Answer):
-    """The kept ensemble."""
-
-    metric: str
-    members: list[Member]
-    candidates: int
-    value: Number
-    single: Number
-    gain: Number
-    best: int
-    test: OnTest
-    finalists: list[BesideFinalist]
-    size: int
-    sentence: str
-
-
-class Fit(_Answer):
-    """Log loss and expected calibration error."""
-
-    loss: Number
-    error: Number
-
-
-class Calibration(_Answer):
-    """The temperature of the kept model."""
-
-    temperature: float
-    rows: int
-    validation_before: Fit
-    validation_after: Fit
-    test_before: Fit
-    test_after: Fit
-    sentence: str
-
-
-class Again(_Answer):
-    """The winner came to another value when it was trained again."""
-
-    trial: int
-    recorded: Number
-    again: Number
-    arithmetic: str
 
 
 class Summary(SweepRow):
@@ -255,7 +87,7 @@ class Summary(SweepRow):
     mlflow: Mlflow
 
 
-class Detached(_Answer):
+class Detached(Answer):
     """``run --detach``."""
 
     sweep: str
@@ -274,7 +106,7 @@ class ListRow(SweepRow):
     archived: bool | None = None
 
 
-class Sweeps(_Answer):
+class Sweeps(Answer):
     """``list``."""
 
     sweeps: list[ListRow]
@@ -292,7 +124,7 @@ class Status(SweepRow):
     best: Best | None
 
 
-class Trials(_Answer):
+class Trials(Answer):
     """``trials``; ``total`` with --limit or --offset: how many trials there are on all pages."""
 
     sweep: str
@@ -300,7 +132,7 @@ class Trials(_Answer):
     total: int | None = None
 
 
-class Bests(_Answer):
+class Bests(Answer):
     """``best``; ``front`` with several objectives."""
 
     sweep: str
@@ -308,7 +140,7 @@ class Bests(_Answer):
     front: list[Best] | None = None
 
 
-class Attempt(_Answer):
+class Attempt(Answer):
     """One assignment of a trial to a worker."""
 
     attempt: int
@@ -326,7 +158,7 @@ class Why(Trial):
     violates: list[str] | None = None
 
 
-class Report(_Answer):
+class Report(Answer):
     """``report``."""
 
     sweep: str
@@ -340,7 +172,7 @@ class Budget(SweepRow):
     priority: int
 
 
-class Labelled(_Answer):
+class Labelled(Answer):
     """``tag``, ``note`` and ``archive``: what they are about."""
 
     sweep: str
@@ -349,7 +181,7 @@ class Labelled(_Answer):
     archived: bool | None = None
 
 
-class Exported(_Answer):
+class Exported(Answer):
     """``export``: to an Optuna study, or the winner's model."""
 
     sweep: str
@@ -360,13 +192,13 @@ class Exported(_Answer):
     metrics: dict[str, Number] | None = None
 
 
-class Deleted(_Answer):
+class Deleted(Answer):
     """``delete``."""
 
     deleted: str
 
 
-class Check(_Answer):
+class Check(Answer):
     """One check of the doctor."""
 
     name: str
@@ -375,27 +207,27 @@ class Check(_Answer):
     fix: str
 
 
-class Doctor(_Answer):
+class Doctor(Answer):
     """``doctor``."""
 
     checks: list[Check]
     ok: bool
 
 
-class SpaceRow(_Answer):
+class SpaceRow(Answer):
     """A ready-made space."""
 
     space: str
     question: str
 
 
-class Spaces(_Answer):
+class Spaces(Answer):
     """``spaces``; with a name the space as a space file has it."""
 
     spaces: list[SpaceRow]
 
 
-class DatasetRow(_Answer):
+class DatasetRow(Answer):
     """A built-in dataset."""
 
     name: str
@@ -405,7 +237,7 @@ class DatasetRow(_Answer):
     classes: int | None
 
 
-class Datasets(_Answer):
+class Datasets(Answer):
     """``datasets``."""
 
     datasets: list[DatasetRow]
