@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import hashlib
 import os
 import sys
@@ -20,11 +21,15 @@ from sweeper.search_spaces.names import nearest
 
 @dataclass(frozen=True)
 class FunctionSource:
-    """``function`` in the file at the absolute ``path``, whose bytes hashed to ``sha256`` when the sweep was made."""
+    """``function`` in the file at the absolute ``path``, whose bytes hashed to ``sha256`` when the sweep was made.
+
+    One that lies in no file, of a notebook say, is ``pickled`` (base64 of what cloudpickle makes of it).
+    """
 
     path: str
     function: str
     sha256: str
+    pickled: str = ""
 
     @property
     def reference(self) -> str:
@@ -32,12 +37,12 @@ class FunctionSource:
         return f"{self.path}:{self.function}"
 
     @classmethod
-    def from_reference(cls, reference: Any, sha256: Any) -> FunctionSource:
-        """The source that was stored as ``reference`` and ``sha256``; the file is not opened."""
-        if not isinstance(reference, str) or not isinstance(sha256, str) or ":" not in reference:
+    def from_reference(cls, reference: Any, sha256: Any, pickled: Any = "") -> FunctionSource:
+        """The source that was stored as ``reference``, ``sha256`` and ``pickled``; nothing is opened."""
+        if not all(isinstance(text, str) for text in (reference, sha256, pickled)) or ":" not in reference:
             raise SpaceError(f"{shown(reference)} is not a stored function", key="function")
         path, _, function = reference.rpartition(":")
-        return cls(path, function, sha256)
+        return cls(path, function, sha256, pickled)
 
     @classmethod
     def read(cls, path: str, function: str) -> FunctionSource:
@@ -93,6 +98,11 @@ def _source(path: str) -> bytes:
 
 @lru_cache(maxsize=16)
 def _load(source: FunctionSource) -> Callable[[Any], Any]:
+    if source.pickled:
+        import cloudpickle
+
+        found: Callable[[Any], Any] = cloudpickle.loads(base64.b64decode(source.pickled))
+        return found
     text = _source(source.path)
     if hashlib.sha256(text).hexdigest() != source.sha256:
         remedy = "Restore the file, or start a new sweep"

@@ -39,7 +39,7 @@ def load_space(
         SpaceError: with everything that is wrong, the file it stands in, and what to do.
     """
     if isinstance(source, Mapping):
-        if {"name", "parameters"} <= set(source) or set(source) == {"name", "function", "sha256"}:
+        if {"name", "parameters"} <= set(source) or set(source) - {"pickled"} == {"name", "function", "sha256"}:
             return Space.from_json(source)
         return Space.of_mapping("inline", source)
     if not isinstance(source, str | os.PathLike):

@@ -99,7 +99,8 @@ class Space:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data from which ``from_json`` makes an equal space; a list keeps the order of the parameters."""
         if self.function is not None:
-            return {"name": self.name, "function": self.function.reference, "sha256": self.function.sha256}
+            own = {"function": self.function.reference, "sha256": self.function.sha256}
+            return {"name": self.name, **own, **({"pickled": p} if (p := self.function.pickled) else {})}
         first = {ENQUEUE: [dict(point) for point in self.enqueue]} if self.enqueue else {}
         return {"name": self.name, "parameters": [{"name": p.name, **_definition(p)} for p in self.parameters], **first}
 
@@ -113,8 +114,9 @@ class Space:
         name = data.get("name") if isinstance(data, Mapping) else data
         if not isinstance(data, Mapping) or not isinstance(name, str):
             raise SpaceError(f"{shown(name)} is not the name of a space", key="name")
-        if set(data) == {"name", "function", "sha256"}:
-            return cls(name, function=FunctionSource.from_reference(data["function"], data["sha256"]))
+        if set(data) - {"pickled"} == {"name", "function", "sha256"}:
+            own = FunctionSource.from_reference(data["function"], data["sha256"], data.get("pickled", ""))
+            return cls(name, function=own)
         entries = data.get("parameters")
         if set(data) - {ENQUEUE} != {"name", "parameters"} or not isinstance(entries, list | tuple):
             raise SpaceError("it is not the JSON form of a space", remedy="It has name and parameters")

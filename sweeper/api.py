@@ -149,7 +149,8 @@ def run(
     or ``run(objective={"function": f, "direction": "maximize"})``; then there is no data and no space.
 
     ``overrides`` are sections of the sweep file, merged into it: ``run("sweep.yaml", search={"trials": 20})``, and the
-    short cuts ``trials``, ``seed``, ``name`` and ``timeout``. ``model`` may be a Python function, of a notebook say.
+    short cuts ``trials``, ``seed``, ``name`` and ``timeout``. ``model`` and ``space`` may be Python functions, of a
+    notebook say: ``space(trial)`` suggests a trial's hyperparameters (define by run) and returns them by name.
 
     Raises:
         SpecError: the spec or its data cannot be used.
@@ -167,7 +168,7 @@ def run(
         texts += [f"dataset.path={json.dumps(str(path))}", "dataset.name=null"]
     if target is not None:
         texts.append(f"dataset.target={json.dumps(target)}")
-    if spec_or_path is None and data is None and not base:
+    if spec_or_path is None and data is None and not base and "dataset" not in overrides:
         raise SpecError("there is nothing to run", remedy="Give a sweep file, or data= with target=, or objective=")
     spec = load_spec(base, texts, **short)
     record = local.run_new(spec, settings, workers)
@@ -202,7 +203,8 @@ def _flat(overrides: Mapping[str, Any], prefix: str = "") -> list[str]:
         if isinstance(value, Mapping) and key != "space":
             texts += _flat(value, f"{prefix}{key}.")
         elif callable(value):
-            texts.append(f"{prefix}{key}={json.dumps(_function(value, f'{prefix}{key}'))}")
+            made = _space(value) if prefix + key == "space" else _function(value, f"{prefix}{key}")
+            texts.append(f"{prefix}{key}={json.dumps(made)}")
         else:
             texts.append(f"{prefix}{key}={json.dumps(value)}")
     return texts
@@ -213,3 +215,14 @@ def _function(value: Any, key: str) -> dict[str, Any]:
         return stored_function(read_function(value))
     except ValueError as error:
         raise SpecError(str(error), key=key) from error
+
+
+def _space(function: Any) -> str | dict[str, str]:
+    """A define-by-run space as a sweep file names it, or as a stored spec has one that lies in no file."""
+    try:
+        own = read_function(function)
+    except ValueError as error:
+        raise SpecError(str(error), key="space") from error
+    if not own.pickled:
+        return own.reference
+    return {"name": own.function, "function": own.reference, "sha256": own.sha256, "pickled": own.pickled}

@@ -7,7 +7,9 @@ from pathlib import Path
 import optuna
 import pytest
 
+from sweeper.api import _flat
 from sweeper.search_spaces import Space, SpaceError, load_space
+from sweeper.spec.parse import SweepSpec, load_spec
 
 FUNCTION = """
 def mine(trial):
@@ -61,6 +63,19 @@ def test_a_function_space_survives_json_without_opening_its_file(functions):
     data = json.loads(json.dumps(space.to_json()))
     functions.unlink()
     assert Space.from_json(data) == space
+
+
+def test_a_function_of_a_notebook_travels_in_the_stored_sweep_file_with_what_it_reaches():
+    widths = [8, 16]
+
+    def mine(trial):
+        return {"hidden_layers": [trial.suggest_categorical("width", widths)]}
+
+    spec = load_spec({"dataset": {"name": "iris"}}, _flat({"space": mine}))
+    stored = SweepSpec.from_json(json.loads(json.dumps(spec.to_json())))
+    widths.append(32)  # what it reached is as it was
+    assert {tuple(stored.space.suggest(trial)["hidden_layers"]) for trial in trials(20)} == {(8,), (16,)}
+    assert load_spec(stored).space == stored.space
 
 
 def test_reading_a_function_space_does_not_run_it_and_writes_nothing(tmp_path):
