@@ -186,7 +186,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Each crowd until all of its trials have ended; those with a ledger for some seconds."""
     if options.quick:
         return [_row(Crowd(20, 240, 0.05))]
-    small = [_row(Crowd(16, 4000, 0.5, rows=8)), _row(Crowd(100, 1800))]
+    small = [_row(Crowd(16, 4000, 0.3, rows=8)), _row(Crowd(100, 1800))]
     return [*small, _row(Crowd(1000, 12000)), _row(Crowd(1000, 12000, 0.05)), *map(_stored, (100, 1000))]
 
 

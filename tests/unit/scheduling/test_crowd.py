@@ -8,7 +8,7 @@ from benchmarks.crowd import USERS, Crowd
 @pytest.mark.parametrize(
     "crowd",
     [
-        Crowd(workers=16, trials=2400, lost_per_minute=0.5, rows=8),
+        Crowd(workers=16, trials=2400, lost_per_minute=0.3, rows=8),
         Crowd(workers=4, trials=600, rows=8),
     ],
     ids=["sixteen workers", "one worker too many"],
