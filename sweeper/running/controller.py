@@ -1,4 +1,4 @@
-"""The loop that feeds events to the scheduler and carries its actions out: ledger first, then workers, then MLflow."""
+"""The loop that feeds events to the scheduler and carries its actions out: a next leg, then ledger, workers, MLflow."""
 
 from __future__ import annotations
 
@@ -287,8 +287,16 @@ class Controller:
         changes: list[Change] | None = None,
         brought: _Brought = _NOTHING,
     ) -> None:
-        """One event through the scheduler: commit per sweep what it changed, then act."""
+        """One event through the scheduler: commit per sweep what it changed, then act.
+
+        A worker that has answered gets its next leg before that, see ``_legs_ahead``.
+        """
         actions = [self._with_value(action) for action in self._scheduler.handle(event)]
+        failed: dict[str, Exception] = {}
+        ahead = self._legs_ahead(event, actions)
+        for leg in ahead:
+            with self._failing_alone(leg.sweep, failed):
+                self._send(leg)
         by_sweep: dict[str, list[Change]] = {sweep: list(changes or [])} if sweep is not None else {}
         now = time.time()
         for action in actions:
@@ -303,7 +311,6 @@ class Controller:
                 if isinstance(change, Requeued):
                     change = replace(change, keep_epochs=self._runs[name].kept(change.number))  # noqa: PLW2901
                 by_sweep.setdefault(name, []).append(change)
-        failed: dict[str, Exception] = {}
         for name, batch in by_sweep.items():
             if batch:
                 with self._failing_alone(name, failed):
@@ -311,10 +318,23 @@ class Controller:
         for action in actions:
             if action.sweep not in failed:
                 with self._failing_alone(action.sweep, failed):
+                    if isinstance(action, RunLeg) and action not in ahead:
+                        self._send(action)
                     self._act(action, brought)
         if isinstance(event, WorkerJoined | SweepOpened) or any(isinstance(a, FixArithmetic) for a in actions):
             self._tell_left_out()
         self._abandon(failed)
+
+    def _legs_ahead(self, event: Event, actions: list[Action]) -> list[RunLeg]:
+        """The legs that are sent before the ledger has the answer that they follow: their worker trains meanwhile.
+
+        What is lost if this process dies in between is a leg that nobody was told of. A function of the user's own
+        may leave something behind, so its trials wait; and so does all else when trials are put back.
+        """
+        if not isinstance(event, LegDone) or any(isinstance(a, RequeueTrial | ReopenTrial) for a in actions):
+            return []
+        legs = [action for action in actions if isinstance(action, RunLeg)]
+        return [leg for leg in legs if not isinstance(self._runs[leg.sweep], ObjectiveRun)]
 
     def _with_value(self, action: Action) -> Action:
         """A trial that is stopped under way has the value of the epoch that it has kept."""
@@ -362,7 +382,10 @@ class Controller:
     def _act(self, action: Action, brought: _Brought) -> None:
         match action:
             case RunLeg():
-                self._start_leg(action)
+                for admit in action.admit:
+                    about = {"sweep": action.sweep, "trial": admit.number, "attempt": admit.attempt}
+                    epoch = self._runs[action.sweep].kept(admit.number)
+                    self._emit("trial.started", {**about, "worker": action.worker, "epoch": epoch})
             case Ask():
                 run = self._runs[action.sweep]
                 future = self._threads[action.sweep].submit(run.ask, run.results_to_tell(), action.numbers)
@@ -391,7 +414,7 @@ class Controller:
             case ResizeSweep():
                 self._runs[action.sweep].requested = action.requested
 
-    def _start_leg(self, action: RunLeg) -> None:
+    def _send(self, action: RunLeg) -> None:
         run = self._runs[action.sweep]
         order = run.order(action, export=self._clock.save_is_due(action.worker, action.cohort))
         if run.notes:
@@ -399,9 +422,6 @@ class Controller:
             run.notes = []
         self._clock.leg_started(action.worker, action.sweep)
         self._pool.run(action.worker, order)
-        for admit in action.admit:
-            about = {"sweep": action.sweep, "trial": admit.number, "attempt": admit.attempt, "worker": action.worker}
-            self._emit("trial.started", {**about, "epoch": run.kept(admit.number)})
 
     def _save_checkpoints(self, action: SaveCheckpoints, brought: _Brought) -> None:
         """Save the rows that came with their state. What cannot be saved starts again after a fault, and is told."""
