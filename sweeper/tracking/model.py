@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import tempfile
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -33,7 +34,8 @@ LOADER = "sweeper_winner"  # the name under which pyfunc.py is copied into the m
 REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas")
 EXAMPLE_ROWS = 3
 STEPS = ("fill", "offset", "scale", "limit", "low", "high")
-_exporting = threading.Lock()  # torch.export keeps its state for the whole process: two at once never leave it again
+# torch.export keeps its state for the whole process, two at once never leave it again; so does ``_unchecked``
+_exporting = threading.Lock()
 
 
 class RawNetwork(nn.Module):
@@ -169,16 +171,17 @@ def save_model(folder: Path, winner: TrialModel, **identity: Any) -> Model:
         model = Model(**identity, metadata={"columns": {c.name: c.dtype for c in dataset.raw_columns if c.used}})
         # the pyfunc flavor puts a data folder into one called data
         model.add_flavor("pytorch", **{**flavor, "code": None, "model_data": f"data/{data.name}"})
-        mlflow.pyfunc.save_model(
-            path=str(folder),
-            loader_module=LOADER,
-            data_path=str(data),
-            code_paths=[str(loader), str(reader)],
-            mlflow_model=model,
-            signature=_signature(outputs),
-            input_example=frame,
-            pip_requirements=_requirements(),
-        )
+        with _exporting, _unchecked():
+            mlflow.pyfunc.save_model(
+                path=str(folder),
+                loader_module=LOADER,
+                data_path=str(data),
+                code_paths=[str(loader), str(reader)],
+                mlflow_model=model,
+                signature=_signature(outputs),
+                input_example=frame,
+                pip_requirements=_requirements(),
+            )
     return model
 
 
@@ -189,7 +192,7 @@ def _save_network(network: nn.Module, folder: Path, columns: int) -> None:
 
     rows = torch.zeros(EXAMPLE_ROWS, columns)
     signature = ModelSignature(Schema([TensorSpec(rows.numpy().dtype, (-1, columns))]))
-    with _exporting:
+    with _exporting, _unchecked():
         mlflow.pytorch.save_model(
             network, str(folder), signature=signature, input_example=rows, pip_requirements=_requirements()
         )
@@ -219,6 +222,23 @@ def log_model(
     client.finalize_logged_model(made.model_id, "READY")
     client.log_outputs(place.parent, [LoggedModelOutput(made.model_id, step=0)])
     return made.model_id, made.artifact_location
+
+
+@contextlib.contextmanager
+def _unchecked() -> Iterator[None]:
+    """MLflow does not compare the requirements with what is installed: they name just that.
+
+    It would look at every file of every installed package, which takes 0.4 s of CPU. One thread at a time.
+    """
+    from mlflow.utils import environment
+
+    module: Any = environment
+    usual = module.warn_dependency_requirement_mismatches
+    module.warn_dependency_requirement_mismatches = lambda requirements: None
+    try:
+        yield
+    finally:
+        module.warn_dependency_requirement_mismatches = usual
 
 
 def _requirements() -> list[str]:
