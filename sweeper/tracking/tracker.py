@@ -32,6 +32,7 @@ __all__ = ["Tracker", "delete_runs", "open_ui"]
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0  # seconds between two attempts while MLflow does not answer
 TRIES = 3  # of work that MLflow answers but refuses; and of a flush, while MLflow does not answer
 SETTLE_SECONDS = 1.0  # how often the ledger is told and the parent run's curves go on
+GATHER_SECONDS = 0.5  # how long ended trials wait for others to be written with: a transaction costs as much as several
 AT_ONCE = 50  # ended trials looked at together in a sweep of which few are shown
 PAGE = 500  # trials read from the ledger at a time when the sweep's tables are written
 SHOWN = "shown_in_mlflow"  # in a sweep's summary: tables, model and final state are written
@@ -95,7 +96,7 @@ class Tracker:
         self._settling = _Job("the sweep's curves", self._settle)
         self._told: list[Tracked] = []
         self._points: list[Point] = []
-        self._settled = time.monotonic()
+        self._settled = self._written = time.monotonic()
         self._refused: set[int] = set()
         self._chosen: set[int] = set()  # trials that are to have a run, in a sweep of which not all have one
         self._failures = self._flushes = 0
@@ -224,6 +225,7 @@ class Tracker:
         for trial, run in zip(ended, self._target.write(entries), strict=True):
             self._told.append(Tracked(trial.number, run, trial.state))
             self._refused.discard(trial.number)
+        self._written = time.monotonic()
 
     def _to_show(self, trial: TrialRecord) -> bool:
         """Whether the ended trial gets a run; it counts in the parent run's curves anyway."""
@@ -307,12 +309,23 @@ class Tracker:
             while not self._closing:
                 gathered = bool(self._told or self._points)
                 due = self._settled + (0.0 if self._hurry and not self._jobs else SETTLE_SECONDS)
-                if gathered and time.monotonic() >= due:
+                now = time.monotonic()
+                if gathered and now >= due:
                     return [self._settling]
+                wait = [due - now] if gathered else []
                 if self._jobs:
-                    return self._head()
-                self._changed.wait(max(0.0, due - time.monotonic()) if gathered else None)
+                    left = self._written + GATHER_SECONDS - now if self._may_gather() else 0.0
+                    if left <= 0:
+                        return self._head()
+                    wait.append(left)
+                self._changed.wait(min(wait, default=None))
         return []
+
+    def _may_gather(self) -> bool:
+        """Nothing but a few trials waits, which MLflow takes together with those that end soon."""
+        if self._hurry or len(self._jobs) >= self._target.together:
+            return False
+        return all(isinstance(job, _Ended) and not job.alone for job in self._jobs)
 
     def _head(self) -> Sequence[_Job | _Ended]:
         """The first job; if that is a trial, as many of those behind it as MLflow takes together."""
