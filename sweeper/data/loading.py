@@ -73,6 +73,8 @@ def load_same(record: SweepRecord, spec: SweepSpec) -> Dataset:
         spec.objective.function.check_unchanged("objective.function")
     if spec.search.own_sampler is not None:
         spec.search.own_sampler.check_unchanged("search.sampler")
+    for i, metric in enumerate(spec.metrics):
+        metric.check_unchanged(f"metrics.{i}")
     dataset = load(spec)
     if fingerprint_of(record) not in (None, dataset.fingerprint):
         problem = "the data has changed since this sweep began"

@@ -6,15 +6,16 @@ import inspect
 import io
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from sweeper.data.folds import joined
 from sweeper.export.onnx import is_available, metadata, onnx_model
-from sweeper.export.own_model import own_files, own_source
+from sweeper.export.own_model import OwnFiles, own_files, own_source, own_training
 from sweeper.export.retraining import Winner, objective_of
+from sweeper.export.templates import render
 from sweeper.models.own_config import OwnConfig
 from sweeper.records import SweepRecord
 from sweeper.spec.parse import SweepSpec
@@ -41,8 +42,7 @@ INITIALIZATIONS = {  # as models.init draws them
 
 
 def model_files(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, bytes]:
-    """The folder's files by name; the members of an ensemble, and a model of the user's own, cannot be trained again
-    from it."""
+    """The folder's files by name; the members of an ensemble cannot be trained again from it."""
     import numpy as np
     from safetensors.numpy import save
 
@@ -50,21 +50,21 @@ def model_files(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: 
     texts = {
         "preprocessing.json": json.dumps(_preprocessing(model.dataset), indent=1, ensure_ascii=False) + "\n",
         "numerals.py": files("sweeper.data").joinpath("numerals.py").read_text(encoding="utf-8"),
-        "predict.py": _render("model_predict.py.j2", _predicting(model)),
-        "model_card.md": _render("model_card.md.j2", _card(record, spec, dataset, winner, list(own))),
+        "predict.py": render("model_predict.py.j2", _predicting(model)),
+        "model_card.md": render("model_card.md.j2", _card(record, spec, dataset, winner, own)),
     }
-    if not winner.members and not own:
-        texts["retrain.py"] = _render("model_retrain.py.j2", _script(spec, dataset, winner))
+    if not winner.members:
+        texts["retrain.py"] = render("model_retrain.py.j2", _script(spec, dataset, winner))
     written = {name: text.encode() for name, text in texts.items()}
     written["weights.safetensors"] = save(model.named_weights())
-    if is_available() and not own:
+    if is_available() and not own.files:
         about = metadata(dataset, record.sweep, winner.trial.number)
         written["model.onnx"] = onnx_model(model, about)
-    if not winner.members and not own:
+    if not winner.members:
         arrays = io.BytesIO()
         np.savez(arrays, **_arrays(spec, dataset))  # type: ignore[arg-type]
         written["data.npz"] = arrays.getvalue()
-    return written | own
+    return written | dict(own.files)
 
 
 def _arrays(spec: SweepSpec, dataset: Dataset) -> dict[str, np.ndarray]:
@@ -86,22 +86,6 @@ def _rows(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _is_refitted(spec: SweepSpec, dataset: Dataset) -> bool:
     return bool(dataset.folds) and spec.winner == "refit"
-
-
-def _render(template: str, fields: Mapping[str, Any]) -> str:
-    from jinja2 import Environment, StrictUndefined
-
-    # scripts and Markdown, no HTML: what is filled in comes as Python literals, or through _cell
-    environment = Environment(
-        autoescape=False,  # noqa: S701
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.from_string(files("sweeper.export").joinpath(template).read_text(encoding="utf-8")).render(
-        fields
-    )
 
 
 def _preprocessing(dataset: Dataset) -> dict[str, Any]:
@@ -144,6 +128,7 @@ def _script(spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, Any]
     batch_size = train.batch_size if config.batch_size is None else config.batch_size
     layout = winner.model.parts[0].layout
     return {
+        "own": own_training(winner.model),
         "seed": winner.trial.seed,
         "epochs": epochs_to_refit(winner.trial) if refit else epochs if dataset.folds else epochs[0],
         "batch_size": None if batch_size == "full" else batch_size,
@@ -263,8 +248,8 @@ def _optimizer(config: TrialConfig) -> str:
     return f"torch.optim.{name}({rate}, betas=({config.beta1!r}, {config.beta2!r}), eps=1e-8, {decay})"
 
 
-def _card(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner, own: Sequence[str]) -> dict[str, Any]:
-    """What the model card is filled with, as Markdown; ``own`` are the files of a model of the user's own."""
+def _card(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner, own: OwnFiles) -> dict[str, Any]:
+    """What the model card is filled with, as Markdown; ``own`` is a model of the user's own."""
     classifies = dataset.class_names is not None
     about = {
         "title": _cell(f"Winner of {record.name}"),
@@ -276,8 +261,9 @@ def _card(record: SweepRecord, spec: SweepSpec, dataset: Dataset, winner: Winner
         "trial": winner.trial.number,
         "members": {number: f"{share:.1%}" for number, share in winner.members.items()},
         "n_parameters": f"{winner.model.parameters:,}",
-        "onnx": is_available() and not own,
-        "own": sorted(own),
+        "onnx": is_available() and not own.files,
+        "own": sorted(own.files),
+        "without": {name: _cell(reason) for name, reason in own.without.items()},
         "data": _cell(dataset.describe()),
         "fingerprint": dataset.fingerprint,
         "rules": [_cell(rule) for rule in _split_rules(spec)],

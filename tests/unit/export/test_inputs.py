@@ -15,9 +15,10 @@ from scipy.special import ndtri
 
 from sweeper.data import numerals
 from sweeper.data.dataset import Dataset, load_dataset, preprocess_from_json
-from sweeper.export.model_folder import _predicting, _preprocessing, _render
+from sweeper.export.model_folder import _predicting, _preprocessing
 from sweeper.export.onnx import metadata, onnx_model
 from sweeper.export.onnx_places import normal_places
+from sweeper.export.templates import render
 from sweeper.models import TrialConfig, build_mlp
 from sweeper.spec.dataset import DatasetSpec, SplitSpec
 from sweeper.spec.inputs import Inputs
@@ -97,7 +98,7 @@ def predicted(model: TrialModel, rows: pd.DataFrame, folder: Path) -> np.ndarray
     save_file(model.named_weights(), folder / "weights.safetensors")
     (folder / "preprocessing.json").write_text(json.dumps(_preprocessing(model.dataset), allow_nan=False))
     shutil.copy(numerals.__file__, folder)
-    script = _render("model_predict.py.j2", _predicting(model))
+    script = render("model_predict.py.j2", _predicting(model))
     scope: dict[str, Any] = {"__file__": str(folder / "predict.py"), "__name__": "predict"}
     exec(compile(script, "predict.py", "exec"), scope)
     cells = {name: ["" if pd.isna(cell) else str(cell) for cell in rows[name]] for name in rows}

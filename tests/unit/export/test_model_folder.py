@@ -147,3 +147,66 @@ def exported_of_folds(params: dict[str, Any], folder: Path, seed: int, sections:
     for name, content in model_files(new_sweep(MemoryLedger(), spec), spec, dataset, winner).items():
         (folder / name).write_bytes(content)
     return value
+
+
+OWN = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, inputs, units, outputs, rate, branches):
+        super().__init__()
+        self.first, self.norm = nn.Linear(inputs, units, bias=False), nn.BatchNorm1d(units)
+        self.drop = nn.Dropout(rate)
+        self.out, self.branches = nn.Linear(units, outputs), branches
+
+    def forward(self, x):
+        h = torch.tanh(self.norm(self.first(x)))
+        if self.branches:
+            if h.mean() > 0:
+                h = h * 0.5
+        h = nn.functional.dropout(h, 0.1, self.training)
+        return self.out(self.drop(h))
+
+def build(trial, data):
+    rate, branches = trial.suggest_float("rate", 0.0, 0.5), trial.suggest_categorical("branches", [False, True])
+    return Net(data.n_inputs, trial.suggest_int("units", 4, 16), data.n_outputs, rate, branches)
+"""
+
+
+@pytest.mark.parametrize("branches", [False, True])
+def test_a_network_of_ones_own_is_trained_again_to_the_value_and_leaves_as_onnx_where_torch_can(
+    branches: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(OWN)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    spec = spec_of(
+        dataset={"name": "iris"}, training={"epochs": 6}, space="own_model", model=f"{tmp_path / 'mine.py'}:build"
+    )
+    dataset, record = load(spec), new_sweep(MemoryLedger(), spec)
+    own = {"units": 8, "rate": 0.3, "branches": branches}
+    params = {"learning_rate": 0.01, "optimizer": "adam", "schedule": "cosine", "ema_decay": 0.9, **own}
+    winner = train_winner(spec, dataset, TrialRecord(0, TrialState.COMPLETE, params=params, seed=3, value=1.0))
+    files = model_files(record, spec, dataset, winner)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    assert retrained(folder, capsys) == pytest.approx(winner.validation["val_loss"], rel=1e-4)
+    weights, again = load_file(folder / "weights.safetensors"), load_file(folder / "retrained.safetensors")
+    for name, tensor in weights.items():
+        torch.testing.assert_close(again[name], tensor, rtol=1e-4, atol=1e-5)
+    card = files["model_card.md"].decode()
+    if branches:
+        assert "network.onnx" not in files
+        assert "network.pt" in files
+        assert "no `network.pt2` | torch could not write it" in card
+        return
+    import onnxruntime
+
+    x = torch.as_tensor(dataset.x_test)
+    session = onnxruntime.InferenceSession(files["network.onnx"])
+    [outputs] = session.run(None, {"inputs": x.numpy()})
+    torch.testing.assert_close(
+        torch.from_numpy(outputs), winner.model.network().eval()(x).detach(), rtol=1e-4, atol=1e-5
+    )
+    assert "| `network.onnx` |" in card

@@ -17,8 +17,9 @@ from safetensors.numpy import save_file
 
 from sweeper.data import numerals
 from sweeper.data.dataset import Dataset, load_dataset
-from sweeper.export.model_folder import _predicting, _preprocessing, _render
+from sweeper.export.model_folder import _predicting, _preprocessing
 from sweeper.export.onnx import metadata, onnx_model
+from sweeper.export.templates import render
 from sweeper.models import ACTIVATIONS, TrialConfig, build_mlp
 from sweeper.spec.parse import SplitSpec, load_spec
 from sweeper.tracking.model import raw_network
@@ -85,7 +86,7 @@ def predicted(model: TrialModel, folder: Path) -> np.ndarray:
     """What the exported script makes of the test rows."""
     save_file(model.named_weights(), folder / "weights.safetensors")
     (folder / "preprocessing.json").write_text(json.dumps(_preprocessing(model.dataset)), encoding="utf-8")
-    (folder / "predict.py").write_text(_render("model_predict.py.j2", _predicting(model)), encoding="utf-8")
+    (folder / "predict.py").write_text(render("model_predict.py.j2", _predicting(model)), encoding="utf-8")
     shutil.copy(numerals.__file__, folder)
     script = runpy.run_path(str(folder / "predict.py"))
     return script["predict"]({name: column.tolist() for name, column in model.dataset.raw_test.items()})

@@ -15,7 +15,8 @@ from safetensors.numpy import save_file
 
 from sweeper.data import numerals
 from sweeper.data.dataset import load_dataset
-from sweeper.export.model_folder import _predicting, _preprocessing, _render
+from sweeper.export.model_folder import _predicting, _preprocessing
+from sweeper.export.templates import render
 from sweeper.models import TrialConfig, build_mlp
 from sweeper.spec.parse import SplitSpec, load_spec
 from sweeper.training.averaging import model_of
@@ -32,7 +33,7 @@ def test_predictions_are_utf_8_in_a_terminal_of_ascii_and_may_be_read_in_part(tm
     model = model_of(dataset, config, {name: tensor.numpy() for name, tensor in network.state_dict().items()})
     save_file(model.named_weights(), tmp_path / "weights.safetensors")
     (tmp_path / "preprocessing.json").write_text(json.dumps(_preprocessing(dataset)), encoding="utf-8")
-    (tmp_path / "predict.py").write_text(_render("model_predict.py.j2", _predicting(model)), encoding="utf-8")
+    (tmp_path / "predict.py").write_text(render("model_predict.py.j2", _predicting(model)), encoding="utf-8")
     shutil.copy(numerals.__file__, tmp_path)
     command = f'"{sys.executable}" predict.py rows.csv | head -n 1'
     env = {**os.environ, "PYTHONIOENCODING": "ascii"}
