@@ -69,15 +69,23 @@ def load_same(record: SweepRecord, spec: SweepSpec) -> Dataset:
     Raises:
         SpecError: it is gone, or has changed since.
     """
-    if spec.objective.function is not None:
-        spec.objective.function.check_unchanged("objective.function")
-    if spec.search.own_sampler is not None:
-        spec.search.own_sampler.check_unchanged("search.sampler")
-    for i, metric in enumerate(spec.metrics):
-        metric.check_unchanged(f"metrics.{i}")
     dataset = load(spec)
     if fingerprint_of(record) not in (None, dataset.fingerprint):
         problem = "the data has changed since this sweep began"
         remedy = "Restore the data, or start a new sweep"
         raise SpecError(problem, file=spec.dataset.path, key="dataset", remedy=remedy)
     return dataset
+
+
+def check_code(spec: SweepSpec) -> None:
+    """Refuse to go on with a sweep of which a file with code says something else by now; the kept text would run.
+
+    Raises:
+        SpecError: with the file and the key that names it.
+    """
+    metrics = {f"metrics.{i}": metric for i, metric in enumerate(spec.metrics)}
+    model = None if spec.model is None else spec.model.function
+    named = {"model": model, "objective.function": spec.objective.function, "search.sampler": spec.search.own_sampler}
+    for key, function in {**named, **metrics}.items():
+        if function is not None:
+            function.check_unchanged(key)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
-from sweeper.data.loading import load, load_same
+from sweeper.data.loading import check_code, load, load_same
 from sweeper.errors import Interrupted
 from sweeper.ledger.opening import open_home_ledger
 from sweeper.logs import Emit
@@ -106,8 +106,7 @@ def run_again(
     ledger = open_home_ledger(settings)
     record = ledger.sweep(ref)
     spec = spec_of(record)
-    if spec.model is not None:
-        spec.model.function.check_unchanged("model")
+    check_code(spec)
     if trials is not None:
         check_growth(ledger, record, trials)
     more = trials is not None and trials > record.requested

@@ -25,7 +25,8 @@ def plan_objective(spec: SweepSpec, cluster: bool) -> dict[str, Any]:
     spec = settled(spec, chosen)
     window, _ = window_and_batch(spec, spec.search.trials)
     device = local_device()
-    limit = spec.objective.time_limit
+    limit, gpu = spec.objective.time_limit, device.kind == "cuda"
+    without = "; this machine has no GPU, so here they run without one" if takes.gpus and not gpu else ""
     return {
         "name": spec.name,
         "function": function.reference,
@@ -33,8 +34,8 @@ def plan_objective(spec: SweepSpec, cluster: bool) -> dict[str, Any]:
         "trials": spec.search.trials,
         "sampler": in_words(spec, chosen),
         "pruner": spec.search.pruner,
-        "resources": f"{takes.cpus:g} cores and {takes.gpus:g} GPUs for each trial",
-        "trials_at_once": min(window, max(1, int(device.cores / takes.cpus))),
+        "resources": f"{takes.cpus:g} cores and {takes.gpus:g} GPUs for each trial{without}",
+        "trials_at_once": min(window, takes.at_once(device.cores, gpu)),
         **({} if spec.search.stop is None else {"may_end_before": spec.search.stop.in_words}),
         **({} if limit is None else {"time_limit": f"{limit:g} s for each trial"}),
     }

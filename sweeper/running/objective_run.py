@@ -77,11 +77,7 @@ class ObjectiveRun(SweepRun):
 
     def slots(self, device: Device) -> int:
         """How many trials a worker runs at once."""
-        takes = self.resources
-        room = device.cores / takes.cpus
-        if takes.gpus and device.kind == "cuda":
-            room = min(room, 1 / takes.gpus)
-        return max(1, int(room + 1e-9))
+        return self.resources.at_once(device.cores, device.kind == "cuda")
 
     def restore(self, trials: list[TrialRecord], reports: Mapping[int, list[EpochReport]]) -> None:
         """Take up an interrupted sweep where the ledger says it is."""

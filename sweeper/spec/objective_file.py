@@ -26,6 +26,13 @@ class ResourcesSpec(Section):
     cpus: Annotated[float, Field(gt=0, le=1024)] = 1.0
     gpus: Annotated[float, Field(ge=0, le=1)] = 0.0
 
+    def at_once(self, cores: int, gpu: bool) -> int:
+        """How many trials run at once on a worker with so many cores, and with a GPU or without."""
+        room = cores / self.cpus
+        if self.gpus and gpu:
+            room = min(room, 1 / self.gpus)
+        return max(1, int(room + 1e-9))
+
 
 def names_function(data: Any) -> bool:
     """Whether a sweep file's content is about an objective of the user's own."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from sweeper.spec.objective_file import ResourcesSpec
 from sweeper.spec.user_code import UserFunction
 from sweeper.training.objective_legs import ObjectiveLeg, ObjectiveOrder, ObjectiveRunner
 from sweeper.training.objective_words import ObjectiveStart
@@ -67,7 +70,7 @@ def order(function: UserFunction, leg: int, kind: str | None = None, **more: obj
         "cpus": 1,
         "gpus": 0,
     }
-    return ObjectiveOrder(leg, "s", function, **{**usual, **more})  # type: ignore[arg-type]
+    return ObjectiveOrder(leg=leg, function=function, **{"sweep": "s", **usual, **more})  # type: ignore[arg-type]
 
 
 def ended(runner: ObjectiveRunner, asked: ObjectiveOrder) -> ObjectiveLeg:
@@ -135,3 +138,42 @@ def test_what_is_not_given_is_drawn_from_the_seed_and_the_number(
         assert leg.params is not None
         drawn.append(leg.params["x"])
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+@pytest.mark.parametrize("name", ["my_code.py", "boosted.py", "lit.py"])
+def test_the_examples_of_the_docs_run_with_scikit_learn_xgboost_and_lightning(
+    runner: ObjectiveRunner, name: str
+) -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "objective.md").read_text(encoding="utf-8")
+    [text] = re.findall(rf"^```python\n(# {name}\n.*?)^```$", page, re.M | re.S)
+    values = {"n_estimators": 20, "max_depth": 2, "units": 8}  # others are drawn
+    start = ObjectiveStart(0, 1, 5, values)
+    function = UserFunction(name, "objective", text)
+    leg = ended(runner, order(function, 0, admit=(start,), prunes=False, seconds=120.0, sweep=name))
+    assert leg.end is not None
+    assert leg.end.state == "complete", (leg.end, leg.log.decode())
+    assert leg.end.value is not None
+    assert 0 < leg.end.value < 5
+
+
+@pytest.mark.parametrize(("gpus", "seen"), [(0.0, ""), (0.25, "3")])
+def test_a_trial_sees_the_gpu_of_its_worker_only_where_it_asked_for_a_share(
+    function: UserFunction, gpus: float, seen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    text = "import os\ndef objective(trial):\n    trial.set_user_attr('seen', os.environ['CUDA_VISIBLE_DEVICES'])\n"
+    text += "    return 1\n"
+    runner = ObjectiveRunner()
+    try:
+        asked = UserFunction("gpu.py", "objective", text)
+        assert ended(runner, order(asked, 0, "fine", gpus=gpus)).attributes == {"seen": seen}
+    finally:
+        runner.close()
+
+
+def test_as_many_trials_run_at_once_as_cores_and_shares_of_the_gpu_allow() -> None:
+    quarter = ResourcesSpec(cpus=1, gpus=0.25)
+    assert [quarter.at_once(cores, gpu=True) for cores in (2, 4, 16)] == [2, 4, 4]
+    assert quarter.at_once(16, gpu=False) == 16
+    assert ResourcesSpec(cpus=0.1, gpus=0.1).at_once(1, gpu=True) == 10
+    assert ResourcesSpec(cpus=8).at_once(2, gpu=False) == 1
