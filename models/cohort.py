@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sweeper.models.changes import Changes, check_changes, split_at
 from sweeper.models.config import SCHEDULES, TrainConfig, TrialConfig
 from sweeper.models.data import Data, batch_order
 from sweeper.models.embedding import Embedding, layout_of
@@ -71,6 +72,8 @@ class Occupant:
     seed: int
     path: type[TrainingPath]
     fold: int = 0
+    config: TrialConfig = field(default_factory=TrialConfig)
+    changes: Changes = ()  # those still to come
     history: History = field(default_factory=History)
     state: dict[str, Tensor] | None = None
     failed: str | None = None
@@ -136,16 +139,24 @@ class Cohort:
         return self.width - len(self.occupants)
 
     def admit(
-        self, key: Key, config: TrialConfig, seed: int, state: Mapping[str, Tensor] | None = None, fold: int = 0
+        self,
+        key: Key,
+        config: TrialConfig,
+        seed: int,
+        state: Mapping[str, Tensor] | None = None,
+        fold: int = 0,
+        changes: Changes = (),
     ) -> None:
         """Put a trial into a free slot, from its initial weights or from what ``export`` gave elsewhere.
 
-        It trains on the fold of this index.
+        It trains on the fold of this index, with ``config`` until the first of the ``changes``.
         """
         slot = self._free_slot(key, config, fold)
+        check_changes(config, changes)
+        config, changes = split_at(config, changes, 0 if state is None else len(state["history.val_loss"]))
         config, data = config.within(self.train), self.folds[fold]
         path = choose(self.path, data, config)
-        sizes, occupant = self.rows.sizes, Occupant(key, seed, path, fold)
+        sizes, occupant = self.rows.sizes, Occupant(key, seed, path, fold, config, changes)
         model = build_mlp(config, self.rows.n_inputs, sizes[-1], seed, data.columns)
         schedule = schedule_of(config, self.train, len(data.x_train), self.batch_sizes[fold])
         self.rows.admit(slot, config, model, resolve_clip_norm(config, self.train), seed, schedule)
@@ -238,9 +249,18 @@ class Cohort:
         """
         groups: dict[tuple[int, type[TrainingPath]], list[int]] = {}
         for slot, occupant in sorted(self.occupants.items()):
+            if occupant.changes and occupant.changes[0][0] == occupant.history.epochs:
+                self._change(slot, occupant)
             groups.setdefault((occupant.fold, occupant.path), []).append(slot)
         for (fold, path), slots in groups.items():
             self._epoch_of(fold, self._made(fold, path), slots)
+
+    def _change(self, slot: int, occupant: Occupant) -> None:
+        """Go on with the hyperparameters of the next change."""
+        (_, after), *occupant.changes = occupant.changes
+        after = after.within(self.train)
+        self.rows.change(slot, occupant.config, after, resolve_clip_norm(after, self.train))
+        occupant.config, occupant.path = after, choose(self.path, self.folds[occupant.fold], after)
 
     def _made(self, fold: int, path: type[TrainingPath]) -> TrainingPath:
         if (fold, path) not in self._paths:
@@ -362,11 +382,13 @@ def train_cohort(
     width: int | None = None,
     scorers: Mapping[str, Scorer] | None = None,
     until: int | None = None,
+    changes: Sequence[Changes] | None = None,
 ) -> list[History]:
     """Train each trial as ``train_solo`` would, side by side; histories in the order of ``configs``.
 
     Trials are grouped by shape; a group wider than ``width`` (default ``WIDTH``) has its slots refilled as
     trials end. ``until`` ends each after so many of its epochs, as if it had been stopped there.
+    ``changes`` are those of each trial's hyperparameters (None: none).
 
     Raises:
         ValueError: a module of the user's own cannot be built or trained.
@@ -389,7 +411,8 @@ def train_cohort(
         while waiting or cohort.occupants:
             while waiting and cohort.free:
                 number = waiting.popleft()
-                cohort.admit(number, configs[number], seeds[number])
+                later = {"changes": changes[number]} if changes is not None and changes[number] else {}
+                cohort.admit(number, configs[number], seeds[number], **later)
             for report in cohort.leg(1):
                 if report.failed is not None:
                     raise ValueError(report.failed)

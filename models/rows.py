@@ -202,6 +202,12 @@ class Rows:
         for name, value in (columns | {"schedule": SCHEDULES.index(schedule.kind)}).items():
             getattr(self, name)[slot] = value
 
+    def change(self, slot: int, before: TrialConfig, after: TrialConfig, clip_norm: float | None) -> None:
+        """Let the trial in ``slot`` go on with other hyperparameters: its rate as it is now, times after / before."""
+        rate = self.lr[slot].item() * (after.learning_rate / before.learning_rate)
+        for name, value in (columns_of(after, clip_norm) | {"lr": rate}).items():
+            getattr(self, name)[slot] = value
+
     def clear(self, slot: int) -> None:
         """Free ``slot``: zeros everywhere."""
         for name in ("theta", "m", "v", *COLUMNS, *COUNTERS):

@@ -24,6 +24,7 @@ from torch.optim.lr_scheduler import (
 )
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from sweeper.models.changes import Changes, change_optimizer, check_changes
 from sweeper.models.config import Task, TrainConfig, TrialConfig
 from sweeper.models.data import Data, batch_order
 from sweeper.models.dropout import words
@@ -36,13 +37,22 @@ from sweeper.models.schedules import Schedule, schedule_of
 
 
 def train_solo(
-    config: TrialConfig, train: TrainConfig, data: Data, seed: int, scorers: Mapping[str, Scorer] | None = None
+    config: TrialConfig,
+    train: TrainConfig,
+    data: Data,
+    seed: int,
+    scorers: Mapping[str, Scorer] | None = None,
+    *,
+    changes: Changes = (),
 ) -> History:
     """Train one MLP with torch.optim and return its history.
 
     The seed draws the initial weights, orders the minibatches and drops units; nothing else is random. ``scorers``
-    judge the outputs on the validation rows after every epoch, by the name of their metric.
+    judge the outputs on the validation rows after every epoch, by the name of their metric. ``changes`` are those of
+    its hyperparameters between epochs (``changes.py``); weights, moments and schedules go on as they are.
     """
+    check_changes(config, changes)
+    later = dict(changes)
     train.check_monitor(metric_names(train.task, scorers or {}))
     x, y = data.x_train, data.y_train  # (n, D), (n,)
     n = x.shape[0]
@@ -60,6 +70,11 @@ def train_solo(
         loss_sum, norm_sum, steps, clipped = 0.0, 0.0, 0, 0
         watch: Watch | None = None
         layers: Tensor | None = None
+        if (after := later.get(epoch)) is not None:
+            change_optimizer(optimizer, scheduler, config, after)
+            config, clip_norm = after, resolve_clip_norm(after, train)
+            if average is not None:
+                average.multi_avg_fn = get_ema_multi_avg_fn(config.ema_decay)
         for batch in batch_order(n, seed, epoch).to(x.device).split(batch_size):
             if is_measured(epoch, train.gradient_flow) and steps == measured_step(n, batch_size):
                 watch = Watch(model, config.activation)
