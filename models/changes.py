@@ -18,8 +18,8 @@ CHANGEABLE = (
 RATES = ("lr", "initial_lr", "max_lr", "min_lr")  # what torch's schedulers keep in a parameter group
 
 
-def check_changes(config: TrialConfig, changes: Changes) -> None:
-    """Refuse what cannot change while a trial trains.
+def check_changes(config: TrialConfig, changes: Changes) -> Changes:
+    """The changes, unless something among them cannot change while a trial trains.
 
     NAdam's beta1 cannot, since its steps depend on all that were before; nor can averaging begin or end.
 
@@ -38,6 +38,7 @@ def check_changes(config: TrialConfig, changes: Changes) -> None:
         if (config.ema_decay > 0.0) != (changed.ema_decay > 0.0):
             raise ValueError("ema_decay cannot become 0 or stop to be 0 while a trial trains")
         last = epoch
+    return changes
 
 
 def split_at(config: TrialConfig, changes: Changes, epochs: int) -> tuple[TrialConfig, Changes]:
@@ -46,8 +47,8 @@ def split_at(config: TrialConfig, changes: Changes, epochs: int) -> tuple[TrialC
     return done[-1] if done else config, [change for change in changes if change[0] >= epochs]
 
 
-def change_optimizer(optimizer: Any, scheduler: Any, before: TrialConfig, after: TrialConfig) -> None:
-    """Give a torch optimizer and its scheduler (None: there is none) the new hyperparameters.
+def change_optimizer(optimizer: Any, scheduler: Any, average: Any, before: TrialConfig, after: TrialConfig) -> None:
+    """Give a torch optimizer, its scheduler and its averaged weights (None: there are none) the new hyperparameters.
 
     What a schedule or a plateau has made of the learning rate so far stays: lr *= after / before.
     """
@@ -63,3 +64,7 @@ def change_optimizer(optimizer: Any, scheduler: Any, before: TrialConfig, after:
             group["momentum"] = after.momentum
     for part in getattr(scheduler, "_schedulers", [] if scheduler is None else [scheduler]):
         part.base_lrs = [rate * ratio for rate in part.base_lrs]
+    if average is not None:
+        from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+        average.multi_avg_fn = get_ema_multi_avg_fn(after.ema_decay)

@@ -51,11 +51,9 @@ def train_solo(
     judge the outputs on the validation rows after every epoch, by the name of their metric. ``changes`` are those of
     its hyperparameters between epochs (``changes.py``); weights, moments and schedules go on as they are.
     """
-    check_changes(config, changes)
-    later = dict(changes)
+    later = dict(check_changes(config, changes))
     train.check_monitor(metric_names(train.task, scorers or {}))
-    x, y = data.x_train, data.y_train  # (n, D), (n,)
-    n = x.shape[0]
+    x, y, n = data.x_train, data.y_train, len(data.x_train)  # (n, D), (n,)
     model = build_mlp(config, x.shape[1], count_outputs(data, train.task), seed, data.columns).to(x)
     optimizer = make_optimizer(config, model)
     average = make_average(config, model)
@@ -71,10 +69,8 @@ def train_solo(
         watch: Watch | None = None
         layers: Tensor | None = None
         if (after := later.get(epoch)) is not None:
-            change_optimizer(optimizer, scheduler, config, after)
+            change_optimizer(optimizer, scheduler, average, config, after)
             config, clip_norm = after, resolve_clip_norm(after, train)
-            if average is not None:
-                average.multi_avg_fn = get_ema_multi_avg_fn(config.ema_decay)
         for batch in batch_order(n, seed, epoch).to(x.device).split(batch_size):
             if is_measured(epoch, train.gradient_flow) and steps == measured_step(n, batch_size):
                 watch = Watch(model, config.activation)
@@ -101,24 +97,28 @@ def train_solo(
         scores = scores_of(scorers or {}, kept, data)
         if plateau is not None and t >= schedule.warmup:
             plateau.step(val_loss)
-        rate = float(optimizer.param_groups[0]["lr"])
         going_on = history.record(
             train,
             train_loss=loss_sum / (n if data.w_train is None else data.w_train.sum().item()),
             grad_norm=norm_sum / steps,
             val_loss=val_loss,
             val_metric=metric,
-            learning_rate=rate,
+            learning_rate=float(optimizer.param_groups[0]["lr"]),
             flow=None if layers is None else EpochFlow(layers, clipped / steps),
             scores=scores,
         )
         ended = not going_on or history.has_finished(train)
         if history.improved if train.keep == "best" and going_on else ended:
-            named = {name: tensor for name, tensor in kept.state_dict().items() if tensor.is_floating_point()}
-            history.state_dict = {name: tensor.detach().cpu().clone() for name, tensor in named.items()}
+            history.state_dict = copied(kept)
         if ended:
             break
     return history
+
+
+def copied(model: nn.Module) -> dict[str, Tensor]:
+    """The weights of a network, and what it counts of its batches, on the CPU."""
+    named = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    return {name: tensor.detach().cpu().clone() for name, tensor in named.items()}
 
 
 def outputs_in_training(model: Mlp, x: Tensor, dropout: float, seed: int, t: int) -> Tensor:

@@ -46,7 +46,7 @@ class TrialRecord:
     started); ``lost`` counts the attempts that a lost worker cost. ``value`` is the objective at the end (None when
     there is none), ``metrics`` those of a complete trial's kept epoch (``training.keep``), else of the last one, and
     what the trial cost as a whole; ``epochs`` the finished epochs, ``seconds`` the training wall time. Times are Unix
-    seconds. ``attributes`` are what an objective of the user's own has said of the trial besides (see ``Found``).
+    seconds. ``attributes`` are what else is known of it (see ``Found``).
     """
 
     number: int
@@ -157,9 +157,11 @@ class Reported:
 
 @dataclass(frozen=True)
 class Found:
-    """What a running trial of an objective of the user's own has suggested and set so far; it replaces what was known.
+    """What there is to know of a trial that has started; it replaces what was known.
 
-    ``attributes``: ``user_attrs`` of the trial, and the ``distributions`` of its parameters as Optuna's JSON.
+    Of an objective of the user's own that is what it has suggested and set so far, ``attributes`` being ``user_attrs``
+    and the ``distributions`` of its parameters as Optuna's JSON; of a member of a population the parameters that it
+    trains with now, and how it came to them (``sweeper.spec.phases``).
     """
 
     number: int

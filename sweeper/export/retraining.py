@@ -10,6 +10,7 @@ from sweeper.errors import SweeperError
 from sweeper.insight.calibration import Calibration
 from sweeper.records import TrialRecord
 from sweeper.spec.parse import SweepSpec
+from sweeper.spec.phases import schedule_in
 
 if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset
@@ -120,7 +121,8 @@ def train_ensemble(
 def _trained_again(spec: SweepSpec, dataset: Dataset, trial: TrialRecord) -> Sequence[History]:
     from sweeper.training.again import stopped_after, train_again
 
-    histories = train_again(spec, dataset, dict(trial.params or {}), trial.seed, stopped_after(trial))
+    params, schedule = dict(trial.params or {}), schedule_in(trial.attributes)
+    histories = train_again(spec, dataset, params, trial.seed, stopped_after(trial), schedule)
     for history in histories:
         if history.diverged:
             remedy = "Export it on a machine like the one the sweep ran on"

@@ -202,8 +202,8 @@ class Commit:
         return True
 
     def _found(self, change: Found) -> bool:
-        row = self._running(change.number, change.attempt)
-        if row is None:
+        row = self._row(change.number)
+        if row is None or row.state in TERMINAL or row.attempt != change.attempt:
             return False
         row.params, row.attributes = plain(change.params), plain(change.attributes)
         self.changed.add(change.number)

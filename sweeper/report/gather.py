@@ -13,6 +13,7 @@ from sweeper.insight.winner_check import Check, check_winner, from_json
 from sweeper.ledger.protocol import LedgerReader
 from sweeper.records import EpochReport, SweepRecord, TrialRecord
 from sweeper.spec.parse import SweepSpec
+from sweeper.spec.phases import schedule_in
 from sweeper.spec.stored import spec_of
 
 ALWAYS = 50  # this many of the best are drawn in any case
@@ -78,7 +79,7 @@ def _check_again(record: SweepRecord, spec: SweepSpec, winner: TrialRecord) -> C
     except SpecError as error:
         return f"Its predictions cannot be shown: {error}."
     params = dict(winner.params or {})
-    histories = train_again(spec, dataset, params, winner.seed, stopped_after(winner))
+    histories = train_again(spec, dataset, params, winner.seed, stopped_after(winner), schedule_in(winner.attributes))
     if any(history.diverged for history in histories):
         return "Its predictions cannot be shown: it diverged when it was trained again on this machine."
     outputs = validation_outputs(

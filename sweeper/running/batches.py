@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from sweeper.records import Change, EpochReport, Reported
 from sweeper.running.trial import TrialRun
-from sweeper.scheduling.events import LegOutcome, Verdict
+from sweeper.scheduling.events import LegOutcome, Suggestion, Verdict
 from sweeper.scheduling.window import batch_start
 from sweeper.search.pruning import BatchPruner
 from sweeper.training.legs import Arrays, TrialLeg
@@ -37,6 +37,7 @@ class Settled:
     reports: list[Reported] = field(default_factory=list)
     weights: dict[int, Arrays] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)  # what the ledger is told besides, before the reports
+    going_on: tuple[Suggestion, ...] = ()  # members of a population that had waited for each other
 
 
 class BatchDecisions:

@@ -155,7 +155,10 @@ class Controller:
         self._states[run.id] = SweepState.RUNNING
         self._pool.load(run.id, Source.of(run.dataset))
         self._emit("sweep.opened", {"sweep": run.id, "name": run.record.name, "requested": run.requested})
-        self._queue.put(SweepOpened(run.plan, tuple(trials), run.suggested_shapes(), reopen=(TrialState.STOPPED,)))
+        reopen, paused = (TrialState.STOPPED,), run.paused
+        self._queue.put(SweepOpened(run.plan, tuple(trials), run.suggested_shapes(), reopen, paused))
+        if paused:
+            self._queue.put(_Unfinished(run.id))
 
     @property
     def idle_seconds(self) -> Mapping[str, float]:
@@ -226,11 +229,10 @@ class Controller:
             run = self._runs.get(item.sweep)
             if run is None:
                 return
-            assert run.batches is not None
-            settled = run.batches.settle(run.requested)
-            self._handle(
-                TrialsDecided(run.id, tuple(settled.outcomes)), run.id, list(settled.reports), _Brought(settled.weights)
-            )
+            settled = run.settle()
+            assert settled is not None
+            event = TrialsDecided(run.id, tuple(settled.outcomes), settled.going_on)
+            self._handle(event, run.id, [*settled.changes, *settled.reports], _Brought(settled.weights))
         else:
             if isinstance(item, SweepOpened):
                 self._next_chores = 0.0  # what was asked while the sweep was loaded is read at once
@@ -257,7 +259,9 @@ class Controller:
         self._emit("leg.done", {"sweep": run.id, "worker": item.worker, "trials": len(trained)})
         if any(trial.states is not None for trial in trained) and self._clock.take_yield_request(item.worker):
             self._handle(WorkerYields(item.worker))
-        event = LegDone(item.worker, item.result.leg, tuple(settled.outcomes), item.result.seconds)
+        event = LegDone(
+            item.worker, item.result.leg, tuple(settled.outcomes), item.result.seconds, settled.going_on
+        )
         self._handle(event, run.id, [*settled.changes, *settled.reports], _Brought(settled.weights, trained))
 
     def _answered(self, item: _Asked) -> None:
@@ -442,7 +446,7 @@ class Controller:
             run.checkpoints.drop(action.number)
         epochs = len(run.trials[action.number].curve) if action.number in run.trials else 0
         run.end(action.number, action.state, value, action.cause)
-        if run.batches is not None and action.state in (TrialState.FAILED, TrialState.STOPPED):
+        if run.waits and action.state in (TrialState.FAILED, TrialState.STOPPED):
             self._queue.put(_Unfinished(run.id))
         if action.state is TrialState.STOPPED:
             run.consider_stopped(action.number, value, epochs)

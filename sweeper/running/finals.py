@@ -22,6 +22,7 @@ from sweeper.running.outputs import OutputsOnTest
 from sweeper.running.run import Best, SweepRun
 from sweeper.scheduling.events import EVERY_TRIAL
 from sweeper.spec.parse import SweepSpec
+from sweeper.spec.phases import schedule_in
 from sweeper.spec.stored import stored_form
 from sweeper.states import SweepState, TrialState
 
@@ -124,6 +125,7 @@ def open_finals(ledger: Ledger, run: SweepRun) -> SweepRun | None:
         study,
         seed_of=lambda number: fresh[number // len(chosen)],
         fold_of=None if in_folds is None else in_folds.fold_of,
+        schedule_of=lambda number: schedule_in(chosen[number % len(chosen)].attributes),
         examine=(in_folds or outputs_of(run, own)).examine,
         keeps_best=False,
     )
@@ -143,6 +145,7 @@ def final_spec(spec: SweepSpec, trials: int) -> SweepSpec:
     """What the finals' trials are trained by: everything as in the sweep, without a search."""
     training = spec.training.model_copy(update={"replicates": 1})
     none = {"timeout": None, "enqueue": (), "from_": None, "warm": None, "stop": None}
+    none |= {"population": None, "ready": None}
     search = spec.search.model_copy(update={"sampler": "random", "pruner": "none", "trials": trials, **none})
     name = f"{spec.name[:90]} {KEY}"
     return spec.model_copy(update={"name": name, "training": training, "search": search, "finals": None})

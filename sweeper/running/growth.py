@@ -11,6 +11,7 @@ from sweeper.records import SweepChanged, SweepRecord
 from sweeper.running.parts import window_and_batch
 from sweeper.search.pruning import BatchPruner, Objective, make_pruner
 from sweeper.spec.parse import SweepSpec
+from sweeper.spec.population import PBT
 from sweeper.spec.stored import spec_of
 from sweeper.states import SweepState, TrialState
 
@@ -51,6 +52,9 @@ def check_growth(ledger: Ledger, record: SweepRecord, requested: int) -> None:
         remedy = f"Start a new sweep without search.stop; with search.from: {sweep} it learns from this one"
         raise SpecError(f"{ended}. With more trials it would end there, too", key=key, remedy=remedy)
     spec = spec_of(record)
+    if spec.search.sampler == PBT:
+        remedy = "Start a new sweep with a larger search.population"
+        raise SpecError(f"sweep {sweep} is one population, and nobody can join it later", key=key, remedy=remedy)
     if spec.search.sampler == "grid" and requested > (points := len(spec.space.grid())):
         remedy = f"Ask for at most {points}"
         raise SpecError(f"the grid of sweep {sweep} has {points} points, not {requested}", key=key, remedy=remedy)

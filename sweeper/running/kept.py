@@ -158,5 +158,6 @@ def _weights(run: SweepRun, number: int) -> Arrays:
     assert run.members is not None
     found = run.members.weights(number)
     if found is None:
-        found = weights_of(train_again(run.spec, run.dataset, run.params(number), run.trials[number].seed))
+        params, seed, schedule = run.params(number), run.trials[number].seed, run.schedule(number)
+        found = weights_of(train_again(run.spec, run.dataset, params, seed, schedule=schedule))
     return found

@@ -32,8 +32,11 @@ from sweeper.running.notices import Notices
 from sweeper.running.objective_run import ObjectiveRun
 from sweeper.running.outputs import measure_winner
 from sweeper.running.parts import make_study
+from sweeper.running.population import PopulationRun
 from sweeper.running.run import SweepRun, final_weights, winner_weights
 from sweeper.settings import Settings
+from sweeper.spec.phases import schedule_in
+from sweeper.spec.population import PBT
 from sweeper.spec.stored import spec_of
 from sweeper.states import SweepState
 from sweeper.tracking.trial_files import TrialFiles
@@ -226,6 +229,7 @@ def open_sweep(settings: Settings, hold: Hold, run: SweepRun, show: Emit | None 
 def run_of(record: SweepRecord, spec: SweepSpec, dataset: Dataset, study: Study | ObjectiveStudy) -> SweepRun:
     """What the controller holds of a sweep of this kind."""
     kind = SweepRun if spec.objective.function is None else ObjectiveRun
+    kind = PopulationRun if spec.search.sampler == PBT else kind
     return kind(record, spec, dataset, study)
 
 
@@ -323,7 +327,8 @@ def _keep_check(run: SweepRun, kept: Kept, ledger: LedgerReader, folder: Path) -
     params = run.params(winner.number)
     outputs = kept.validation
     if run.best is None or run.best.number != winner.number:
-        weights = weights_of(train_again(run.spec, run.dataset, params, winner.seed, stopped_after(winner)))
+        how = (stopped_after(winner), schedule_in(winner.attributes))
+        weights = weights_of(train_again(run.spec, run.dataset, params, winner.seed, *how))
         dataset = run.dataset.prepared(run.spec.inputs_of(params))
         outputs = validation_outputs(dataset, run.spec.trial_config(params), weights)
     check = check_winner(run.dataset, winner.number, outputs)

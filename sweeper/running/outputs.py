@@ -16,6 +16,7 @@ from sweeper.models.metric_names import OF_TASK
 from sweeper.records import SweepChanged, TrialRecord
 from sweeper.running.run import SweepRun
 from sweeper.spec.parse import SweepSpec
+from sweeper.spec.phases import schedule_in
 from sweeper.training.legs import Arrays
 from sweeper.training.scoring import scoring_of
 
@@ -58,7 +59,8 @@ class OutputsOnTest:
             pass  # it is missing, or damaged
         params = trial.params or {}
         dataset = self._prepared(params)
-        weights = weights_of(train_again(self._spec, dataset, params, trial.seed))
+        schedule = schedule_in(trial.attributes)
+        weights = weights_of(train_again(self._spec, dataset, params, trial.seed, schedule=schedule))
         outputs = outputs_on_test(dataset, network_of(self._spec, dataset, params, weights))
         self._save(trial.number, outputs)
         return outputs

@@ -11,7 +11,7 @@ from sweeper.data.recent import BYTES, MOST
 from sweeper.flow import unpack_flow
 from sweeper.insight.fused import ONE_BY_ONE
 from sweeper.insight.noise import noise_of
-from sweeper.records import EpochReport, Noted, Reported, SweepRecord, TrialRecord
+from sweeper.records import EpochReport, Found, Noted, Reported, SweepRecord, TrialRecord
 from sweeper.running.batches import BatchDecisions, Settled, epoch_reports
 from sweeper.running.checkpoints import Checkpoints, States, UnreadableCheckpoint
 from sweeper.running.enough import Enough, enough_of
@@ -23,6 +23,7 @@ from sweeper.scheduling.window import told_before
 from sweeper.search.pruning import BatchPruner, Judged, Objective, OrderedCosts, Pruner, make_pruner
 from sweeper.spec.goals import PARAMETERS, SECONDS, excesses_of, of_folds, values_of, violation
 from sweeper.spec.parse import SweepSpec
+from sweeper.spec.phases import Phase, Schedule, attributes_of, schedule_in
 from sweeper.states import Cause, TrialState
 from sweeper.training.legs import (
     Arrays,
@@ -81,10 +82,11 @@ class Examine(Protocol):
 class SweepRun:
     """What the controller holds of one sweep besides the scheduler's view of it.
 
-    Finals are a sweep, too, with four differences: ``seed_of`` gives each trial a seed of its own (None: all have the
+    Finals are a sweep, too, with five differences: ``seed_of`` gives each trial a seed of its own (None: all have the
     sweep's, so that they are compared on the same draws), ``fold_of`` one fold of the data (None: it trains on all of
-    them), ``examine`` judges each complete trial by its weights, and no trial is the best (``keeps_best``), so that
-    every one of them sends its weights.
+    them), ``schedule_of`` what it trains with phase by phase (empty or None: its parameters all the time), ``examine``
+    judges each complete trial by its weights, and no trial is the best (``keeps_best``), so that every one of them
+    sends its weights.
     """
 
     record: SweepRecord
@@ -94,6 +96,7 @@ class SweepRun:
     trials: dict[int, TrialRun] = field(default_factory=dict)
     seed_of: Callable[[int], int] | None = None
     fold_of: Callable[[int], int] | None = None
+    schedule_of: Callable[[int], Schedule] | None = None
     examine: Examine | None = None
     keeps_best: bool = True
     best: Best | None = None
@@ -105,7 +108,7 @@ class SweepRun:
     pruner: Pruner | None = field(init=False, default=None)  # None: there is one that decides batches
     batches: BatchDecisions | None = field(init=False, default=None)
     decision_epochs: tuple[int, ...] = field(init=False)
-    notes: list[Noted] = field(default_factory=list)  # for the ledger
+    notes: list[Noted | Found] = field(default_factory=list)  # for the ledger
     trained: tuple[float, int] = (0.0, 0)  # seconds of a worker, and epochs of rows in them
     enough: Enough | None = field(init=False)  # None: the search does not end before its trials have
     _ordered: OrderedCosts = field(init=False)  # of ended trials, for the pruner
@@ -172,6 +175,7 @@ class SweepRun:
             if trial.params is None:
                 break
             mine = self.trials[trial.number] = TrialRun(trial.params, trial.seed, trial.seconds)
+            mine.schedule = schedule_in(trial.attributes)
             self._judge(mine, trial.metrics)
             outcome = None
             if trial.state.terminal and trial.state is not TrialState.STOPPED:
@@ -272,12 +276,17 @@ class SweepRun:
     def order(self, leg: RunLeg, export: bool = False) -> Order:
         """The worker's side of a scheduler's leg; with ``export`` it sends back what a checkpoint needs."""
         replicates = self.spec.training.replicates
+        configs = {a.number: self.spec.configs_of(self.schedule(a.number)) for a in leg.admit}
+        for a in leg.admit:
+            if self.schedule_of is not None and (found := self.schedule_of(a.number)):
+                self.notes.append(Found(a.number, a.attempt, self.params(a.number), attributes_of((), found)))
         admit = tuple(
             TrialStart(
                 number=a.number,
                 attempt=a.attempt,
                 shape=a.shape,
-                config=self.spec.trial_config(self.params(a.number)),
+                config=configs[a.number][0],
+                changes=configs[a.number][1],
                 rows=tuple(
                     RowStart(self.trials[a.number].seed + r, fold)
                     for r in range(replicates)
@@ -305,6 +314,26 @@ class SweepRun:
             best_under_way=self.keeps_best and self.best is None,
             scoring=scoring_of(self.spec, self.dataset),
         )
+
+    def schedule(self, number: int) -> Schedule:
+        """What a trial trains with, phase by phase."""
+        if self.schedule_of is not None and (found := self.schedule_of(number)):
+            return found
+        return (Phase(0, self.params(number)),)
+
+    @property
+    def waits(self) -> bool:
+        """Whether trials wait for others to be decided."""
+        return self.batches is not None
+
+    @property
+    def paused(self) -> frozenset[int]:
+        """The trials that wait for others of their population."""
+        return frozenset()
+
+    def settle(self) -> Settled | None:
+        """What is settled about trials that waited for one that has ended without a leg (None: none waits)."""
+        return None if self.batches is None else self.batches.settle(self.requested)
 
     @property
     def _value_to_beat(self) -> float | None:
@@ -552,7 +581,9 @@ def winner_weights(run: SweepRun) -> Arrays:
     assert run.best is not None
     if run.best.weights is None:
         params, seed = run.params(run.best.number), run.trials[run.best.number].seed
-        histories = train_again(run.spec, run.dataset, params, seed, run.best.stopped_after)
+        histories = train_again(
+            run.spec, run.dataset, params, seed, run.best.stopped_after, run.schedule(run.best.number)
+        )
         run.best.weights, run.best.again = (
             weights_of(histories),
             value_again(run.spec, run.dataset, params, histories),

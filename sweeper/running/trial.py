@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sweeper.search.pruning import Costs, Group, Objective, OrderedCosts
+from sweeper.spec.phases import Schedule
 
 
 @dataclass(slots=True)
@@ -17,7 +18,8 @@ class TrialRun:
     trial or the study may ask for it. ``kept`` are the metrics of the epoch that it kept once it has finished.
     ``metrics`` are what it stands with once it has ended, in a sweep whose other objectives or constraints are judged
     by them. ``folds`` are the objective's values on each fold of the data, kept or last; ``parameters`` is the
-    size of its network, once it has trained.
+    size of its network, once it has trained. ``schedule`` is what a member of a population trains with, once that has
+    changed.
     """
 
     params: Mapping[str, Any] | None = None
@@ -29,6 +31,7 @@ class TrialRun:
     ended: bool = False
     kept: Mapping[str, float] | None = None
     parameters: int = 0
+    schedule: Schedule = ()
 
     def start_over(self) -> None:
         """It waits again: what it has done does not count, but for the time it took."""

@@ -65,6 +65,7 @@ class Verdict(StrEnum):
 
     CONTINUE = "continue"
     HELD = "held"  # it has trained to its end; what becomes of it is not decided yet
+    PAUSED = "paused"  # it has left its worker and waits for the others of its population
     COMPLETE = "complete"
     PRUNED = "pruned"
     FAILED = "failed"
@@ -98,13 +99,14 @@ class Suggestion:
 class SweepOpened:
     """A new or interrupted sweep: its trials as the ledger has them, and the shapes of those already suggested.
 
-    Trials in a state of ``reopen`` wait again: a resumed sweep goes on to its total.
+    Trials in a state of ``reopen`` wait again: a resumed sweep goes on to its total. ``paused`` ones wait for others.
     """
 
     plan: SweepPlan
     trials: tuple[TrialRecord, ...]
     shapes: dict[int, Shape]
     reopen: tuple[TrialState, ...] = ()
+    paused: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -154,20 +156,25 @@ class WorkerYields:
 
 @dataclass(frozen=True)
 class LegDone:
-    """A worker finished a leg, in so many ``seconds``. Its verdicts may be on trials of other workers, too."""
+    """A worker finished a leg, in so many ``seconds``. Its verdicts may be on trials of other workers, too.
+
+    Those ``going_on`` were paused.
+    """
 
     worker: str
     leg: int
     outcomes: tuple[LegOutcome, ...]
     seconds: float = 0.0
+    going_on: tuple[Suggestion, ...] = ()
 
 
 @dataclass(frozen=True)
 class TrialsDecided:
-    """Verdicts on running trials that did not come with a leg of theirs."""
+    """Verdicts on running trials that did not come with a leg of theirs; those ``going_on`` were paused."""
 
     sweep: str
     outcomes: tuple[LegOutcome, ...]
+    going_on: tuple[Suggestion, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ from sweeper.scheduling.events import (
     SaveCheckpoints,
     Shape,
     StopSweep,
+    Suggestion,
     SweepForgotten,
     SweepOpened,
     TrialsDecided,
@@ -94,6 +95,7 @@ class Scheduler:
             case TrialsDecided():
                 if event.sweep in self._sweeps:
                     self._decided(self._sweeps[event.sweep], event.outcomes, actions)
+                    self._go_on(self._sweeps[event.sweep], event.going_on)
             case LegFailed():
                 self._leg_failed(event, actions)
             case StopSweep():
@@ -178,7 +180,7 @@ class Scheduler:
             sweep.counts[state] += 1
             if trial.shape is not None:
                 sweep.asked = max(sweep.asked, record.number + 1)
-                if state is TrialState.WAITING:
+                if state is TrialState.WAITING and record.number not in event.paused:
                     sweep.push(trial)
         self._sweeps[event.plan.sweep] = sweep
         self.board.recount()
@@ -384,6 +386,7 @@ class Scheduler:
         sweep = self._sweeps[worker.sweep]
         sweep.used += event.seconds
         self._decided(sweep, event.outcomes, actions)
+        self._go_on(sweep, event.going_on)
         save = SaveCheckpoints(sweep.plan.sweep, frozenset(worker.rows), worker.draining or worker.yielding)
         if worker.draining:
             self._give_back(worker, "the worker's node is leaving", False, actions)
@@ -412,9 +415,22 @@ class Scheduler:
             elif (worker := self._workers.get(trial.worker or "")) is not None:
                 worker.rows.discard(trial.number)  # it has left its slot by itself
             trial.worker = None
-            if outcome.verdict is not Verdict.HELD:
+            if outcome.verdict is Verdict.PAUSED:
+                trial.epochs = 0
+                self._move(sweep, trial, TrialState.WAITING)
+                why = (trial.number, trial.attempt, outcome.reason, False)
+                actions.append(RequeueTrial(sweep.plan.sweep, *why))
+            elif outcome.verdict is not Verdict.HELD:
                 state, value, cause = _ENDS[outcome.verdict], outcome.value, outcome.cause
                 self._finish(sweep, trial, state, outcome.reason, actions, value=value, cause=cause)
+
+    def _go_on(self, sweep: Sweep, paused: Iterable[Suggestion]) -> None:
+        """Let paused trials wait for a worker, each in the shape that it has now."""
+        for one in paused:
+            trial = sweep.trials[one.number]
+            trial.shape = one.shape
+            if trial.state is TrialState.WAITING:
+                sweep.push(trial)
 
     def _leg_failed(self, event: LegFailed, actions: list[Action]) -> None:
         worker = self._workers.get(event.worker)

@@ -16,7 +16,12 @@ from sweeper.search.suggestions import Batch, Params, Reader, SearchTrial, Setti
 from sweeper.search.tpe import n_good, n_good_of_front
 from sweeper.search_spaces import Space
 
-OPENERS: dict[str, Callable[[Known], PointBatch]] = {"random": open_random, "sobol": open_sobol, "tpe": open_tpe}
+OPENERS: dict[str, Callable[[Known], PointBatch]] = {
+    "random": open_random,
+    "pbt": open_random,
+    "sobol": open_sobol,
+    "tpe": open_tpe,
+}
 
 
 class Points:

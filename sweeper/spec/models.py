@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, InstanceOf, ValidationError, model_validator
@@ -34,6 +34,8 @@ from sweeper.spec.metric_files import OwnMetrics
 from sweeper.spec.notify import Addresses
 from sweeper.spec.objective_file import SECTIONS, ResourcesSpec, check_objective, completed, names_function
 from sweeper.spec.own_model import Model, bound, check_model, with_suggestions
+from sweeper.spec.phases import Phase
+from sweeper.spec.population import KEYS, check_population, with_population
 from sweeper.spec.schedules import check_schedule, is_compiled, largest, warmup_without_effect
 from sweeper.spec.section import MAX_SECONDS, column, refuse, seconds, text
 from sweeper.spec.section import Section as _Section
@@ -168,10 +170,11 @@ class SearchSpec(_Section):
     """How trials are chosen and stopped. ``timeout`` is in seconds; ``window`` of None follows from the shape.
 
     ``enqueue`` holds points, whole or partial, that run first (None: those of the space). ``from_`` names an earlier
-    sweep to learn from, written ``from``; ``warm`` is what was taken from it when this sweep was created.
+    sweep to learn from, written ``from``; ``warm`` is what was taken from it when this sweep was created. With
+    ``pbt`` the trials are a ``population``, whose worst copy the best every ``ready`` epochs.
     """
 
-    sampler: Literal["tpe", "random", "sobol", "grid", "gp", "cmaes", "own"] = "tpe"
+    sampler: Literal["tpe", "random", "sobol", "grid", "gp", "cmaes", "own", "pbt"] = "tpe"
     own_sampler: Function | None = None
     pruner: Literal["none", "median", "percentile", "asha", "halving", "hyperband", "plateau", "gradient_flow"] = "none"
     trials: Annotated[int, Field(ge=1, le=MAX_TRIALS)] = 256
@@ -183,6 +186,14 @@ class SearchSpec(_Section):
     from_: Annotated[Reference | None, Field(alias="from")] = None
     warm: WarmStart | None = None
     stop: StopSpec | None = None
+    population: Annotated[int, Field(ge=2, le=MAX_TRIALS)] | None = None
+    ready: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _population(cls, data: Any) -> Any:
+        """Of ``population`` and ``trials`` one is enough."""
+        return with_population(data) if isinstance(data, dict) else data
 
     @model_validator(mode="before")
     @classmethod
@@ -205,6 +216,11 @@ class SearchSpec(_Section):
     def to_resolve(self) -> bool:
         """Whether the earlier sweep's trials have not been taken over yet."""
         return self.from_ is not None and (self.warm is None or self.warm.asked != self.from_)
+
+    @property
+    def left_out(self) -> set[str]:
+        """What is not written where it is not set."""
+        return {key for key in ("own_sampler", *KEYS) if getattr(self, key) is None}
 
     def default_window(self, rows: int | None = None) -> int:
         """How many trials may be pending when the next one is suggested: ``window``, or one from the cohort's rows.
@@ -315,6 +331,7 @@ class SweepSpec(_Section):
         if self.model is None:
             check_layers(self.space, self.training)
         check_model(self)
+        check_population(self)
         check_embeddings(self.space, self.inputs)
         if self.winner in ("folds", "refit") and self.split.folds is None:
             what = "networks could be averaged" if self.winner == "folds" else "rows could be trained on together"
@@ -330,15 +347,14 @@ class SweepSpec(_Section):
         """Plain JSON data with every default written out; paths are absolute. It is a valid sweep file, too."""
         if self.objective.function is not None:
             own = self.model_dump(mode="json", by_alias=True, include=set(SECTIONS) - {"name"})
-            if self.search.own_sampler is None:
-                del own["search"]["own_sampler"]
+            for key in self.search.left_out:
+                del own["search"][key]
             return {"name": self.name, **own}
         left_out: dict[str, Any] = {"space": True, "name": True, "resources": True}
         left_out |= {"objective": set(OWN), "objectives": {"__all__": set(OWN)}}
         if len(self.objectives) == 1:
             left_out["objectives"] = True
-        if self.search.own_sampler is None:
-            left_out["search"] = {"own_sampler"}
+        left_out["search"] = self.search.left_out
         data = self.model_dump(mode="json", by_alias=True, exclude=left_out)
         return {"name": self.name, **data, "space": self.space.to_json()}
 
@@ -370,7 +386,7 @@ class SweepSpec(_Section):
             found.append("objective.metric: train_loss rewards overfitting; val_loss is measured on held-out rows.")
         if (stop := self.search.stop) is not None and (stop.patience or 0) >= self.search.trials:
             found.append(f"search.stop.patience: a sweep of {self.search.trials:,} trials ends before it counts.")
-        if self.search.from_ is not None and self.search.sampler in ("random", "sobol", "grid"):
+        if self.search.from_ is not None and self.search.sampler in ("random", "sobol", "grid", "pbt"):
             found.append(f"search.from: {self.search.sampler} learns nothing from earlier trials.")
         if (unused := warmup_without_effect(self.space, self.training)) is not None:
             found.append(unused)
@@ -493,6 +509,15 @@ class SweepSpec(_Section):
             return TrialConfig.from_params(as_layers(of_network | said))
         except (ValueError, TypeError) as error:
             raise SpecError(str(error), key="space") from error
+
+    def configs_of(self, schedule: Sequence[Phase]) -> tuple[TrialConfig, list[tuple[int, TrialConfig]]]:
+        """The configuration that a schedule begins with, and those that follow with their epochs.
+
+        Raises:
+            SpecError: as ``trial_config``.
+        """
+        first, *later = schedule
+        return self.trial_config(first.params), [(phase.epoch, self.trial_config(phase.params)) for phase in later]
 
 
 def _check_finals(spec: SweepSpec) -> None:

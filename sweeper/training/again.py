@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.data.folds import joined
 from sweeper.models.metric_names import OF_TASK
 from sweeper.spec.own_metrics import OwnMetricError
+from sweeper.spec.phases import Phase, Schedule, schedule_in
 from sweeper.states import TrialState
 from sweeper.training.scoring import scoring_of
 
@@ -26,20 +27,27 @@ ROWS_AT_ONCE = 50_000
 
 
 def train_again(
-    spec: SweepSpec, dataset: Dataset, params: Mapping[str, Any], seed: int, until: int | None = None
+    spec: SweepSpec,
+    dataset: Dataset,
+    params: Mapping[str, Any],
+    seed: int,
+    until: int | None = None,
+    schedule: Schedule = (),
 ) -> list[History]:
     """A trial's training once more, on the CPU: its result depends on its configuration, seed and data only.
 
     One history for each fold, or one where there are no folds. ``until`` ends it after so many epochs: of a trial that
-    was stopped, those that it had (``stopped_after``).
+    was stopped, those that it had (``stopped_after``). ``schedule`` is what a member of a population was trained with.
     """
     from sweeper.models import train_cohort
 
     dataset = dataset.prepared(spec.inputs_of(params))
-    train, config = spec.train_config(dataset.task, params), spec.trial_config(params)
+    train = spec.train_config(dataset.task, params)
+    config, changes = spec.configs_of(schedule or (Phase(0, params),))
     scoring, parts = scoring_of(spec, dataset), dataset.folds or (dataset,)
     scorers = {} if scoring is None else scoring.scorers()
-    return [train_cohort([config], train, part.tensors(), [seed], scorers=scorers, until=until)[0] for part in parts]
+    how: Any = {"scorers": scorers, "until": until, "changes": [changes]}
+    return [train_cohort([config], train, part.tensors(), [seed], **how)[0] for part in parts]
 
 
 def stopped_after(trial: TrialRecord) -> int | None:
@@ -99,7 +107,8 @@ def refit(spec: SweepSpec, dataset: Dataset, trial: TrialRecord) -> Arrays:
     train = spec.train_config(dataset.task, params)
     train = replace(train, epochs=epochs_to_refit(trial), keep="last", patience=None, gradient_flow=None)
     train = replace(train, monitor="val_loss", minimize=True)
-    [history] = train_cohort([spec.trial_config(params)], train, data, [trial.seed])
+    config, changes = spec.configs_of(schedule_in(trial.attributes) or (Phase(0, params),))
+    [history] = train_cohort([config], train, data, [trial.seed], changes=[changes])
     if history.diverged:
         raise SweeperError(f"the winner diverged when it was trained on the rows of all folds: {history.divergence}")
     return weights_of([history])

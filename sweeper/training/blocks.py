@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sweeper.models import Cohort, Data, TrainConfig, TrialConfig
+    from sweeper.models.changes import Changes
     from sweeper.models.cohort import RowReport
     from sweeper.models.metrics import Scorer
 
@@ -60,11 +61,19 @@ class Blocks:
                 self._blocks.append(_Block(shape, cohort))
 
     def admit(
-        self, shape: Shape, key: Any, config: TrialConfig, seed: int, state: Mapping[str, Tensor] | None, fold: int
+        self,
+        shape: Shape,
+        key: Any,
+        config: TrialConfig,
+        seed: int,
+        state: Mapping[str, Tensor] | None,
+        fold: int,
+        changes: Changes = (),
     ) -> None:
         """Put a row into a free slot of its shape; see ``Cohort.admit``."""
         block = next(block for block in self._blocks if block.shape == shape and block.cohort.free)
-        block.cohort.admit(key, config, seed, state=state, fold=fold)
+        later = {"changes": changes} if changes else {}  # modules of the user's own have none
+        block.cohort.admit(key, config, seed, state=state, fold=fold, **later)
         self._of[key] = block
 
     def drop(self, key: Any) -> None:

@@ -24,6 +24,7 @@ from sweeper.training.scoring import Scoring, problem_of
 
 if TYPE_CHECKING:
     from sweeper.models import Data, TrainConfig, TrialConfig
+    from sweeper.models.changes import Changes
     from sweeper.models.cohort import RowReport
     from sweeper.models.gradient_flow import EpochFlow
     from sweeper.models.metrics import Scorer
@@ -45,7 +46,11 @@ class RowStart(NamedTuple):
 
 @dataclass(frozen=True)
 class TrialStart:
-    """A trial that takes its rows, one per seed and fold. ``states``: exported rows to go on from (None: epoch 0)."""
+    """A trial that takes its rows, one per seed and fold. ``states``: exported rows to go on from (None: epoch 0).
+
+    ``changes`` are those of its hyperparameters between epochs. Without states it has ``replay`` epochs already, which
+    are trained again and not reported.
+    """
 
     number: int
     attempt: int
@@ -53,6 +58,8 @@ class TrialStart:
     config: TrialConfig
     rows: tuple[RowStart, ...]
     states: tuple[dict[str, Any], ...] | None = None
+    changes: Changes = ()
+    replay: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ class LegOrder:
     ``units`` are factors that turn a metric of the normalised target into the user's units. Weights come back with a
     finished trial only when its kept ``metric`` beats ``keep_better_than`` (None: any does); ``export`` asks for the
     state of the rows that go on, for a checkpoint, ``best_under_way`` for the weights of the best trial that goes on.
+    A trial that has trained a number of epochs of ``pauses`` leaves with the state of its rows.
     """
 
     leg: int
@@ -81,6 +89,7 @@ class LegOrder:
     export: bool = False
     best_under_way: bool = False
     scoring: Scoring | None = None
+    pauses: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -153,6 +162,11 @@ class _Running:
         """Whether all rows have trained to their end."""
         return len(self.finished) == len(self.rows) and self.diverged is None and self.failed is None
 
+    @property
+    def trained(self) -> int:
+        """The epochs of its longest row, in all."""
+        return self.epoch + max((len(values) for row in self.metrics for values in row.values()), default=0)
+
     def kept(self, i: int, units: Mapping[str, float]) -> dict[str, float]:
         """The metrics of the epoch that row i has kept so far, in the user's units."""
         return {name: value * units.get(name, 1.0) for name, value in (self.latest[i].kept or {}).items()}
@@ -213,31 +227,55 @@ class LegRunner:
             raise
         return LegResult(order.leg, trials, seconds)
 
-    def _prepare(self, order: LegOrder) -> None:
+    def _blocks(self, order: LegOrder) -> Blocks:
+        """An empty cohort."""
         import torch
 
+        threads = torch.get_num_threads() if self._device == "cpu" else 1
+        return Blocks(order.train, partial(self._prepared, order.sweep), self._scorers, threads)
+
+    def _prepare(self, order: LegOrder) -> None:
         if self._cohort_id != (order.sweep, order.cohort) or self._cohort is None:
             self._scorers = {} if order.scoring is None else order.scoring.scorers()
-            threads = torch.get_num_threads() if self._device == "cpu" else 1
-            data_of = partial(self._prepared, order.sweep)
-            self._cohort = Blocks(order.train, data_of, self._scorers, threads)
+            self._cohort = self._blocks(order)
             self._cohort_id, self._running = (order.sweep, order.cohort), {}
         for number in order.drop:
             if (dropped := self._running.pop(number, None)) is not None:
                 for i, key in enumerate(dropped.rows):
                     if i not in dropped.finished:
                         self._cohort.drop(key)
-        wanted: Counter[Shape] = Counter()
-        for start in order.admit:
-            wanted[start.shape] += len(start.rows)
-        self._cohort.make_room(wanted, order.width * max((len(s.rows) for s in order.admit), default=1))
-        for start in order.admit:
+        admit = self._with_replays(order)
+        self._cohort.make_room(rows_of(admit), order.width * max((len(s.rows) for s in admit), default=1))
+        for start in admit:
             keys = [(start.number, i) for i in range(len(start.rows))]
             for i, row in enumerate(start.rows):
                 state = start.states[i] if start.states is not None else None
-                self._cohort.admit(start.shape, keys[i], start.config, row.seed, state, row.fold)
+                self._cohort.admit(start.shape, keys[i], start.config, row.seed, state, row.fold, start.changes)
             epoch = epochs_in(start.states) if start.states is not None else 0
             self._running[start.number] = _Running(start, keys, self._cohort.of(keys[0]).parameters, epoch)
+
+    def _with_replays(self, order: LegOrder) -> list[TrialStart]:
+        """The trials to admit, those that have epochs without a state with the state that these lead to."""
+        lost = [start for start in order.admit if start.replay and start.states is None]
+        if not lost:
+            return list(order.admit)
+        blocks, found = self._blocks(order), {}
+        blocks.make_room(rows_of(lost), order.width)
+        until = {}
+        for start in lost:
+            for i, row in enumerate(start.rows):
+                key = (start.number, i)
+                blocks.admit(start.shape, key, start.config, row.seed, None, row.fold, start.changes)
+                until[key] = start.replay
+        for epoch in range(1, max(until.values()) + 1):
+            for report, _ in blocks.epoch():
+                if report.diverged is not None:
+                    raise RuntimeError(f"trial {report.key[0]} diverged when it was trained again: {report.diverged}")
+            for key in [key for key, last in until.items() if last == epoch]:
+                found[key] = blocks.of(key).export(key)
+                blocks.drop(key)
+        states = {start.number: tuple(found[start.number, i] for i in range(len(start.rows))) for start in lost}
+        return [replace(start, states=states.get(start.number, start.states)) for start in order.admit]
 
     def _train(self, order: LegOrder, began: float) -> None:
         assert self._cohort is not None
@@ -260,6 +298,7 @@ class LegRunner:
                     running.diverged = running.diverged or report.diverged
                     running.finished[i] = report
             done = all(len(r.finished) == len(r.rows) for r in self._running.values())
+            done = done or any(r.trained in order.pauses for r in self._running.values())
             if done or time.perf_counter() - began >= order.seconds:
                 break
 
@@ -275,6 +314,7 @@ class LegRunner:
         for number, running in list(self._running.items()):
             finished, curves = running.ended, running.curves(order.units)
             kept = best = states = None
+            paused = False
             rows = [{name: values[-1] for name, values in curve.items() if values} for curve in curves]
             standing = [running.kept(i, order.units) for i in range(len(running.rows))]
             if running.diverged is None and running.failed is None and all(standing):
@@ -282,8 +322,9 @@ class LegRunner:
                 best = float(np.mean([(report.best_epoch or 0) + 1 for report in running.latest.values()]))
             if finished:
                 rows = standing
-            elif order.export and running.diverged is None and running.failed is None:
-                states = self._states(running)
+            elif running.diverged is None and running.failed is None:
+                paused = running.trained in order.pauses
+                states = self._states(running) if order.export or paused else None
             leg = TrialLeg(
                 number=number,
                 attempt=running.start.attempt,
@@ -305,7 +346,7 @@ class LegRunner:
             )
             trials.append(leg)
             running.epoch = leg.epochs
-            if finished or running.diverged is not None or running.failed is not None:
+            if finished or paused or running.diverged is not None or running.failed is not None:
                 del self._running[number]
                 for i, row in enumerate(running.rows):
                     if i not in running.finished:
@@ -332,6 +373,14 @@ class LegRunner:
             key = running.rows[i]
             found.append(self._cohort.of(key).kept_weights(key) if ended is None else ended.state_dict or {})
         return joined([{name: tensor.numpy() for name, tensor in weights.items()} for weights in found])
+
+
+def rows_of(starts: Sequence[TrialStart]) -> Counter[Shape]:
+    """How many rows of each shape trials have."""
+    wanted: Counter[Shape] = Counter()
+    for start in starts:
+        wanted[start.shape] += len(start.rows)
+    return wanted
 
 
 def _bytes(data: tuple[Data, ...]) -> int:
