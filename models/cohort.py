@@ -411,8 +411,8 @@ def train_cohort(
         while waiting or cohort.occupants:
             while waiting and cohort.free:
                 number = waiting.popleft()
-                later = {"changes": changes[number]} if changes is not None and changes[number] else {}
-                cohort.admit(number, configs[number], seeds[number], **later)
+                later = () if changes is None else changes[number]
+                cohort.admit(number, configs[number], seeds[number], changes=later)
             for report in cohort.leg(1):
                 if report.failed is not None:
                     raise ValueError(report.failed)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from sweeper.models.changes import Changes
 from sweeper.models.cohort import PLATEAU_STATE, Cohort, Key, Occupant
 from sweeper.models.config import Task, TrainConfig, TrialConfig
 from sweeper.models.data import Data, batch_order
@@ -67,10 +68,17 @@ class OwnCohort(Cohort):
         self.programs: dict[str, Program] = {}
 
     def admit(
-        self, key: Key, config: TrialConfig, seed: int, state: Mapping[str, Tensor] | None = None, fold: int = 0
+        self,
+        key: Key,
+        config: TrialConfig,
+        seed: int,
+        state: Mapping[str, Tensor] | None = None,
+        fold: int = 0,
+        changes: Changes = (),
     ) -> None:
-        """As ``Cohort.admit``; a module that cannot be built fails in its first epoch, alone."""
+        """As ``Cohort.admit``; a module that cannot be built fails in its first epoch, alone. Nothing changes yet."""
         assert isinstance(config, OwnConfig)
+        assert not changes
         slot = self._free_slot(key, config, fold)
         data, occupant = self.folds[fold], Occupant(key, seed, EagerPath, fold)
         settled = config.within(self.train)

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from sweeper.data.folds import joined
 from sweeper.export.onnx import is_available, metadata, onnx_model
 from sweeper.export.own_model import OwnFiles, own_files, own_source, own_training
-from sweeper.export.retraining import Winner, objective_of
+from sweeper.export.retraining import Winner, changes_in_script, objective_of
 from sweeper.export.templates import render
 from sweeper.models.own_config import OwnConfig
 from sweeper.records import SweepRecord
 from sweeper.spec.parse import SweepSpec
+from sweeper.spec.phases import Phase, schedule_in
 from sweeper.text import listed, shown
 
 if TYPE_CHECKING:
@@ -123,12 +124,17 @@ def _script(spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, Any]
     from sweeper.models.solo import resolve_clip_norm
     from sweeper.training.again import epochs_to_refit
 
-    config, train, refit = winner.config, winner.train, _is_refitted(spec, dataset)
+    train, refit, params = winner.train, _is_refitted(spec, dataset), winner.trial.params or {}
+    config, changes = spec.configs_of(schedule_in(winner.trial.attributes) or (Phase(0, params),))
     epochs = [history.kept_epoch(train) + 1 for history in winner.histories]
     batch_size = train.batch_size if config.batch_size is None else config.batch_size
     layout = winner.model.parts[0].layout
+    longest = epochs_to_refit(winner.trial) if refit else max(epochs)
+    changing = changes_in_script(config, changes, train, longest)
+    phases = [config, *(after for _, after in changes)]
     return {
         "own": own_training(winner.model),
+        "changes": changing,
         "seed": winner.trial.seed,
         "epochs": epochs_to_refit(winner.trial) if refit else epochs if dataset.folds else epochs[0],
         "batch_size": None if batch_size == "full" else batch_size,
@@ -145,6 +151,7 @@ def _script(spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, Any]
         "lion": inspect.getsource(lion.Lion).rstrip() if config.optimizer == "lion" else "",
         "schedule": _schedule(config, train, epochs_to_refit(winner.trial) if refit else train.epochs),
         "label_smoothing": config.label_smoothing,
+        "smoothed": max(phase.label_smoothing for phase in phases) > 0,
         "normalization": NORMALIZATIONS.get(config.normalized),
         "batch_norm": config.normalized == "batch",
         "counted": ' if "num_batches" not in name' if config.normalized == "batch" else "",
@@ -152,7 +159,7 @@ def _script(spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, Any]
         "ntk": config.parametrization == "ntk",
         "ema_decay": config.ema_decay,
         "kept": "average.module" if config.ema_decay else "model",
-        "dropout": _dropout(config),
+        "dropout": _dropout(config, max(phase.dropout for phase in phases)),
         "classifies": dataset.task == "classification",
         "clip_norm": resolve_clip_norm(config, train),
         "val_loss": f"{winner.validation['val_loss']:.9g}",
@@ -200,11 +207,11 @@ def _activation(config: TrialConfig) -> str:
     return f"nn.{ACTIVATION_MODULES[config.activation]()!r}"
 
 
-def _dropout(config: TrialConfig) -> dict[str, Any] | None:
-    """Rate and random numbers of dropout as Python source; None: there is none."""
+def _dropout(config: TrialConfig, most: float) -> dict[str, Any] | None:
+    """Rate and random numbers of dropout as Python source; None: there is none. ``most``: its largest rate."""
     from sweeper.models import dropout
 
-    if config.dropout == 0.0 or not config.hidden_layers:
+    if most == 0.0 or not config.hidden_layers:
         return None
     sources = [inspect.getsource(function).rstrip() for function in (dropout.philox, dropout.words)]
     constants = (dropout.MULTIPLIERS, dropout.WEYL, dropout.ROUNDS, dropout.LOW)

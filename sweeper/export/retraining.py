@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SweeperError
 from sweeper.insight.calibration import Calibration
@@ -15,6 +15,7 @@ from sweeper.spec.phases import schedule_in
 if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset
     from sweeper.models import History, TrainConfig, TrialConfig
+    from sweeper.models.changes import Changes
     from sweeper.training.averaging import TrialModel
 
 METRIC = {"classification": "accuracy", "regression": "rmse"}
@@ -148,3 +149,33 @@ def _differs(spec: SweepSpec, dataset: Dataset, trial: TrialRecord, histories: S
 
     again = value_again(spec, dataset, trial.params or {}, histories)
     return trial.value is not None and again is not None and again != trial.value
+
+
+def changes_in_script(
+    config: TrialConfig, changes: Changes, train: TrainConfig, epochs: int
+) -> dict[int, dict[str, Any]]:
+    """What retrain.py changes before each of its epochs: of ``rate`` the factor, of all else the new value.
+
+    ``group`` are the values of torch.optim's parameter groups.
+    """
+    from sweeper.models.solo import resolve_clip_norm
+
+    found, before = {}, config
+    for epoch, after in changes:
+        if epoch >= epochs:
+            break
+        group: dict[str, Any] = {"weight_decay": after.weight_decay}
+        if after.optimizer == "momentum":
+            group["momentum"] = after.momentum
+        if after.optimizer in ("adam", "adamw", "nadam", "lion"):
+            group["betas"] = (after.beta1, after.beta2)
+        found[epoch] = {
+            "rate": after.learning_rate / before.learning_rate,
+            "group": group,
+            "clip_norm": resolve_clip_norm(after, train),
+            "dropout": after.dropout,
+            "label_smoothing": after.label_smoothing,
+            "ema_decay": after.ema_decay,
+        }
+        before = after
+    return found

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.models.changes import CHANGEABLE
 from sweeper.search_spaces.vocabulary import FloatRange
-from sweeper.spec.goals import COSTS
 from sweeper.spec.section import refuse
 
 if TYPE_CHECKING:
@@ -60,9 +59,6 @@ def check_population(spec: SweepSpec) -> None:
     if len(spec.objectives) > 1 or spec.constraints:
         key = "objectives" if len(spec.objectives) > 1 else "constraints"
         refuse("a population is compared by one objective only", key, other)
-    if spec.objective.metric in COSTS:
-        problem = f"a population is compared while it trains, and {spec.objective.metric} is no metric of an epoch"
-        refuse(problem, "objective.metric", "Use a metric such as val_loss")
     if search.ready is not None and search.ready >= training.epochs:
         problem = f"after {search.ready} of {training.epochs} epochs nothing is left to train with what was found"
         refuse(problem, "search.ready", "Use fewer, or set more training.epochs")

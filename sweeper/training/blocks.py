@@ -72,8 +72,7 @@ class Blocks:
     ) -> None:
         """Put a row into a free slot of its shape; see ``Cohort.admit``."""
         block = next(block for block in self._blocks if block.shape == shape and block.cohort.free)
-        later = {"changes": changes} if changes else {}  # modules of the user's own have none
-        block.cohort.admit(key, config, seed, state=state, fold=fold, **later)
+        block.cohort.admit(key, config, seed, state=state, fold=fold, changes=changes)
         self._of[key] = block
 
     def drop(self, key: Any) -> None:

@@ -1,0 +1,123 @@
+"""A population: one result however it is cut up, and every member is the plain run of its schedule."""
+
+from __future__ import annotations
+
+import contextlib
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+
+from sweeper.data.loading import load
+from sweeper.errors import SpecError
+from sweeper.ledger.memory import MemoryLedger
+from sweeper.models import train_solo
+from sweeper.records import SweepRecord
+from sweeper.running.checkpoints import Checkpoints
+from sweeper.running.controller import Controller
+from sweeper.running.finals import NoSink
+from sweeper.running.growth import check_growth
+from sweeper.running.leases import Holds
+from sweeper.running.open_sweep import run_of
+from sweeper.running.parts import make_study
+from sweeper.spec.parse import load_spec
+from sweeper.spec.phases import history_in, schedule_in
+from sweeper.spec.stored import spec_of
+from sweeper.states import SweepState, TrialState
+from sweeper.training.again import train_again, value_again
+from sweeper.training.inline_pool import InlinePool
+
+SPEC = load_spec(
+    {
+        "name": "population",
+        "dataset": {"name": "iris"},
+        "space": {
+            "learning_rate": {"float": [1e-3, 1.0], "log": True},
+            "optimizer": {"choice": ["momentum", "adam"]},
+            "momentum": {"float": [0.5, 0.99], "when": {"optimizer": ["momentum"]}},
+            "dropout": {"float": [0.0, 0.3]},
+            "hidden_layers": {"choice": [[4], [3, 3]]},
+        },
+        "training": {"epochs": 7},
+        "search": {"sampler": "pbt", "population": 8, "ready": 2, "seed": 5},
+    }
+)
+
+
+def drive(ledger: MemoryLedger, record: SweepRecord, legs: int = 1_000_000, folder: Any = None) -> bool:
+    """Run the sweep as a process of its own that is killed after so many legs; whether it came to its end."""
+    spec, queue, seen = spec_of(record), SimpleQueue[Any](), list[str]()
+    run = run_of(ledger.sweep(record.sweep), spec, load(spec), make_study(spec, load(spec)))
+    run.checkpoints = None if folder is None else Checkpoints(folder)
+    trials = ledger.trials(record.sweep)
+    run.restore(trials, ledger.reports(record.sweep))
+
+    def over() -> bool:
+        ended = controller.state(record.sweep) is not SweepState.RUNNING
+        return ended or seen.count("leg.done") >= legs
+
+    with contextlib.closing(InlinePool(queue.put)) as pool, contextlib.closing(Holds(ledger)) as holds:
+        pool.start()
+        controller = Controller(queue, pool, lambda action, fields: seen.append(action))
+        controller.open(run, NoSink(), trials, holds.take(record.sweep))
+        controller.run(until=over)
+    return controller.state(record.sweep) is not SweepState.RUNNING
+
+
+def outcomes(ledger: MemoryLedger, record: SweepRecord) -> list[Any]:
+    reports = ledger.reports(record.sweep)
+    trials = ledger.trials(record.sweep)
+    return [(t.state, t.params, t.value, t.metrics, t.attributes, reports[t.number]) for t in trials]
+
+
+def new_sweep() -> tuple[MemoryLedger, SweepRecord]:
+    ledger = MemoryLedger()
+    return ledger, ledger.create_sweep(SPEC.name, SPEC.to_json(), SPEC.search.trials)
+
+
+def test_a_population_has_one_result_and_each_member_is_the_run_of_its_schedule(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    ledger, record = new_sweep()
+    assert drive(ledger, record)
+    wanted = outcomes(ledger, record)
+
+    dataset, copied = load(SPEC), set()
+    for trial in ledger.trials(record.sweep):
+        assert (trial.state, trial.epochs, trial.attempt) == (TrialState.COMPLETE, 7, 4)
+        schedule, history = schedule_in(trial.attributes), history_in(trial.attributes)
+        again = train_again(SPEC, dataset, trial.params or {}, trial.seed, schedule=schedule)
+        assert value_again(SPEC, dataset, trial.params or {}, again) == trial.value
+        for phase in history[1:]:
+            assert phase.epoch in (2, 4, 6)
+            assert phase.copied not in (None, trial.number)
+            copied.add(phase.epoch)
+        if schedule:
+            assert schedule[-1].params == history[-1].params == trial.params
+            assert schedule[0].epoch == 0
+            config, changes = SPEC.configs_of(schedule)
+            inputs = dataset.prepared(SPEC.inputs_of(trial.params or {}))
+            train = SPEC.train_config(dataset.task, trial.params)
+            plain = train_solo(config, train, inputs.tensors(), trial.seed, changes=changes)
+            assert plain.val_loss == pytest.approx(again[0].val_loss, rel=1e-4)
+    assert copied == {2, 4, 6}
+
+    monkeypatch.setattr("sweeper.running.controller.rows_on", lambda *_: 3)  # cohorts of other rows
+    ledger, record = new_sweep()
+    assert drive(ledger, record)
+    assert outcomes(ledger, record) == wanted
+
+    ledger, record = new_sweep()  # a process that is killed over and over, with and without checkpoints
+    monkeypatch.setattr("sweeper.running.clock.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("sweeper.running.run.LEG_SECONDS", 0.0)  # legs of one epoch
+    for turn in range(40):
+        if drive(ledger, record, legs=5 + turn % 3, folder=tmp_path if turn % 2 else None):
+            break
+    assert turn > 1
+    assert outcomes(ledger, record) == wanted
+
+
+def test_nobody_joins_a_population_later() -> None:
+    ledger, record = new_sweep()
+    with pytest.raises(SpecError, match="one population"):
+        check_growth(ledger, record, 9)
