@@ -259,9 +259,7 @@ class Controller:
         self._emit("leg.done", {"sweep": run.id, "worker": item.worker, "trials": len(trained)})
         if any(trial.states is not None for trial in trained) and self._clock.take_yield_request(item.worker):
             self._handle(WorkerYields(item.worker))
-        event = LegDone(
-            item.worker, item.result.leg, tuple(settled.outcomes), item.result.seconds, settled.going_on
-        )
+        event = LegDone(item.worker, item.result.leg, tuple(settled.outcomes), item.result.seconds, settled.going_on)
         self._handle(event, run.id, [*settled.changes, *settled.reports], _Brought(settled.weights, trained))
 
     def _answered(self, item: _Asked) -> None:

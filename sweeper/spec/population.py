@@ -54,6 +54,8 @@ def check_population(spec: SweepSpec) -> None:
     if search.pruner != "none":
         remedy = "Remove it: the worst members copy better ones, and none is stopped"
         refuse("a population has no pruner", "search.pruner", remedy)
+    if search.stop is not None:
+        refuse("all members of a population train together", "search.stop", "Remove it")
     if training.patience is not None:
         refuse("members of a population train to the end together", "training.patience", "Remove it")
     if len(spec.objectives) > 1 or spec.constraints:

@@ -36,6 +36,7 @@ def test_a_population_is_all_trials_of_its_sweep() -> None:
         ({"population": 8, "trials": 9}, {}, "search.population", "9 of 8"),
         ({"sampler": "tpe", "population": 8}, {}, "search.population", "only population based training"),
         ({"pruner": "median"}, {}, "search.pruner", "no pruner"),
+        ({"stop": {"patience": 3}}, {}, "search.stop", "train together"),
         ({}, {"training": {"patience": 3}}, "training.patience", "together"),
         ({}, {"space": {"learning_rate": 0.1, "activation": {"choice": ["relu", "tanh"]}}}, "space", "nothing can"),
         ({}, {"objectives": [{"metric": "val_loss"}, {"metric": "parameters"}]}, "objectives", "one objective"),
