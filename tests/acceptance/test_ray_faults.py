@@ -72,7 +72,9 @@ def test_a_killed_driver_leaves_no_process_behind_and_the_sweep_goes_on(
     process = site.start("run", spec, "--workers", "2")
     site.wait_for_trials("faulty", 3, process)
     below = children(process.pid)
-    assert any("raylet" in command_line(pid) for pid in below)
+    lines = "\n".join(command_line(pid) for pid in below)
+    assert "raylet" in lines
+    assert not [name for name in ("monitor.py", "dashboard.py", "log_monitor.py") if f"/{name}" in lines], lines
     site.kill(process)
     process.wait()
     # the agents of a raylet that is gone notice it by themselves, a minute later

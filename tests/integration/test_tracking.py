@@ -26,6 +26,7 @@ from sweeper.tracking.store import Location, Store, resolve_uri
 from sweeper.tracking.tracker import Tracker, delete_runs
 from sweeper.tracking.ui import UiServer, _free_port, serve_ui
 from tests.ended_sweeps import BEGAN, EPOCHS, REASONS, TableStub, end_trials, new_sweep, spec_of
+from tests.faults import wait_until
 
 PATIENCE = 120.0
 STATES = {1: TrialState.PRUNED, 2: TrialState.FAILED, 3: TrialState.STOPPED}
@@ -185,7 +186,7 @@ def test_trials_that_end_while_the_sweep_runs_appear_without_being_asked_for(set
     for number in range(3):
         end_trials(ledger, sweep, [number])
         tracker.trial_ended(number)
-    assert tracker.flush(PATIENCE) == []
+    wait_until(lambda: not ledger.untracked(sweep), PATIENCE)
     assert sorted(children(client_of(settings), ledger.sweep(sweep))) == [0, 1, 2]
     assert client_of(settings).get_run(ledger.sweep(sweep).mlflow_run_id).info.status == "RUNNING"
     tracker.close()

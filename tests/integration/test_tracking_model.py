@@ -203,6 +203,9 @@ def test_what_a_first_export_loads_can_be_loaded_ahead() -> None:
         "from sweeper.tracking.model import warm_up\n"
         "assert 'torch._dynamo' not in sys.modules\n"
         "warm_up()\n"
-        "assert {'torch._dynamo', 'mlflow.pytorch'} <= set(sys.modules)"
+        "assert {'torch._dynamo', 'mlflow.pytorch'} <= set(sys.modules)\n"
+        "from mlflow.utils import environment, requirements_utils as usual\n"
+        "assert usual._MODULES_TO_PACKAGES is None, 'it has looked at every installed package'\n"
+        "assert environment.warn_dependency_requirement_mismatches is usual.warn_dependency_requirement_mismatches"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
