@@ -35,15 +35,21 @@ def preferred_rows(sizes: tuple[int, ...]) -> int:
 
 
 def rows_that_fit(
-    sizes: tuple[int, ...], batch: int, free_bytes: int, itemsize: int = 4, layout: EmbeddingLayout | None = None
+    sizes: tuple[int, ...],
+    batch: int,
+    free_bytes: int,
+    itemsize: int = 4,
+    layout: EmbeddingLayout | None = None,
+    normalization: str = "none",
 ) -> int:
     """The widest cohort within ``free_bytes``: parameters now and at their best, gradient, two moments, a temporary,
-    activations twice.
+    activations twice, with batch normalisation five times: their slopes, what is normalised and its gradients stay, too.
 
     ``itemsize`` is that of a number: 4 bytes in float32.
     """
     units = sum(sizes) + (layout.units if layout else 0)
-    per_row = 6 * row_length(sizes, layout=layout) + 2 * batch * units
+    kept = 5 if normalization == "batch" else 2
+    per_row = 6 * row_length(sizes, normalization, layout) + kept * batch * units
     return max(1, free_bytes // (per_row * itemsize))
 
 

@@ -90,6 +90,16 @@ def with_final_folds(dataset: Dataset, spec: DatasetSpec, split: SplitSpec, fina
     return replace(folds[0], y_train=judged, w_train=np.concatenate(weights) if weights else None, folds=folds, part=0)
 
 
+def training_counts(spec: DatasetSpec, split: SplitSpec, finals: FinalsSpec) -> list[int]:
+    """How many rows each training of the finals has.
+
+    Raises:
+        SpecError: the data cannot be used.
+    """
+    table = read_table(spec, split)
+    return [len(rows.train) for rows in _splits(table, encode_target(table, spec.task), split, finals)]
+
+
 def _splits(table: Table, target: Target, split: SplitSpec, finals: FinalsSpec) -> Iterator[Splits]:
     """The rows of every training, a repeat after the other."""
     assert finals.folds is not None

@@ -67,10 +67,16 @@ def check_batches(spec: SweepSpec, dataset: Dataset) -> None:
     counts = [fold.n_train for fold in dataset.folds or (dataset,)]
     if spec.winner == "refit":
         counts.append(dataset.n_train)
+    if sizes and spec.finals is not None and spec.finals.folds is not None:
+        from sweeper.data.final_folds import training_counts
+
+        counts += training_counts(spec.dataset, spec.split, spec.finals)
     for size in sizes:
         lone = next((n for n in counts if size != "full" and has_lone_row(n, size)), None)
         if lone is not None:
-            problem = f"{size} of {lone} training rows at a time leave 1 to the last minibatch"
+            where = "" if lone in counts[: len(dataset.folds) or 1] else " in a fold of the finals"
+            where = " with winner: refit" if where and spec.winner == "refit" and lone == dataset.n_train else where
+            problem = f"{size} of {lone} training rows at a time leave 1 to the last minibatch{where}"
             remedy = f"Use {size + 1}, or space.normalization: layer"
             raise SpecError(f"{problem}, which batch normalization cannot use", key=key, remedy=remedy)
 

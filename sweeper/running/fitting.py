@@ -33,5 +33,6 @@ def rows_on(device: Device, dataset: Dataset, shape: Shape) -> int:
 
     sizes, layout = network_of(dataset, shape)
     batch = dataset.n_train if shape.batch_size == "full" else shape.batch_size
-    rows = rows_that_fit(sizes, batch, int(device.free_bytes * MEMORY_SHARE), layout=layout)
+    free, kind = int(device.free_bytes * MEMORY_SHARE), shape.normalization
+    rows = rows_that_fit(sizes, batch, free, layout=layout, normalization=kind)
     return max(1, min(rows, MAX_ROWS_CPU) if device.kind == "cpu" else rows)

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from sweeper.text import number
 
 LEAST_TRIALS = 20  # complete ones, before anything is said of what is left
-SURE = 0.9  # how likely the bound holds
+SURE = 0.9  # how likely the bound holds at one trial
+STEADY = 50  # trials in a row at which it is low enough: a bound that is asked again and again is too low at some
 SHARE, FEWEST, MOST = 10, 4, 25  # one of ten trials is among the best that tell of the optimum, within these bounds
 
 
@@ -34,6 +35,7 @@ class Ending:
         self._bests = array("d")  # after each trial that was read, in turn
         self._leaders: list[float] = []
         self._complete, self._noise, self._parameters = 0, 0.0, 1
+        self._near = array("d")  # what was left at each of the last trials, as long as it was little
 
     def tell(self, trial: int, cost: float | None, noise: float, parameters: int) -> None:
         """How a trial has ended: its cost (None: it is no answer) and how far chance may move that.
@@ -65,6 +67,7 @@ class Ending:
             self._parameters = max(self._parameters, parameters)
             insort(self._leaders, cost)
             del self._leaders[MOST + 1 :]
+        self._look()
 
     def _stagnates(self) -> str | None:
         if self._patience is None or len(self._bests) <= self._patience:
@@ -74,13 +77,22 @@ class Ending:
             return None
         return gained(self._patience, gain, self._noise)
 
-    def _is_near(self) -> str | None:
+    def _look(self) -> None:
+        """See whether little is left to gain after the last trial that was read."""
         if self._regret is None or self._complete < LEAST_TRIALS:
-            return None
+            return
         left = left_to_gain(self._leaders, self._complete, self._parameters)
-        if left >= self._regret:
+        if left < self._regret:
+            self._near.append(left)
+            del self._near[:-STEADY]
+        else:
+            del self._near[:]
+
+    def _is_near(self) -> str | None:
+        if len(self._near) < STEADY:
             return None
-        return f"at most {number(left, 2)} is left to gain ({SURE:.0%} sure), less than search.stop.regret"
+        most = number(max(self._near), 2)
+        return f"for {STEADY} trials at most {most} has been left to gain, less than search.stop.regret"
 
 
 def gained(trials: int, gain: float, noise: float) -> str:

@@ -212,3 +212,20 @@ def test_a_last_minibatch_of_one_row_is_refused_where_a_trial_may_have_batch_nor
         load(load_spec({**iris, "space": searched}))
     searched["batch_size"] = {**searched["batch_size"], "when": {"normalization": ["none"]}}
     assert load(load_spec({**iris, "space": searched})).n_train == n
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"training": {"batch_size": 89}}, "89 of 90 training rows at a time leave 1 to the last minibatch, which"),
+        (
+            {"training": {"batch_size": 95}, "finals": {"folds": 5}},
+            "95 of 96 training rows at a time leave 1 to the last minibatch in a fold of the finals",
+        ),
+    ],
+)
+def test_a_minibatch_of_one_row_is_refused_where_it_would_be_normalised_also_in_the_folds_of_finals(change, said):
+    space = {"hidden_layers": [8], "normalization": "batch"}
+    with pytest.raises(SpecError, match=said) as refused:
+        load(load_spec({"dataset": {"name": "iris"}, "space": space, **change}))
+    assert refused.value.key == "training.batch_size"

@@ -61,3 +61,5 @@ def test_memory_bounds_the_width() -> None:
     assert wide == 4 * narrow or abs(wide - 4 * narrow) <= 4
     assert rows_that_fit(sizes, 64, 2**30, itemsize=8) == narrow // 2
     assert rows_that_fit(sizes, 64, 1000) == 1
+    plain, normed = (rows_that_fit(sizes, 20_000, 2**32, normalization=kind) for kind in ("layer", "batch"))
+    assert plain > 2 * normed  # the compiled path keeps all rows of a minibatch that is normalised together

@@ -95,12 +95,12 @@ def test_a_sweep_ends_early_at_the_same_trial_also_when_it_was_interrupted() -> 
 
 def test_finals_follow_and_leave_the_reason_as_it_was() -> None:
     ledger = MemoryLedger()
-    spec = spec_for(trials=40, stop={"regret": 1e9})
+    spec = spec_for(trials=90, stop={"regret": 1e9})
     spec = load_spec({**spec.to_json(), "finals": {"top": 1, "seeds": 2}})
     record = begun(ledger, spec)
     run = drive(ledger, record)
     reason = ledger.sweep(record.sweep).reason
-    assert "is left to gain (90% sure), less than search.stop.regret" in reason
+    assert "has been left to gain, less than search.stop.regret" in reason
     own = run.spec.model_copy(update={"finals": spec.finals})
     assert own.search.stop is not None
     finals = _finals(ledger, run)

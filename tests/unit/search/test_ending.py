@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sweeper.search.ending import LEAST_TRIALS, SURE, Ending, left_to_gain
+from sweeper.search.ending import LEAST_TRIALS, STEADY, SURE, Ending, left_to_gain
 
 
 def told(ending: Ending, costs: list[float | None], noise: float = 0.0) -> int | None:
@@ -34,20 +34,23 @@ def test_without_an_answer_the_search_goes_on() -> None:
     assert told(Ending(3, 1.0), [None] * 50) is None
 
 
-def test_nothing_is_said_of_what_is_left_before_enough_trials_are_complete() -> None:
-    assert told(Ending(None, 1e9), [float(n) for n in range(40)]) == LEAST_TRIALS
+def test_what_is_left_has_to_stay_little_for_some_trials_after_the_first_complete_ones() -> None:
+    costs: list[float | None] = [float(n) for n in range(100)]
+    assert told(Ending(None, 1e9), costs) == LEAST_TRIALS + STEADY - 1
+    costs[40] = -1e12  # so much better than the others that much seems to be left again
+    assert told(Ending(None, 1e9), costs) is None
 
 
 def test_the_answer_depends_on_the_trials_before_the_horizon_only_and_not_on_the_order_of_telling() -> None:
-    costs = np.random.default_rng(0).random(60)
-    late, early = Ending(None, 0.05), Ending(None, 0.05)
-    for trial in np.random.default_rng(1).permutation(60):
+    costs = np.random.default_rng(0).random(120)
+    late, early = Ending(None, 0.2), Ending(None, 0.2)
+    for trial in np.random.default_rng(1).permutation(120):
         late.tell(int(trial), float(costs[trial]), 0.0, 1)
     answers = []
-    for trial in range(60):
+    for trial in range(120):
         early.tell(trial, float(costs[trial]), 0.0, 1)
         answers.append(early.reason(trial))
-    assert answers == [late.reason(horizon) for horizon in range(60)]
+    assert answers == [late.reason(horizon) for horizon in range(120)]
     assert any(answers)
 
 
