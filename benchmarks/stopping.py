@@ -2,8 +2,9 @@
 
     python -m benchmarks.stopping [--seeds 20] [--trials 400] [--optuna]
 
-Searches by the batched TPE (batches of 4, window 16) on two functions and on R2's trials as a table. Each rule is asked
-before every batch, of the trials that its suggestions may see. ``--optuna`` adds Optuna's regret bound, every 20 trials.
+Searches by the batched TPE (batches of 4, window 16) on two functions and on R2's trials as a table. Each rule is
+asked before every batch, of the trials that its suggestions may see. ``--optuna`` adds Optuna's regret bound, every
+20 trials.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def rows_that_fit(
     normalization: str = "none",
 ) -> int:
     """The widest cohort within ``free_bytes``: parameters now and at their best, gradient, two moments, a temporary,
-    activations twice, with batch normalisation five times: their slopes, what is normalised and its gradients stay, too.
+    activations twice, with batch normalisation five times: slopes, what is normalised and gradients stay, too.
 
     ``itemsize`` is that of a number: 4 bytes in float32.
     """

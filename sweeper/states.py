@@ -30,7 +30,7 @@ class Cause(StrEnum):
     METRIC = "metric"  # a metric of the user's own could not be computed
     CODE = "code"  # the user's own model could not be built or trained, or the user's own objective failed
     EXHAUSTED = "exhausted"  # the space has no point for it
-    ENOUGH = "enough"  # the search had come to its end before it (search.stop)
+    ENOUGH = "enough"  # the search had come to its end before it (search.stop, or the finals need the time)
     STOPPED = "stopped"  # the sweep was stopped
 
 

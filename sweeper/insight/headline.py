@@ -138,7 +138,7 @@ def _cost(record: SweepRecord, trials: Sequence[TrialRecord]) -> str:
     epochs = sum(t.epochs for t in trials)
     text = f"{counts or 'no trials'}, {epochs:,} epochs trained"
     text = f"{text} in {duration(record.seconds)}." if record.seconds else f"{text}."
-    ended = why_enough(trials[-1]) if trials else None
+    ended = why_enough(record, trials[-1]) if trials else None
     return text if ended is None else f"{text} {ended[:1].upper()}{ended[1:]}."
 
 

@@ -13,7 +13,7 @@ from sweeper.ledger.protocol import Direction, LedgerReader
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.spec.goals import values_of_folds
 from sweeper.spec.stored import spec_of
-from sweeper.states import Cause, TrialState
+from sweeper.states import Cause, SweepState, TrialState
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,15 +49,19 @@ def _with_answer(ledger: LedgerReader, record: SweepRecord) -> list[TrialRecord]
 
 
 def end_of_search(ledger: LedgerReader, record: SweepRecord) -> str | None:
-    """Why the search has ended before its trials had (``search.stop``); None: it has not."""
-    if not record.spec["search"].get("stop") or not record.requested:
+    """Why the search of a complete sweep has ended before its trials had: search.stop, or time that its finals need.
+
+    None: it has not.
+    """
+    if record.state is not SweepState.COMPLETE or not record.counts.get(TrialState.STOPPED, 0):
         return None
-    return why_enough(ledger.trial(record.sweep, record.requested - 1))
+    return why_enough(record, ledger.trial(record.sweep, record.requested - 1))
 
 
-def why_enough(last: TrialRecord) -> str | None:
+def why_enough(record: SweepRecord, last: TrialRecord) -> str | None:
     """The same, by the last trial."""
-    return last.reason if last.cause is Cause.ENOUGH else None
+    stopped = record.state is SweepState.COMPLETE and last.state is TrialState.STOPPED
+    return last.reason if stopped and last.cause is not Cause.EXHAUSTED else None
 
 
 def finals_winner(record: SweepRecord) -> int | None:

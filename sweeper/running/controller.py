@@ -489,11 +489,23 @@ class Controller:
             return  # its beginning waits in the queue; requests taken now would be lost
         for request in hold.ledger.take_requests(name):
             self._request(name, request.kind, dict(request.args))
-        deadline = self._deadlines.get(name)
-        if deadline is not None and now >= deadline:
-            del self._deadlines[name]
-            self._handle(StopSweep(name, f"the timeout of {run.spec.search.timeout:g} s was reached"))
+        self._look_at_timeout(run, now)
         self._tell_wait(name, now)
+
+    def _look_at_timeout(self, run: SweepRun, now: float) -> None:
+        """End a search whose time is over, or of which the finals need the rest."""
+        timeout, deadline = run.spec.search.timeout, self._deadlines.get(run.id)
+        if deadline is None or timeout is None:
+            return
+        elapsed = timeout - run.record.seconds - (deadline - now)
+        kept = run.reserve.seconds(run.speed(elapsed)) if run.reserve is not None else 0.0
+        if now < deadline - kept:
+            return
+        del self._deadlines[run.id]
+        why = f"the timeout of {timeout:g} s was reached"
+        if kept > 0:
+            why = f"the search ended {kept:.3g} s before the timeout of {timeout:g} s: the finals need the time"
+        self._handle(StopSweep(run.id, why, enough=kept > 0))
 
     def _tell_wait(self, sweep: str, now: float) -> None:
         """The reason of a running sweep in the ledger says why its trials wait; written when it lasts."""

@@ -88,33 +88,36 @@ def are_halted(finals: SweepRecord | None) -> bool:
     return finals is not None and finals.state in (SweepState.STOPPED, SweepState.PAUSED)
 
 
-def open_finals(ledger: Ledger, run: SweepRun) -> SweepRun | None:
+def open_finals(ledger: Ledger, run: SweepRun, trainings: int | None = None) -> SweepRun | None:
     """The finals of a sweep that has ended, new or interrupted, ready for the controller (None: none are due).
 
     Trial i trains finalist ``i % K`` on fresh seed ``i // K``, for K finalists; of finals in folds without part
-    ``i // K`` of the rows, on a seed that is as fresh.
+    ``i // K`` of the rows, on a seed that is as fresh. There are as many ``trainings`` of each as the sweep file says
+    (None), or as there is time for; interrupted finals keep the number that they began with.
     """
     record, spec = ledger.sweep(run.id), run.spec
     if not finals_are_due(ledger, record, spec):
         return None
     assert spec.finals is not None
     chosen = finalists(ledger, record, spec)
-    start = spec.search.seed + (FRESH if spec.finals.folds is None else folds.FRESH)
-    fresh = tuple(range(start, start + spec.finals.trainings))
-    own = final_spec(spec, len(chosen) * len(fresh))
-    points = [dict(trial.params or {}) for _ in fresh for trial in chosen]
+    own = final_spec(spec, len(chosen) * (trainings or spec.finals.trainings))
     stored = stored_form(own, run.dataset.fingerprint)
     key = f"{KEY} of {record.sweep}: {[trial.number for trial in chosen]}"  # others after trials were run again
     child = ledger.create_sweep(
         own.name,
         stored,
-        len(points),
+        own.search.trials,
         owner=record.owner,
         priority=record.priority,
         key=key,
         parent=record.sweep,
     )
-    study: Any = GivenPoints(points)
+    spec = _as_trained(spec, child.requested // len(chosen))
+    assert spec.finals is not None
+    own = final_spec(spec, child.requested)
+    start = spec.search.seed + (FRESH if spec.finals.folds is None else folds.FRESH)
+    fresh = tuple(range(start, start + spec.finals.trainings))
+    study: Any = GivenPoints([dict(trial.params or {}) for _ in fresh for trial in chosen])
     in_folds = None
     if spec.finals.folds is not None:
         in_folds = ScoresInFolds(own, load_final_folds(spec, run.dataset), len(chosen))
@@ -132,6 +135,14 @@ def open_finals(ledger: Ledger, run: SweepRun) -> SweepRun | None:
     trials = ledger.trials(child.sweep)
     finals.restore(trials, ledger.reports(child.sweep) if any(trial.params for trial in trials) else {})
     return finals
+
+
+def _as_trained(spec: SweepSpec, trainings: int) -> SweepSpec:
+    """The sweep file with so many trainings of each finalist."""
+    assert spec.finals is not None
+    folds = spec.finals.folds
+    fewer = {"seeds": trainings} if folds is None else {"repeats": trainings // folds}
+    return spec.model_copy(update={"finals": spec.finals.model_copy(update=fewer)})
 
 
 def outputs_of(run: SweepRun, own: SweepSpec) -> OutputsOnTest:
@@ -159,12 +170,14 @@ def conclude(ledger: Ledger, run: SweepRun, finals: SweepRun) -> FinalsOutcome:
     chosen = finalists(ledger, ledger.sweep(run.id), run.spec)
     trained = ledger.trials(finals.id)
     if finals.fold_of is not None:
-        outcome = outcome_of_folds(finals.id, run.spec, chosen, trained, finals.dataset)
+        spec = _as_trained(run.spec, len(trained) // len(chosen))
+        outcome = outcome_of_folds(finals.id, spec, chosen, trained, finals.dataset)
     else:
         outputs = outputs_of(run, finals.spec).of
         outcome = outcome_of(finals.id, run.spec, chosen, trained, run.dataset, outputs)
     summary = {**ledger.sweep(run.id).summary, SUMMARY: outcome.to_json()}
-    reason = end_of_search(ledger, ledger.sweep(run.id)) or EVERY_TRIAL
+    record = ledger.sweep(run.id)
+    reason = end_of_search(ledger, record) or EVERY_TRIAL
     ledger.commit(run.id, [SweepChanged(summary=summary, reason=reason)])
     return outcome
 

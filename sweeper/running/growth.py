@@ -48,7 +48,8 @@ def check_growth(ledger: Ledger, record: SweepRecord, requested: int) -> None:
         raise SpecError(f"sweep {sweep} has {has} trials already, and {requested} are fewer", key=key, remedy=remedy)
     if requested == has:
         return
-    if (ended := end_of_search(ledger, record)) is not None:
+    ended = end_of_search(ledger, record)
+    if ended is not None and record.spec["search"].get("stop") is not None:
         remedy = f"Start a new sweep without search.stop; with search.from: {sweep} it learns from this one"
         raise SpecError(f"{ended}. With more trials it would end there, too", key=key, remedy=remedy)
     spec = spec_of(record)

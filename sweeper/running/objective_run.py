@@ -56,6 +56,7 @@ class ObjectiveRun(SweepRun):
 
     def __post_init__(self) -> None:
         self.requested, self.enough = self.record.requested, enough_of(self.spec)
+        self.reserve = None
         goal, name = self.spec.objective, self.spec.search.pruner
         epochs = 1 if name in _WHOLE else goal.reports or ENDLESS
         pruner = make_pruner(name, objective=Objective(goal.metric, goal.direction, epochs))

@@ -89,10 +89,18 @@ class OpenSweep:
 
     def finals(self) -> SweepRun | None:
         """The finals of the sweep, which has ended, ready for the controller (None: none are due)."""
-        finals = open_finals(self.ledger, self.run)
+        finals = open_finals(self.ledger, self.run, self._trainings_in_time())
         if finals is not None:
             finals.checkpoints = Checkpoints(self.log.folder / "finals")
         return finals
+
+    def _trainings_in_time(self) -> int | None:
+        """How many trainings of each finalist the timeout leaves time for (None: all)."""
+        run, elapsed = self.run, time.monotonic() - self.began
+        if run.reserve is None or run.spec.search.timeout is None:
+            return None
+        left = run.spec.search.timeout - run.record.seconds - elapsed
+        return run.reserve.trainings(max(0.0, left), run.speed(elapsed))
 
     def conclude(self, finals: SweepRun) -> None:
         """Judge the finals, which are complete, and write the outcome into the sweep's summary."""

@@ -17,6 +17,7 @@ from sweeper.running.checkpoints import Checkpoints, States, UnreadableCheckpoin
 from sweeper.running.enough import Enough, enough_of
 from sweeper.running.members import MemberPool
 from sweeper.running.parts import window_and_batch
+from sweeper.running.reserve import Reserve, reserve_of
 from sweeper.running.trial import Curves, EndedBefore, TrialRun
 from sweeper.scheduling.events import LegOutcome, RunLeg, Shape, Suggestion, SweepPlan, Verdict
 from sweeper.scheduling.window import told_before
@@ -111,11 +112,13 @@ class SweepRun:
     notes: list[Noted | Found] = field(default_factory=list)  # for the ledger
     trained: tuple[float, int] = (0.0, 0)  # seconds of a worker, and epochs of rows in them
     enough: Enough | None = field(init=False)  # None: the search does not end before its trials have
+    reserve: Reserve | None = field(init=False)  # None: there is nothing to keep time for
     _ordered: OrderedCosts = field(init=False)  # of ended trials, for the pruner
     _untold: dict[int, Outcome] = field(init=False, default_factory=dict)  # for the study
 
     def __post_init__(self) -> None:
         self.requested, self.enough = self.record.requested, enough_of(self.spec)
+        self.reserve = reserve_of(self.spec)
         goal = self.spec.objective
         epochs = self.spec.training.epochs
         pruner = make_pruner(self.spec.search.pruner, objective=Objective(goal.metric, goal.direction, epochs))
@@ -398,6 +401,10 @@ class SweepRun:
         ]
         return settled
 
+    def speed(self, elapsed: float) -> float:
+        """Seconds of training that one of the ``elapsed`` seconds of this process has brought; 1: nothing is known."""
+        return self.trained[0] / elapsed if self.trained[0] > 0 and elapsed > 0 else 1.0
+
     def rows_in_time(self, shape: Shape, most: int) -> int:
         """How many rows a CPU trains side by side: at ``most`` that many, fewer in a sweep with a timeout.
 
@@ -524,6 +531,8 @@ class SweepRun:
             return False
         beyond = violation(excesses_of(self.trials[number].metrics, self.spec.constraints))
         sign = self.spec.objective.sign
+        if self.reserve is not None:
+            self.reserve.add((beyond, sign * value, number), self.trials[number].seconds / self.plan.rows_per_trial)
         if self.members is not None:
             self.members.add((beyond, sign * value, number), weights)
         if self.best is not None:

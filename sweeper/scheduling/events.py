@@ -192,10 +192,14 @@ class LegFailed:
 
 @dataclass(frozen=True)
 class StopSweep:
-    """End the sweep: legs in flight finish, everything not complete by then becomes ``stopped``."""
+    """End the sweep: legs in flight finish, everything not complete by then becomes ``stopped``.
+
+    With ``enough`` the sweep is complete if a trial is: it goes on to its finals.
+    """
 
     sweep: str
     reason: str
+    enough: bool = False
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,8 @@ class Scheduler:
             case LegFailed():
                 self._leg_failed(event, actions)
             case StopSweep():
-                self._end(event.sweep, ChangeSweep(event.sweep, SweepState.STOPPED, event.reason), actions)
+                state = SweepState.COMPLETE if event.enough else SweepState.STOPPED
+                self._end(event.sweep, ChangeSweep(event.sweep, state, event.reason), actions)
             case PauseSweep():
                 self._end(event.sweep, ChangeSweep(event.sweep, SweepState.PAUSED, event.reason), actions)
             case ResumeSweep():
@@ -301,15 +302,21 @@ class Scheduler:
         return sweep.asked - ended <= sweep.plan.window - sweep.plan.batch
 
     def _carry_out_ending(self, sweep: Sweep, ending: ChangeSweep, actions: list[Action]) -> None:
+        if ending.state is SweepState.COMPLETE and not sweep.counts[TrialState.COMPLETE]:
+            ending = replace(ending, state=SweepState.STOPPED)
         for trial in sweep.trials.values():
             if trial.state is TrialState.RUNNING:
                 self._leave(trial)
                 if ending.state is SweepState.PAUSED:
                     self._requeue(sweep, trial, ending.reason, False, actions)
-            if ending.state is SweepState.STOPPED and not trial.state.terminal:
-                never = "never started: " if trial.attempt == 0 else ""
-                self._finish(sweep, trial, TrialState.STOPPED, never + ending.reason, actions, cause=Cause.STOPPED)
-        if ending.state is SweepState.STOPPED:
+            if ending.state.terminal and not trial.state.terminal:
+                cause, why = Cause.STOPPED, ending.reason
+                if trial.attempt == 0 and ending.state is SweepState.COMPLETE:
+                    cause = Cause.ENOUGH
+                elif trial.attempt == 0:
+                    why = f"never started: {why}"
+                self._finish(sweep, trial, TrialState.STOPPED, why, actions, cause=cause)
+        if ending.state.terminal:
             sweep.waiting = Waiting()
         self._close(sweep, ending, actions)
 
