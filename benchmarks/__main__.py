@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks import (
     claims,
+    cluster,
     coverage,
     crowd,
     engine,
@@ -42,6 +43,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], dict[str, Any] | None]] = {
     "coverage": coverage.measure,
     "quality": quality.measure,
     "crowd": crowd.measure,
+    "cluster": cluster.measure,
 }
 RENDERERS: dict[str, results.Tables] = {
     "engine": engine.tables,
@@ -58,6 +60,7 @@ RENDERERS: dict[str, results.Tables] = {
     "coverage": coverage.tables,
     "quality": quality.tables,
     "crowd": crowd.tables,
+    "cluster": cluster.tables,
 }
 
 
@@ -69,6 +72,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--trials", type=int, default=512, help="trials of a whole sweep")
     parser.add_argument("--peer-trials", type=int, default=24, help="trials of a peer's whole sweep")
     quality.add_options(parser)
+    cluster.add_options(parser)
     parser.add_argument("--quick", action="store_true", help="tiny sizes: only shows that everything runs")
     return parser.parse_args(words)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sweeper.errors import SpecError
@@ -15,10 +16,14 @@ from sweeper.records import EpochReport, SweepRecord, TrialRecord
 from sweeper.spec.parse import SweepSpec
 from sweeper.spec.phases import schedule_in
 from sweeper.spec.stored import spec_of
+from sweeper.states import TrialState
 
 ALWAYS = 50  # this many of the best are drawn in any case
 FILE = "report.html"  # in the sweep's folder, as the next one
 CHECK = "winner.json"
+LARGE = 10_000  # trials, of which most are read without the metrics that nobody asks all of them for
+PAGE = 5_000
+_NO_METRICS: Mapping[str, float] = {}
 
 
 def make_report(
@@ -40,7 +45,7 @@ def make_report(
 
     record = ledger.sweep(ref)
     spec = spec_of(record)
-    trials = ledger.trials(record.sweep)
+    trials = trials_of(ledger, record, spec)
     check = _find_check(folder, record, spec, trials, train)
     curves = drawn_reports(ledger, record, spec, trials)
     flows = ledger.flow(record.sweep, numbers=flow_numbers(trials))
@@ -48,6 +53,30 @@ def make_report(
     with threadpool_limits(limits=1, user_api="blas"):  # the matrices are small, and threads wait for busy cores
         file = write_report(record, spec, trials, curves, out, check=check, flows=flows)
         return file, verdict_of(record, spec, trials)
+
+
+def trials_of(ledger: LedgerReader, record: SweepRecord, spec: SweepSpec) -> list[TrialRecord]:
+    """All trials by number. Those of a large sweep have no metrics that only the winner's are shown of.
+
+    A hundred thousand of them take 65 MB so, and 135 MB otherwise.
+    """
+    if record.requested <= LARGE:
+        return ledger.trials(record.sweep)
+    judged = {goal.metric for goal in spec.objectives} | {limit.metric for limit in spec.constraints}
+    alone = len(judged) == 1  # then a complete trial's value says it all
+
+    def lean(trial: TrialRecord) -> TrialRecord:
+        if alone and trial.state is TrialState.COMPLETE and trial.value is not None:
+            return replace(trial, metrics=_NO_METRICS)
+        return replace(trial, metrics={name: trial.metrics[name] for name in judged if name in trial.metrics})
+
+    found: list[TrialRecord] = []
+    while page := ledger.trials(record.sweep, limit=PAGE, offset=len(found)):
+        found += map(lean, page)
+    winner = winner_of(record, ranked(spec, found))
+    if winner is not None:
+        found[winner.number] = ledger.trial(record.sweep, winner.number)
+    return found
 
 
 def _find_check(

@@ -192,6 +192,7 @@ def _drive(
     opened.take_seconds()
     patience = INTERRUPT_SECONDS if interrupted.is_set() else SETTLE_SECONDS
     if done:
+        controller.close(sweep)  # what the scheduler knows of every trial takes memory that the report wants
         start.threads.submit(start.pool.close)  # Ray takes a second or two, in which the report is drawn
         show("sweep.finishing", {"sweep": sweep})
         opened.finish(patience)

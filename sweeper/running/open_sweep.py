@@ -325,11 +325,12 @@ def _keep_check(run: SweepRun, kept: Kept, ledger: LedgerReader, folder: Path) -
     from sweeper.insight.advice import ranked
     from sweeper.insight.headline import winner_of
     from sweeper.insight.winner_check import check_winner, to_json
-    from sweeper.report.gather import CHECK
+    from sweeper.report.gather import CHECK, trials_of
     from sweeper.training.again import stopped_after, train_again, weights_of
     from sweeper.training.averaging import validation_outputs
 
-    winner = winner_of(ledger.sweep(run.id), ranked(run.spec, ledger.trials(run.id)))
+    record = ledger.sweep(run.id)
+    winner = winner_of(record, ranked(run.spec, trials_of(ledger, record, run.spec)))
     if winner is None:
         return
     params = run.params(winner.number)

@@ -258,8 +258,9 @@ class SweepRun:
         """The search is over: free what only it needs, before the report wants memory."""
         del self.study
         self._untold.clear()
+        curve: list[float] = []
         for trial in self.trials.values():
-            trial.curve, trial.metrics = [], {}
+            trial.curve, trial.metrics = curve, {}
 
     def wait_again(self, number: int) -> None:
         """A trial was put back: it trains from its checkpoint, or from the beginning."""

@@ -84,6 +84,22 @@ def test_the_epochs_of_a_large_sweep_are_sampled_and_the_best_are_among_them() -
     assert all(curves[number] == ledger.reports(sweep, number)[number] for number in best)
 
 
+def test_the_report_of_a_large_sweep_is_the_same_without_the_metrics_that_it_does_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, spec = MemoryLedger(), spec_of(trials=12)
+    sweep = new_sweep(ledger, spec).sweep
+    states = {3: TrialState.PRUNED, 5: TrialState.FAILED, 7: TrialState.STOPPED}
+    end_trials(ledger, sweep, range(12), states)
+    whole = text_of(ledger, tmp_path, sweep, train=False)
+    monkeypatch.setattr(gather, "LARGE", 10)
+    monkeypatch.setattr(gather, "PAGE", 5)
+    found = gather.trials_of(ledger, ledger.sweep(sweep), spec)
+    assert [trial.number for trial in found] == list(range(12))
+    assert sum(len(trial.metrics) > 1 for trial in found) == 1, "the winner's"
+    assert text_of(ledger, tmp_path, sweep, train=False) == whole
+
+
 def test_an_unknown_sweep_has_no_report(tmp_path: Path) -> None:
     with pytest.raises(SweepNotFound):
         make_report(MemoryLedger(), tmp_path, "nothing")
