@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -150,6 +150,20 @@ def decode_point(axes: Sequence[Axis], point: Array) -> dict[str, Any]:
 def points_from_uniform(axes: Sequence[Axis], u: Array) -> Array:
     """(M, D) numbers in [0, 1) -> (M, D) points drawn independently per axis."""
     return np.column_stack([axis.from_uniform(u[:, d]) for d, axis in enumerate(axes)]) if axes else u[:, :0]
+
+
+def alike(axes: Sequence[Axis], mark: Callable[[str], Hashable]) -> tuple[tuple[int, ...], ...]:
+    """The indices of axes in groups of an equal mark, given by name."""
+    groups: dict[Hashable, list[int]] = {}
+    for d, axis in enumerate(axes):
+        groups.setdefault(mark(axis.name), []).append(d)
+    return tuple(map(tuple, groups.values()))
+
+
+def shown_together(axes: Sequence[Axis], sets: Iterable[frozenset[str]]) -> tuple[tuple[int, ...], ...]:
+    """The indices of axes in groups that are in the same of some sets of parameters: those that trials had."""
+    ordered = list(sets)
+    return alike(axes, lambda name: tuple(name in one for one in ordered))
 
 
 def _key(value: Any) -> str:

@@ -18,7 +18,7 @@ from optuna.trial import TrialState as OptunaState
 from threadpoolctl import ThreadpoolController
 
 from sweeper.scheduling.window import batch_start, told_before
-from sweeper.search.axes import Axis, decode_point, encode_point
+from sweeper.search.axes import Axis, decode_point, encode_point, shown_together
 from sweeper.search.ranking import Outcome, ranks
 from sweeper.search.samplers import Known, PointBatch, open_sobol, open_tpe, trial_rng
 from sweeper.search.standings import Standings
@@ -141,7 +141,14 @@ class _Points:
         points = np.array([encode_point(self._axes, trial.keys) for trial in seen]).reshape(len(seen), len(self._axes))
         keys = ranks({row: trial.outcome for row, trial in enumerate(seen) if trial.outcome is not None}, (sign,))
         known = {row: key if seen[row].keys else None for row, key in keys.items()}
-        self._batch = opener(Known(begin, size, seed, self._axes, points, Standings(known)))
+        sets = dict.fromkeys(frozenset(trial.keys) for trial in seen if trial.keys)
+        groups = shown_together(self._axes, sets)
+
+        def having(row: int) -> list[int]:
+            return [g for g, group in enumerate(groups) if not np.isnan(points[row, list(group)]).all()]
+
+        standings = Standings(known, groups=having)
+        self._batch = opener(Known(begin, size, seed, self._axes, points, standings, groups=groups))
 
     def pick(self, number: int) -> Params:
         """The values for a trial, which the next one of the batch takes into account."""

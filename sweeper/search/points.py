@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeper.search.axes import Array, Axis, decode_point, encode_point, points_from_uniform
+from sweeper.search.axes import Array, Axis, alike, decode_point, encode_point, points_from_uniform, shown_together
 from sweeper.search.optuna_samplers import guided
 from sweeper.search.ranking import Key, Outcome, fractions, rank, ranks
 from sweeper.search.samplers import Known, PointBatch, open_random, open_sobol, open_tpe, trial_rng
@@ -32,9 +32,11 @@ class Points:
         self._earlier = list(setting.prior.earlier)
         self._distributions = {} if space.is_function else space.distributions()
         self.axes = _axes(self._distributions)
+        self._groups = _groups(space, self.axes)
+        self._sets: dict[frozenset[str], None] = {}  # of parameters that trials of a function space had
         self._rows = Rows(len(self.axes))  # of the earlier sweep's trials and those before the current batch
         self._seen = 0  # trials whose distributions are known
-        self._reader, self._standings, self._revision = Reader(), Standings(), 0
+        self._reader, self._standings, self._revision = Reader(), self._fresh(), 0
         parents = {parent for parameter in space.parameters for parent, _ in parameter.when}
         self._parents = [d for d, axis in enumerate(self.axes) if axis.name in parents]
         self._masks: dict[tuple[float, ...], NDArray[np.bool_]] = {}
@@ -50,7 +52,9 @@ class Points:
         points, standings = self._rows.array, self._standing(view)
         applies = self._applies if self._parents else None
         several = len(self._setting.signs) > 1
-        known = Known(view.start, self._size, self._setting.seed, self.axes, points, standings, applies, several)
+        known = Known(
+            view.start, self._size, self._setting.seed, self.axes, points, standings, applies, several, self._groups
+        )
         return _BatchOfPoints(self, self._opener(known))
 
     def realise(self, number: int, point: Array) -> SearchTrial:
@@ -71,7 +75,7 @@ class Points:
         prior, shift, signs = self._setting.prior, len(self._earlier), self._setting.signs
         if len(signs) > 1 or (self._earlier and not prior.comparable):
             keys = self._keys(view)
-            return Standings(keys, (n_good_of_front if len(signs) > 1 else n_good)(len(keys)))
+            return Standings(keys, (n_good_of_front if len(signs) > 1 else n_good)(len(keys)), self._having)
         if view.revision != self._revision:
             self._forget(view.revision)
         if not self._standings:
@@ -87,7 +91,15 @@ class Points:
 
     def _forget(self, revision: int) -> None:
         """Read every outcome again."""
-        self._reader, self._standings, self._revision = Reader(), Standings(), revision
+        self._reader, self._standings, self._revision = Reader(), self._fresh(), revision
+
+    def _fresh(self) -> Standings:
+        return Standings(groups=self._having)
+
+    def _having(self, row: int) -> list[int]:
+        """Which groups of axes a row has."""
+        known = ~np.isnan(self._rows.array[row])
+        return [g for g, group in enumerate(self._groups) if known[list(group)].any()]
 
     def _keys(self, view: View) -> dict[int, Key | None]:
         """The ranking of all rows whose results may be seen."""
@@ -109,10 +121,13 @@ class Points:
         for row in range(self._seen, end):
             trial = self._earlier[row] if row < shift else view.trials[row - shift]
             self._distributions = {**self._distributions, **trial.distributions}
+            if trial.distributions:
+                self._sets[frozenset(trial.distributions)] = None
         self._seen = end
         axes = _axes(self._distributions)
-        if axes != self.axes:
-            self.axes, self._rows = axes, Rows(len(axes))
+        groups = shown_together(axes, self._sets)
+        if axes != self.axes or groups != self._groups:
+            self.axes, self._groups, self._rows = axes, groups, Rows(len(axes))
             self._forget(view.revision)
 
     def _applies(self, points: Array) -> NDArray[np.bool_]:
@@ -171,6 +186,12 @@ class Grid:
 
     def add(self, number: int, trial: SearchTrial) -> None:
         """As ``Batch``."""
+
+
+def _groups(space: Space, axes: Sequence[Axis]) -> tuple[tuple[int, ...], ...]:
+    """Axes under the same conditions."""
+    conditions = {parameter.name: repr(parameter.when) for parameter in space.parameters}
+    return alike(axes, lambda name: conditions[name])
 
 
 def _axes(distributions: Mapping[str, object]) -> tuple[Axis, ...]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sweeper.search.axes import Array, Axis, points_from_uniform
 from sweeper.search.standings import Standings
@@ -19,7 +20,7 @@ from sweeper.search.tpe import (
     CANDIDATES,
     STARTUP,
     Applies,
-    AxisTpeBatch,
+    GroupedTpeBatch,
     TpeBatch,
     n_good,
     n_good_of_front,
@@ -37,7 +38,8 @@ class Known:
     """What the suggestions of the batch that begins at trial ``start`` may know of the trials before it.
 
     ``points`` (E + start, D) are those on the ``axes`` of E trials of an earlier sweep, then theirs; ``standings`` has
-    each row whose result may be seen, and the trials that are missing there are pending.
+    each row whose result may be seen, and the trials that are missing there are pending. ``groups`` are the axes that
+    the same trials have, and those of which the standings know; empty: all trials have all.
     """
 
     start: int
@@ -48,6 +50,7 @@ class Known:
     standings: Standings
     applies: Applies | None = None
     several: bool = False  # objectives
+    groups: tuple[tuple[int, ...], ...] = ()
 
 
 class PointBatch(Protocol):
@@ -79,13 +82,20 @@ class _Independent:
 class _Tpe:
     """TPE's suggestions, each with the random numbers of its own trial."""
 
-    def __init__(self, known: Known, good: Array, bad: Array, weights: Array | None) -> None:
+    def __init__(self, known: Known, groups: Sequence[Sequence[int]], split: Callable[[int], _Split]) -> None:
         numbers = range(known.start, known.start + known.size)
-        width = 2 * len(known.axes) if known.several else len(known.axes) + 1
-        u = np.stack([trial_rng(known.seed, number).random((CANDIDATES, width)) for number in numbers])
-        self._start = known.start
-        kind = AxisTpeBatch if known.several else TpeBatch
-        self._batch = kind(known.axes, good, bad, u, known.applies, weights=weights)
+        ends = np.cumsum([len(group) + 1 for group in groups])
+        u = np.stack([trial_rng(known.seed, number).random((CANDIDATES, ends[-1])) for number in numbers])
+        own = np.split(u, ends[:-1], axis=2)
+        self._start, alone = known.start, len(groups) == 1
+        batches = []
+        for g, group in enumerate(groups):
+            good, bad, weights = split(g)
+            axes, points = [known.axes[d] for d in group], known.points[:, list(group)]
+            applies = known.applies if alone else None
+            aging = not known.several
+            batches.append(TpeBatch(axes, points[good], points[bad], own[g], applies, aging, weights))
+        self._batch = batches[0] if alone else GroupedTpeBatch(groups, batches, known.applies)
 
     def pick(self, number: int) -> Array:
         """As ``PointBatch``."""
@@ -116,11 +126,47 @@ def open_sobol(known: Known) -> PointBatch:
 
 
 def open_tpe(known: Known) -> PointBatch:
-    """TPE once ``STARTUP`` results are known, random until then."""
+    """TPE once ``STARTUP`` results are known, random until then.
+
+    With several objectives every axis is searched on its own: the good trials lie along a front, where one parameter
+    trades an objective for the other. Product kernels around them suggest what lies close to one of them on all axes
+    at once, and the front is not moved by that: on ``ridge`` of ``benchmarks/objectives.py`` it was no better than
+    chance. Optuna does the same. All good trials count alike there, however old.
+
+    Where conditions hold for some trials only, the axes of each ``group`` are searched on their own, too (as Optuna's
+    ``group=True``), among the trials that have them: see decisions.md.
+    """
     standings = known.standings
-    if standings.learned < STARTUP or not known.axes:
+    if standings.learned() < STARTUP or not known.axes:
         return _Independent(known.axes, lambda number: trial_rng(known.seed, number).random(len(known.axes) + 1)[1:])
-    good = standings.best((n_good_of_front if known.several else n_good)(standings.learned))
-    bad = np.delete(np.arange(len(known.points)), [*good, *standings.ignored])
-    kept, weights = thinned(bad)
-    return _Tpe(known, known.points[good], known.points[kept], weights)
+    if known.several:
+        good = standings.best(n_good_of_front(standings.learned()))
+        axes = [[d] for d in range(len(known.axes))]
+        return _Tpe(known, axes, lambda d: _having(known.points[:, d], *_split(known, good)))
+    if len(known.groups) < 2:
+        split = _split(known, standings.best(n_good(standings.learned())))
+        return _Tpe(known, [range(len(known.axes))], lambda _: split)
+    return _Tpe(known, known.groups, lambda g: _split_of_group(known, g))
+
+
+_Split = tuple[NDArray[np.int64], NDArray[np.int64], Array | None]  # good rows, bad rows, weights of the bad ones
+
+
+def _split(known: Known, good: Sequence[int]) -> _Split:
+    """All rows that teach something, pending ones among the bad."""
+    bad = np.delete(np.arange(len(known.points)), [*good, *known.standings.ignored])
+    return np.array(good, np.int64), *thinned(bad)
+
+
+def _split_of_group(known: Known, g: int) -> _Split:
+    """The rows that have the group."""
+    good = known.standings.best(n_good(known.standings.learned(g)), g)
+    having = np.flatnonzero(~np.isnan(known.points[:, list(known.groups[g])]).all(axis=1))
+    bad = np.setdiff1d(having, [*good, *known.standings.ignored], assume_unique=True)
+    return np.array(good, np.int64), *thinned(bad)
+
+
+def _having(codes: Array, good: NDArray[np.int64], bad: NDArray[np.int64], weights: Array | None) -> _Split:
+    """The rows that have a code (N,)."""
+    known = ~np.isnan(codes)
+    return good[known[good]], bad[known[bad]], None if weights is None else weights[known[bad]]

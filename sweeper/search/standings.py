@@ -6,7 +6,7 @@ Both grow trial by trial, so that a suggestion costs the same after a hundred th
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -41,27 +41,41 @@ class Rows:
 class Standings:
     """Rows by how good their results are: ``learned`` of them teach something, those ``ignored`` nothing.
 
-    Rows that were not added are pending. ``enough`` is how many of the best have to be known.
+    Rows that were not added are pending. ``enough`` is how many of the best have to be known. ``groups`` says which
+    groups of parameters a row has: the best are known of all rows, and of those that have a group.
     """
 
-    def __init__(self, keys: Mapping[int, Key | None] | None = None, enough: int = BEST) -> None:
-        self.learned, self.ignored = 0, list[int]()
-        self._enough, self._best = enough, list[tuple[Key, int]]()
+    def __init__(
+        self,
+        keys: Mapping[int, Key | None] | None = None,
+        enough: int = BEST,
+        groups: Callable[[int], Iterable[int]] = lambda row: (),
+    ) -> None:
+        self.ignored = list[int]()
+        self._enough, self._groups = enough, groups
+        self._best: dict[int | None, list[tuple[Key, int]]] = {None: []}
+        self._learned: dict[int | None, int] = {None: 0}
         for row, key in (keys or {}).items():
             self.add(row, key)
 
     def __bool__(self) -> bool:
-        return bool(self.learned or self.ignored)
+        return bool(self._learned[None] or self.ignored)
 
     def add(self, row: int, key: Key | None) -> None:
         """The result of a row, as its key in the ranking (None: it teaches nothing)."""
         if key is None:
             self.ignored.append(row)
             return
-        self.learned += 1
-        insort(self._best, (key, row))
-        del self._best[self._enough :]
+        for group in (None, *self._groups(row)):
+            self._learned[group] = self.learned(group) + 1
+            best = self._best.setdefault(group, [])
+            insort(best, (key, row))
+            del best[self._enough :]
 
-    def best(self, count: int) -> list[int]:
-        """The best rows, at most ``count`` of them, in the order of their numbers."""
-        return sorted(row for _, row in self._best[:count])
+    def learned(self, group: int | None = None) -> int:
+        """How many rows teach something (of those that have a group)."""
+        return self._learned.get(group, 0)
+
+    def best(self, count: int, group: int | None = None) -> list[int]:
+        """The best rows (that have a group), at most ``count`` of them, in the order of their numbers."""
+        return sorted(row for _, row in self._best.get(group, [])[:count])

@@ -202,47 +202,32 @@ class TpeBatch:
         self._bad = np.logaddexp(self._bad, self._features @ self._high.extra_kernel(point))
 
 
-class AxisTpeBatch:
-    """The suggestions of one batch where trials are ranked by several objectives: every axis on its own.
+class GroupedTpeBatch:
+    """The suggestions of one batch where groups of axes are searched apart, each by a ``TpeBatch`` of its own.
 
-    The good trials lie along a front, where one parameter trades an objective for the other. Product kernels around
-    them suggest what lies close to one of them on all axes at once, and the front is not moved by that: on ``ridge``
-    of ``benchmarks/objectives.py`` it was no better than chance. Optuna does the same for several objectives. All good
-    trials count alike, however old. Arguments as for ``TpeBatch``, but u is (B, CANDIDATES, 2 D); a trial counts on
-    the axes that it has.
+    Args:
+        groups: indices of axes, each axis in one group.
+        batches: of each group.
+        applies: as for ``TpeBatch``: what does not apply is left out of a suggestion in the end.
     """
 
     def __init__(
-        self,
-        axes: Sequence[Axis],
-        good: Array,
-        bad: Array,
-        u: Array,
-        applies: Applies | None = None,
-        weights: Array | None = None,
+        self, groups: Sequence[Sequence[int]], batches: Sequence[TpeBatch], applies: Applies | None = None
     ) -> None:
-        self._applies = applies
-        self._axes = []
-        for d in range(len(axes)):
-            theirs = None if weights is None else weights[~np.isnan(bad[:, d])]
-            arguments = (axes[d : d + 1], _having(good, d), _having(bad, d), u[:, :, 2 * d : 2 * d + 2])
-            self._axes.append(TpeBatch(*arguments, aging=False, weights=theirs))
+        self._groups, self._batches, self._applies = [list(group) for group in groups], batches, applies
 
     def pick(self, b: int) -> Array:
         """As ``TpeBatch.pick``."""
-        point = np.concatenate([axis.pick(b) for axis in self._axes])
+        point = np.empty(sum(map(len, self._groups)))
+        for group, batch in zip(self._groups, self._batches, strict=True):
+            point[group] = batch.pick(b)
         return point if self._applies is None else np.where(self._applies(point[None])[0], point, np.nan)
 
     def add(self, point: Array) -> None:
         """As ``TpeBatch.add``."""
-        for d, axis in enumerate(self._axes):
-            if not math.isnan(point[d]):
-                axis.add(point[d : d + 1])
-
-
-def _having(points: Array, d: int) -> Array:
-    """(., 1) the codes on axis d of those points (N, D) that have one."""
-    return points[~np.isnan(points[:, d]), d : d + 1]
+        for group, batch in zip(self._groups, self._batches, strict=True):
+            if not np.isnan(point[group]).all():
+                batch.add(point[group])
 
 
 def features(axes: Sequence[Axis], points: Array, applies: NDArray[np.bool_] | None = None) -> Array:
