@@ -34,6 +34,7 @@ from sweeper.places.place import Place
 from sweeper.records import SweepRecord, TrialRecord
 from sweeper.settings import SERVER_VARIABLE, Settings
 from sweeper.spec.parse import DATASETS, SweepSpec, load_spec, spec_from_options
+from sweeper.spec.phases import history_in, phases_in_words
 from sweeper.spec.stored import spec_of
 from sweeper.states import SweepState, TrialState
 
@@ -239,6 +240,8 @@ def why(ref: str, number: int, as_json: bool) -> None:
         for a in place.ledger.attempts(record.sweep, number)
     ]
     data = {**trial_row(trial), "seed": trial.seed, "notes": list(trial.notes), "history": attempts}
+    if phases := history_in(trial.attributes):
+        data["phases"] = phases_in_words(phases)
     if flow := place.ledger.flow(record.sweep, number).get(number):
         data["gradients"] = flags(flow, trial.params, record.spec["training"]["batch_size"])
     if trial.state is TrialState.COMPLETE and (unmet := violations(trial, spec_of(record))):

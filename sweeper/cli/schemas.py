@@ -155,6 +155,7 @@ class Why(Trial):
     notes: list[str]
     history: list[Attempt]
     gradients: list[str] | None = None
+    phases: list[str] | None = None
     violates: list[str] | None = None
 
 

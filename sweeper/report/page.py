@@ -39,10 +39,12 @@ from sweeper.report import effects, pareto
 from sweeper.report import finals as final_plots
 from sweeper.report import plots as drawings
 from sweeper.report.gradients import gradient_section
+from sweeper.report.schedule import schedule_picture
 from sweeper.report.svg import Plot
 from sweeper.report.winner import winner_plots, winner_sentences
 from sweeper.spec.goals import values_of
 from sweeper.spec.parse import SweepSpec
+from sweeper.spec.phases import phases_in_words, schedule_in
 from sweeper.spec.stored import fingerprint_of, sweep_file_of
 from sweeper.states import TrialState
 from sweeper.text import from_to, number
@@ -132,7 +134,8 @@ def build_report(
     best_first, table = ranked(spec, trials), build_table(spec, trials)
     finals, goals = read_finals(record), read_goals(spec, trials)
     insight = study_trials(spec, trials, reports, noise=noise_in(record))
-    plots = _plots(spec, trials, best_first, table, insight, reports)
+    head = headline(record, spec, trials, best_first, table)
+    plots = [*_plots(spec, trials, best_first, table, insight, reports), schedule_picture(head.winner)]
     if finals is not None:
         plots += [final_plots.standings(finals), final_plots.selection_bias(finals, spec.objective.metric)]
     if goals is not None:
@@ -145,7 +148,7 @@ def build_report(
     return Report(
         record,
         spec,
-        headline(record, spec, trials, best_first, table),
+        head,
         insight,
         {plot.name: plot for plot in plots if plot is not None},
         tuple(best_first[:BEST_ROWS]),
@@ -185,6 +188,7 @@ def render_report(report: Report) -> str:
         winner=winner,
         winner_params={} if winner is None else {k: _shown(v) for k, v in (winner.params or {}).items()},
         winner_metrics={} if winner is None else {k: _shown(v) for k, v in winner.metrics.items()},
+        schedule=[] if winner is None else phases_in_words(schedule_in(winner.attributes)),
         columns=_columns(report.best),
         rows=[_row(trial, _columns(report.best)) for trial in report.best],
         finals=None if report.finals is None else _finals(report.finals, spec),
@@ -196,7 +200,7 @@ def render_report(report: Report) -> str:
         aim=goals_in_words(spec),
         front=[] if report.goals is None else _front(report.goals, spec),
         sweep_file=_yaml(sweep_file),
-        winner_file="" if winner is None else _yaml(_winner_file(sweep_file, winner)),
+        winner_file="" if winner is None or schedule_in(winner.attributes) else _yaml(_winner_file(sweep_file, winner)),
         fingerprint=fingerprint_of(record) or "",
         versions={"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         written=_when(time.time()),

@@ -48,3 +48,17 @@ def schedule_in(attributes: Mapping[str, Any]) -> Schedule:
 
 def _phases(data: Sequence[Mapping[str, Any]]) -> Schedule:
     return tuple(Phase(int(one["epoch"]), dict(one["params"]), one["copied"]) for one in data)
+
+
+def phases_in_words(phases: Schedule) -> list[str]:
+    """What began when, epochs counted from 1: the hyperparameters that changed, and whose row was copied."""
+    found, before = [], dict[str, Any]()
+    for phase in phases:
+        changed = {name: value for name, value in phase.params.items() if before.get(name) != value}
+        values = ", ".join(
+            f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in changed.items()
+        )
+        copied = "" if phase.copied is None else f" a copy of trial {phase.copied},"
+        found.append(f"from epoch {phase.epoch + 1}:{copied} {values or 'as before'}")
+        before = dict(phase.params)
+    return found

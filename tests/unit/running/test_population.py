@@ -12,7 +12,7 @@ from sweeper.data.loading import load
 from sweeper.errors import SpecError
 from sweeper.ledger.memory import MemoryLedger
 from sweeper.models import train_solo
-from sweeper.records import SweepRecord
+from sweeper.records import SweepRecord, TrialRecord
 from sweeper.running.checkpoints import Checkpoints
 from sweeper.running.controller import Controller
 from sweeper.running.finals import NoSink
@@ -121,3 +121,20 @@ def test_nobody_joins_a_population_later() -> None:
     ledger, record = new_sweep()
     with pytest.raises(SpecError, match="one population"):
         check_growth(ledger, record, 9)
+
+
+def test_the_winners_schedule_is_told_and_drawn() -> None:
+    from sweeper.report.schedule import schedule_picture
+    from sweeper.spec.phases import Phase, attributes_of, phases_in_words
+
+    before = {"learning_rate": 0.1, "optimizer": "sgd"}
+    phases = (Phase(0, before), Phase(2, {**before, "learning_rate": 0.08}, 3))
+    assert phases_in_words(phases) == [
+        "from epoch 1: learning_rate=0.1, optimizer=sgd",
+        "from epoch 3: a copy of trial 3, learning_rate=0.08",
+    ]
+    trial = TrialRecord(0, TrialState.COMPLETE, epochs=7, attributes=attributes_of(phases, phases))
+    picture = schedule_picture(trial)
+    assert picture is not None
+    assert "learning_rate" in picture.alt
+    assert schedule_picture(TrialRecord(1, TrialState.COMPLETE, epochs=7)) is None
