@@ -101,6 +101,8 @@ def tables(data: dict[str, Any]) -> list[Table]:
     """One row per contender; the difference to random search is paired by seed."""
     rows, base = [], [run["best"] for run in data["runs"]["random"]]
     for name, runs in data["runs"].items():
+        if not runs:
+            continue
         best = [run["best"] for run in runs]
         differences = [own - other for own, other in zip(best, base, strict=False)]
         error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else float("nan")
