@@ -31,6 +31,7 @@ from sweeper.insight.results import clean
 from sweeper.records import EpochReport, SweepRecord, TrialRecord
 from sweeper.search_spaces import Space, SpaceError
 from sweeper.spec.goals import excesses_of, values_of
+from sweeper.spec.own_code import code_of
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import TrialState
 
@@ -40,6 +41,7 @@ STATES = {  # trials in any other state have not ended: they are left out
     TrialState.FAILED: OptunaState.FAIL,
     TrialState.STOPPED: OptunaState.FAIL,
 }
+SHOWN = ("file", "function", "text")  # of a function of the user's own
 LARGEST = 1e30  # stands for how far a trial is off whose metric is unknown
 REMEDY = "Write sqlite:///FILE.db or postgresql://USER:PASSWORD@HOST/DATABASE"
 
@@ -167,8 +169,15 @@ def _create(storage: optuna.storages.RDBStorage | None, record: SweepRecord, spe
 
 
 def _about(record: SweepRecord, spec: SweepSpec) -> dict[str, Any]:
-    """What the study says of the sweep."""
-    names = {"sweep": record.sweep, "name": record.name, "metric": spec.objective.metric, "state": str(record.state)}
+    """What the study says of the sweep, with the functions of the user's own that it ran."""
+    names: dict[str, Any] = {
+        "sweep": record.sweep,
+        "name": record.name,
+        "metric": spec.objective.metric,
+        "state": str(record.state),
+    }
+    if code := code_of(record.spec):
+        names["code"] = {key: {name: one[name] for name in SHOWN if name in one} for key, one in code.items()}
     return names if record.mlflow_run_id is None else {**names, "mlflow_run_id": record.mlflow_run_id}
 
 

@@ -92,6 +92,9 @@ def test_a_python_function_and_a_sampler_of_ones_own(home: Path, monkeypatch: py
         objective={"function": objective, "direction": "maximize"}, search=search, trials=6, workers="inline"
     )
     study = result.to_optuna()
+    code = study.user_attrs["code"]
+    assert "return scale * trial.suggest_float" in code["objective.function"]["text"]
+    assert code["search.sampler"]["text"] == (home / "draws.py").read_text()
     assert result.best is not None
     assert study.best_value == result.best["value"]
     assert study.best_trial.params == result.best["params"]
