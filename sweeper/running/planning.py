@@ -100,6 +100,9 @@ def _drawn(spec: SweepSpec, dataset: Dataset, requested: int) -> list[dict[str, 
     first = min(requested, SAMPLES)
     if spec.search.sampler in ADAPTIVE:
         first = min(first, window_and_batch(spec, requested)[0], KNOWN)
+    else:  # what a pruner and the end of the search wait for does not change what comes next
+        unheld = spec.search.model_copy(update={"pruner": "none", "stop": None})
+        spec = spec.model_copy(update={"search": unheld})
     drawn = make_study(spec, dataset).ask(range(first))
     more = max(0, min(requested, SAMPLES) - len(drawn))
     if not more or spec.search.sampler not in ADAPTIVE:

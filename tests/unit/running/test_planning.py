@@ -26,7 +26,10 @@ def test_a_plan_shows_every_warning_of_the_data_that_a_run_shows(tmp_path):
     warnings = plan(spec, no_ledger)["warnings"]
     assert warnings == list(load(spec).warnings)
     assert len(warnings) == 2
-    assert "warnings" not in plan(load_spec({"dataset": {"name": "iris"}}, trials=2), no_ledger)
+    search = {"sampler": "random", "pruner": "median", "trials": 24, "window": 8, "stop": {"patience": 9}}
+    held = plan(load_spec({"dataset": {"name": "iris"}, "search": search, "training": {"epochs": 1}}), no_ledger)
+    assert "warnings" not in held
+    assert held["may_end_before"] == "when 9 trials in a row gain less than the noise"
 
 
 def test_a_plan_refuses_compiled_code_of_other_sources_with_the_command_that_builds_it(monkeypatch):
