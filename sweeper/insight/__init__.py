@@ -2,5 +2,5 @@
 
 Doors, the modules that other rooms may import: results, finals, test_rows, goals_view, pareto, headline, findings,
 winner_check, winner_again, data_notes, noise, advice, baselines, calibration, ensemble, comparison, contest,
-fused, factors (the report draws them).
+fused, factors (the report draws them), captions, and for the live page course, live, pictures.
 """

@@ -53,6 +53,23 @@ class Factor:
         """The value behind the code of a number."""
         return 10.0**code if self.log else code
 
+    @property
+    def heights(self) -> Array:
+        """(n,) positions on an axis from 0 to 1; NaN where a trial does not have it."""
+        if self.levels is not None:
+            return self.codes / max(1, len(self.levels) - 1)
+        low, high = np.nanmin(self.codes), np.nanmax(self.codes)
+        height: Array = (self.codes - low) / (high - low)
+        return height
+
+    @property
+    def marks(self) -> list[tuple[float, str]]:
+        """Positions on that axis, and what they stand for."""
+        if self.levels is not None:
+            return [(i / max(1, len(self.levels) - 1), level) for i, level in enumerate(self.levels)]
+        low, high = float(np.nanmin(self.codes)), float(np.nanmax(self.codes))
+        return [(share, number(self.number(low + share * (high - low)), 2)) for share in (0.0, 0.5, 1.0)]
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -136,6 +153,13 @@ class Table:
         return next((factor for factor in self.factors if factor.name == name), None)
 
 
+def spread(values: Sequence[float] | Array) -> bool:
+    """Whether positive values range so widely that they are better drawn logarithmically."""
+    x = np.asarray(values, dtype=np.float64)
+    x = x[np.isfinite(x)]
+    return len(x) > 1 and bool(x.min() > 0) and float(x.max() / x.min()) > 10
+
+
 def final_value(trial: TrialRecord, metric: str) -> float | None:
     """What a trial came to: its value; when pruned, its last; infinity when it diverged; None: nothing is known."""
     if trial.state is TrialState.COMPLETE and trial.value is not None and math.isfinite(trial.value):
@@ -211,8 +235,8 @@ def _worst_for_diverged(scores: Array) -> Array:
 
 def _factors(spec: SweepSpec, trials: Sequence[TrialRecord]) -> tuple[Factor, ...]:
     params = [t.params or {} for t in trials]
-    factors = (_factor(name, spec, params) for name in _names(spec, params))
-    return tuple(f for f in factors if _varies(f))
+    factors = (factor_of(name, spec, [point.get(name) for point in params]) for name in _names(spec, params))
+    return tuple(f for f in factors if varies(f))
 
 
 def _blocks(factors: Sequence[Factor]) -> list[Array]:
@@ -238,9 +262,9 @@ def _names(spec: SweepSpec, params: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys([*declared, *(seen if spec.space.is_function else ())])) or seen
 
 
-def _factor(name: str, spec: SweepSpec, params: Sequence[Mapping[str, Any]]) -> Factor:
+def factor_of(name: str, spec: SweepSpec, values: Sequence[Any]) -> Factor:
+    """A parameter from its value in every trial (None: the trial does not have it)."""
     declared = next((p for p in spec.space.parameters if p.name == name), None)
-    values = [point.get(name) for point in params]
     present = [value for value in values if value is not None]
     parents = tuple(parent for parent, _ in declared.when) if declared else ()
     if declared is not None:
@@ -270,5 +294,6 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _varies(factor: Factor) -> bool:
+def varies(factor: Factor) -> bool:
+    """Whether trials differ in it."""
     return len(np.unique(factor.codes[~np.isnan(factor.codes)])) > 1

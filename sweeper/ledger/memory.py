@@ -21,7 +21,7 @@ from sweeper.ledger.common import (
     no_sweep,
     sort_trials,
 )
-from sweeper.ledger.protocol import AttemptRecord, Direction, Lease, Ledger, Request
+from sweeper.ledger.protocol import AttemptRecord, Direction, Lease, Ledger, Request, Settled, SettledTrial
 from sweeper.ledger.rules import TERMINAL, Commit, SweepRow, TrialRow, clean, plain
 from sweeper.records import Change, EpochReport, FlowReport, SweepChanged, SweepRecord, TokenRecord, TrialRecord
 from sweeper.states import SweepState, TrialState
@@ -199,6 +199,28 @@ class MemoryLedger:
         with self._lock:
             rows = self._held(sweep).trials.values()
             return [_record(row) for row in rows if row.state in TERMINAL and row.tracked_state is not row.state]
+
+    def settled(self, sweep: str, first: int = 0, *, metrics: bool = False) -> Settled:
+        """The complete and pruned trials from number ``first`` on."""
+        every = self.trials(sweep)
+        settled = [trial for trial in every if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        found = tuple(
+            SettledTrial(t.number, t.state, t.value, t.params or {}, t.metrics if metrics else {})
+            for t in settled
+            if t.number >= first
+        )
+        return Settled(len(settled), min([*(t.number for t in every if not t.state.terminal), len(every)]), found)
+
+    def curves(
+        self, sweep: str, metric: str, numbers: Sequence[int], epochs: Sequence[int]
+    ) -> dict[int, list[tuple[int, float]]]:
+        """One metric of these trials at these epochs."""
+        wanted, found = set(epochs), {}
+        for number, reports in self.reports(sweep, numbers=numbers).items():
+            pairs = [(r.epoch, r.metrics[metric]) for r in reports if r.epoch in wanted and metric in r.metrics]
+            if pairs:
+                found[number] = pairs
+        return found
 
     def reports(
         self, sweep: str, number: int | None = None, *, numbers: Sequence[int] | None = None

@@ -57,6 +57,29 @@ class Request:
     at: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class SettledTrial:
+    """A trial that is complete or pruned: nothing changes what it came to. ``metrics`` is empty unless asked for."""
+
+    number: int
+    state: TrialState
+    value: float | None
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The settled trials from some number on, by number. ``count`` is that of all the sweep's settled trials.
+
+    ``open_from`` is the smallest number of a trial that waits or runs; the number of trials where none does.
+    """
+
+    count: int
+    open_from: int
+    trials: tuple[SettledTrial, ...]
+
+
 class LedgerReader(Protocol):
     """What can be asked of the sweeps, here or on a server. ``sweep`` arguments are full sweep ids, except where
     ``ref`` says otherwise.
@@ -175,6 +198,20 @@ class Ledger(LedgerReader, Protocol):
 
     def untracked(self, sweep: str) -> list[TrialRecord]:
         """Terminal trials of which MLflow does not show that state yet."""
+        ...
+
+    def settled(self, sweep: str, first: int = 0, *, metrics: bool = False) -> Settled:
+        """The complete and pruned trials from number ``first`` on.
+
+        Who has asked before asks from the last ``open_from`` on, and from 0 again when ``count`` says that trials were
+        settled below it: failed ones that ran once more.
+        """
+        ...
+
+    def curves(
+        self, sweep: str, metric: str, numbers: Sequence[int], epochs: Sequence[int]
+    ) -> dict[int, list[tuple[int, float]]]:
+        """One metric of these trials at these epochs, as pairs (epoch, value) by epoch; values may be non-finite."""
         ...
 
     def commit(self, sweep: str, changes: Sequence[Change]) -> list[Change]:

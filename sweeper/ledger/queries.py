@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection, Row
 
 from sweeper.flow import unpack_flow
 from sweeper.ledger.common import SORTABLE, find_sweep, no_such_trial, no_sweep, sort_trials
-from sweeper.ledger.protocol import AttemptRecord, Direction
+from sweeper.ledger.protocol import AttemptRecord, Direction, Settled, SettledTrial
 from sweeper.ledger.rules import TERMINAL, TrialRow
 from sweeper.ledger.tables import attempts, reports, sweeps, trials
 from sweeper.records import EpochReport, FlowReport, SweepRecord, TrialRecord
@@ -142,6 +142,53 @@ def untracked_trials(connection: Connection, sweep: str) -> list[TrialRecord]:
     if not rows:
         require(connection, sweep)
     return _trials(rows)
+
+
+def settled_trials(connection: Connection, sweep: str, first: int, metrics: bool) -> Settled:
+    """The complete and pruned trials from number ``first`` on."""
+    mine, state = trials.c.sweep == sweep, trials.c.state
+    settled = state.in_([TrialState.COMPLETE.value, TrialState.PRUNED.value])
+    count = connection.execute(sa.select(sa.func.count()).select_from(trials).where(mine, settled)).scalar_one()
+    open_from = _first_open(connection, sweep)
+    measured = trials.c.metrics if metrics else sa.null().label("metrics")
+    query = sa.select(trials.c.number, state, trials.c.value, trials.c.params, measured)
+    query = query.where(mine, settled, trials.c.number >= first).order_by(trials.c.number)
+    found: list[SettledTrial] = []
+    for rows in connection.execute(query).partitions(_CHUNK):
+        numbers, states, values, given, measures = zip(*rows, strict=True)  # a row's attributes are slower
+        decoded = _decoded(measures) if metrics else [{}] * len(rows)
+        columns = zip(numbers, map(_STATES.__getitem__, states), values, _decoded(given), decoded, strict=True)
+        found += [SettledTrial(n, s, value, point or {}, said or {}) for n, s, value, point, said in columns]
+    return Settled(count, open_from, tuple(found))
+
+
+def _first_open(connection: Connection, sweep: str) -> int:
+    """The smallest number of a trial that waits or runs, else the number of trials."""
+    numbers = []
+    for state in (TrialState.WAITING, TrialState.RUNNING):  # one state at a time the index leads to the smallest
+        query = sa.select(trials.c.number).where(trials.c.sweep == sweep, trials.c.state == state.value)
+        numbers += connection.execute(query.order_by(trials.c.number).limit(1)).scalars().all()
+    requested = connection.execute(sa.select(sweeps.c.requested).where(sweeps.c.sweep == sweep)).scalar()
+    if requested is None:
+        require(connection, sweep)
+    return min([*numbers, requested or 0])
+
+
+def curves_of(
+    connection: Connection, sweep: str, metric: str, numbers: Sequence[int], epochs: Sequence[int]
+) -> dict[int, list[tuple[int, float]]]:
+    """One metric of some trials at some epochs."""
+    query = sa.select(reports.c.number, reports.c.epoch, reports.c.metrics)
+    query = query.where(reports.c.sweep == sweep, reports.c.epoch.in_(sorted(set(epochs))))
+    found: dict[int, list[tuple[int, float]]] = {}
+    for part in _by_epoch(query, None, numbers):
+        for rows in connection.execute(part).partitions(_CHUNK):
+            for row, metrics in zip(rows, _decoded([row.metrics for row in rows]), strict=True):
+                if metric in metrics:
+                    found.setdefault(row.number, []).append((row.epoch, metrics[metric]))
+    if not found:
+        require(connection, sweep)
+    return found
 
 
 def epoch_reports(

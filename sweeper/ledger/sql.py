@@ -16,7 +16,7 @@ from sweeper.ledger import queries, tokens
 from sweeper.ledger.commit import add_trials, answered, check_lease, insert_for, lock_sweep, remember, write_changes
 from sweeper.ledger.common import check_extension, new_sweep_id
 from sweeper.ledger.engine import Database
-from sweeper.ledger.protocol import AttemptRecord, Direction, Lease, Ledger, Request
+from sweeper.ledger.protocol import AttemptRecord, Direction, Lease, Ledger, Request, Settled
 from sweeper.ledger.rules import clean
 from sweeper.ledger.tables import leases, requests, sweeps
 from sweeper.records import Change, EpochReport, FlowReport, SweepChanged, SweepRecord, TokenRecord, TrialRecord
@@ -139,6 +139,16 @@ class SqlLedger:
     def untracked(self, sweep: str) -> list[TrialRecord]:
         """Terminal trials of which MLflow does not show that state yet."""
         return self._read(queries.untracked_trials, sweep)
+
+    def settled(self, sweep: str, first: int = 0, *, metrics: bool = False) -> Settled:
+        """The complete and pruned trials from number ``first`` on."""
+        return self._read(queries.settled_trials, sweep, first, metrics)
+
+    def curves(
+        self, sweep: str, metric: str, numbers: Sequence[int], epochs: Sequence[int]
+    ) -> dict[int, list[tuple[int, float]]]:
+        """One metric of these trials at these epochs."""
+        return self._read(queries.curves_of, sweep, metric, numbers, epochs)
 
     def reports(
         self, sweep: str, number: int | None = None, *, numbers: Sequence[int] | None = None

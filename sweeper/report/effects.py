@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from sweeper.insight import captions
 from sweeper.insight.contrasts import ChoiceEffects, Interaction
 from sweeper.insight.factors import Array, Factor, Scale, Table
 from sweeper.insight.importance import Importance
@@ -49,7 +50,7 @@ def slices(table: Table) -> Plot | None:
     caption += f"here: trials in one panel differ in all other parameters too.{sampled}"
     names = ", ".join(f.name for f in table.factors)
     alt = f"{scale.metric} against each parameter in panels of their own: {names}."
-    return draw("slices", "One parameter at a time", caption, alt, 2.3 * rows + 0.2, paint)
+    return draw("slices", captions.SLICES, caption, alt, 2.3 * rows + 0.2, paint)
 
 
 def importance_bars(importance: Importance) -> Plot | None:

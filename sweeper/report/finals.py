@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from sweeper.insight import captions
 from sweeper.insight.finals import FinalsOutcome, percent
 from sweeper.report.svg import BLUE, GREY, INK, ORANGE, Plot, draw
-from sweeper.text import from_to, number
+from sweeper.text import number
 
 SHOWN = 20  # finalists that a picture has room for
 
@@ -37,15 +38,9 @@ def standings(finals: FinalsOutcome) -> Plot | None:
         axes.set_xlabel(finals.metric)
         axes.grid(visible=False, axis="y")
 
-    caption = f"Mean over {len(finals.seeds)} fresh seeds on {finals.rows:,} test rows with its 95% interval "
-    caption += (
-        f"{finals.interval}; grey points are single seeds on these rows. Blue circles: the leaders, which cannot "
-    )
-    caption += "be told apart. In brackets: how likely each is the best on new rows; unlike the verdict, not corrected "
-    caption += "for the number of comparisons. All share rows and seeds, so pairs are told apart more sharply than by "
-    caption += "intervals."
-    alt = "Finals: " + "; ".join(_words(p.trial, p.mean, p.low, p.high) for p in places) + "."
-    return draw("finals", "Standings", caption, alt, 0.36 * len(places) + 0.9, paint)
+    caption = captions.standings(len(finals.seeds), finals.rows, finals.interval)
+    alt = "Finals: " + "; ".join(captions.finalist(p.trial, p.mean, p.low, p.high) for p in places) + "."
+    return draw("finals", captions.STANDINGS, caption, alt, 0.36 * len(places) + 0.9, paint)
 
 
 def selection_bias(finals: FinalsOutcome, metric: str) -> Plot | None:
@@ -73,8 +68,3 @@ def selection_bias(finals: FinalsOutcome, metric: str) -> Plot | None:
     parts = (f"trial {p.trial} {number(p.search_value)}, then {number(p.validation_mean)}" for p in known)
     alt = f"{metric} as the search saw it, and as the mean over fresh seeds: {'; '.join(parts)}."
     return draw("bias", "What the search saw, and what fresh seeds say", caption, alt, 0.32 * len(known) + 1.1, paint)
-
-
-def _words(trial: int, mean: float, low: float, high: float) -> str:
-    bounds = f" ({from_to(low, high)})" if math.isfinite(low) else ""
-    return f"trial {trial} {number(mean)}{bounds}"

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from sweeper.insight.factors import spread
 from sweeper.insight.goals_view import Goals
 from sweeper.insight.pareto import best_first, feasible
 from sweeper.records import TrialRecord
-from sweeper.report.plots import MAX_POINTS, chosen, spread
+from sweeper.report.plots import MAX_POINTS, chosen
 from sweeper.report.svg import BLUE, GREY, ORANGE, Plot, draw, plain_log
 from sweeper.spec.goals import ObjectiveSpec, values_of
 from sweeper.spec.parse import SweepSpec

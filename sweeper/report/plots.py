@@ -13,9 +13,10 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from sweeper.insight import captions
 from sweeper.insight.advice import TOP
 from sweeper.insight.answers import Reports
-from sweeper.insight.factors import Array, Factor, Table
+from sweeper.insight.factors import Array, Factor, Table, spread
 from sweeper.insight.pareto import feasible
 from sweeper.records import TrialRecord
 from sweeper.report.svg import BLUE, COLOURS, DASHES, GREY, INK, ORANGE, PAPER, RED, Plot, draw, plain_log
@@ -28,12 +29,6 @@ MAX_LINES = 250  # of parallel coordinates
 ALWAYS = 50  # this many of the best are never left out
 MAX_AXES = 9
 MAX_CURVES = 2000  # trials from which bands of curves are taken
-
-
-def spread(values: Sequence[float] | Array) -> bool:
-    """Whether positive values range so widely that they are better drawn logarithmically."""
-    x = np.asarray([v for v in values if math.isfinite(v)], dtype=np.float64)
-    return len(x) > 1 and bool(x.min() > 0) and float(x.max() / x.min()) > 10
 
 
 def value_axis(axes: Any, metric: str, values: Sequence[float] | Array) -> None:
@@ -74,14 +69,18 @@ def history(spec: SweepSpec, trials: Sequence[TrialRecord], best_first: Sequence
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
         within, beyond = [i for i in shown if allowed[i]], [i for i in shown if not allowed[i]]
-        axes.scatter(numbers[within], values[within], s=13, color=BLUE, alpha=0.6, linewidths=0, label="complete")
+        axes.scatter(
+            numbers[within], values[within], s=13, color=BLUE, alpha=0.6, linewidths=0, label=captions.COMPLETE
+        )
         if beyond:
             style: Mapping[str, Any] = {"s": 15, "marker": "+", "color": GREY, "linewidths": 1}
-            axes.scatter(numbers[beyond], values[beyond], label="breaks a constraint", **style)
+            axes.scatter(numbers[beyond], values[beyond], label=captions.BEYOND, **style)
         if pruned:
             x, y = zip(*pruned, strict=True)
-            axes.scatter(x, y, s=13, facecolors="none", edgecolors=GREY, label="pruned (last value)")
-        axes.step(numbers[begins:], running[begins:], where="post", color=ORANGE, linewidth=2, label="best so far")
+            axes.scatter(x, y, s=13, facecolors="none", edgecolors=GREY, label=captions.PRUNED)
+        axes.step(
+            numbers[begins:], running[begins:], where="post", color=ORANGE, linewidth=2, label=captions.BEST_SO_FAR
+        )
         value_axis(axes, metric, values)
         if failed:
             top = np.full(len(failed), 1.02)
@@ -102,7 +101,7 @@ def history(spec: SweepSpec, trials: Sequence[TrialRecord], best_first: Sequence
     sampled = f" {len(shown):,} of {len(values):,} complete trials are drawn." if len(shown) < len(values) else ""
     caption = f"One point per trial; the line is the best value up to then.{sampled}"
     alt = f"Scatter of {metric} by trial number with the best so far as a step line: it ends at {winner.value:.4g}, "
-    return draw("history", "Optimisation history", caption, f"{alt}reached by trial {winner.number}.", 3.2, paint)
+    return draw("history", captions.HISTORY, caption, f"{alt}reached by trial {winner.number}.", 3.2, paint)
 
 
 def learning_curves(spec: SweepSpec, best_first: Sequence[TrialRecord], reports: Reports) -> Plot | None:
@@ -121,13 +120,13 @@ def learning_curves(spec: SweepSpec, best_first: Sequence[TrialRecord], reports:
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
-        axes.fill_between(epochs, low, high, color=BLUE, alpha=0.18, linewidth=0, label="middle 80% of trials")
-        axes.plot(epochs, median, color=BLUE, label="median trial")
+        axes.fill_between(epochs, low, high, color=BLUE, alpha=0.18, linewidth=0, label=captions.BAND)
+        axes.plot(epochs, median, color=BLUE, label=captions.MEDIAN)
         own = [r.metrics.get(metric, math.nan) for r in best]
-        axes.plot([r.epoch + 1 for r in best], own, color=ORANGE, linewidth=2.2, label=f"best trial ({numbers[0]})")
+        axes.plot([r.epoch + 1 for r in best], own, color=ORANGE, linewidth=2.2, label=captions.best_trial(numbers[0]))
         if metric == "val_loss":
             train = [r.metrics.get("train_loss", math.nan) for r in best]
-            axes.plot([r.epoch + 1 for r in best], train, color=ORANGE, linestyle=":", label="its train_loss")
+            axes.plot([r.epoch + 1 for r in best], train, color=ORANGE, linestyle=":", label=captions.TRAIN)
         judged = np.concatenate([low, high, own])
         value_axis(axes, metric, judged)
         _frame(axes, judged)
@@ -138,7 +137,7 @@ def learning_curves(spec: SweepSpec, best_first: Sequence[TrialRecord], reports:
     caption = f"{metric} after each epoch. The band holds the middle 80% of the complete trials{sampled}."
     alt = f"Learning curves of {metric}: the median trial ends at {number(median[-1], 3)}, "
     alt += f"the best, trial {numbers[0]}, at {number(best[-1].metrics.get(metric, math.nan), 3)}."
-    return draw("curves", "Learning curves", caption, alt, 3.2, paint)
+    return draw("curves", captions.CURVES, caption, alt, 3.2, paint)
 
 
 def gradient_norms(table: Table, reports: Reports) -> Plot | None:
@@ -188,7 +187,7 @@ def parallel_coordinates(spec: SweepSpec, table: Table) -> Plot | None:
     rank = np.empty(len(order))
     rank[order] = np.linspace(1.0, 0.0, len(order))  # 1: best
     jitter = np.random.default_rng(0).uniform(-0.03, 0.03, (len(order), len(factors)))
-    heights = np.column_stack([_height(f) for f in factors])  # (n, F)
+    heights = np.column_stack([f.heights for f in factors])  # (n, F)
     heights += jitter * [f.is_choice for f in factors]
     heights = np.column_stack([heights, rank])
 
@@ -210,7 +209,7 @@ def parallel_coordinates(spec: SweepSpec, table: Table) -> Plot | None:
         axes.spines["left"].set_visible(False)
         for k, factor in enumerate(factors):
             axes.axvline(k, color=INK, linewidth=0.8)
-            for height, text in _marks(factor):
+            for height, text in factor.marks:
                 axes.text(k + 0.03, height, text, fontsize=7.5, va="center", bbox=_halo())
         axes.axvline(len(factors), color=INK, linewidth=0.8)
         for height, text in ((1.0, "best"), (0.0, "worst")):
@@ -222,7 +221,7 @@ def parallel_coordinates(spec: SweepSpec, table: Table) -> Plot | None:
     caption += f" Choices are spread a little so that lines do not cover each other.{sampled}"
     names = ", ".join(f.name for f in factors)
     alt = f"Parallel coordinates of {len(shown)} trials over {names} and the rank by {spec.objective.metric}."
-    return draw("parallel", "Parallel coordinates", caption, alt, 3.8, paint)
+    return draw("parallel", captions.PARALLEL, caption, alt, 3.8, paint)
 
 
 def _epochs(axes: Any) -> None:
@@ -244,22 +243,6 @@ def _frame(axes: Any, values: Array) -> None:
 
 def _halo() -> dict[str, Any]:
     return {"boxstyle": "round,pad=0.15", "facecolor": PAPER, "edgecolor": "none"}
-
-
-def _height(factor: Factor) -> Array:
-    """(n,) positions on an axis from 0 to 1."""
-    if factor.levels is not None:
-        return factor.codes / max(1, len(factor.levels) - 1)
-    low, high = factor.codes.min(), factor.codes.max()
-    height: Array = (factor.codes - low) / (high - low)
-    return height
-
-
-def _marks(factor: Factor) -> list[tuple[float, str]]:
-    if factor.levels is not None:
-        return [(i / max(1, len(factor.levels) - 1), level) for i, level in enumerate(factor.levels)]
-    low, high = float(factor.codes.min()), float(factor.codes.max())
-    return [(share, number(factor.number(low + share * (high - low)), 2)) for share in (0.0, 0.5, 1.0)]
 
 
 def _stack(reports: Reports, numbers: Sequence[int], metric: str) -> Array:

@@ -25,6 +25,7 @@ from sweeper.errors import SpecError, SweeperError
 from sweeper.ledger.opening import open_home_ledger
 from sweeper.ledger.protocol import Ledger
 from sweeper.logs import log_to_stderr
+from sweeper.service import pictures
 from sweeper.service.answers import Info, Upload, Uploads
 from sweeper.service.auth import Authenticator, Role
 from sweeper.service.desk import Desk
@@ -46,7 +47,7 @@ PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
-PAGE_FILES = {"page.js": "text/javascript", "page.css": "text/css"}
+PAGE_FILES = {"page.js": "text/javascript", "pictures.js": "text/javascript", "page.css": "text/css"}
 
 
 def create_app(
@@ -73,6 +74,7 @@ def create_app(
     install(app)
     app.add_middleware(Watch, metrics=app.state.metrics)
     app.include_router(router)
+    app.include_router(pictures.router)
     _add_common(app)
     _add_health(app)
     _add_page(app)

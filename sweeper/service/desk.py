@@ -20,6 +20,7 @@ from sweeper.service.answers import sweep_object
 from sweeper.service.auth import Forbidden, Identity, Role
 from sweeper.service.demands import check_can_run
 from sweeper.service.link import ServiceView
+from sweeper.service.live import Live
 from sweeper.service.problems import UploadNotFound
 from sweeper.service.submission import UPLOAD_NAME, check_upload, read_submission
 from sweeper.service.uploads import folder_of
@@ -44,6 +45,7 @@ class Desk:
     ) -> None:
         self.settings, self.ledger, self.service, self.mlflow_url = settings, ledger, service, mlflow_url
         self._allow_code = allow_code
+        self.live = Live(ledger)
         self._watch = Watch(ledger)
         self._uploads = threading.Lock()  # no file is deleted between a look for it and the sweep that uses it
         self._bests: dict[str, tuple[tuple[int, int], TrialRecord | None]] = {}  # by sweep: of how many trials, which

@@ -171,6 +171,8 @@ class TestSweeps:
             lambda: ledger.trial("gone", 0),
             lambda: ledger.best("gone"),
             lambda: ledger.untracked("gone"),
+            lambda: ledger.settled("gone"),
+            lambda: ledger.curves("gone", "val_loss", [0], [0]),
             lambda: ledger.reports("gone"),
             lambda: ledger.flow("gone"),
             lambda: ledger.attempts("gone", 0),
@@ -567,6 +569,35 @@ class TestReading:
         assert set(ledger.reports(sweep)) == {0, 2, 3}
         assert set(ledger.reports(sweep, 2)) == {2}
         assert ledger.reports(sweep, 1) == {}
+
+    def test_settled_trials_are_read_from_the_first_that_was_open_and_counted_all(self, ledger: Ledger) -> None:
+        sweep = ledger.create_sweep("settling", SPEC, 6).sweep
+        ledger.commit(sweep, [*finish(0, 1.0), *finish(1, None, FAILED), *run(2)])
+        ledger.commit(sweep, [*finish(3, math.nan), *finish(4, 0.5, TrialState.PRUNED)])
+        settled = ledger.settled(sweep)
+        assert (settled.count, settled.open_from) == (3, 2)
+        assert [(t.number, t.state) for t in settled.trials] == [(0, COMPLETE), (3, COMPLETE), (4, TrialState.PRUNED)]
+        assert settled.trials[0].value == 1.0
+        assert math.isnan(settled.trials[1].value or 0.0)
+        assert settled.trials[0].params == PARAMS
+        assert settled.trials[0].metrics == {}
+        assert [t.number for t in ledger.settled(sweep, 2).trials] == [3, 4]
+        assert ledger.settled(sweep, 4, metrics=True).trials[0].metrics == {"val_loss": 0.5, "learning_rate": 0.1}
+        ledger.commit(sweep, [Ended(2, 1, FAILED, "", None, at=9.0), Ended(5, 0, STOPPED, "", None, at=9.0)])
+        assert ledger.settled(sweep).open_from == 6
+        ledger.commit(sweep, [Reopened(1, "retry")])
+        assert ledger.settled(sweep, 6).open_from == 1
+
+    def test_curves_are_one_metric_of_some_trials_at_some_epochs(self, ledger: Ledger, sweep: str) -> None:
+        losses = (3.0, math.inf, 1.0, 0.5)
+        for number in (0, 2, 3):
+            ledger.commit(sweep, [*run(number), Reported(number, 1, epochs(*losses[: number + 1]), seconds=1.0)])
+        assert ledger.curves(sweep, "val_loss", [3, 0, 1], [0, 1, 3]) == {
+            0: [(0, 3.0)],
+            3: [(0, 3.0), (1, math.inf), (3, 0.5)],
+        }
+        assert ledger.curves(sweep, "val_accuracy", [3], [0]) == {}
+        assert ledger.curves(sweep, "val_loss", [], [0]) == {}
 
     def test_a_commit_of_thousands_of_changes(self, ledger: Ledger) -> None:
         sweep = ledger.create_sweep("large", SPEC, 2500).sweep
