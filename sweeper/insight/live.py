@@ -51,6 +51,7 @@ BEST = 5  # trials whose curves are drawn
 TAIL = 0.1  # the share of the worst trials that may lie beyond the frame
 WAITS = "No trial is complete yet."
 
+Part = tuple[str, float | None, float | None, Flags]  # a bin's label and ends, and which trials it holds
 CurveReader = Callable[[Sequence[int], Sequence[int]], Mapping[int, Sequence[Point]]]
 
 
@@ -63,9 +64,9 @@ def history(course: Course) -> History:
     last = int(numbers.max()) if len(numbers) else 0
     ranked = course.best_first()
     if not len(ranked):
-        shown = _pairs(course, _sample(numbers, np.flatnonzero(pruned), MAX_PRUNED))
-        frame = _frame(spec, values[pruned]) if shown else None
-        return History(captions.HISTORY, WAITS, WAITS, *_goal(spec), frame, last, (), (), shown, (), words)
+        ended = _pairs(course, _sample(numbers, np.flatnonzero(pruned), MAX_PRUNED))
+        frame = _frame(spec, values[pruned])
+        return History(captions.HISTORY, WAITS, WAITS, *_goal(spec), frame, last, (), (), ended, (), words)
     judged = complete & ~beyond if (complete & ~beyond).any() else complete
     steps = _steps(numbers[judged], course.scores[judged], values[judged])
     shown = _sample(numbers, ranked, MAX_POINTS)
@@ -298,7 +299,7 @@ def _slice(spec: SweepSpec, factor: Factor, values: Array, finite: Flags, allowe
     codes, values, allowed = factor.codes[inside], values[inside], allowed[inside]
     if factor.levels is not None:
         order = np.argsort(-np.bincount(codes.astype(int), minlength=len(factor.levels)), kind="stable")[:MAX_LEVELS]
-        parts = [(factor.levels[i], None, None, codes == i) for i in sorted(order.tolist())]
+        parts: list[Part] = [(factor.levels[i], None, None, codes == i) for i in sorted(order.tolist())]
         return Slice(factor.name, False, None, None, _bins(spec, parts, values, allowed))
     low, high, whole = _range(spec, factor, codes)
     if whole and len(found := np.unique(codes)) <= BINS:
@@ -325,7 +326,7 @@ def _range(spec: SweepSpec, factor: Factor, codes: Array) -> tuple[float, float,
 
 def _bins(
     spec: SweepSpec,
-    parts: Sequence[tuple[str, float | None, float | None, Flags]],
+    parts: Sequence[Part],
     values: Array,
     allowed: Flags,
 ) -> tuple[Bin, ...]:

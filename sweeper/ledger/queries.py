@@ -164,7 +164,7 @@ def settled_trials(connection: Connection, sweep: str, first: int, metrics: bool
 
 def _first_open(connection: Connection, sweep: str) -> int:
     """The smallest number of a trial that waits or runs, else the number of trials."""
-    numbers = []
+    numbers: list[int] = []
     for state in (TrialState.WAITING, TrialState.RUNNING):  # one state at a time the index leads to the smallest
         query = sa.select(trials.c.number).where(trials.c.sweep == sweep, trials.c.state == state.value)
         numbers += connection.execute(query.order_by(trials.c.number).limit(1)).scalars().all()

@@ -3,11 +3,14 @@
 const EVERY = 2000; // milliseconds between two looks
 const PAGE = 50; // sweeps shown at once
 const SHOWN_TRIALS = 50;
-const CURVE_TRIALS = 5000;
+const MOST_ABOVE = 5; // as many colours as there are
 const ORDER = ["complete", "pruned", "failed", "stopped", "running", "waiting"];
 const byId = id => document.getElementById(id);
 let token = sessionStorage.getItem("token");
-let chosen = null;
+const asked = new URLSearchParams(location.search);
+let chosen = asked.get("sweep");
+let above = new Set(asked.getAll("with")); // the sweeps that are drawn above it
+let summaries = new Map(); // by sweep and picture: of which state, and the server's answer
 let shown = PAGE;
 let timer = null;
 let turn = 0; // answers of an earlier turn are not drawn
@@ -29,16 +32,14 @@ function element(name, text, kind) {
   return made;
 }
 
-function drawn(name, attributes, text) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-function number(value) {
-  if (value === null || value === undefined) return "";
-  return typeof value === "number" ? String(Number(value.toPrecision(5))) : String(value);
+/* Draw a part of the page again where what it shows has changed; the focus stays where it was. */
+function redraw(node, shows, make) {
+  const key = JSON.stringify(shows);
+  if (node.drawnFrom === key) return;
+  node.drawnFrom = key;
+  const focused = node.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  node.replaceChildren(...make());
+  if (focused) node.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
 }
 
 function bar(sweep) {
@@ -62,13 +63,39 @@ function row(sweep) {
   const name = element("td");
   const button = element("button", sweep.name, "plain");
   button.type = "button";
-  button.addEventListener("click", () => { chosen = sweep.sweep; look(); });
+  button.dataset.key = `show ${sweep.sweep}`;
+  button.setAttribute("aria-pressed", sweep.sweep === chosen);
+  button.addEventListener("click", () => { above.delete(sweep.sweep); choose(sweep.sweep); });
   name.append(button, element("div", sweep.sweep));
   const state = element("td", sweep.state);
   if (sweep.waiting) state.append(element("div", sweep.waiting));
   made.append(name, element("td", sweep.owner), state, bar(sweep));
-  made.append(element("td", sweep.best ? number(sweep.best.value) : "", "number"));
+  made.append(element("td", sweep.best ? number(sweep.best.value) : "", "number"), mark(sweep));
   return made;
+}
+
+/* The box that draws a sweep above the one that is shown. */
+function mark(sweep) {
+  const cell = element("td"), box = element("input");
+  box.type = "checkbox";
+  box.checked = above.has(sweep.sweep);
+  box.disabled = sweep.sweep === chosen || (!box.checked && above.size >= MOST_ABOVE);
+  box.dataset.key = `above ${sweep.sweep}`;
+  box.setAttribute("aria-label", `Draw ${sweep.name} above`);
+  box.addEventListener("change", () => {
+    if (box.checked) above.add(sweep.sweep); else above.delete(sweep.sweep);
+    choose(chosen);
+  });
+  cell.append(box);
+  return cell;
+}
+
+/* Show a sweep; the address says which, so that the page can be opened there again. */
+function choose(sweep) {
+  chosen = sweep;
+  const query = new URLSearchParams([["sweep", chosen], ...[...above].map(one => ["with", one])]);
+  window.history.replaceState(null, "", `?${query}`);
+  look();
 }
 
 function link(text, href) {
@@ -109,82 +136,79 @@ function detail(sweep, trials) {
   byId("detail-title").textContent = `${sweep.name} (${sweep.sweep})`;
   byId("detail-state").textContent = sweep.state + (sweep.reason && !sweep.waiting ? `: ${sweep.reason}` : "");
   byId("detail-wait").textContent = sweep.waiting;
-  const links = byId("detail-links");
-  links.replaceChildren();
-  if (sweep.view) links.append(link("Compare in MLflow", sweep.view), " ");
-  const report = element("button", "Report");
-  report.type = "button";
-  report.addEventListener("click", () => open_report(sweep.sweep));
-  links.append(report);
-  const best = byId("best");
-  best.replaceChildren();
-  if (sweep.best) {
-    const facts = { trial: sweep.best.trial, ...sweep.best.params, ...sweep.best.metrics };
-    for (const [name, value] of Object.entries(facts)) {
-      best.append(element("dt", name), element("dd", Array.isArray(value) ? value.join(", ") : number(value)));
-    }
-  }
-  const recent = trials.filter(trial => trial.state !== "waiting").slice(-SHOWN_TRIALS).reverse();
-  byId("trials").replaceChildren(...recent.map(trial => {
+  redraw(byId("detail-links"), [sweep.view, sweep.sweep], () => {
+    const report = element("button", "Report");
+    report.type = "button";
+    report.dataset.key = "report";
+    report.addEventListener("click", () => open_report(sweep.sweep));
+    return sweep.view ? [link("Compare in MLflow", sweep.view), " ", report] : [report];
+  });
+  const facts = sweep.best ? { trial: sweep.best.trial, ...sweep.best.params, ...sweep.best.metrics } : {};
+  redraw(byId("best"), facts, () => Object.entries(facts).flatMap(([name, value]) =>
+    [element("dt", name), element("dd", Array.isArray(value) ? value.join(", ") : number(value))]));
+  const recent = trials.filter(trial => trial.state !== "waiting").reverse();
+  redraw(byId("trials"), recent, () => recent.map(trial => {
     const made = element("tr");
     made.append(element("td", trial.number, "number"), element("td", trial.state));
     made.append(element("td", number(trial.value), "number"), element("td", trial.epochs, "number"));
     made.append(element("td", trial.reason));
     return made;
   }));
-  curve(sweep, trials);
 }
 
-/* The value of every complete trial, and the best value so far, over the trials in the order in which they ended. */
-function curve(sweep, trials) {
-  const svg = byId("curve");
-  const objective = (sweep.spec.objectives || [sweep.spec.objective])[0] || {};
-  const down = objective.direction !== "maximize";
-  const ended = trials.filter(t => t.state === "complete" && typeof t.value === "number")
-    .sort((a, b) => a.ended_at - b.ended_at);
-  byId("curve-title").textContent = `Best ${objective.metric || "value"} over ${ended.length} complete trials`;
-  svg.replaceChildren();
-  if (!ended.length) {
-    svg.append(drawn("text", { x: 320, y: 120, "text-anchor": "middle" }, "no trial is complete yet"));
-    return;
+/* The pictures of a sweep, in figures that stay where they are; the `others` are drawn above it. */
+function pictures(sweep, others) {
+  for (const [name, draw] of Object.entries(PICTURES)) {
+    const figure = figure_of(name);
+    const own = summaries.get(`${sweep.sweep} ${name}`);
+    if (!own) continue;
+    const beside = ABOVE.includes(name) ? others.map(s => summaries.get(`${s.sweep} ${name}`)).filter(Boolean) : [];
+    const fitting = beside.filter(s => s.summary.metric === own.summary.metric);
+    figure.hidden = name === "finals" && !own.summary.finalists.length;
+    redraw(figure, [own.summary, ...fitting.map(s => [s.name, s.summary])], () => {
+      const picture = draw(own, fitting);
+      const title = element("h3", own.summary.title), caption = element("figcaption", own.summary.caption);
+      if (!picture) return [title, caption];
+      const svg = drawn("svg", { role: "img", viewBox: `0 0 ${WIDE} ${picture.height}` });
+      const words = [own.summary.alt, ...fitting.map(s => `Above it ${s.name}: ${s.summary.alt}`)].join(" ");
+      svg.setAttribute("aria-label", words);
+      svg.append(...picture.parts);
+      return own.summary.verdict ? [title, element("p", own.summary.verdict), svg, caption] : [title, svg, caption];
+    });
   }
-  const values = ended.map(t => t.value);
-  const bests = [];
-  for (const value of values) {
-    const last = bests.length ? bests[bests.length - 1] : value;
-    bests.push(down ? Math.min(last, value) : Math.max(last, value));
-  }
-  const sorted = [...values].sort((a, b) => a - b);
-  const cut = Math.floor((sorted.length - 1) * 0.9); // the worst tenth would squeeze the rest
-  let low = down ? sorted[0] : sorted[sorted.length - 1 - cut];
-  let high = down ? sorted[cut] : sorted[sorted.length - 1];
-  low = Math.min(low, ...bests); high = Math.max(high, ...bests);
-  if (low === high) { low -= 1; high += 1; }
-  const x = i => 60 + 560 * (ended.length > 1 ? i / (ended.length - 1) : 0.5);
-  const y = v => 200 - 180 * Math.max(0, Math.min(1, (v - low) / (high - low)));
-  for (const value of [low, (low + high) / 2, high]) {
-    svg.append(drawn("line", { class: "axis", x1: 60, x2: 620, y1: y(value), y2: y(value) }));
-    svg.append(drawn("text", { x: 54, y: y(value) + 4, "text-anchor": "end" }, number(value)));
-  }
-  svg.append(drawn("text", { x: 60, y: 225 }, "1"));
-  svg.append(drawn("text", { x: 620, y: 225, "text-anchor": "end" }, `${ended.length} trials`));
-  values.forEach((value, i) => {
-    if (value >= low && value <= high) svg.append(drawn("circle", { class: "point", cx: x(i), cy: y(value), r: 2.5 }));
-  });
-  let path = `M ${x(0)} ${y(bests[0])}`;
-  for (let i = 1; i < bests.length; i++) path += ` H ${x(i)} V ${y(bests[i])}`;
-  svg.append(drawn("path", { class: "line", d: path }));
-  if (bests.length === 1) svg.append(drawn("circle", { class: "running", cx: x(0), cy: y(bests[0]), r: 4 }));
+  const metric = summaries.get(`${sweep.sweep} history`)?.summary.metric;
+  const apart = others.filter(s => (summaries.get(`${s.sweep} history`)?.summary.metric || metric) !== metric);
+  byId("apart").hidden = !apart.length;
+  byId("apart").textContent = `Not drawn above, for its objective is another: ${apart.map(s => s.name).join(", ")}`;
 }
 
-async function trials_of(sweep) {
-  const found = [];
-  while (found.length < CURVE_TRIALS) {
-    const page = await get(`/sweeps/${sweep}/trials?limit=1000&offset=${found.length}`);
-    found.push(...page.trials);
-    if (!page.trials.length || found.length >= page.total) break;
+function figure_of(name) {
+  let figure = byId(`picture-${name}`);
+  if (!figure) {
+    figure = element("figure");
+    figure.id = `picture-${name}`;
+    byId("pictures").append(figure);
   }
-  return found;
+  return figure;
+}
+
+/* Ask for the summaries of a sweep that may have changed since they were last asked for. */
+async function summarise(sweep, names) {
+  const { complete, pruned, running } = sweep.counts;
+  const state = JSON.stringify([sweep.state, complete, pruned, Boolean(sweep.summary.finals)]);
+  await Promise.all(names.map(async name => {
+    const key = `${sweep.sweep} ${name}`, known = summaries.get(key);
+    const moves = name === "curves" && !complete && running;
+    if (known && known.state === state && !moves) return;
+    summaries.set(key, { state, name: sweep.name, summary: await get(`/sweeps/${sweep.sweep}/summary/${name}`) });
+  }));
+}
+
+/* The trials that began last. */
+async function latest(sweep) {
+  const begun = sweep.requested - (sweep.counts.waiting || 0);
+  const page = await get(`/sweeps/${sweep.sweep}/trials?limit=${SHOWN_TRIALS}&offset=${Math.max(0, begun - SHOWN_TRIALS)}`);
+  return page.trials;
 }
 
 function say(text) {
@@ -198,13 +222,22 @@ async function look() {
   try {
     const list = await get(`/sweeps?limit=${shown}`);
     if (chosen === null && list.sweeps.length) chosen = list.sweeps[0].sweep;
-    const trials = chosen === null ? [] : await trials_of(chosen);
-    const sweep = list.sweeps.find(s => s.sweep === chosen) || (chosen && await get(`/sweeps/${chosen}`));
+    const find = async id => list.sweeps.find(s => s.sweep === id) || get(`/sweeps/${id}`);
+    const sweep = chosen === null ? null : await find(chosen);
+    const others = await Promise.all([...above].filter(id => id !== chosen).slice(0, MOST_ABOVE).map(find));
     if (mine !== turn) return;
-    byId("sweeps").replaceChildren(...list.sweeps.map(row));
+    redraw(byId("sweeps"), [list.sweeps, chosen, [...above]], () => list.sweeps.map(row));
     byId("none").hidden = list.total > 0;
+    byId("above").hidden = list.total < 2;
     byId("more").hidden = list.total <= list.sweeps.length || shown >= 1000;
-    if (sweep) detail(sweep, trials);
+    if (sweep) {
+      const trials = await latest(sweep);
+      if (mine !== turn) return;
+      detail(sweep, trials);
+      await Promise.all([summarise(sweep, Object.keys(PICTURES)), ...others.map(s => summarise(s, ABOVE))]);
+      if (mine !== turn) return;
+      pictures(sweep, others);
+    }
     say("");
   } catch (error) {
     if (mine !== turn) return;
@@ -232,9 +265,11 @@ function leave(text) {
   turn++;
   clearTimeout(timer);
   sessionStorage.removeItem("token");
-  token = chosen = null;
+  token = null;
+  summaries = new Map();
   byId("who").textContent = "";
-  byId("sweeps").replaceChildren();
+  redraw(byId("sweeps"), [], () => []);
+  redraw(byId("pictures"), turn, () => []);
   byId("detail").hidden = byId("main").hidden = byId("leave").hidden = true;
   byId("login").hidden = false;
   say(text);
@@ -246,6 +281,11 @@ byId("login").addEventListener("submit", event => {
   byId("token").value = "";
   enter();
 });
-byId("leave").addEventListener("click", () => leave(""));
+byId("leave").addEventListener("click", () => {
+  chosen = null;
+  above = new Set();
+  window.history.replaceState(null, "", ".");
+  leave("");
+});
 byId("more").addEventListener("click", () => { shown = Math.min(1000, shown + PAGE); look(); });
 if (token) enter(); else leave("");

@@ -89,7 +89,7 @@ function through(xs, vs, x, y) {
 function legend(parts, entries, y) {
   let x = LEFT;
   for (const [kind, shape, words] of entries) {
-    const width = 30 + 6.6 * words.length;
+    const width = 34 + 7 * words.length;
     if (x + width > WIDE && x > LEFT) { x = LEFT; y += 18; }
     parts.push(shape === "point" ? drawn("circle", { class: kind, cx: x + 9, cy: y - 4, r: 4 })
       : shape === "band" ? drawn("rect", { class: kind, x, y: y - 10, width: 18, height: 11 })
@@ -100,7 +100,7 @@ function legend(parts, entries, y) {
   return y;
 }
 
-function history(own, others) {
+function draw_history(own, others) {
   const frame = joined([own, ...others].map(s => s.summary.frame));
   if (!frame) return null;
   const several = others.length > 0, parts = [];
@@ -135,7 +135,7 @@ function history(own, others) {
   return { parts, height: bottom + 40 };
 }
 
-function curves(own, others) {
+function draw_curves(own, others) {
   const frame = joined([own, ...others].map(s => s.summary.frame));
   if (!frame) return null;
   const several = others.length > 0, parts = [], mine = own.summary, words = mine.words;
@@ -181,7 +181,7 @@ function curves(own, others) {
   return { parts, height: bottom + 40 };
 }
 
-function parallel(own) {
+function draw_parallel(own) {
   const mine = own.summary, parts = [];
   if (!mine.lines.length) return null;
   const words = mine.words;
@@ -207,17 +207,17 @@ function parallel(own) {
   return { parts, height: bottom + 44 };
 }
 
-function slices(own) {
+function draw_slices(own) {
   const mine = own.summary, parts = [];
   if (!mine.slices.length || !mine.frame) return null;
-  const columns = 3, gap = 14, high = 118, room = 54;
+  const columns = 3, gap = 14, high = 138, room = 54;
   const wide = (WIDE - LEFT - RIGHT - gap * (columns - 1)) / columns;
-  const top = legend(parts, [["line median", "line", mine.words.median], ["best-point", "point", mine.words.best], ["count", "band", mine.words.count]], 14) + 24;
+  const top = legend(parts, [["line median", "line", mine.words.median], ["best-point", "point", mine.words.best], ["count", "band", mine.words.count]], 14) + 32;
   mine.slices.forEach((slice, k) => {
     const left = LEFT + (k % columns) * (wide + gap), begins = top + Math.floor(k / columns) * (high + room);
     const ends = begins + high, right = left + wide;
     parts.push(told(drawn("text", { class: "name", x: left, y: begins - 6 }, slice.name), slice.name));
-    const { clamped } = values(parts, mine.frame, begins, ends, left, right, k % columns === 0);
+    const { clamped } = values(parts, mine.frame, begins, ends - 28, left, right, k % columns === 0);
     const most = Math.max(...slice.bins.map(bin => bin.count));
     const numeric = slice.low !== null;
     const x = numeric && slice.high > slice.low ? scale(slice.low, slice.high, slice.log, left + 4, right - 4) : null;
@@ -227,7 +227,7 @@ function slices(own) {
     const half = x ? Math.min(wide / 44, 8) : Math.min(cell * 0.35, 18);
     let path = "";
     slice.bins.forEach((bin, i) => {
-      const at = Number(middle(bin, i).toFixed(2)), tall = Math.max(1, 26 * bin.count / most);
+      const at = Number(middle(bin, i).toFixed(2)), tall = Math.max(1, 24 * bin.count / most);
       const words = `${bin.label}: ${bin.count.toLocaleString("en")} trials, median ${number(bin.median)}, best ${number(bin.best)}`;
       parts.push(told(drawn("rect", { class: "count", x: at - half, y: ends - tall, width: 2 * half, height: tall }), words));
       if (x) path += `${path ? "L" : "M"} ${at} ${clamped(bin.median)} `;
@@ -248,7 +248,7 @@ function slices(own) {
   return { parts, height: top + Math.ceil(mine.slices.length / columns) * (high + room) - 14 };
 }
 
-function standings(own) {
+function draw_finals(own) {
   const mine = own.summary, parts = [];
   if (!mine.finalists.length) return null;
   const every = mine.finalists.flatMap(f => [f.mean, f.low, f.high, ...f.values]).filter(v => v !== null);
@@ -272,5 +272,7 @@ function standings(own) {
   return { parts, height: bottom + 40 };
 }
 
-const PICTURES = { history, curves, parallel, slices, finals: standings };
+const PICTURES = {
+  history: draw_history, curves: draw_curves, parallel: draw_parallel, slices: draw_slices, finals: draw_finals,
+};
 const ABOVE = ["history", "curves"]; // pictures that show several sweeps above each other
