@@ -141,7 +141,7 @@ def parallel(course: Course) -> Parallel:
     rank = np.empty(len(numbers))
     rank[places] = np.linspace(1.0, 0.0, len(places))
     shown = sorted(_sample(numbers, places, MAX_LINES), key=lambda i: float(rank[i]))
-    jitter = 0.06 * (_hash(numbers * 31 + 7) / 2**32 - 0.5)  # so that lines do not cover each other
+    jitter = 0.06 * (_hash(numbers) - 0.5)  # so that lines do not cover each other
     heights = np.column_stack([f.heights + (jitter if f.is_choice else 0.0) for f in factors])
     lines = (
         Line(int(numbers[i]), float(values[i]), tuple(heights[i].round(4).tolist()), round(float(rank[i]), 5))
@@ -202,9 +202,12 @@ def _goal(spec: SweepSpec) -> tuple[str, str]:
 
 
 def _hash(numbers: Numbers) -> Array:
-    """(n,) from 0 to 2**32, as if drawn at random for each number (Knuth's multiplicative hash)."""
-    mixed: Array = (numbers.astype(np.uint64) * np.uint64(2654435761) % np.uint64(2**32)).astype(np.float64)
-    return mixed
+    """(n,) from 0 to 1, as if drawn at random for each number (the finalizer of SplitMix64, Steele et al. 2014)."""
+    mixed = (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    shares: Array = (mixed ^ (mixed >> np.uint64(31))).astype(np.float64) / 2.0**64
+    return shares
 
 
 def _sample(numbers: Numbers, places: Numbers, limit: int, always: int = ALWAYS) -> list[int]:

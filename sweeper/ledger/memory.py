@@ -200,7 +200,7 @@ class MemoryLedger:
             rows = self._held(sweep).trials.values()
             return [_record(row) for row in rows if row.state in TERMINAL and row.tracked_state is not row.state]
 
-    def settled(self, sweep: str, first: int = 0, *, metrics: bool = False) -> Settled:
+    def settled(self, sweep: str, first: int = 0, *, limit: int | None = None, metrics: bool = False) -> Settled:
         """The complete and pruned trials from number ``first`` on."""
         every = self.trials(sweep)
         settled = [trial for trial in every if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
@@ -209,7 +209,9 @@ class MemoryLedger:
             for t in settled
             if t.number >= first
         )
-        return Settled(len(settled), min([*(t.number for t in every if not t.state.terminal), len(every)]), found)
+        return Settled(
+            len(settled), min([*(t.number for t in every if not t.state.terminal), len(every)]), found[:limit]
+        )
 
     def curves(
         self, sweep: str, metric: str, numbers: Sequence[int], epochs: Sequence[int]

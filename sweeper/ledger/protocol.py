@@ -200,8 +200,8 @@ class Ledger(LedgerReader, Protocol):
         """Terminal trials of which MLflow does not show that state yet."""
         ...
 
-    def settled(self, sweep: str, first: int = 0, *, metrics: bool = False) -> Settled:
-        """The complete and pruned trials from number ``first`` on.
+    def settled(self, sweep: str, first: int = 0, *, limit: int | None = None, metrics: bool = False) -> Settled:
+        """The complete and pruned trials from number ``first`` on, at most ``limit``.
 
         Who has asked before asks from the last ``open_from`` on, and from 0 again when ``count`` says that trials were
         settled below it: failed ones that ran once more.

@@ -144,7 +144,7 @@ def untracked_trials(connection: Connection, sweep: str) -> list[TrialRecord]:
     return _trials(rows)
 
 
-def settled_trials(connection: Connection, sweep: str, first: int, metrics: bool) -> Settled:
+def settled_trials(connection: Connection, sweep: str, first: int, limit: int | None, metrics: bool) -> Settled:
     """The complete and pruned trials from number ``first`` on."""
     mine, state = trials.c.sweep == sweep, trials.c.state
     settled = state.in_([TrialState.COMPLETE.value, TrialState.PRUNED.value])
@@ -152,7 +152,7 @@ def settled_trials(connection: Connection, sweep: str, first: int, metrics: bool
     open_from = _first_open(connection, sweep)
     measured = trials.c.metrics if metrics else sa.null().label("metrics")
     query = sa.select(trials.c.number, state, trials.c.value, trials.c.params, measured)
-    query = query.where(mine, settled, trials.c.number >= first).order_by(trials.c.number)
+    query = query.where(mine, settled, trials.c.number >= first).order_by(trials.c.number).limit(limit)
     found: list[SettledTrial] = []
     for rows in connection.execute(query).partitions(_CHUNK):
         numbers, states, values, given, measures = zip(*rows, strict=True)  # a row's attributes are slower

@@ -140,9 +140,9 @@ class SqlLedger:
         """Terminal trials of which MLflow does not show that state yet."""
         return self._read(queries.untracked_trials, sweep)
 
-    def settled(self, sweep: str, first: int = 0, *, metrics: bool = False) -> Settled:
+    def settled(self, sweep: str, first: int = 0, *, limit: int | None = None, metrics: bool = False) -> Settled:
         """The complete and pruned trials from number ``first`` on."""
-        return self._read(queries.settled_trials, sweep, first, metrics)
+        return self._read(queries.settled_trials, sweep, first, limit, metrics)
 
     def curves(
         self, sweep: str, metric: str, numbers: Sequence[int], epochs: Sequence[int]

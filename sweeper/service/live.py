@@ -20,6 +20,7 @@ from sweeper.states import TrialState
 P = TypeVar("P", bound=Picture)
 
 KEPT_TRIALS = 500_000  # of all sweeps in memory; the sweep that was looked at last is always kept
+AT_ONCE = 20_000  # trials read at once: many more cost time to tidy up after
 UNDER_WAY = 100  # trials whose curves are drawn while none is complete
 SLOW = 0.05  # seconds: a picture that takes longer is drawn again only after
 PATIENCE = 20  # times as long, so that whoever looks costs a twentieth of a core at most
@@ -119,10 +120,18 @@ class Live:
 
     def _look(self, record: SweepRecord, seen: _Seen) -> None:
         """Take up what has settled since the last look; everything again where a trial ran once more meanwhile."""
-        constrained = bool(seen.course.spec.constraints)
-        found = self._ledger.settled(record.sweep, seen.open_from, metrics=constrained)
-        seen.course.add(found.trials)
-        if found.count > len(seen.course):
-            found = self._ledger.settled(record.sweep, metrics=constrained)
+        if self._take(record, seen, seen.open_from) > len(seen.course):
+            self._take(record, seen, 0)
+
+    def _take(self, record: SweepRecord, seen: _Seen, first: int) -> int:
+        """Take up the trials from a number on, some at a time; how many have settled in all."""
+        constrained, count, open_from = bool(seen.course.spec.constraints), None, 0
+        while True:
+            found = self._ledger.settled(record.sweep, first, limit=AT_ONCE, metrics=constrained)
             seen.course.add(found.trials)
-        seen.open_from = found.open_from
+            if count is None:
+                count, open_from = found.count, found.open_from
+            if len(found.trials) < AT_ONCE:
+                seen.open_from = open_from
+                return count
+            first = found.trials[-1].number + 1

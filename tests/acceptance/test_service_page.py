@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sweeper.spec.parse import load_spec
+from tests.big_ledger import large_sweep
 from tests.served import LONG, SMALL, Served, serving, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -58,19 +59,53 @@ def test_a_wrong_token_is_answered_and_a_good_one_shows_the_sweeps(page: Any, se
     assert page.complaints == []
 
 
-def test_the_best_value_is_a_curve_over_all_trials_and_mlflow_is_linked(page: Any, served: Served) -> None:
+def test_the_pictures_of_a_sweep_are_named_as_in_its_report_and_mlflow_is_linked(page: Any, served: Served) -> None:
     log_in(page, served, "bob")
-    page.wait_for_selector("#curve path.line")
-    assert page.inner_text("#curve-title") == "Best val_loss over 24 complete trials"
-    box = page.locator("#curve path.line").bounding_box()
-    assert box["width"] > 300
-    assert page.locator("#curve circle.point").count() >= 20
+    page.wait_for_selector("#picture-history path.best")
+    report = served.client("bob").get("/sweeps/ended/report").text
+    titles = page.locator("#pictures figure:not([hidden]) h3").all_inner_texts()
+    assert titles == ["Optimisation history", "Learning curves", "Parallel coordinates", "One parameter at a time"]
+    assert all(title in report for title in titles)
+    assert page.locator("#picture-history path.best").bounding_box()["width"] > 300
+    assert page.locator("#picture-history circle.point").count() >= 20
+    label = page.get_attribute("#picture-history svg", "aria-label")
+    assert label.startswith("Scatter of val_loss by trial number") or label.startswith("val_loss by trial number")
     assert page.get_attribute("#detail-links a", "href").startswith("http://mlflow.example/#/experiments/")
     facts = page.inner_text("#best")
     assert "learning_rate" in facts
     assert page.locator("#trials tr").count() == 24
     if folder := os.environ.get("SWEEPER_SCREENSHOTS"):
         page.screenshot(path=Path(folder) / "service-page.png", full_page=True)
+    assert page.complaints == []
+
+
+def test_a_million_reports_come_as_summaries_and_another_sweep_is_drawn_above(page: Any, served: Served) -> None:
+    large = large_sweep(served.ledger, served.settings.home, "large", 100_000, 10, owner="ada")
+    answers: dict[str, int] = {}
+    page.on("response", lambda r: answers.__setitem__(r.url, len(r.body())) if "/api/v1/sweeps/" in r.url else None)
+    page.goto(f"{served.url}/?sweep={large}")
+    log_in(page, served, "ada")
+    page.wait_for_selector("#picture-slices svg")
+    assert "98000 complete, 2000 failed, 2 waiting" in page.inner_text("#sweeps tr.chosen")
+    assert "1,000 of 98,000 complete trials are drawn." in page.inner_text("#picture-history figcaption")
+    assert page.locator("#picture-history circle.point").count() > 800
+    assert "(2,000 of 98,000 were looked at)" in page.inner_text("#picture-curves figcaption")
+    assert page.locator("#picture-parallel path.line").count() == 200
+    assert page.locator("#picture-slices rect.count").count() > 60
+    assert page.locator("#trials tr").count() == 50
+    named = {url.rpartition("/")[2].partition("?")[0] for url in answers}
+    assert named == {"history", "curves", "parallel", "slices", "finals", "trials"}
+    assert max(answers.values()) < 60_000
+    box = page.locator("#sweeps input[aria-label='Draw ended above']")
+    box.focus()
+    page.keyboard.press("Space")
+    page.wait_for_selector("#picture-history path.other0")
+    page.wait_for_selector("#picture-curves path.other0")
+    assert box.evaluate("box => box === document.activeElement"), "drawing the list again leaves the focus"
+    assert "with=" in page.url
+    if folder := os.environ.get("SWEEPER_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / "service-page-large.png", full_page=True)
+    served.ledger.delete_sweep(large)
     assert page.complaints == []
 
 

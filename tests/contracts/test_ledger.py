@@ -582,6 +582,7 @@ class TestReading:
         assert settled.trials[0].params == PARAMS
         assert settled.trials[0].metrics == {}
         assert [t.number for t in ledger.settled(sweep, 2).trials] == [3, 4]
+        assert [t.number for t in ledger.settled(sweep, 1, limit=1).trials] == [3]
         assert ledger.settled(sweep, 4, metrics=True).trials[0].metrics == {"val_loss": 0.5, "learning_rate": 0.1}
         ledger.commit(sweep, [Ended(2, 1, FAILED, "", None, at=9.0), Ended(5, 0, STOPPED, "", None, at=9.0)])
         assert ledger.settled(sweep).open_from == 6
