@@ -20,7 +20,7 @@ SPACE = {
 # u, v, w: numbers from 0 to 1 that look random; z: how far the learning rate is from the best one, in decades
 _MADE = """
     WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :trials),
-    r AS (SELECT i, (i * 2654435761 % 4294967296) / 4294967296.0 AS u, (i * 40503 % 65521) / 65521.0 AS v,
+    r AS (SELECT i, (i * 69621 % 99989) / 99989.0 AS u, (i * 40503 % 65521) / 65521.0 AS v,
           (i * 69069 % 99991) / 99991.0 AS w FROM n),
     t AS (SELECT i, u, v, w, CASE i % 3 WHEN 0 THEN 'sgd' WHEN 1 THEN 'momentum' ELSE 'adam' END AS optimizer,
           abs(3 * u - 2) AS z FROM r)
@@ -66,6 +66,7 @@ def large_sweep(ledger: Ledger, home: Path, name: str, trials: int, epochs: int,
     sweep = ledger.create_sweep(name, load_spec(file).to_json(), trials + 2, owner=owner).sweep
     named = {"sweep": sweep, "trials": trials, "epochs": epochs}
     with closing(sqlite3.connect(home / "ledger.db", timeout=30)) as database, database:
+        database.execute("PRAGMA synchronous = OFF")
         database.execute(_TRIALS, named)
         database.execute(_REPORTS, named)
         database.execute("UPDATE sweeps SET state = 'paused', started_at = 1700000000 WHERE sweep = ?", (sweep,))

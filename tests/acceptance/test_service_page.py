@@ -69,7 +69,7 @@ def test_the_pictures_of_a_sweep_are_named_as_in_its_report_and_mlflow_is_linked
     assert page.locator("#picture-history path.best").bounding_box()["width"] > 300
     assert page.locator("#picture-history circle.point").count() >= 20
     label = page.get_attribute("#picture-history svg", "aria-label")
-    assert label.startswith("Scatter of val_loss by trial number") or label.startswith("val_loss by trial number")
+    assert label.startswith("val_loss by trial number with the best so far")
     assert page.get_attribute("#detail-links a", "href").startswith("http://mlflow.example/#/experiments/")
     facts = page.inner_text("#best")
     assert "learning_rate" in facts
@@ -105,7 +105,6 @@ def test_a_million_reports_come_as_summaries_and_another_sweep_is_drawn_above(pa
     assert "with=" in page.url
     if folder := os.environ.get("SWEEPER_SCREENSHOTS"):
         page.screenshot(path=Path(folder) / "service-page-large.png", full_page=True)
-    served.ledger.delete_sweep(large)
     assert page.complaints == []
 
 
@@ -155,7 +154,8 @@ def test_names_are_shown_as_text_whatever_they_are(page: Any, served: Served) ->
 def test_code_of_a_user_is_shown_as_text_and_does_not_run_where_nobody_allowed_it(page: Any, served: Served) -> None:
     text = "def build(trial, data):\n    return '<img src=x onerror=alert(1)>'\n"
     model = {"file": "<sent>/mine.py", "function": "build", "text": text}
-    sweep = served.ledger.create_sweep("coded", load_spec(SMALL).to_json() | {"model": model}, 1, owner="cat").sweep
+    stored = load_spec(SMALL | {"space": {"learning_rate": {"float": [1e-3, 1e-1], "log": True}}}).to_json()
+    sweep = served.ledger.create_sweep("coded", stored | {"model": model}, 1, owner="cat").sweep
     assert "runs no code of its users" in served.wait(sweep, "failed")["reason"]
     log_in(page, served, "cat")
     page.wait_for_selector("#code summary:has-text('Model: build in mine.py')")

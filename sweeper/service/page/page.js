@@ -161,8 +161,9 @@ function pictures(sweep, others) {
   for (const [name, draw] of Object.entries(PICTURES)) {
     const figure = figure_of(name);
     const own = summaries.get(`${sweep.sweep} ${name}`);
-    if (!own) continue;
-    const beside = ABOVE.includes(name) ? others.map(s => summaries.get(`${s.sweep} ${name}`)).filter(Boolean) : [];
+    figure.hidden = !own?.summary;
+    if (figure.hidden) continue;
+    const beside = ABOVE.includes(name) ? others.map(s => summaries.get(`${s.sweep} ${name}`)).filter(s => s?.summary) : [];
     const fitting = beside.filter(s => s.summary.metric === own.summary.metric);
     figure.hidden = name === "finals" && !own.summary.finalists.length;
     redraw(figure, [own.summary, ...fitting.map(s => [s.name, s.summary])], () => {
@@ -176,10 +177,11 @@ function pictures(sweep, others) {
       return own.summary.verdict ? [title, element("p", own.summary.verdict), svg, caption] : [title, svg, caption];
     });
   }
-  const metric = summaries.get(`${sweep.sweep} history`)?.summary.metric;
-  const apart = others.filter(s => (summaries.get(`${s.sweep} history`)?.summary.metric || metric) !== metric);
-  byId("apart").hidden = !apart.length;
-  byId("apart").textContent = `Not drawn above, for its objective is another: ${apart.map(s => s.name).join(", ")}`;
+  const { summary, problem } = summaries.get(`${sweep.sweep} history`) || {};
+  const apart = others.filter(s => summaries.get(`${s.sweep} history`)?.summary?.metric !== summary?.metric);
+  const lacks = apart.map(s => s.name).join(", ");
+  byId("apart").textContent = problem || (lacks && `Not drawn above, for the objective is another: ${lacks}`);
+  byId("apart").hidden = !byId("apart").textContent;
 }
 
 function figure_of(name) {
@@ -200,7 +202,14 @@ async function summarise(sweep, names) {
     const key = `${sweep.sweep} ${name}`, known = summaries.get(key);
     const moves = name === "curves" && !complete && running;
     if (known && known.state === state && !moves) return;
-    summaries.set(key, { state, name: sweep.name, summary: await get(`/sweeps/${sweep.sweep}/summary/${name}`) });
+    const told = { state, name: sweep.name };
+    try {
+      told.summary = await get(`/sweeps/${sweep.sweep}/summary/${name}`);
+    } catch (error) {
+      if (error instanceof Refused || error instanceof TypeError) throw error;
+      told.problem = error.message; // asked again when the sweep has changed
+    }
+    summaries.set(key, told);
   }));
 }
 
@@ -225,14 +234,13 @@ async function look() {
     const find = async id => list.sweeps.find(s => s.sweep === id) || get(`/sweeps/${id}`);
     const sweep = chosen === null ? null : await find(chosen);
     const others = await Promise.all([...above].filter(id => id !== chosen).slice(0, MOST_ABOVE).map(find));
+    const trials = sweep ? await latest(sweep) : [];
     if (mine !== turn) return;
     redraw(byId("sweeps"), [list.sweeps, chosen, [...above]], () => list.sweeps.map(row));
     byId("none").hidden = list.total > 0;
     byId("above").hidden = list.total < 2;
     byId("more").hidden = list.total <= list.sweeps.length || shown >= 1000;
     if (sweep) {
-      const trials = await latest(sweep);
-      if (mine !== turn) return;
       detail(sweep, trials);
       await Promise.all([summarise(sweep, Object.keys(PICTURES)), ...others.map(s => summarise(s, ABOVE))]);
       if (mine !== turn) return;
