@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from sweeper.ledger.protocol import Ledger
+from sweeper.ledger.opening import open_ledger
 from sweeper.spec.parse import load_spec
 
 SPACE = {
@@ -51,11 +51,12 @@ _REPORTS = f"""
 """
 
 
-def large_sweep(ledger: Ledger, home: Path, name: str, trials: int, epochs: int, owner: str = "") -> str:
-    """A running sweep whose ``trials`` have ended, every fiftieth failed, with ``epochs`` reports each.
+def large_sweep(home: Path, name: str, trials: int, epochs: int, owner: str = "") -> str:
+    """A paused sweep whose ``trials`` have ended, every fiftieth failed, with ``epochs`` reports each.
 
-    Two more trials wait, so that it is not over.
+    Two more trials wait. No service may run on the ledger: it would begin to train.
     """
+    home.mkdir(parents=True, exist_ok=True)
     file = {
         "name": name,
         "dataset": {"name": "digits"},
@@ -63,7 +64,8 @@ def large_sweep(ledger: Ledger, home: Path, name: str, trials: int, epochs: int,
         "training": {"epochs": epochs},
         "search": {"trials": trials + 2, "sampler": "random"},
     }
-    sweep = ledger.create_sweep(name, load_spec(file).to_json(), trials + 2, owner=owner).sweep
+    with closing(open_ledger(None, home)) as ledger:
+        sweep = ledger.create_sweep(name, load_spec(file).to_json(), trials + 2, owner=owner).sweep
     named = {"sweep": sweep, "trials": trials, "epochs": epochs}
     with closing(sqlite3.connect(home / "ledger.db", timeout=30)) as database, database:
         database.execute("PRAGMA synchronous = OFF")

@@ -18,7 +18,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(tmp_path_factory.mktemp("page") / "home") as served:
+    home = tmp_path_factory.mktemp("page") / "home"
+    large_sweep(home, "large", 100_000, 10, owner="ada")
+    with serving(home) as served:
         ended = served.submit("bob", SMALL | {"name": "ended", "search": {"trials": 24, "sampler": "random"}})
         served.wait(ended, "complete")
         yield served
@@ -80,7 +82,7 @@ def test_the_pictures_of_a_sweep_are_named_as_in_its_report_and_mlflow_is_linked
 
 
 def test_a_million_reports_come_as_summaries_and_another_sweep_is_drawn_above(page: Any, served: Served) -> None:
-    large = large_sweep(served.ledger, served.settings.home, "large", 100_000, 10, owner="ada")
+    large = served.ledger.sweep("large").sweep
     answers: dict[str, int] = {}
     page.on("response", lambda r: answers.__setitem__(r.url, len(r.body())) if "/api/v1/sweeps/" in r.url else None)
     page.goto(f"{served.url}/?sweep={large}")
