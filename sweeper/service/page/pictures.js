@@ -53,7 +53,8 @@ function scale(low, high, log, from, to) {
 function joined(frames) {
   const known = frames.filter(Boolean);
   if (!known.length) return null;
-  return { low: Math.min(...known.map(f => f.low)), high: Math.max(...known.map(f => f.high)), log: known.every(f => f.log) };
+  const low = Math.min(...known.map(f => f.low)), high = Math.max(...known.map(f => f.high));
+  return { low, high, log: low > 0 && known.some(f => f.log) || known.length > 1 && low > 0 && high / low > 10 };
 }
 
 /* The axis of the objective with its rules; gives the scale. */
