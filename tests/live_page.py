@@ -30,9 +30,8 @@ def measure(served: Served, sweep: str) -> None:
         first, later = f"{seconds[0]:.2f} s (CPU {spent[0]:.2f})", statistics.median(seconds[1:])
         later_cpu = statistics.median(spent[1:])
         size = len(answer.content) / 1000
-        print(
-            f"{path or 'sweep':20} first {first}, then {1000 * later:.0f} ms (CPU {1000 * later_cpu:.0f}), {size:.0f} kB"
-        )
+        after = f"{1000 * later:.0f} ms (CPU {1000 * later_cpu:.0f})"
+        print(f"{path or 'sweep':20} first {first}, then {after}, {size:.0f} kB")
 
 
 def load(served: Served, sweep: str) -> None:
