@@ -6,11 +6,12 @@ kernel per trial), ``gamma = min(ceil(0.1 n), 25)`` good trials, old trials weig
 neighbour distances with the "magic clip", a prior kernel over the whole range, 24 candidates per suggestion, random
 suggestions until 10 trials are known, pending trials counted as bad (constant liar).
 
-Three things differ. A trial that does not have a parameter (a condition did not hold) counts with the prior kernel on
-that axis, so that all trials share one estimator; candidates are compared on the axes that apply to them only. And
-within a batch the estimators are built once: a suggestion enters the bad mixture as one more kernel, while the
-bandwidths of the others stay. And of more than ``RECENT + OLDER`` bad trials the mixture has the newest and a sample of
-the older ones, each of which stands for several: a suggestion costs the same after any number of trials.
+Four things differ. Bandwidths are at least ``1 / sqrt(n)`` of the range after n trials; for what that brings see
+decisions.md. A trial that does not have a parameter counts with the prior kernel on that axis; candidates are compared
+on the axes that apply to them only. Within a batch the estimators are built once: a suggestion enters the bad mixture
+as one more kernel, while the bandwidths of the others stay. And of more than ``RECENT + OLDER`` bad trials the mixture
+has the newest and a sample of the older ones, each of which stands for several: a suggestion costs the same after any
+number of trials.
 
 All candidates of a batch are scored against all kernels by ONE matrix product, because the log of a product kernel is
 linear in the features ``x^2, x, 1`` of a continuous axis and in the indicators of a finite one.
@@ -48,6 +49,11 @@ def n_good_of_front(n: int) -> int:
     return math.ceil(0.1 * n)
 
 
+def least_bandwidth(n: int) -> float:
+    """The least bandwidth, as a share of the range, after n trials."""
+    return 1.0 / math.sqrt(max(n, 1))
+
+
 def age_weights(n: int) -> Array:
     """(n,) weights of n trials in the order of their numbers: the newest 25 count fully, older ones linearly less."""
     if n < 25:
@@ -78,16 +84,16 @@ class ParzenEstimator:
     """A mixture of product kernels, one per point (N, D) in the order of trial numbers, and a prior kernel (last).
 
     ``weights`` (N,) are those of the points, by default by their age. Densities are not normalised over them (the
-    factor is the same for every candidate).
+    factor is the same for every candidate). No bandwidth of a point is below ``least``.
     """
 
-    def __init__(self, axes: Sequence[Axis], points: Array, weights: Array | None = None) -> None:
-        self.axes = tuple(axes)
+    def __init__(self, axes: Sequence[Axis], points: Array, weights: Array | None = None, least: float = 0.0) -> None:
+        self.axes, self._least = tuple(axes), least
         self._n_kernels = len(points) + 1
         self.weights = np.append(age_weights(len(points)) if weights is None else weights, 1.0)
         codes = np.vstack([points, np.full(len(self.axes), np.nan)])
         self._mus = [_positions(axis, codes[:, d]) for d, axis in enumerate(self.axes)]
-        self._sigmas = [bandwidths(mu) for mu in self._mus]
+        self._sigmas = [bandwidths(mu, least) for mu in self._mus]
         self._centres = [np.sort(mu[~np.isnan(mu)]) for mu in self._mus]
         self._columns = self._kernel_columns(codes, self._mus, self._sigmas)  # (F, N)
 
@@ -154,7 +160,7 @@ class ParzenEstimator:
         right = (known[at] if at < len(known) else 1.0) - mu
         if len(known) and at in (0, len(known)):
             left, right = (right, right) if at == 0 else (left, left)
-        return float(np.clip(max(left, right), 1.0 / min(100.0, 3.0 + len(known)), 1.0))
+        return float(np.clip(max(left, right), max(1.0 / min(100.0, 3.0 + len(known)), self._least), 1.0))
 
 
 class TpeBatch:
@@ -166,7 +172,7 @@ class TpeBatch:
         bad: (., D) all others and the trials that were pending when the batch began, in the order of their numbers.
         u: (B, CANDIDATES, D + 1) uniform numbers in [0, 1); suggestion b uses u[b] and no other randomness.
         applies: maps points (M, D) to which axes apply to each (M, D); None: all do.
-        aging: whether older good trials count less.
+        aging: whether older good trials count less, and bandwidths are at least ``least_bandwidth`` of all.
         weights: (.,) of the bad trials; by default by their age.
     """
 
@@ -180,8 +186,9 @@ class TpeBatch:
         aging: bool = True,
         weights: Array | None = None,
     ) -> None:
-        self._high = ParzenEstimator(axes, bad, weights)
-        low = ParzenEstimator(axes, good, None if aging else np.ones(len(good)))
+        least = least_bandwidth(len(good) + len(bad)) if aging else 0.0
+        self._high = ParzenEstimator(axes, bad, weights, least)
+        low = ParzenEstimator(axes, good, None if aging else np.ones(len(good)), least)
         candidates = low.sample(u.reshape(-1, u.shape[-1]))
         mask = None if applies is None else applies(candidates)
         self._features = features(axes, candidates, mask)
@@ -243,7 +250,7 @@ def features(axes: Sequence[Axis], points: Array, applies: NDArray[np.bool_] | N
     return np.concatenate(blocks, axis=1)
 
 
-def bandwidths(mus: Array) -> Array:
+def bandwidths(mus: Array, least: float = 0.0) -> Array:
     """(n,) the larger distance to a neighbouring centre, clipped; 1 (the prior's) where a centre is NaN.
 
     The ends of the range count as neighbours only of a single centre.
@@ -258,7 +265,7 @@ def bandwidths(mus: Array) -> Array:
     width = np.maximum(gaps[:-1], gaps[1:])
     if n >= 2:
         width[0], width[-1] = gaps[1], gaps[-2]
-    sigmas[order] = np.clip(width, 1.0 / min(100.0, 2.0 + n), 1.0)
+    sigmas[order] = np.clip(width, max(1.0 / min(100.0, 2.0 + n), least), 1.0)
     return sigmas
 
 

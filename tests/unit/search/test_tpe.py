@@ -17,7 +17,9 @@ from sweeper.search.tpe import (
     ParzenEstimator,
     TpeBatch,
     age_weights,
+    bandwidths,
     features,
+    least_bandwidth,
     n_good,
     thinned,
 )
@@ -123,6 +125,15 @@ def test_the_density_equals_optunas_parzen_estimator(axes, n):
     np.testing.assert_allclose(difference, ranges, rtol=0, atol=1e-9)
     np.testing.assert_array_equal(age_weights(n), default_weights(n))
     assert n_good(n) == default_gamma(n)
+
+
+def test_no_bandwidth_is_below_the_least_which_shrinks_as_trials_come_in():
+    mus = np.array([0.2, 0.21, 0.22, np.nan, 0.9])
+    wide = bandwidths(mus, 0.5)
+    np.testing.assert_array_equal(wide[:2], 0.5)
+    assert wide[4] == max(0.5, bandwidths(mus)[4])
+    assert wide[3] == 1.0
+    assert [least_bandwidth(n) for n in (0, 1, 100, 10_000)] == [1.0, 1.0, 0.1, 0.01]
 
 
 def test_samples_follow_the_density():
