@@ -384,9 +384,13 @@ class Controller:
     def _act(self, action: Action, brought: _Brought) -> None:
         match action:
             case RunLeg():
+                run = self._runs[action.sweep]
+                if run.notes:  # of attempts that the ledger has begun by now
+                    self._holds[run.id].ledger.commit(run.id, run.notes)
+                    run.notes = []
                 for admit in action.admit:
                     about = {"sweep": action.sweep, "trial": admit.number, "attempt": admit.attempt}
-                    epoch = self._runs[action.sweep].kept(admit.number)
+                    epoch = run.kept(admit.number)
                     self._emit("trial.started", {**about, "worker": action.worker, "epoch": epoch})
             case Ask():
                 run = self._runs[action.sweep]
@@ -419,9 +423,6 @@ class Controller:
     def _send(self, action: RunLeg) -> None:
         run = self._runs[action.sweep]
         order = run.order(action, export=self._clock.save_is_due(action.worker, action.cohort))
-        if run.notes:
-            self._holds[run.id].ledger.commit(run.id, run.notes)
-            run.notes = []
         self._clock.leg_started(action.worker, action.sweep)
         self._pool.run(action.worker, order)
 

@@ -43,7 +43,7 @@ def choose_window(spec: SweepSpec, workers: str | int, cluster: bool) -> Chosen:
     if search.window is not None:
         return Chosen(None, "as search.window says")
     if search.sampler not in ADAPTIVE:
-        return Chosen(None, f"{search.sampler} learns from no result")
+        return Chosen(None, f"{search.sampler} suggests without results")
     reason = _why_usual(spec, own, cluster)
     if reason:
         return Chosen(None, f"{_usual(spec)}; {reason}")
