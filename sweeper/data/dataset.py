@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sweeper.data.targets import Label, Target
     from sweeper.models.config import Task
     from sweeper.spec.dataset import DatasetSpec, SplitSpec
-    from sweeper.spec.models import FinalsSpec
+    from sweeper.spec.parse import FinalsSpec
 
 SAMPLE_ROWS = 5
 

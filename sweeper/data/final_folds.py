@@ -24,7 +24,7 @@ from sweeper.text import shown
 if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset
     from sweeper.spec.dataset import DatasetSpec, SplitSpec
-    from sweeper.spec.models import FinalsSpec
+    from sweeper.spec.parse import FinalsSpec
 
 BYTES = 12  # memory per input of a row of a fold: float32 here, at a worker, and on its way there
 

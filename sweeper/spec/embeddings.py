@@ -11,7 +11,7 @@ from sweeper.spec.schedules import largest, values_of
 from sweeper.spec.section import refuse
 
 if TYPE_CHECKING:
-    from sweeper.spec.models import InputsSpec
+    from sweeper.spec.sections import InputsSpec
 
 PERIODIC = ("plr", "pbld")
 READ_BY = {  # the values of numeric_embedding that read a setting

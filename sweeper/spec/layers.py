@@ -12,7 +12,7 @@ from sweeper.spec.schedules import values_of
 from sweeper.spec.section import refuse
 
 if TYPE_CHECKING:
-    from sweeper.spec.models import TrainingSpec
+    from sweeper.spec.sections import TrainingSpec
 
 BETAS = ("adam", "adamw", "nadam", "lion")
 READ_BY = {"momentum": ("momentum",), "nesterov": ("momentum",), "beta1": BETAS, "beta2": BETAS}  # by optimizers

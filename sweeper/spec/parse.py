@@ -15,15 +15,10 @@ from sweeper.search_spaces import Problem, ReadError, Space, SpaceError, load_sp
 from sweeper.search_spaces.errors import shown
 from sweeper.spec.dataset import DATA_SUFFIXES, DATASETS, FILES, SUFFIXES_IN_WORDS, DatasetSpec, SplitSpec, is_there
 from sweeper.spec.goals import METRICS, ObjectiveSpec, Task
-from sweeper.spec.models import (
-    FinalsSpec,
-    PlateauSpec,
-    SearchSpec,
-    SweepSpec,
-    TrackingSpec,
-    TrainingSpec,
-)
+from sweeper.spec.models import SweepSpec
 from sweeper.spec.objective_file import names_function
+from sweeper.spec.search import SearchSpec
+from sweeper.spec.sections import FinalsSpec, PlateauSpec, TrackingSpec, TrainingSpec
 
 __all__ = [
     "DATASETS",

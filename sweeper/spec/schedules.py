@@ -11,7 +11,7 @@ from sweeper.spec.inputs import as_layers
 from sweeper.spec.section import refuse
 
 if TYPE_CHECKING:
-    from sweeper.spec.models import InputsSpec, TrainingSpec
+    from sweeper.spec.sections import InputsSpec, TrainingSpec
 
 # what decides whether the compiled path trains a configuration (``sweeper.models.compiled.trains``): nothing
 DECIDING: tuple[str, ...] = ()
