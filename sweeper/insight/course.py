@@ -6,17 +6,19 @@ Names of dimensions: n trials.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.insight.factors import Array, Factor, factor_of, label, varies
-from sweeper.ledger.protocol import SettledTrial
+from sweeper.ledger.protocol import SettledTrials
 from sweeper.spec.goals import excesses_of, violation
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import TrialState
+
+T = TypeVar("T")
 
 Numbers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -34,34 +36,38 @@ class Course:
         self._complete: list[bool] = []
         self._beyond: list[float] = []
         self._params: dict[str, list[Any]] = {name: [] for name in self._declared}
-        self._texts: dict[tuple[str, ...], str] = {}
+        self._texts: dict[str, str] = {}
         self._factors: tuple[int, list[Factor]] = (0, [])
 
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def add(self, trials: Iterable[SettledTrial]) -> None:
+    def add(self, trials: SettledTrials) -> None:
         """Take up trials; with constraints they come with their metrics."""
-        new = [trial for trial in trials if trial.number not in self._known]
+        new = [at for at, number in enumerate(trials.numbers) if number not in self._known]
         before = len(self)
-        self._numbers += [trial.number for trial in new]
+
+        def of_new(column: Sequence[T]) -> Sequence[T]:
+            return column if len(new) == len(column) else [column[at] for at in new]
+
+        self._numbers += of_new(trials.numbers)
         self._known.update(self._numbers[before:])
-        self._values += [math.nan if trial.value is None else trial.value for trial in new]
-        self._complete += [trial.state is TrialState.COMPLETE for trial in new]
+        self._values += [math.nan if value is None else value for value in of_new(trials.values)]
+        self._complete += [state is TrialState.COMPLETE for state in of_new(trials.states)]
         if constraints := self.spec.constraints:
-            self._beyond += [violation(excesses_of(trial.metrics, constraints)) for trial in new]
-        points = [trial.params for trial in new]
+            self._beyond += [violation(excesses_of(measured, constraints)) for measured in of_new(trials.metrics)]
         if self.spec.space.is_function or not self._declared:  # parameters are known by being there
-            for name in dict.fromkeys(name for point in points for name in point):
+            for name in trials.params:
                 self._params.setdefault(name, [None] * before)
         for name, column in self._params.items():
-            column += [self._plain(point.get(name)) for point in points]
+            given = trials.params.get(name)
+            column.extend([None] * len(new) if given is None else map(self._plain, of_new(given)))
 
     def _plain(self, value: Any) -> Any:
         """A list as the text that it is shown as: the same few lists come again and again."""
         if not isinstance(value, list):
             return value
-        key = tuple(map(repr, value))
+        key = str(value)
         if key not in self._texts:
             self._texts[key] = label(value)
         return self._texts[key]

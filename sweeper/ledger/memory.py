@@ -21,7 +21,7 @@ from sweeper.ledger.common import (
     no_sweep,
     sort_trials,
 )
-from sweeper.ledger.protocol import AttemptRecord, Direction, Lease, Ledger, Request, Settled, SettledTrial
+from sweeper.ledger.protocol import AttemptRecord, Direction, Lease, Ledger, Request, Settled, SettledTrials
 from sweeper.ledger.rules import TERMINAL, Commit, SweepRow, TrialRow, clean, plain
 from sweeper.records import Change, EpochReport, FlowReport, SweepChanged, SweepRecord, TokenRecord, TrialRecord
 from sweeper.states import SweepState, TrialState
@@ -204,14 +204,8 @@ class MemoryLedger:
         """The complete and pruned trials from number ``first`` on."""
         every = self.trials(sweep)
         settled = [trial for trial in every if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-        found = tuple(
-            SettledTrial(t.number, t.state, t.value, t.params or {}, t.metrics if metrics else {})
-            for t in settled
-            if t.number >= first
-        )
-        return Settled(
-            len(settled), min([*(t.number for t in every if not t.state.terminal), len(every)]), found[:limit]
-        )
+        found = SettledTrials.of([trial for trial in settled if trial.number >= first][:limit], metrics)
+        return Settled(len(settled), min([*(t.number for t in every if not t.state.terminal), len(every)]), found)
 
     def curves(
         self, sweep: str, metric: str, numbers: Sequence[int], epochs: Sequence[int]

@@ -58,14 +58,30 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class SettledTrial:
-    """A trial that is complete or pruned: nothing changes what it came to. ``metrics`` is empty unless asked for."""
+class SettledTrials:
+    """Trials that are complete or pruned, as columns of equal length: nothing changes what they came to.
 
-    number: int
-    state: TrialState
-    value: float | None
-    params: Mapping[str, Any]
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    A parameter that a trial lacks is None; equal lists may be one object. ``metrics`` is empty unless asked for.
+    """
+
+    numbers: Sequence[int]
+    states: Sequence[TrialState]
+    values: Sequence[float | None]
+    params: Mapping[str, Sequence[Any]]
+    metrics: Sequence[Mapping[str, float]] = ()
+
+    @classmethod
+    def of(cls, trials: Sequence[TrialRecord], metrics: bool) -> SettledTrials:
+        """The columns of records."""
+        points = [trial.params or {} for trial in trials]
+        names = dict.fromkeys(name for point in points for name in point)
+        return cls(
+            [trial.number for trial in trials],
+            [trial.state for trial in trials],
+            [trial.value for trial in trials],
+            {name: [point.get(name) for point in points] for name in names},
+            [trial.metrics for trial in trials] if metrics else (),
+        )
 
 
 @dataclass(frozen=True)
@@ -77,7 +93,7 @@ class Settled:
 
     count: int
     open_from: int
-    trials: tuple[SettledTrial, ...]
+    trials: SettledTrials
 
 
 class LedgerReader(Protocol):

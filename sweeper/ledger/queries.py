@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection, Row
 
 from sweeper.flow import unpack_flow
 from sweeper.ledger.common import SORTABLE, find_sweep, no_such_trial, no_sweep, sort_trials
-from sweeper.ledger.protocol import AttemptRecord, Direction, Settled, SettledTrial
+from sweeper.ledger.protocol import AttemptRecord, Direction, Settled, SettledTrials
 from sweeper.ledger.rules import TERMINAL, TrialRow
 from sweeper.ledger.tables import attempts, reports, sweeps, trials
 from sweeper.records import EpochReport, FlowReport, SweepRecord, TrialRecord
@@ -23,6 +23,7 @@ TRIAL_COLUMNS = tuple(trials.c[name] for name in TrialRow.__slots__)
 _STATES = {state.value: state for state in TrialState}
 _CAUSES = {cause.value: cause for cause in Cause}
 _CHUNK = 1000  # numbers in one IN list, reports decoded at once
+_FEW = 200  # rows whose objects are fewer than make the garbage collector begin
 _SWEEP_COLUMNS = tuple(column for column in sweeps.c if column.name not in ("key", "lease"))
 
 encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -153,13 +154,31 @@ def settled_trials(connection: Connection, sweep: str, first: int, limit: int | 
     measured = trials.c.metrics if metrics else sa.null().label("metrics")
     query = sa.select(trials.c.number, state, trials.c.value, trials.c.params, measured)
     query = query.where(mine, settled, trials.c.number >= first).order_by(trials.c.number).limit(limit)
-    found: list[SettledTrial] = []
-    for rows in connection.execute(query).partitions(_CHUNK):
-        numbers, states, values, given, measures = zip(*rows, strict=True)  # a row's attributes are slower
-        decoded = _decoded(measures) if metrics else [{}] * len(rows)
-        columns = zip(numbers, map(_STATES.__getitem__, states), values, _decoded(given), decoded, strict=True)
-        found += [SettledTrial(n, s, value, point or {}, said or {}) for n, s, value, point, said in columns]
-    return Settled(count, open_from, tuple(found))
+    return Settled(count, open_from, _settled_columns(connection.execute(query), metrics))
+
+
+def _settled_columns(found: sa.CursorResult[Any], metrics: bool) -> SettledTrials:
+    """So few rows at once that the garbage collector does not begin to look at them: that takes as long again."""
+    numbers: list[int] = []
+    states: list[TrialState] = []
+    values: list[float | None] = []
+    measured: list[Mapping[str, float]] = []
+    params: dict[str, list[Any]] = {}
+    lists: dict[str, list[Any]] = {}  # by what is written of them: the same few come again and again
+    for rows in found.partitions(_FEW):
+        some, named, valued, given, measures = zip(*rows, strict=True)  # a row's attributes are slower
+        points = [point or {} for point in _decoded(given)]
+        for name in dict.fromkeys(name for point in points for name in point):
+            params.setdefault(name, [None] * len(numbers))
+        for name, column in params.items():
+            given_of = (point.get(name) for point in points)
+            column.extend(lists.setdefault(str(one), one) if isinstance(one, list) else one for one in given_of)
+        numbers += some
+        states += map(_STATES.__getitem__, named)
+        values += valued
+        if metrics:
+            measured += [said or {} for said in _decoded(measures)]
+    return SettledTrials(numbers, states, values, params, measured)
 
 
 def _first_open(connection: Connection, sweep: str) -> int:

@@ -20,7 +20,7 @@ from sweeper.states import TrialState
 P = TypeVar("P", bound=Picture)
 
 KEPT_TRIALS = 500_000  # of all sweeps in memory; the sweep that was looked at last is always kept
-AT_ONCE = 20_000  # trials read at once: many more cost time to tidy up after
+AT_ONCE = 20_000  # trials read at once
 UNDER_WAY = 100  # trials whose curves are drawn while none is complete
 SLOW = 0.05  # seconds: a picture that takes longer is drawn again only after
 PATIENCE = 20  # times as long, so that whoever looks costs a twentieth of a core at most
@@ -131,7 +131,7 @@ class Live:
             seen.course.add(found.trials)
             if count is None:
                 count, open_from = found.count, found.open_from
-            if len(found.trials) < AT_ONCE:
+            if len(found.trials.numbers) < AT_ONCE:
                 seen.open_from = open_from
                 return count
-            first = found.trials[-1].number + 1
+            first = found.trials.numbers[-1] + 1

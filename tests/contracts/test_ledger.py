@@ -576,14 +576,18 @@ class TestReading:
         ledger.commit(sweep, [*finish(3, math.nan), *finish(4, 0.5, TrialState.PRUNED)])
         settled = ledger.settled(sweep)
         assert (settled.count, settled.open_from) == (3, 2)
-        assert [(t.number, t.state) for t in settled.trials] == [(0, COMPLETE), (3, COMPLETE), (4, TrialState.PRUNED)]
-        assert settled.trials[0].value == 1.0
-        assert math.isnan(settled.trials[1].value or 0.0)
-        assert settled.trials[0].params == PARAMS
-        assert settled.trials[0].metrics == {}
-        assert [t.number for t in ledger.settled(sweep, 2).trials] == [3, 4]
-        assert [t.number for t in ledger.settled(sweep, 1, limit=1).trials] == [3]
-        assert ledger.settled(sweep, 4, metrics=True).trials[0].metrics == {"val_loss": 0.5, "learning_rate": 0.1}
+        found = settled.trials
+        assert list(found.numbers) == [0, 3, 4]
+        assert list(found.states) == [COMPLETE, COMPLETE, TrialState.PRUNED]
+        assert found.values[0] == 1.0
+        assert math.isnan(found.values[1] or 0.0)
+        assert {name: column[0] for name, column in found.params.items()} == PARAMS
+        assert {len(column) for column in found.params.values()} == {3}
+        assert list(found.metrics) == []
+        assert list(ledger.settled(sweep, 2).trials.numbers) == [3, 4]
+        assert list(ledger.settled(sweep, 1, limit=1).trials.numbers) == [3]
+        measured = ledger.settled(sweep, 4, metrics=True).trials.metrics
+        assert list(measured) == [{"val_loss": 0.5, "learning_rate": 0.1}]
         ledger.commit(sweep, [Ended(2, 1, FAILED, "", None, at=9.0), Ended(5, 0, STOPPED, "", None, at=9.0)])
         assert ledger.settled(sweep).open_from == 6
         ledger.commit(sweep, [Reopened(1, "retry")])

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 from sweeper.insight import live
 from sweeper.insight.course import Course
-from sweeper.ledger.protocol import SettledTrial
-from sweeper.records import EpochReport
+from sweeper.ledger.protocol import SettledTrials
+from sweeper.records import EpochReport, TrialRecord
 from sweeper.spec.parse import load_spec
 from sweeper.states import TrialState
 
@@ -25,7 +25,17 @@ SPACE = {
 }
 
 
-def settled(count: int = COUNT, first: int = 0) -> list[SettledTrial]:
+class Trial(NamedTuple):
+    """A settled trial."""
+
+    number: int
+    state: TrialState
+    value: float
+    params: dict[str, Any]
+    metrics: dict[str, float]
+
+
+def settled(count: int = COUNT, first: int = 0) -> list[Trial]:
     trials = []
     for n in range(first, first + count):
         rng = np.random.default_rng(n)
@@ -36,23 +46,28 @@ def settled(count: int = COUNT, first: int = 0) -> list[SettledTrial]:
         params["hidden_layers"] = ([8], [16, 16])[n % 3 == 0]
         state = TrialState.PRUNED if n % 10 == 3 else TrialState.COMPLETE
         value = math.nan if n == 5 else float(rng.uniform(0.1, 0.3))
-        trials.append(SettledTrial(n, state, value, params, {"val_accuracy": 0.5 + (n % 4) / 10}))
+        trials.append(Trial(n, state, value, params, {"val_accuracy": 0.5 + (n % 4) / 10}))
     return trials
 
 
-def course_of(trials: Sequence[SettledTrial], **spec: Any) -> Course:
+def columns(trials: Iterable[Trial]) -> SettledTrials:
+    records = [TrialRecord(t.number, t.state, value=t.value, params=t.params, metrics=t.metrics) for t in trials]
+    return SettledTrials.of(records, metrics=True)
+
+
+def course_of(trials: Iterable[Trial], **spec: Any) -> Course:
     file = {"dataset": {"name": "iris"}, "space": SPACE, "search": {"trials": 10, "sampler": "random"}}
     course = Course(load_spec(file | spec))
-    course.add(trials)
+    course.add(columns(trials))
     return course
 
 
 @pytest.fixture(scope="module")
-def trials() -> list[SettledTrial]:
+def trials() -> list[Trial]:
     return settled()
 
 
-def test_the_history_has_every_step_of_the_best_so_far_and_few_points(trials: list[SettledTrial]) -> None:
+def test_the_history_has_every_step_of_the_best_so_far_and_few_points(trials: list[Trial]) -> None:
     history = live.history(course_of(reversed(trials)))
     complete = [t for t in trials if t.state is TrialState.COMPLETE and math.isfinite(t.value or math.nan)]
     best = np.minimum.accumulate([t.value for t in complete])
@@ -67,11 +82,11 @@ def test_the_history_has_every_step_of_the_best_so_far_and_few_points(trials: li
     assert history.frame.low <= min(best) < history.frame.high
 
 
-def test_the_sample_stays_while_trials_are_added(trials: list[SettledTrial]) -> None:
+def test_the_sample_stays_while_trials_are_added(trials: list[Trial]) -> None:
     course = course_of(trials)
     before = {trial for trial, _ in live.history(course).points}
-    course.add(settled(300, COUNT))
-    course.add(trials[:100])  # known already
+    course.add(columns(settled(300, COUNT)))
+    course.add(columns(trials[:100]))  # known already
     after = {trial for trial, _ in live.history(course).points}
     assert len(course) == COUNT + 300
     assert len(before & after) > 0.85 * live.MAX_POINTS
@@ -81,7 +96,7 @@ def test_the_sample_stays_while_trials_are_added(trials: list[SettledTrial]) -> 
     assert np.median(np.log10(sampled)) == pytest.approx(np.median(np.log10(rates)), abs=0.15)
 
 
-def test_slices_have_median_best_and_count_of_every_part_of_a_range(trials: list[SettledTrial]) -> None:
+def test_slices_have_median_best_and_count_of_every_part_of_a_range(trials: list[Trial]) -> None:
     slices = {s.name: s for s in live.slices(course_of(trials)).slices}
     known = [t for t in trials if math.isfinite(t.value or math.nan)]
     rate = slices["learning_rate"]
@@ -94,7 +109,7 @@ def test_slices_have_median_best_and_count_of_every_part_of_a_range(trials: list
     assert sum(one.count for one in slices["momentum"].bins) == sum(t.number % 2 for t in known)
 
 
-def test_lines_end_with_the_best_and_leave_out_parameters_that_some_trials_lack(trials: list[SettledTrial]) -> None:
+def test_lines_end_with_the_best_and_leave_out_parameters_that_some_trials_lack(trials: list[Trial]) -> None:
     parallel = live.parallel(course_of(trials))
     assert [axis.name for axis in parallel.axes[:-1]] == ["learning_rate", "optimizer", "hidden_layers"]
     assert len(parallel.lines) == live.MAX_LINES
@@ -104,14 +119,14 @@ def test_lines_end_with_the_best_and_leave_out_parameters_that_some_trials_lack(
     assert (parallel.lines[-1].trial, parallel.lines[-1].rank) == (best.number, 1.0)
 
 
-def test_a_trial_that_breaks_a_constraint_is_never_the_best_so_far(trials: list[SettledTrial]) -> None:
+def test_a_trial_that_breaks_a_constraint_is_never_the_best_so_far(trials: list[Trial]) -> None:
     history = live.history(course_of(trials[:200], constraints=["val_accuracy >= 0.75"]))
     assert {number % 4 for number, _ in history.best} == {3}
     assert {number % 4 for number, _ in history.points} == {3}
     assert {number % 4 for number, _ in history.beyond} == {0, 1, 2}
 
 
-def test_curves_are_quantiles_over_a_sample_at_a_hundred_epochs_at_most(trials: list[SettledTrial]) -> None:
+def test_curves_are_quantiles_over_a_sample_at_a_hundred_epochs_at_most(trials: list[Trial]) -> None:
     asked: list[int] = []
     levels = np.random.default_rng(0).uniform(1, 2, COUNT)
 
