@@ -4,6 +4,9 @@ A member's row leaves its worker after every ``search.ready`` epochs. When all m
 worst of them go on from rows of the best with other hyperparameters (``sweeper.search.population``). What happened is
 in the ledger with the reports of the last one to arrive: after a restart, the values of the epochs and each member's
 history say who waits and what was decided. A row that was lost is trained again along its schedule.
+
+A member that diverges waits, too: the epochs that it misses until then are reported without metrics, so that it is the
+worst, and it goes on as a copy of another. It fails where no copies are made any more, or nobody is left to copy.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from sweeper.records import EpochReport, Found, TrialRecord
+from sweeper.records import EpochReport, Found, Noted, Reported, TrialRecord
 from sweeper.running.batches import Settled
 from sweeper.running.checkpoints import States
 from sweeper.running.run import SweepRun
@@ -24,6 +27,7 @@ from sweeper.states import Cause, TrialState
 from sweeper.training.legs import LegOrder, LegResult, TrialLeg, TrialStart, epochs_in
 
 WAITS = "it waits for the others of its population"
+NOBODY = "diverged, and no member of its population is left that it could copy"
 
 
 @dataclass
@@ -141,19 +145,34 @@ class PopulationRun(SweepRun):
         """As ``SweepRun``."""
         states = {trial.number: trial.states for trial in result.trials}
         settled = super().outcomes(result)
+        firsts = {trial.number: trial.first_epoch for trial in result.trials}
         found = []
         for outcome in settled.outcomes:
-            number, epochs = outcome.number, outcome.epochs
-            if outcome.verdict is Verdict.CONTINUE and epochs in self.decision_epochs:
-                self._member(number).states = states[number]
-                self._waiting[number] = epochs
-                found.append(LegOutcome(number, outcome.attempt, epochs, Verdict.PAUSED, WAITS))
-            else:
+            number, epochs, reason = outcome.number, outcome.epochs, WAITS
+            until = min((at for at in self.decision_epochs if at > firsts[number]), default=None)
+            if outcome.cause is Cause.DIVERGED and until is not None and until not in self._decided:
+                self._miss(outcome, until, settled)
+                epochs, reason = until, f"{outcome.reason}; it waits to copy another"
+            elif outcome.verdict is not Verdict.CONTINUE or epochs not in self.decision_epochs:
                 found.append(outcome)
+                continue
+            self._member(number).states = states[number]
+            self._waiting[number] = epochs
+            found.append(LegOutcome(number, outcome.attempt, epochs, Verdict.PAUSED, reason))
         ended = {o.number for o in found if o.verdict in (Verdict.COMPLETE, Verdict.FAILED)}
         settled.outcomes = found
         self._decide(settled, ended)
         return settled
+
+    def _miss(self, outcome: LegOutcome, until: int, settled: Settled) -> None:
+        """A member has diverged: the epochs that it does not train ``until`` the next copies have no metrics."""
+        number, mine = outcome.number, self.trials[outcome.number]
+        del mine.curve[outcome.epochs :]
+        mine.curve += [math.nan] * (until - len(mine.curve))
+        mine.kept = None
+        missed = tuple(EpochReport(epoch, {}) for epoch in range(outcome.epochs, until))
+        settled.reports.append(Reported(number, outcome.attempt, missed, 0.0))
+        settled.changes.append(Noted(number, f"{outcome.reason}: after epoch {until} it copies another member"))
 
     def settle(self) -> Settled:
         """As ``SweepRun``."""
@@ -174,6 +193,12 @@ class PopulationRun(SweepRun):
                 params = {n: self.trials[n].params or {} for n in values}
                 copies = self._population.decide(values, params, epochs)
                 self._copy({n: copy for n, copy in copies.items() if n in there}, epochs, settled)
+                lost = [n for n in there if n not in copies and not math.isfinite(values[n])]
+                failed = (Verdict.ABANDONED, NOBODY, None, Cause.DIVERGED)
+                settled.outcomes += [LegOutcome(n, self._member(n).attempt, epochs, *failed) for n in lost]
+                for number in lost:
+                    there.remove(number)
+                    del self._waiting[number]
             for number in there:
                 del self._waiting[number]
             settled.going_on += tuple(Suggestion(number, self.shape(number)) for number in sorted(there))

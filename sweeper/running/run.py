@@ -510,7 +510,8 @@ class SweepRun:
         curve = self.trials[trial.number].curve
         last = curve[-1] if curve else None
         if trial.diverged is not None:
-            seen = f"; last finite {self.spec.objective.metric} {last:.6g}" if last is not None else ""
+            finite = last is not None and math.isfinite(last)
+            seen = f"; last finite {self.spec.objective.metric} {last:.6g}" if finite else ""
             reason = f"diverged: {trial.diverged}{seen}"
             how = (Verdict.FAILED, reason, None, Cause.DIVERGED)
             return LegOutcome(trial.number, trial.attempt, trial.epochs, *how)

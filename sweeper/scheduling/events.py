@@ -66,6 +66,7 @@ class Verdict(StrEnum):
     CONTINUE = "continue"
     HELD = "held"  # it has trained to its end; what becomes of it is not decided yet
     PAUSED = "paused"  # it has left its worker and waits for the others of its population
+    ABANDONED = "abandoned"  # it was paused, and fails without having trained on
     COMPLETE = "complete"
     PRUNED = "pruned"
     FAILED = "failed"

@@ -57,6 +57,7 @@ _ENDS = {
     Verdict.COMPLETE: TrialState.COMPLETE,
     Verdict.PRUNED: TrialState.PRUNED,
     Verdict.FAILED: TrialState.FAILED,
+    Verdict.ABANDONED: TrialState.FAILED,
 }
 
 
@@ -412,12 +413,15 @@ class Scheduler:
     def _decided(self, sweep: Sweep, outcomes: Iterable[LegOutcome], actions: list[Action]) -> None:
         for outcome in outcomes:
             trial = sweep.trials.get(outcome.number)
-            if trial is None or trial.state is not TrialState.RUNNING or trial.attempt != outcome.attempt:
+            if trial is None or trial.attempt != outcome.attempt:
+                continue
+            wanted = TrialState.WAITING if outcome.verdict is Verdict.ABANDONED else TrialState.RUNNING
+            if trial.state is not wanted:
                 continue
             trial.epochs = outcome.epochs
             if outcome.verdict is Verdict.CONTINUE:
                 continue
-            if outcome.verdict in (Verdict.PRUNED, Verdict.FAILED):
+            if outcome.verdict in (Verdict.PRUNED, Verdict.FAILED, Verdict.PAUSED):
                 self._leave(trial)  # its row may still train
             elif (worker := self._workers.get(trial.worker or "")) is not None:
                 worker.rows.discard(trial.number)  # it has left its slot by itself

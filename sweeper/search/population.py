@@ -44,7 +44,8 @@ class Population:
     ) -> dict[int, Copy]:
         """Which members copy, given the objective of each that is left after ``epoch`` epochs, and its parameters.
 
-        Equal values stand by their numbers. A member whose value is not finite is copied by none.
+        Equal values stand by their numbers. A member whose value is not finite (it diverged) copies another, however
+        many there are, and is copied by none; with no other to copy nobody copies.
         """
         ranked = sorted(values, key=lambda n: (self._objective.cost(values[n]), n))
         count = max(1, len(ranked) // SHARE) if len(ranked) > 1 else 0
@@ -52,7 +53,8 @@ class Population:
         if not donors:
             return {}
         copies = {}
-        for number in sorted(ranked[len(ranked) - count :]):
+        worst = {*ranked[len(ranked) - count :], *(n for n in ranked if not math.isfinite(values[n]))}
+        for number in sorted(worst):
             rng = np.random.default_rng([self._seed, number, epoch, _STREAM])
             donor = donors[int(rng.integers(len(donors)))]
             copies[number] = Copy(donor, self._explored(dict(params[donor]), rng))

@@ -20,10 +20,10 @@ from sweeper.running.growth import check_growth
 from sweeper.running.leases import Holds
 from sweeper.running.open_sweep import run_of
 from sweeper.running.parts import make_study
-from sweeper.spec.parse import load_spec
+from sweeper.spec.parse import SweepSpec, load_spec
 from sweeper.spec.phases import history_in, schedule_in
 from sweeper.spec.stored import spec_of
-from sweeper.states import SweepState, TrialState
+from sweeper.states import Cause, SweepState, TrialState
 from sweeper.training.again import train_again, value_again
 from sweeper.training.inline_pool import InlinePool
 
@@ -70,9 +70,9 @@ def outcomes(ledger: MemoryLedger, record: SweepRecord) -> list[Any]:
     return [(t.state, t.params, t.value, t.metrics, t.attributes, reports[t.number]) for t in trials]
 
 
-def new_sweep() -> tuple[MemoryLedger, SweepRecord]:
+def new_sweep(spec: SweepSpec = SPEC) -> tuple[MemoryLedger, SweepRecord]:
     ledger = MemoryLedger()
-    return ledger, ledger.create_sweep(SPEC.name, SPEC.to_json(), SPEC.search.trials)
+    return ledger, ledger.create_sweep(spec.name, spec.to_json(), spec.search.trials)
 
 
 def test_a_population_has_one_result_and_each_member_is_the_run_of_its_schedule(
@@ -115,6 +115,50 @@ def test_a_population_has_one_result_and_each_member_is_the_run_of_its_schedule(
             break
     assert turn > 1
     assert outcomes(ledger, record) == wanted
+
+
+def test_a_member_that_diverges_goes_on_as_a_copy(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    space = {"learning_rate": {"float": [1e-3, 1e12], "log": True}, "optimizer": "sgd", "hidden_layers": [4]}
+    spec = load_spec({**SPEC.to_json(), "space": space})
+    ledger, record = new_sweep(spec)
+    assert drive(ledger, record)
+    wanted, dataset, copied = outcomes(ledger, record), load(spec), 0
+    for trial in ledger.trials(record.sweep):
+        diverged = [note for note in trial.notes if note.startswith("diverged")]
+        reports, history = ledger.reports(record.sweep)[trial.number], history_in(trial.attributes)
+        gaps = [report.epoch for report in reports if not report.metrics]
+        assert len(reports) == trial.epochs
+        assert bool(gaps) == bool(diverged)
+        for epoch in gaps:  # the copy begins after the last of them
+            after = next(at for at in (2, 4, 6) if at > epoch)
+            assert any(phase.epoch == after and phase.copied is not None for phase in history)
+        copied += len(diverged)
+        if trial.state is TrialState.COMPLETE:
+            schedule = schedule_in(trial.attributes)
+            again = train_again(spec, dataset, trial.params or {}, trial.seed, schedule=schedule)
+            assert value_again(spec, dataset, trial.params or {}, again) == trial.value
+        else:  # nobody copies after the last time
+            assert (trial.state, trial.cause, trial.epochs) == (TrialState.FAILED, Cause.DIVERGED, 6)
+    assert copied > 2
+
+    ledger, record = new_sweep(spec)  # killed over and over
+    monkeypatch.setattr("sweeper.running.clock.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("sweeper.running.run.LEG_SECONDS", 0.0)
+    for turn in range(40):
+        if drive(ledger, record, legs=3 + turn % 3, folder=tmp_path if turn % 2 else None):
+            break
+    assert turn > 1
+    assert outcomes(ledger, record) == wanted
+
+
+def test_a_population_that_diverges_as_a_whole_fails() -> None:
+    space = {"learning_rate": {"float": [1e11, 1e12], "log": True}, "optimizer": "sgd", "hidden_layers": [4]}
+    spec = load_spec({**SPEC.to_json(), "space": space})
+    ledger, record = new_sweep(spec)
+    assert drive(ledger, record)
+    assert ledger.sweep(record.sweep).state is SweepState.FAILED
+    for trial in ledger.trials(record.sweep):
+        assert (trial.state, trial.cause, trial.attempt) == (TrialState.FAILED, Cause.DIVERGED, 1)
 
 
 def test_nobody_joins_a_population_later() -> None:
