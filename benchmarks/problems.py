@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,10 @@ class Problem:
     space: Mapping[str, Any]
     values: Callable[[Sequence[Params]], Array]
     curves: Callable[[Sequence[Params]], Array] | None = None
+
+    def seed(self, seed: int) -> int:
+        """That of a search of this problem: searches of several problems must not share their first random points."""
+        return crc32(f"{self.name} {seed}".encode())
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,7 @@ def run(
         if (problem.name, method, count, seed) in done:
             continue
         done.add((problem.name, method, count, seed))
-        curve = best_so_far(problem, METHODS[method](problem, seed, count), trials, count)
+        curve = best_so_far(problem, METHODS[method](problem, problem.seed(seed), count), trials, count)
         best = [curve[mark - 1] for mark in MARKS if mark <= trials]
         row = {"problem": problem.name, "method": method, "workers": count, "seed": seed, "found": best}
         results.add({"kind": "sweep"} | row)

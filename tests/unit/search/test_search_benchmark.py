@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks.problems import Scale, conditional, scale
+from benchmarks import search_pruning
+from benchmarks.problems import Problem, Scale, conditional, scale
 from benchmarks.search import Results, best_so_far, paired, regret_table, run
 from benchmarks.surrogate import VARIABLE, Missing, Surrogate, folder
 
@@ -70,7 +73,6 @@ def test_missing_files_of_the_surrogate_are_named_with_the_variable_to_set(
 
 def test_the_surrogate_feeds_epochs_and_points_in_the_models_order(tmp_path: Path) -> None:
     """A model that adds up its inputs, each by a factor that tells it apart, stands for the real one."""
-    import numpy as np
     from onnx import TensorProto, helper, numpy_helper, save_model
 
     (tmp_path / "config_space.json").write_text('{"hyperparameters": [{"choices": ["20", "3"]}]}')
@@ -103,3 +105,62 @@ def test_the_surrogate_feeds_epochs_and_points_in_the_models_order(tmp_path: Pat
     # accuracy: epoch + 0.01 batch_size + 10 momentum + 2 depth + 0.001 width + 4 code
     assert curve == pytest.approx([100 - (epoch + 1 + 5 + 6 + 1 + 8) for epoch in range(1, 53)])
     assert made.errors("20", [point | {"dropout": 0.0}]) == pytest.approx([100 - (52 + 1 + 5 + 6 + 1 + 4)])
+
+
+def test_searches_of_several_problems_begin_at_different_points() -> None:
+    starts = [
+        search_pruning.METHODS["random"](p, p.seed(0), 1, 4).start() for p in (LEARNING, replace(LEARNING, name="b"))
+    ]
+    assert starts[0] != starts[1]
+
+
+LEARNING = Problem(
+    "learning",
+    "lcbench",
+    {"dropout": {"float": [0.0, 0.99]}},
+    lambda points: np.array([p["dropout"] for p in points]),
+    lambda points: np.array([p["dropout"] for p in points])[:, None] + np.array([3.0, 2.0, 1.0, 0.0]),
+)
+
+
+def test_epochs_that_a_pruner_saves_are_spent_on_other_trials() -> None:
+    ended: list[tuple[int, list[float], bool]] = []
+
+    class Halves:
+        """Trial n ends at 1 - n / 10; odd ones stop after an epoch, and trial 3 waits for the end of trial 2."""
+
+        begun = 0
+
+        def start(self) -> tuple[int, dict[str, float]] | None:
+            if self.begun == 3 and 2 not in [number for number, _, _ in ended]:
+                return None
+            self.begun += 1
+            return self.begun - 1, {"dropout": 1 - (self.begun - 1) / 10}
+
+        def stops(self, number: int, curve: list[float]) -> bool:
+            return number % 2 == 1
+
+        def end(self, number: int, curve: list[float], complete: bool) -> None:
+            ended.append((number, curve, complete))
+
+    spent = search_pruning.spend(LEARNING, Halves(), workers=2, epochs=4, budget=12)
+    assert [(number, len(curve), complete) for number, curve, complete in ended] == [
+        (1, 1, False),
+        (0, 4, True),
+        (2, 4, True),
+        (3, 1, False),
+    ]
+    # the best epoch of any trial, from the end of trial 0 on the best end
+    assert spent.found == pytest.approx([4, 3.9, 3, 3, 2, 2, 1, 1, 0.8, 0.8, 0.8, 0.8])
+    assert (spent.trials, spent.ticks) == (6, 7)
+
+
+@pytest.mark.parametrize("method", ["ours, asha", "ours, hyperband", "ours, asha, narrow", "Optuna, asha"])
+def test_pruning_gets_further_in_as_many_epochs(method: str, tmp_path: Path) -> None:
+    results = Results(tmp_path / "pruned.jsonl")
+    search_pruning.run(results, [LEARNING], [method, "random"], range(1), [2], budget=20, epochs=4)
+    pruned, whole = results.rows
+    assert pruned["trials"] > whole["trials"]
+    assert pruned["found"][-1] < 0.2
+    search_pruning.run(results, [LEARNING], [method], range(1), [2], budget=20, epochs=4)
+    assert len(results.rows) == 2
