@@ -14,7 +14,7 @@ from sweeper.insight.results import end_of_search
 from sweeper.ledger.protocol import Ledger
 from sweeper.records import Change, Ended, Labels, Reopened, Requeued, SweepChanged, SweepRecord
 from sweeper.running.finals import are_halted, finals_are_missing, finals_of
-from sweeper.running.growth import check_growth, grow
+from sweeper.running.growth import check_growth, check_members, grow
 from sweeper.running.leases import Watch, busy
 from sweeper.running.owners import new_owner
 from sweeper.scheduling.events import EVERY_TRIAL
@@ -154,13 +154,15 @@ class Steering:
 
         Raises:
             SweepBusy: the sweep has ended.
-            SpecError: trials that would go have started.
+            SpecError: trials that would go have started, or the sweep is one population.
         """
         if record.state.terminal:
             raise SweepBusy(
                 f"sweep {record.sweep} is {record.state}: a sweep that has ended cannot be changed. "
                 f"`sweeper resume {record.sweep} --trials N` goes on with it to more trials"
             )
+        if requested is not None:
+            check_members(record, requested)
         if priority is not None:
             self.ledger.commit(record.sweep, [SweepChanged(priority=priority)])
         wanted = {"requested": requested, "priority": priority}

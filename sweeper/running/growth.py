@@ -41,6 +41,7 @@ def check_growth(ledger: Ledger, record: SweepRecord, requested: int) -> None:
     Raises:
         SpecError: see ``grow``.
     """
+    check_members(record, requested)
     key, sweep, has = "--trials", record.sweep, record.requested
     if requested < has:
         over = record.state.terminal
@@ -53,13 +54,22 @@ def check_growth(ledger: Ledger, record: SweepRecord, requested: int) -> None:
         remedy = f"Start a new sweep without search.stop; with search.from: {sweep} it learns from this one"
         raise SpecError(f"{ended}. With more trials it would end there, too", key=key, remedy=remedy)
     spec = spec_of(record)
-    if spec.search.sampler == PBT:
-        remedy = "Start a new sweep with a larger search.population"
-        raise SpecError(f"sweep {sweep} is one population, and nobody can join it later", key=key, remedy=remedy)
     if spec.search.sampler == "grid" and requested > (points := len(spec.space.grid())):
         remedy = f"Ask for at most {points}"
         raise SpecError(f"the grid of sweep {sweep} has {points} points, not {requested}", key=key, remedy=remedy)
     _check_last_batch(ledger, record, spec)
+
+
+def check_members(record: SweepRecord, requested: int) -> None:
+    """Refuse another number of trials of a sweep that is one population, running or not.
+
+    Raises:
+        SpecError: it is.
+    """
+    if requested != record.requested and record.spec["search"].get("sampler") == PBT:
+        problem = f"sweep {record.sweep} is one population: nobody can join it later, or leave it"
+        remedy = "Start a new sweep with another search.population"
+        raise SpecError(problem, key="--trials", remedy=remedy)
 
 
 def _check_last_batch(ledger: Ledger, record: SweepRecord, spec: SweepSpec) -> None:

@@ -12,12 +12,13 @@ from sweeper.data.loading import load
 from sweeper.errors import SpecError
 from sweeper.ledger.memory import MemoryLedger
 from sweeper.models import train_solo
-from sweeper.records import SweepRecord, TrialRecord
+from sweeper.records import SweepChanged, SweepRecord, TrialRecord
 from sweeper.running.checkpoints import Checkpoints
 from sweeper.running.controller import Controller
+from sweeper.running.custody import NoService, Steering
 from sweeper.running.finals import NoSink
 from sweeper.running.growth import check_growth
-from sweeper.running.leases import Holds
+from sweeper.running.leases import Holds, Watch
 from sweeper.running.open_sweep import run_of
 from sweeper.running.parts import make_study
 from sweeper.spec.parse import SweepSpec, load_spec
@@ -161,10 +162,21 @@ def test_a_population_that_diverges_as_a_whole_fails() -> None:
         assert (trial.state, trial.cause, trial.attempt) == (TrialState.FAILED, Cause.DIVERGED, 1)
 
 
-def test_nobody_joins_a_population_later() -> None:
+def test_nobody_joins_a_population_later_or_leaves_it() -> None:
     ledger, record = new_sweep()
-    with pytest.raises(SpecError, match="one population"):
-        check_growth(ledger, record, 9)
+    for number in (7, 9):
+        with pytest.raises(SpecError, match="one population"):
+            check_growth(ledger, record, number)
+    watch = Watch(ledger)
+    with contextlib.closing(Holds(ledger)) as holds:
+        holds.take(record.sweep).ledger.commit(record.sweep, [SweepChanged(state=SweepState.RUNNING)])
+        running = ledger.sweep(record.sweep)
+        steering = Steering(ledger, watch, "the user", 0.0, NoService(watch))
+        for number in (7, 9):
+            with pytest.raises(SpecError, match="one population"):
+                steering.change(running, number, 3)
+    assert ledger.take_requests(record.sweep) == []
+    assert (ledger.sweep(record.sweep).requested, ledger.sweep(record.sweep).priority) == (8, running.priority)
 
 
 def test_the_winners_schedule_is_told_and_drawn() -> None:
