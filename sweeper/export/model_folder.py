@@ -19,7 +19,7 @@ from sweeper.export.templates import render
 from sweeper.models.own_config import OwnConfig
 from sweeper.records import SweepRecord
 from sweeper.spec.parse import SweepSpec
-from sweeper.spec.phases import Phase, schedule_in
+from sweeper.spec.phases import Phase, phases_in_words, schedule_in
 from sweeper.text import listed, shown
 
 if TYPE_CHECKING:
@@ -299,6 +299,7 @@ def _training(spec: SweepSpec, dataset: Dataset, winner: Winner) -> dict[str, An
     trial, script, replicates = winner.trial, _script(spec, dataset, winner), spec.training.replicates
     return {
         "configuration": {name: _cell(_value(value)) for name, value in (trial.params or {}).items()},
+        "phases": [_cell(phase) for phase in phases_in_words(schedule_in(trial.attributes))],
         "seed": script["seed"],
         "epochs": ", ".join(map(str, script["epochs"])) if script["folds"] else script["epochs"],
         "batch_size": resolve_batch_size(winner.config, winner.train, dataset.n_train),

@@ -20,6 +20,7 @@ from sweeper.export.retraining import train_winner
 from sweeper.ledger.memory import MemoryLedger
 from sweeper.models import ACTIVATIONS, INITIALIZATIONS, OPTIMIZERS, History, train_solo
 from sweeper.records import TrialRecord
+from sweeper.spec.phases import Phase, attributes_of
 from sweeper.states import TrialState
 from tests.ended_sweeps import new_sweep, spec_of
 
@@ -53,14 +54,17 @@ CASES += [
 ]
 
 
-def exported(params: dict[str, Any], folder: Path, seed: int = 0, **sections: Any) -> tuple[float, History]:
+def exported(
+    params: dict[str, Any], folder: Path, seed: int = 0, attributes: dict[str, Any] | None = None, **sections: Any
+) -> tuple[float, History]:
     """Write the folder of a trial and return its validation loss, and what the plain run of it comes to."""
     sections.setdefault("training", {"epochs": 4, "batch_size": 16, "plateau": {"patience": 0, "threshold": 0.5}})
     spec = spec_of(**sections)
     ledger = MemoryLedger()
     record = new_sweep(ledger, spec)
     dataset = load(spec)
-    trial = TrialRecord(0, TrialState.COMPLETE, params={"learning_rate": 0.01, **params}, seed=seed, value=1.0)
+    params = {"learning_rate": 0.01, **params}
+    trial = TrialRecord(0, TrialState.COMPLETE, params=params, seed=seed, value=1.0, attributes=attributes or {})
     winner = train_winner(spec, dataset, trial)
     assert winner.other == (0,)
     assert train_winner(spec, dataset, replace(trial, value=winner.validation["val_loss"])).other == ()
@@ -73,6 +77,20 @@ def retrained(folder: Path, capsys: pytest.CaptureFixture[str]) -> float:
     runpy.run_path(str(folder / "retrain.py"))
     [loss] = re.findall(r"^val_loss (\S+)", capsys.readouterr().out, re.MULTILINE)
     return float(loss)
+
+
+def test_the_schedule_of_a_members_row_is_told_by_the_card_and_followed_by_the_script(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = {"learning_rate": 0.1, "optimizer": "adam", "hidden_layers": [6]}
+    last = {**first, "learning_rate": 0.02}
+    attributes = attributes_of((), (Phase(0, first), Phase(2, last, 3)))
+    loss, plain = exported(last, tmp_path, attributes=attributes)
+    assert retrained(tmp_path, capsys) == pytest.approx(loss, rel=1e-5)
+    assert loss != pytest.approx(plain.val_loss, rel=1e-3)
+    card = (tmp_path / "model_card.md").read_text()
+    assert "\n- from epoch 1: learning_rate=0.1," in card
+    assert "\n- from epoch 3: a copy of trial 3, learning_rate=0.02\n" in card
 
 
 @pytest.mark.parametrize("params", CASES, ids=lambda params: "-".join(map(str, params.values())))
