@@ -15,6 +15,7 @@ from sweeper.flow import first_to_last
 from sweeper.models.metric_names import OF_TASK, larger_is_better
 from sweeper.records import EpochReport, FlowReport, SweepRecord, TrialRecord
 from sweeper.spec.goals import COSTS, Constraint
+from sweeper.spec.phases import Schedule, history_in, phases_in_words
 from sweeper.states import SweepState, TrialState
 
 MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 8000
@@ -35,6 +36,7 @@ SWEEP_STATUS = {
 }
 SWEEP_ID, PARENT = "sweep.id", "mlflow.parentRunId"
 NUMBER, STATE, ATTEMPTS, PARETO = "trial.number", "trial.state", "trial.attempts", "trial.pareto"
+PHASES = "trial.phases"  # of a member of a population: what it trained with when, and whom it copied
 _NO_PARAMETERS = ("search.trials", "search.timeout", "search.warm.points", "search.warm.left_out")
 _SUMMARISED = tuple(f"val_{name}" for names in OF_TASK.values() for name in names)
 RATIO = "flow/first_over_last_gradient"
@@ -84,6 +86,8 @@ def trial_entry(
         "trial.reason": trial.reason,
         ATTEMPTS: str(trial.attempt),
     }
+    if history := history_in(trial.attributes):
+        tags[PHASES] = "\n".join(phases_in_words(history))
     given = trial.attributes.get("user_attrs", {})
     tags = {clean_key(name): text(value) for name, value in given.items()} | tags
     return TrialEntry(
@@ -194,6 +198,8 @@ def _points(
             if math.isfinite(value):
                 curves.setdefault(name, []).append(value)
                 yield Point(clean_key(name), float(value), at, epoch)
+    for epoch, name, value in _changing(history_in(trial.attributes)):
+        yield Point(clean_key(f"hp/{name}"), value, milliseconds(started + span * min(1.0, epoch / epochs)), epoch)
     summary = {
         f"best_{name}": max(values) if larger_is_better(name) else min(values)
         for name, values in curves.items()
@@ -206,6 +212,15 @@ def _points(
     for name, value in summary.items():
         if math.isfinite(value):
             yield Point(clean_key(name), float(value), milliseconds(ended), trial.epochs)
+
+
+def _changing(history: Schedule) -> Iterator[tuple[int, str, float]]:
+    """The numbers among a member's hyperparameters that changed, each at the epoch from which it trained with them."""
+    for name in dict.fromkeys(name for phase in history for name in phase.params):
+        values = [(phase.epoch, phase.params.get(name)) for phase in history]
+        if any(value != values[0][1] for _, value in values):
+            numbers = ((epoch, v) for epoch, v in values if isinstance(v, int | float) and not isinstance(v, bool))
+            yield from ((epoch, name, float(v)) for epoch, v in numbers)
 
 
 def _kept(trial: TrialRecord, curves: Mapping[str, Sequence[float]]) -> dict[str, float]:

@@ -15,6 +15,7 @@ import pytest
 from sweeper.ledger.memory import MemoryLedger
 from sweeper.records import EpochReport, FlowReport, SweepRecord, TrialRecord
 from sweeper.search_spaces import ready_made
+from sweeper.spec.phases import Phase, attributes_of
 from sweeper.states import TrialState
 from sweeper.tracking.entries import (
     FLOW_METRICS,
@@ -69,6 +70,28 @@ def test_a_trial_becomes_a_run_with_sortable_name_tags_parameters_and_every_epoc
     assert last["best_val_loss"] == min(point.value for point in losses)
     assert last["best_val_accuracy"] == max(report.metrics["val_accuracy"] for report in reports)
     assert (last["epochs"], last["seconds"]) == (20, 1.5)
+
+
+def test_a_member_of_a_population_shows_the_hyperparameters_that_changed_and_whom_it_copied() -> None:
+    sweep, trial, reports = ended()
+    first = {"learning_rate": 0.1, "weight_decay": 0.0, "optimizer": "momentum", "momentum": 0.9, "hidden_layers": [4]}
+    second = {**first, "learning_rate": 0.08, "hidden_layers": [3]}
+    third = {"learning_rate": 0.1, "weight_decay": 0.0, "optimizer": "adam", "hidden_layers": [3]}
+    history = (Phase(0, first), Phase(4, second, 0), Phase(8, third, 7))
+    entry = trial_entry(sweep, replace(trial, params=third, attributes=attributes_of(history, history[-1:])), reports)
+    points = {(p.key, p.step): p.value for p in entry.points if p.key.startswith("hp/")}
+    assert points == {
+        ("hp/learning_rate", 0): 0.1,
+        ("hp/learning_rate", 4): 0.08,
+        ("hp/learning_rate", 8): 0.1,
+        ("hp/momentum", 0): 0.9,
+        ("hp/momentum", 4): 0.9,
+    }
+    begun = [p.timestamp for p in entry.points if p.key == "hp/learning_rate"]
+    assert begun[0] == entry.started
+    assert begun == sorted(begun)
+    assert "from epoch 5: a copy of trial 0, learning_rate=0.08" in entry.tags["trial.phases"]
+    assert "trial.phases" not in trial_entry(sweep, trial, reports).tags
 
 
 def test_times_are_those_of_the_trial_and_do_not_change_from_one_writing_to_the_next() -> None:
