@@ -27,16 +27,22 @@ from sweeper.states import Cause, TrialState
 from sweeper.training.legs import LegOrder, LegResult, TrialLeg, TrialStart, epochs_in
 
 WAITS = "it waits for the others of its population"
+SAVE_SECONDS = 20.0  # of legs since its row was saved, after which a member that waits is worth a checkpoint
 NOBODY = "diverged, and no member of its population is left that it could copy"
 
 
 @dataclass
 class _Member:
-    """What is known of a member besides its curve: its attempt, its own history, and its row where it last paused."""
+    """What is known of a member besides its curve: its attempt, its own history, and its row where it last paused.
+
+    ``seconds`` are those of the legs that led to its row, ``saved`` those that its last checkpoint has.
+    """
 
     attempt: int = 0
     history: Schedule = ()
     states: States | None = None
+    seconds: float = 0.0
+    saved: float = 0.0
 
 
 @dataclass
@@ -79,6 +85,8 @@ class PopulationRun(SweepRun):
             mine.curve = [report.metrics.get(metric, math.nan) for report in reports.get(trial.number, [])]
             if trial.state is TrialState.RUNNING:
                 mine.curve = mine.curve[: self.kept(trial.number)]
+            if not trial.state.terminal:
+                self._member(trial.number).states = self._of_its_donor(trial.number)
             self._decided |= {phase.epoch for phase in history if phase.epoch > 0}
             self._decided |= {epochs for epochs in self.decision_epochs if epochs < trial.epochs}
         for trial in trials:
@@ -109,6 +117,21 @@ class PopulationRun(SweepRun):
         if start.states is None and states is not None and epochs_in(states) == epochs:
             return replace(start, states=states)
         return replace(start, replay=epochs)
+
+    def _of_its_donor(self, number: int) -> States | None:
+        """The checkpoint of the member whose row it goes on from, if that has not trained on since."""
+        history, saved, epochs = self._member(number).history, self.checkpoints, self._epochs(number)
+        donor = history[-1].copied if history and history[-1].epoch == epochs else None
+        if saved is None or donor is None or super().kept(donor) != epochs:
+            return None
+        return saved.load(donor)
+
+    def forget_ahead(self, trial: TrialRecord) -> None:
+        """As ``SweepRun``."""
+        super().forget_ahead(trial)
+        if trial.state is TrialState.RUNNING and trial.number in self.trials:
+            mine = self.trials[trial.number]
+            mine.curve = mine.curve[: self.kept(trial.number)]
 
     def kept(self, number: int) -> int:
         """As ``SweepRun``: the epochs of its checkpoint, or those after which it last waited."""
@@ -146,6 +169,8 @@ class PopulationRun(SweepRun):
         states = {trial.number: trial.states for trial in result.trials}
         settled = super().outcomes(result)
         firsts = {trial.number: trial.first_epoch for trial in result.trials}
+        for number in firsts:
+            self._member(number).seconds += result.seconds
         found = []
         for outcome in settled.outcomes:
             number, epochs, reason = outcome.number, outcome.epochs, WAITS
@@ -158,11 +183,23 @@ class PopulationRun(SweepRun):
                 continue
             self._member(number).states = states[number]
             self._waiting[number] = epochs
+            self._save(number)
             found.append(LegOutcome(number, outcome.attempt, epochs, Verdict.PAUSED, reason))
         ended = {o.number for o in found if o.verdict in (Verdict.COMPLETE, Verdict.FAILED)}
         settled.outcomes = found
         self._decide(settled, ended)
         return settled
+
+    def _save(self, number: int) -> None:
+        """Write the row of a member that waits, if to train it again would take long; without disk space it is not."""
+        member = self._member(number)
+        if self.checkpoints is None or member.states is None or member.seconds - member.saved < SAVE_SECONDS:
+            return
+        try:
+            self.checkpoints.save(number, member.states)
+            member.saved = member.seconds
+        except OSError as error:
+            self.notes.append(Noted(number, f"its row could not be saved: {error}"))
 
     def _miss(self, outcome: LegOutcome, until: int, settled: Settled) -> None:
         """A member has diverged: the epochs that it does not train ``until`` the next copies have no metrics."""
@@ -214,6 +251,7 @@ class PopulationRun(SweepRun):
                 Phase(epochs, copy.params, copy.donor),
             )
             mine.params, member.states = copy.params, states
+            member.seconds, member.saved = self._member(copy.donor).seconds, 0.0
             if self.checkpoints is not None:
                 self.checkpoints.drop(number)
             attributes = attributes_of(member.history, mine.schedule)

@@ -27,6 +27,7 @@ from sweeper.spec.stored import spec_of
 from sweeper.states import Cause, SweepState, TrialState
 from sweeper.training.again import train_again, value_again
 from sweeper.training.inline_pool import InlinePool
+from sweeper.training.legs import LegRunner, TrialStart
 
 SPEC = load_spec(
     {
@@ -143,12 +144,30 @@ def test_a_member_that_diverges_goes_on_as_a_copy(monkeypatch: pytest.MonkeyPatc
     assert copied > 2
 
     ledger, record = new_sweep(spec)  # killed over and over
+    monkeypatch.setattr("sweeper.running.population.SAVE_SECONDS", 0.0)
     monkeypatch.setattr("sweeper.running.clock.CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr("sweeper.running.run.LEG_SECONDS", 0.0)
     for turn in range(40):
         if drive(ledger, record, legs=3 + turn % 3, folder=tmp_path if turn % 2 else None):
             break
     assert turn > 1
+    assert outcomes(ledger, record) == wanted
+
+
+def test_rows_that_took_long_are_saved_where_members_wait(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    ledger, record = new_sweep()
+    assert drive(ledger, record)
+    wanted, starts = outcomes(ledger, record), list[TrialStart]()
+    monkeypatch.setattr("sweeper.running.population.SAVE_SECONDS", 0.0)
+    ledger, record = new_sweep()
+    assert not drive(ledger, record, legs=2, folder=tmp_path)  # the first copies are made
+    copies = [t.number for t in ledger.trials(record.sweep) if history_in(t.attributes)]
+    assert copies
+    go_on = LegRunner.run
+    monkeypatch.setattr(LegRunner, "run", lambda self, order: (starts.extend(order.admit), go_on(self, order))[1])
+    assert drive(ledger, record, folder=tmp_path)
+    assert {start.number for start in starts} >= set(copies)
+    assert all(start.states is not None for start in starts)  # nothing is trained again
     assert outcomes(ledger, record) == wanted
 
 
