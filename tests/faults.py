@@ -25,7 +25,7 @@ SWEEP: dict[str, Any] = {
         "hidden_layers": {"choice": [[48, 48]]},
     },
     "training": {"epochs": 60, "clip_norm": None},
-    "search": {"trials": TRIALS, "seed": 5},
+    "search": {"trials": TRIALS, "seed": 5, "window": 10},  # else that of a server is not that of this machine
 }
 INLINE = ("--workers", "inline")
 CLEARED = (

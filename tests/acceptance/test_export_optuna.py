@@ -10,6 +10,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,8 @@ TRIALS = 12
 @contextmanager
 def dashboard(url: str, log: Path) -> Iterator[str]:
     """A running optuna-dashboard on a database; its address."""
-    port = _free_port("127.0.0.1", 0)
-    command = [sys.executable, "-c", "from optuna_dashboard._cli import main; main()"]
-    command += [url, "--host", "127.0.0.1", "--port", str(port)]
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
-    address = f"http://127.0.0.1:{port}"
+    process, address = started(url, log)
     try:
-        wait_until(lambda: process.poll() is not None or answers(f"{address}/api/studies"), 90)
-        assert process.poll() is None, log.read_text()[-2000:]
         yield address
     finally:
         with suppress(ProcessLookupError):
@@ -51,10 +45,27 @@ def dashboard(url: str, log: Path) -> Iterator[str]:
         process.wait()
 
 
+def started(url: str, log: Path, tries: int = 3) -> tuple[subprocess.Popen[bytes], str]:
+    """An optuna-dashboard that answers; another process may take a free port before it does, then it tries the next."""
+    port = _free_port("127.0.0.1", 0)
+    command = [sys.executable, "-c", "from optuna_dashboard._cli import main; main()"]
+    command += [url, "--host", "127.0.0.1", "--port", str(port)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+    address = f"http://127.0.0.1:{port}"
+    wait_until(lambda: process.poll() is not None or answers(f"{address}/api/studies"), 90)
+    if process.poll() is None:
+        return process, address
+    said = log.read_text()
+    assert tries > 1, said[-2000:]
+    assert "in use" in said, said[-2000:]
+    return started(url, log, tries - 1)
+
+
 def answers(url: str) -> bool:
     try:
         ask(url)
-    except OSError:
+    except (OSError, HTTPException):
         return False
     return True
 
