@@ -11,7 +11,7 @@ from sweeper.search.axes import Array, Axis, alike, decode_point, encode_point, 
 from sweeper.search.optuna_samplers import guided
 from sweeper.search.ranking import Key, Outcome, fractions, rank, ranks
 from sweeper.search.samplers import Known, PointBatch, open_random, open_sobol, open_tpe, trial_rng
-from sweeper.search.standings import Rows, Standings
+from sweeper.search.standings import Having, Rows, Standings
 from sweeper.search.suggestions import Batch, Params, Reader, SearchTrial, Setting, View, space_errors
 from sweeper.search.tpe import n_good, n_good_of_front
 from sweeper.search_spaces import Space
@@ -35,6 +35,7 @@ class Points:
         self._groups = _groups(space, self.axes)
         self._sets: dict[frozenset[str], None] = {}  # of parameters that trials of a function space had
         self._rows = Rows(len(self.axes))  # of the earlier sweep's trials and those before the current batch
+        self._with = Having()
         self._seen = 0  # trials whose distributions are known
         self._reader, self._standings, self._revision = Reader(), self._fresh(), 0
         parents = {parent for parameter in space.parameters for parent, _ in parameter.when}
@@ -53,7 +54,16 @@ class Points:
         applies = self._applies if self._parents else None
         several = len(self._setting.signs) > 1
         known = Known(
-            view.start, self._size, self._setting.seed, self.axes, points, standings, applies, several, self._groups
+            view.start,
+            self._size,
+            self._setting.seed,
+            self.axes,
+            points,
+            standings,
+            applies,
+            several,
+            self._groups,
+            self._with,
         )
         return _BatchOfPoints(self, self._opener(known))
 
@@ -127,7 +137,7 @@ class Points:
         axes = _axes(self._distributions)
         groups = shown_together(axes, self._sets)
         if axes != self.axes or groups != self._groups:
-            self.axes, self._groups, self._rows = axes, groups, Rows(len(axes))
+            self.axes, self._groups, self._rows, self._with = axes, groups, Rows(len(axes)), Having()
             self._forget(view.revision)
 
     def _applies(self, points: Array) -> NDArray[np.bool_]:

@@ -8,14 +8,14 @@ once, one by one, or in two parts with a restart between them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.search.axes import Array, Axis, points_from_uniform
-from sweeper.search.standings import Standings
+from sweeper.search.standings import Having, Standings
 from sweeper.search.tpe import (
     CANDIDATES,
     STARTUP,
@@ -51,6 +51,7 @@ class Known:
     applies: Applies | None = None
     several: bool = False  # objectives
     groups: tuple[tuple[int, ...], ...] = ()
+    having: Having = field(default_factory=Having)  # of these points, kept from batch to batch where there are many
 
 
 class PointBatch(Protocol):
@@ -91,10 +92,11 @@ class _Tpe:
         batches = []
         for g, group in enumerate(groups):
             good, bad, weights = split(g)
-            axes, points = [known.axes[d] for d in group], known.points[:, list(group)]
+            axes = [known.axes[d] for d in group]
+            of_good, of_bad = (known.points[rows][:, list(group)] for rows in (good, bad))
             applies = known.applies if alone else None
             aging = not known.several
-            batches.append(TpeBatch(axes, points[good], points[bad], own[g], applies, aging, weights))
+            batches.append(TpeBatch(axes, of_good, of_bad, own[g], applies, aging, weights))
         self._batch = batches[0] if alone else GroupedTpeBatch(groups, batches, known.applies)
 
     def pick(self, number: int) -> Array:
@@ -161,9 +163,10 @@ def _split(known: Known, good: Sequence[int]) -> _Split:
 def _split_of_group(known: Known, g: int) -> _Split:
     """The rows that have the group."""
     good = known.standings.best(n_good(known.standings.learned(g)), g)
-    having = np.flatnonzero(~np.isnan(known.points[:, list(known.groups[g])]).all(axis=1))
-    bad = np.setdiff1d(having, [*good, *known.standings.ignored], assume_unique=True)
-    return np.array(good, np.int64), *thinned(bad)
+    having = known.having.rows(known.groups[g], known.points)
+    left = np.ones(len(known.points), np.bool_)
+    left[good] = left[known.standings.ignored] = False
+    return np.array(good, np.int64), *thinned(having[left[having]])
 
 
 def _having(codes: Array, good: NDArray[np.int64], bad: NDArray[np.int64], weights: Array | None) -> _Split:

@@ -9,6 +9,7 @@ from bisect import insort
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sweeper.search.axes import Array
 from sweeper.search.ranking import Key
@@ -36,6 +37,21 @@ class Rows:
     def array(self) -> Array:
         """(N, D) all of them; not to be changed."""
         return self._array[: self._count]
+
+
+class Having:
+    """Which rows have a value on every axis of a group: each row is looked at once, as long as rows are only added."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, ...], tuple[int, NDArray[np.int64]]] = {}
+
+    def rows(self, group: tuple[int, ...], points: Array) -> NDArray[np.int64]:
+        """Those of the points (N, D), in order."""
+        end, known = self._known.get(group, (0, np.empty(0, np.int64)))
+        fresh = end + np.flatnonzero(~np.isnan(points[end:, list(group)]).all(axis=1))
+        known = np.append(known, fresh)
+        self._known[group] = (len(points), known)
+        return known
 
 
 class Standings:
