@@ -28,6 +28,7 @@ from sweeper.states import SweepState, TrialState
 
 FRESH = 1000  # added to the sweep's seed; replicates use the 1000 seeds from it on
 KEY = "finals"  # their section in a sweep file
+PAGE = 5_000  # trials read at once: a hundred thousand take 135 MB
 
 
 class GivenPoints:
@@ -59,7 +60,11 @@ def finalists(ledger: LedgerReader, record: SweepRecord, spec: SweepSpec) -> lis
     from sweeper.insight.pareto import best_first
 
     assert spec.finals is not None
-    return best_first(ledger.trials(record.sweep, state=TrialState.COMPLETE), spec)[: spec.finals.top]
+    best: list[TrialRecord] = []
+    offset = 0
+    while page := ledger.trials(record.sweep, TrialState.COMPLETE, limit=PAGE, offset=offset):
+        best, offset = best_first([*best, *page], spec)[: spec.finals.top], offset + len(page)
+    return best
 
 
 def finals_are_due(ledger: LedgerReader, record: SweepRecord, spec: SweepSpec) -> bool:

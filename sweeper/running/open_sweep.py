@@ -333,7 +333,7 @@ def _keep_check(run: SweepRun, kept: Kept, ledger: LedgerReader, folder: Path) -
     winner = winner_of(record, ranked(run.spec, trials_of(ledger, record, run.spec)))
     if winner is None:
         return
-    params = run.params(winner.number)
+    params = dict(winner.params or {})
     outputs = kept.validation
     if run.best is None or run.best.number != winner.number:
         how = (stopped_after(winner), schedule_in(winner.attributes))

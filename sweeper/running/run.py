@@ -255,12 +255,17 @@ class SweepRun:
         return Outcome(state, value, finite[-1] if finite else None, cause is Cause.DIVERGED, values, excesses, noise)
 
     def forget_search(self) -> None:
-        """The search is over: free what only it needs, before the report wants memory."""
+        """The search is over: free what only it needs, before the report wants memory.
+
+        Of the trials the best and the candidates of an ensemble stay.
+        """
         del self.study
         self._untold.clear()
-        curve: list[float] = []
-        for trial in self.trials.values():
-            trial.curve, trial.metrics = curve, {}
+        asked = set() if self.members is None else set(self.members.numbers)
+        if self.best is not None:
+            asked.add(self.best.number)
+        self.trials = {number: self.trials[number] for number in sorted(asked)}
+        self._ordered, self.batches = OrderedCosts(Curves(self.trials)), None
 
     def wait_again(self, number: int) -> None:
         """A trial was put back: it trains from its checkpoint, or from the beginning."""
