@@ -13,8 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 from benchmarks.results import Table
@@ -53,38 +51,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def sweep(sampler: str, plateau: Any, seed: int, members: int) -> dict[str, float]:
     """One sweep in this process, without MLflow: its best loss, its epochs and its seconds."""
-    from sweeper.data.loading import load
-    from sweeper.ledger.opening import open_ledger
-    from sweeper.running.controller import Controller
-    from sweeper.running.finals import NoSink
-    from sweeper.running.leases import Holds
-    from sweeper.running.open_sweep import run_of
-    from sweeper.running.parts import make_study
+    from benchmarks.inline import train
     from sweeper.spec.parse import load_spec
-    from sweeper.states import SweepState
-    from sweeper.training.inline_pool import InlinePool
 
     search = {"sampler": sampler, "trials": members, "seed": seed, **({"ready": READY} if sampler == "pbt" else {})}
     training = {"epochs": EPOCHS, "batch_size": R1.batch_size, "plateau": plateau, "gradient_flow": None}
     spec = load_spec({"dataset": {"name": "digits"}, "space": SPACE, "training": training, "search": search})
-    dataset, began = load(spec), time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        ledger = open_ledger(None, Path(folder))
-        record = ledger.create_sweep(spec.name, spec.to_json(), members)
-        run = run_of(record, spec, dataset, make_study(spec, dataset))
-        queue: SimpleQueue[Any] = SimpleQueue()
-        pool = InlinePool(queue.put)
-        pool.start()
-        holds = Holds(ledger)
-        controller = Controller(queue, pool, lambda action, fields: None)
-        controller.open(run, NoSink(), ledger.trials(record.sweep), holds.take(record.sweep))
-        controller.run(until=lambda: controller.state(record.sweep) is not SweepState.RUNNING)
-        controller.close(record.sweep)
-        holds.close()
-        pool.close()
-        reports = ledger.reports(record.sweep)
-        ledger.close()
-    best = min(report.metrics["val_loss"] for curve in reports.values() for report in curve)
+    began = time.perf_counter()
+    _, reports = train(spec)
+    told = [report.metrics for curve in reports.values() for report in curve]
+    best = min(metrics["val_loss"] for metrics in told if metrics)  # a diverged member's epochs have none
     return {"best": best, "epochs": sum(map(len, reports.values())), "seconds": time.perf_counter() - began}
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import tempfile
-from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 from benchmarks.results import Table
@@ -32,36 +29,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def sweep(pruner: str, seed: int, trials: int) -> dict[str, float]:
     """One sweep of R1 in this process, without MLflow: its best loss and the share of the epochs that it trained."""
-    from sweeper.data.dataset import load_dataset
-    from sweeper.ledger.opening import open_ledger
-    from sweeper.running.controller import Controller
-    from sweeper.running.finals import NoSink
-    from sweeper.running.leases import Holds
-    from sweeper.running.parts import make_study
-    from sweeper.running.run import SweepRun
+    from benchmarks.inline import train
     from sweeper.spec.parse import spec_from_options
-    from sweeper.states import SweepState
-    from sweeper.training.inline_pool import InlinePool
 
     sets = [f"search.pruner={pruner}", f"training.epochs={R1.epochs}", f"training.batch_size={R1.batch_size}"]
     spec = spec_from_options("digits", "mlp", trials=trials, seed=seed, name="pruning", timeout=None, sets=sets)
-    dataset = load_dataset(spec.dataset, spec.split, spec.normalize)
-    with tempfile.TemporaryDirectory() as folder:
-        ledger = open_ledger(None, Path(folder))
-        record = ledger.create_sweep(spec.name, spec.to_json(), trials)
-        run = SweepRun(record, spec, dataset, make_study(spec, dataset))
-        queue: SimpleQueue[Any] = SimpleQueue()
-        pool = InlinePool(queue.put)
-        pool.start()
-        holds = Holds(ledger)
-        controller = Controller(queue, pool, lambda action, fields: None)
-        controller.open(run, NoSink(), ledger.trials(record.sweep), holds.take(record.sweep))
-        controller.run(until=lambda: controller.state(record.sweep) is not SweepState.RUNNING)
-        controller.close(record.sweep)
-        holds.close()
-        pool.close()
-        ended = ledger.trials(record.sweep)
-        ledger.close()
+    ended, _ = train(spec)
     best = min(t.value for t in ended if t.state == "complete" and t.value is not None)
     return {"best": best, "share": sum(t.epochs for t in ended) / (trials * R1.epochs)}
 

@@ -99,7 +99,7 @@ def main() -> None:
         "weight_decay": tune.loguniform(*LIMITS["weight_decay"]),
     }
     scheduler = PopulationBasedTraining(
-        time_attr="training_iteration", perturbation_interval=READY, hyperparam_mutations=space, synch=True
+        time_attr="training_iteration", perturbation_interval=READY, hyperparam_mutations=space
     )
     data = {"arrays": dataset.arrays(), "seed": seed}
     trainable = tune.with_resources(tune.with_parameters(Member, data=data), {"cpu": 1})
