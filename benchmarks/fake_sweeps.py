@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from sweeper.records import EpochReport, TrialRecord
-from sweeper.running.run import window_and_batch
+from sweeper.running.parts import window_and_batch
 from sweeper.scheduling.window import told_before
 from sweeper.search.pruning import BatchPruner, Judged, Objective, Pruner, make_pruner
 from sweeper.search.study import Outcome, Study

@@ -107,7 +107,7 @@ class Many:
 
     def _trained(self, number: int) -> TrialLeg:
         done = len(self.run.trials[number].curve)
-        until = self._epochs if not self.run.decision_epochs else done + 1
+        until = self._epochs if not self.run.decisions.epochs else done + 1
         level = random.Random(number).uniform(0.05, 0.5)
         losses = [level + 1 / (1 + epoch) + self._random.gauss(0, 0.02) for epoch in range(done, until)]
         metrics = {"val_loss": losses, "train_loss": losses, "val_accuracy": [0.5] * len(losses)}

@@ -23,7 +23,7 @@ from benchmarks.workloads import R2, RandomSearch, data
 from sweeper.insight.contrasts import Pair, choice_effects
 from sweeper.insight.effects import fit
 from sweeper.insight.factors import build_table
-from sweeper.running.run import window_and_batch
+from sweeper.running.parts import window_and_batch
 from sweeper.scheduling.window import told_before
 from sweeper.search.pruning import Objective, make_pruner
 from sweeper.search.study import Study

@@ -13,9 +13,10 @@ from sweeper.errors import SpecError
 from sweeper.insight.advice import ranked
 from sweeper.insight.comparison import Contender, SweepComparison, check_goals, put_together
 from sweeper.insight.contest import NAMES, Contest, paired_contest, unpaired_contest
-from sweeper.insight.finals import read_finals, test_metric
+from sweeper.insight.finals import read_finals
 from sweeper.insight.findings import choices_of
 from sweeper.insight.headline import winner_of
+from sweeper.insight.judging import test_metric
 from sweeper.insight.test_rows import Outputs, read_test
 from sweeper.ledger.protocol import Ledger
 from sweeper.records import SweepRecord, TrialRecord

@@ -5,20 +5,17 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 from sweeper.data.source import Source
 from sweeper.errors import SpecError, SweeperError
 from sweeper.logs import Emit
 from sweeper.records import (
     Change,
-    Reported,
-    Requeued,
     Suggested,
-    SweepChanged,
     TrialRecord,
 )
 from sweeper.running.clock import WorkerClock
@@ -26,11 +23,10 @@ from sweeper.running.fitting import rows_on
 from sweeper.running.leases import Hold
 from sweeper.running.objective_run import ObjectiveRun
 from sweeper.running.run import SweepRun
+from sweeper.running.under_way import NOTHING, Brought, TrialSink, UnderWay
 from sweeper.scheduling.events import (
     Action,
     Ask,
-    BudgetChanged,
-    ChangeSweep,
     EndTrial,
     Event,
     FixArithmetic,
@@ -39,9 +35,6 @@ from sweeper.scheduling.events import (
     PauseSweep,
     ReopenTrial,
     RequeueTrial,
-    ResizeSweep,
-    ResumeSweep,
-    RetryTrials,
     RunLeg,
     SaveCheckpoints,
     Shape,
@@ -56,20 +49,11 @@ from sweeper.scheduling.events import (
     changes_of,
 )
 from sweeper.scheduling.scheduler import Scheduler
-from sweeper.states import Cause, SweepState, TrialState
-from sweeper.training.legs import Arrays, TrialLeg
+from sweeper.states import SweepState, TrialState
 from sweeper.training.pool import LegRaised, LegReturned, Pool
 
 HOUSEKEEPING_SECONDS = 0.5
-WAIT_TOLD_SECONDS = 3.0  # between two times that the ledger is told why a sweep waits
-
-
-class TrialSink(Protocol):
-    """Where ended trials are shown (MLflow)."""
-
-    def trial_ended(self, number: int) -> None:
-        """Show one ended trial, as the ledger has it; returns at once."""
-        ...
+_LEAVES_ITS_BATCH = (TrialState.FAILED, TrialState.STOPPED)
 
 
 @dataclass(frozen=True)
@@ -79,17 +63,6 @@ class _Asked:
     run: SweepRun
     numbers: tuple[int, ...]
     future: Future[list[dict[str, Any]]]
-
-
-@dataclass(frozen=True)
-class _Brought:
-    """What came with an event, for the actions that follow: weights by trial number, and what a leg trained."""
-
-    weights: Mapping[int, Arrays] = field(default_factory=dict)
-    trained: tuple[TrialLeg, ...] = ()
-
-
-_NOTHING = _Brought()
 
 
 @dataclass(frozen=True)
@@ -121,17 +94,10 @@ class Controller:
         self._emit = emit
         self._give_up = give_up
         self._scheduler = Scheduler(self._width, user_limit)
-        self._runs: dict[str, SweepRun] = {}
-        self._holds: dict[str, Hold] = {}
-        self._sinks: dict[str, TrialSink] = {}
-        self._states: dict[str, SweepState] = {}
-        self._threads: dict[str, ThreadPoolExecutor] = {}
-        self._deadlines: dict[str, float] = {}
+        self._open: dict[str, UnderWay] = {}
         self._clock = WorkerClock()
         self._next_chores = 0.0
-        self._leaving: set[str] = set()
         self._left_out: set[tuple[str, str]] = set()  # (sweep, worker) of another arithmetic, of which was told
-        self._waits: dict[str, tuple[float, str]] = {}  # sweep: when its reason to wait was written, and that reason
 
     def open(self, run: SweepRun, sink: TrialSink, trials: list[TrialRecord], hold: Hold) -> None:
         """Take up a sweep, which stays held until it is closed here.
@@ -139,25 +105,12 @@ class Controller:
         Raises:
             TakenOver: another controller holds the sweep.
         """
-        self._runs[run.id], self._sinks[run.id], self._holds[run.id] = run, sink, hold
-        self._threads[run.id] = ThreadPoolExecutor(1, thread_name_prefix=f"suggest-{run.id}")
-        if run.spec.search.timeout is not None:
-            self._deadlines[run.id] = time.monotonic() + max(0.0, run.spec.search.timeout - run.record.seconds)
-        for trial in trials:
-            run.forget_ahead(trial)
-        requeue = [
-            Requeued(t.number, t.attempt, "its controller ended", lost=False, keep_epochs=run.kept(t.number))
-            for t in trials
-            if t.state is TrialState.RUNNING
-        ]
-        now = time.time()
-        hold.ledger.commit(run.id, [*requeue, SweepChanged(state=SweepState.RUNNING, reason="", at=now)])
-        self._states[run.id] = SweepState.RUNNING
+        opened = self._open[run.id] = UnderWay(run, sink, hold, self._emit)
+        event = opened.begin(trials)
         self._pool.load(run.id, Source.of(run.dataset))
         self._emit("sweep.opened", {"sweep": run.id, "name": run.record.name, "requested": run.requested})
-        reopen, paused = (TrialState.STOPPED,), run.paused
-        self._queue.put(SweepOpened(run.plan, tuple(trials), run.suggested_shapes(), reopen, paused))
-        if paused:
+        self._queue.put(event)
+        if event.paused:
             self._queue.put(_Unfinished(run.id))
 
     @property
@@ -167,7 +120,7 @@ class Controller:
 
     def state(self, sweep: str) -> SweepState:
         """The state of a sweep that this controller has opened."""
-        return self._states[sweep]
+        return self._open[sweep].state
 
     def explain(self, sweep: str) -> str:
         """Why the sweep's waiting trials wait."""
@@ -190,19 +143,16 @@ class Controller:
 
     def close(self, sweep: str) -> None:
         """Give up a sweep that has ended or is to be left for another controller, and forget it."""
-        if (thread := self._threads.pop(sweep, None)) is not None:
-            thread.shutdown(wait=self._give_up is None, cancel_futures=True)
+        if (opened := self._open.pop(sweep, None)) is not None:
+            opened.close(wait=self._give_up is None)
         self._scheduler.forget(sweep, self._clock.busy_with(sweep))
-        for table in (self._runs, self._sinks, self._holds, self._states, self._deadlines, self._waits):
-            table.pop(sweep, None)
-        self._leaving.discard(sweep)
         self._pool.unload(sweep)
 
     def leave(self, sweep: str) -> None:
         """Let the sweep's legs in flight finish and then call it paused, here alone: in the ledger it stays running,
         for the next controller to go on with. A stop or pause that is under way is carried out instead."""
         if not self._scheduler.ending(sweep):
-            self._leaving.add(sweep)
+            self._open[sweep].leaving = True
             self._handle(PauseSweep(sweep, "its controller ended"))
 
     # Events
@@ -226,15 +176,17 @@ class Controller:
         elif callable(item):
             item()  # what another thread wants done in this one
         elif isinstance(item, _Unfinished):
-            run = self._runs.get(item.sweep)
-            if run is None:
+            if (opened := self._open.get(item.sweep)) is None:
                 return
+            run = opened.run
             settled = run.settle()
             assert settled is not None
             event = TrialsDecided(run.id, tuple(settled.outcomes), settled.going_on)
-            self._handle(event, run.id, [*settled.changes, *settled.reports], _Brought(settled.weights))
+            self._handle(event, run.id, [*settled.changes, *settled.reports], Brought(settled.weights))
         else:
             if isinstance(item, SweepOpened):
+                if item.plan.sweep not in self._open:
+                    return  # given up meanwhile
                 self._next_chores = 0.0  # what was asked while the sweep was loaded is read at once
             elif isinstance(item, WorkerJoined):
                 self._clock.joined(item.worker)
@@ -250,21 +202,21 @@ class Controller:
         if flown is None:
             return  # the worker was given up; its trials have moved on
         worker = self._scheduler.board.workers[item.worker]
-        run = self._runs.get(flown)
-        if run is None or worker.sweep != flown:  # given up meanwhile
+        if flown not in self._open or worker.sweep != flown:  # given up meanwhile
             self._handle(LegDone(item.worker, item.result.leg, ()))
             return
+        run = self._open[flown].run
         trained = tuple(trial for trial in item.result.trials if trial.number in worker.rows)
         settled = run.outcomes(replace(item.result, trials=trained))
         self._emit("leg.done", {"sweep": run.id, "worker": item.worker, "trials": len(trained)})
         if any(trial.states is not None for trial in trained) and self._clock.take_yield_request(item.worker):
             self._handle(WorkerYields(item.worker))
         event = LegDone(item.worker, item.result.leg, tuple(settled.outcomes), item.result.seconds, settled.going_on)
-        self._handle(event, run.id, [*settled.changes, *settled.reports], _Brought(settled.weights, trained))
+        self._handle(event, run.id, [*settled.changes, *settled.reports], Brought(settled.weights, trained))
 
     def _answered(self, item: _Asked) -> None:
         run, sweep = item.run, item.run.id
-        if self._runs.get(sweep) is not run or item.future.cancelled():
+        if sweep not in self._open or self._open[sweep].run is not run or item.future.cancelled():
             return  # given up meanwhile
         try:
             answers = item.future.result()
@@ -287,7 +239,7 @@ class Controller:
         event: Event,
         sweep: str | None = None,
         changes: list[Change] | None = None,
-        brought: _Brought = _NOTHING,
+        brought: Brought = NOTHING,
     ) -> None:
         """One event through the scheduler: commit per sweep what it changed, then act.
 
@@ -303,20 +255,18 @@ class Controller:
         now = time.time()
         for action in actions:
             if isinstance(action, SaveCheckpoints) and action.before_commit:
-                self._save_checkpoints(action, brought)
+                self._open[action.sweep].save(action, brought)
         for action in actions:
-            if isinstance(action, EndTrial) and (reported := self._stopped_with(action)) is not None:
-                by_sweep.setdefault(action.sweep, []).append(reported)
+            if isinstance(action, EndTrial):
+                reported = self._open[action.sweep].stopped_with(action)
+                by_sweep.setdefault(action.sweep, []).extend([] if reported is None else [reported])
             for name, change in changes_of(action, now):
-                if isinstance(change, SweepChanged) and change.state is SweepState.PAUSED and name in self._leaving:
-                    continue
-                if isinstance(change, Requeued):
-                    change = replace(change, keep_epochs=self._runs[name].kept(change.number))  # noqa: PLW2901
-                by_sweep.setdefault(name, []).append(change)
+                written = self._open[name].as_written(change)
+                by_sweep.setdefault(name, []).extend([] if written is None else [written])
         for name, batch in by_sweep.items():
             if batch:
                 with self._failing_alone(name, failed):
-                    self._holds[name].ledger.commit(name, batch)
+                    self._open[name].write(batch)
         for action in actions:
             if action.sweep not in failed:
                 with self._failing_alone(action.sweep, failed):
@@ -336,22 +286,10 @@ class Controller:
         if not isinstance(event, LegDone) or any(isinstance(a, RequeueTrial | ReopenTrial) for a in actions):
             return []
         legs = [action for action in actions if isinstance(action, RunLeg)]
-        return [leg for leg in legs if not isinstance(self._runs[leg.sweep], ObjectiveRun)]
+        return [leg for leg in legs if not isinstance(self._open[leg.sweep].run, ObjectiveRun)]
 
     def _with_value(self, action: Action) -> Action:
-        """A trial that is stopped under way has the value of the epoch that it has kept."""
-        if not isinstance(action, EndTrial) or action.cause is not Cause.STOPPED:
-            return action
-        run = self._runs[action.sweep]
-        metrics = run.stopped_with(action.number)
-        return action if metrics is None else replace(action, value=metrics.get(run.spec.objective.metric))
-
-    def _stopped_with(self, action: EndTrial) -> Reported | None:
-        """The metrics of a trial that is stopped under way, as a change."""
-        if action.cause is not Cause.STOPPED or action.value is None:
-            return None
-        metrics = self._runs[action.sweep].stopped_with(action.number)
-        return Reported(action.number, action.attempt, (), metrics=metrics)
+        return self._open[action.sweep].with_value(action) if isinstance(action, EndTrial) else action
 
     def _tell_left_out(self) -> None:
         """Say of each worker, once, which sweeps it gets no trials of because it computes in another arithmetic."""
@@ -374,95 +312,37 @@ class Controller:
     def _abandon(self, failed: Mapping[str, Exception]) -> None:
         for sweep, error in failed.items():
             assert self._give_up is not None
-            if sweep in self._runs:
+            if sweep in self._open:
                 self.close(sweep)
                 self._queue.put(SweepForgotten(sweep))
             self._give_up(sweep, error)
 
     # Actions
 
-    def _act(self, action: Action, brought: _Brought) -> None:
-        match action:
-            case RunLeg():
-                run = self._runs[action.sweep]
-                if run.notes:  # of attempts that the ledger has begun by now
-                    self._holds[run.id].ledger.commit(run.id, run.notes)
-                    run.notes = []
-                for admit in action.admit:
-                    about = {"sweep": action.sweep, "trial": admit.number, "attempt": admit.attempt}
-                    epoch = run.kept(admit.number)
-                    self._emit("trial.started", {**about, "worker": action.worker, "epoch": epoch})
-            case Ask():
-                run = self._runs[action.sweep]
-                future = self._threads[action.sweep].submit(run.ask, run.results_to_tell(), action.numbers)
-                asked = _Asked(run, action.numbers, future)
-                future.add_done_callback(lambda _: self._queue.put(asked))
-            case EndTrial():
-                self._trial_ended(action, brought.weights.get(action.number))
-            case RequeueTrial():
-                about = {"sweep": action.sweep, "trial": action.number, "attempt": action.attempt}
-                self._emit("trial.requeued", {**about, "reason": action.reason})
-                self._runs[action.sweep].wait_again(action.number)
-            case SaveCheckpoints():
-                if not action.before_commit:
-                    self._save_checkpoints(action, brought)
-            case ReopenTrial():
-                run = self._runs[action.sweep]
-                run.wait_again(action.number)
-                if run.checkpoints is not None:
-                    run.checkpoints.drop(action.number)
-            case ChangeSweep():
-                self._states[action.sweep] = action.state
-                if action.sweep in self._leaving and action.state is SweepState.PAUSED:
-                    return
-                about = {"sweep": action.sweep, "state": str(action.state), "reason": action.reason}
-                self._emit("sweep.changed", about)
-            case ResizeSweep():
-                self._runs[action.sweep].requested = action.requested
+    def _act(self, action: Action, brought: Brought) -> None:
+        opened = self._open[action.sweep]
+        opened.act(action, brought)
+        if isinstance(action, Ask):
+            future = opened.ask(action.numbers)
+            asked = _Asked(opened.run, action.numbers, future)
+            future.add_done_callback(lambda _: self._queue.put(asked))
+        elif isinstance(action, EndTrial) and opened.run.waits and action.state in _LEAVES_ITS_BATCH:
+            self._queue.put(_Unfinished(action.sweep))
 
     def _send(self, action: RunLeg) -> None:
-        run = self._runs[action.sweep]
-        order = run.order(action, export=self._clock.save_is_due(action.worker, action.cohort))
+        order = self._open[action.sweep].run.order(action, export=self._clock.save_is_due(action.worker, action.cohort))
         self._clock.leg_started(action.worker, action.sweep)
         self._pool.run(action.worker, order)
 
-    def _save_checkpoints(self, action: SaveCheckpoints, brought: _Brought) -> None:
-        """Save the rows that came with their state. What cannot be saved starts again after a fault, and is told."""
-        run = self._runs[action.sweep]
-        if run.checkpoints is None:
-            return
-        try:
-            for trial in brought.trained:
-                if trial.number in action.numbers and trial.states is not None and not run.undecided(trial.number):
-                    run.checkpoints.save(trial.number, trial.states)
-        except OSError as error:
-            self._emit("checkpoint.failed", {"sweep": run.id, "reason": str(error)})
-
-    def _trial_ended(self, action: EndTrial, weights: Arrays | None) -> None:
-        run = self._runs[action.sweep]
-        value = action.value
-        if run.checkpoints is not None:
-            run.checkpoints.drop(action.number)
-        epochs = len(run.trials[action.number].curve) if action.number in run.trials else 0
-        run.end(action.number, action.state, value, action.cause)
-        if run.waits and action.state in (TrialState.FAILED, TrialState.STOPPED):
-            self._queue.put(_Unfinished(run.id))
-        if action.state is TrialState.STOPPED:
-            run.consider_stopped(action.number, value, epochs)
-        improved = action.state is TrialState.COMPLETE and run.consider(action.number, value, weights)
-        about = {"sweep": action.sweep, "trial": action.number, "state": str(action.state), "value": value}
-        about["params"] = dict(run.trials[action.number].params or {})
-        self._emit("trial.ended", {**about, "reason": action.reason, "improved": improved})
-        if action.attempt > 0:
-            self._sinks[action.sweep].trial_ended(action.number)
-
     def _width(self, worker: str, sweep: str, shape: Shape) -> int:
         """Rows of a shape of a sweep that fit the worker's device."""
-        device, run = self._pool.device(worker), self._runs[sweep]
+        device, run = self._pool.device(worker), self._open[sweep].run
         if isinstance(run, ObjectiveRun):
             return run.slots(device)
         rows = rows_on(device, run.dataset, shape)
-        return min(rows, run.rows_in_time(shape, rows)) if device.kind == "cpu" else rows
+        if device.kind != "cpu":
+            return rows
+        return run.pace.rows_in(run.spec.search.timeout, shape.epochs, rows, run.rows_per_trial)
 
     # Chores
 
@@ -471,66 +351,26 @@ class Controller:
         now = time.monotonic()
         self._next_chores = now + HOUSEKEEPING_SECONDS
         failed: dict[str, Exception] = {}
-        for name in list(self._runs):
-            if name in self._runs and self._states[name] in (SweepState.RUNNING, SweepState.PAUSED):
+        for name, opened in list(self._open.items()):
+            if name in self._open and opened.state in (SweepState.RUNNING, SweepState.PAUSED):
                 with self._failing_alone(name, failed):
-                    self._look_after(self._runs[name], now)
+                    self._look_after(opened, now)
         self._abandon(failed)
         for worker, sweep in self._clock.long_held():
-            run = self._runs.get(sweep)
-            if run is not None and run.checkpoints is not None and self._scheduler.due_elsewhere(worker):
+            keeps = sweep in self._open and self._open[sweep].run.checkpoints is not None
+            if keeps and self._scheduler.due_elsewhere(worker):
                 self._clock.ask_to_yield(worker)
         for worker, late in self._clock.hung():
             self._pool.replace(worker, f"no report for {late:.0f} s")
 
-    def _look_after(self, run: SweepRun, now: float) -> None:
-        name, hold = run.id, self._holds[run.id]
-        hold.check()
+    def _look_after(self, opened: UnderWay, now: float) -> None:
+        name = opened.run.id
+        opened.hold.check()
         if not self._scheduler.knows(name):
             return  # its beginning waits in the queue; requests taken now would be lost
-        for request in hold.ledger.take_requests(name):
-            self._request(name, request.kind, dict(request.args))
-        self._look_at_timeout(run, now)
-        self._tell_wait(name, now)
-
-    def _look_at_timeout(self, run: SweepRun, now: float) -> None:
-        """End a search whose time is over, or of which the finals need the rest."""
-        timeout, deadline = run.spec.search.timeout, self._deadlines.get(run.id)
-        if deadline is None or timeout is None:
-            return
-        elapsed = timeout - run.record.seconds - (deadline - now)
-        kept = run.reserve.seconds(run.speed(elapsed)) if run.reserve is not None else 0.0
-        if now < deadline - kept:
-            return
-        del self._deadlines[run.id]
-        why = f"the timeout of {timeout:g} s was reached"
-        if kept > 0:
-            why = f"the search ended {kept:.3g} s before the timeout of {timeout:g} s: the finals need the time"
-        self._handle(StopSweep(run.id, why, enough=kept > 0))
-
-    def _tell_wait(self, sweep: str, now: float) -> None:
-        """The reason of a running sweep in the ledger says why its trials wait; written when it lasts."""
-        if self._states.get(sweep) is not SweepState.RUNNING or self._scheduler.ending(sweep):
-            return
-        at, told = self._waits.get(sweep, (now, ""))
-        reason = self._scheduler.explain(sweep)
-        if reason != told and now - at >= WAIT_TOLD_SECONDS:
-            self._holds[sweep].ledger.commit(sweep, [SweepChanged(reason=reason)])
-            self._waits[sweep] = (now, reason)
-        elif sweep not in self._waits:
-            self._waits[sweep] = (now, told)
-
-    def _request(self, sweep: str, kind: str, args: dict[str, Any]) -> None:
-        self._emit("sweep.request", {"sweep": sweep, "kind": kind, **args})
-        reason = str(args.get("reason", "")) or f"{kind} requested by the user"
-        match kind:
-            case "stop":
-                self._handle(StopSweep(sweep, reason))
-            case "pause":
-                self._handle(PauseSweep(sweep, reason))
-            case "resume":
-                self._handle(ResumeSweep(sweep))
-            case "retry":
-                self._handle(RetryTrials(sweep, (TrialState.FAILED,), reason))
-            case "budget":
-                self._handle(BudgetChanged(sweep, args.get("requested"), args.get("priority")))
+        for event in opened.requests():
+            self._handle(event)
+        if (stop := opened.timeout(now)) is not None:
+            self._handle(stop)
+        if name in self._open and opened.state is SweepState.RUNNING and not self._scheduler.ending(name):
+            opened.tell_wait(now, self._scheduler.explain(name))

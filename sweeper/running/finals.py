@@ -11,15 +11,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweeper.data.loading import load_final_folds
-from sweeper.insight.finals import SUMMARY, FinalsOutcome, outcome_of, outcome_of_folds, read_finals, test_metric
+from sweeper.insight.finals import SUMMARY, FinalsOutcome, read_finals
+from sweeper.insight.judging import outcome_of, outcome_of_folds, test_metric
 from sweeper.insight.results import end_of_search
 from sweeper.insight.test_rows import Outputs
 from sweeper.ledger.protocol import Ledger, LedgerReader
 from sweeper.records import SweepChanged, SweepRecord, TrialRecord
 from sweeper.running import folds
 from sweeper.running.folds import ScoresInFolds
+from sweeper.running.leaders import Best
 from sweeper.running.outputs import OutputsOnTest
-from sweeper.running.run import Best, SweepRun
+from sweeper.running.run import SweepRun
 from sweeper.scheduling.events import EVERY_TRIAL
 from sweeper.spec.parse import SweepSpec
 from sweeper.spec.phases import schedule_in
@@ -210,4 +212,4 @@ def choose_finals_winner(record: SweepRecord, run: SweepRun) -> None:
     finals = read_finals(record)
     winner = None if finals is None else finals.winner
     if winner is not None and (run.best is None or run.best.number != winner.trial):
-        run.best = Best(winner.trial, winner.search_value)
+        run.leaders.best = Best(winner.trial, winner.search_value)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sweeper.insight.finals import test_metric
+from sweeper.insight.judging import test_metric
 from sweeper.spec.parse import SweepSpec
 from sweeper.training.legs import Arrays
 

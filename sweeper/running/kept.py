@@ -10,12 +10,12 @@ import numpy as np
 from sweeper.insight import calibration
 from sweeper.insight.calibration import Calibration, fit_of, fit_temperature
 from sweeper.insight.ensemble import SUMMARY, EnsembleOutcome, Member, beside_finalists, compare_on_test
-from sweeper.insight.finals import test_metric
+from sweeper.insight.judging import test_metric
 from sweeper.ledger.protocol import Ledger
 from sweeper.models.metric_names import OF_TASK, plain
-from sweeper.records import SweepChanged
+from sweeper.records import SweepChanged, TrialRecord
 from sweeper.running.finals import finalists_outputs
-from sweeper.running.run import SweepRun, final_weights, winner_weights
+from sweeper.running.run import SweepRun
 from sweeper.training.averaging import TrialModel, model_of, validation_outputs, weighted
 from sweeper.training.ensemble import Selection, select
 from sweeper.training.scoring import scoring_of
@@ -76,7 +76,7 @@ def _chosen(run: SweepRun, ledger: Ledger) -> Kept:
     number = run.best.number
     config, dataset = run.spec.trial_config(run.params(number)), _rows_of(run, number)
     weights = winner_weights(run)
-    if run.members is not None and run.best.stopped_after is None:
+    if run.leaders.members is not None and run.best.stopped_after is None:
         return _ensemble(run, ledger, model_of(dataset, config, weights))
     model = model_of(dataset, config, final_weights(run, ledger.trial(run.id, number)))
     return Kept(model, validation_outputs(dataset, config, weights))
@@ -88,9 +88,9 @@ def _ensemble(run: SweepRun, ledger: Ledger, best: TrialModel) -> Kept:
 
     from sweeper.training.again import outputs_on_test
 
-    assert run.members is not None
+    assert run.leaders.members is not None
     assert run.best is not None
-    spec, numbers = run.spec, run.members.numbers
+    spec, numbers = run.spec, run.leaders.members.numbers
     configs = [spec.trial_config(run.params(number)) for number in numbers]
     weights = [_weights(run, number) for number in numbers]
     outputs = torch.stack(
@@ -155,9 +155,41 @@ def _weights(run: SweepRun, number: int) -> Arrays:
     """A member's weights, from its file or trained again."""
     from sweeper.training.again import train_again, weights_of
 
-    assert run.members is not None
-    found = run.members.weights(number)
+    assert run.leaders.members is not None
+    found = run.leaders.members.weights(number)
     if found is None:
         params, seed, schedule = run.params(number), run.trials[number].seed, run.schedule(number)
         found = weights_of(train_again(run.spec, run.dataset, params, seed, schedule=schedule))
     return found
+
+
+def final_weights(run: SweepRun, trial: TrialRecord) -> Arrays:
+    """The weights of the model that is kept: the best trial's, or with ``winner: refit`` those of all folds' rows."""
+    from sweeper.training.again import refit
+
+    assert run.best is not None
+    if run.spec.winner != "refit":
+        return winner_weights(run)
+    if run.best.refitted is None:
+        run.best.refitted = refit(run.spec, run.dataset, trial)
+    return run.best.refitted
+
+
+def winner_weights(run: SweepRun) -> Arrays:
+    """The best trial's weights by parameter name, of several folds as ``sweeper.data.folds.joined`` has them.
+
+    A worker sends weights with a trial that becomes the best. After a resume they are gone with the old process.
+    """
+    from sweeper.training.again import train_again, value_again, weights_of
+
+    assert run.best is not None
+    if run.best.weights is None:
+        params, seed = run.params(run.best.number), run.trials[run.best.number].seed
+        histories = train_again(
+            run.spec, run.dataset, params, seed, run.best.stopped_after, run.schedule(run.best.number)
+        )
+        run.best.weights, run.best.again = (
+            weights_of(histories),
+            value_again(run.spec, run.dataset, params, histories),
+        )
+    return run.best.weights

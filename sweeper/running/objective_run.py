@@ -9,12 +9,12 @@ from typing import Any
 
 from sweeper.records import EpochReport, Found, Noted, Reported, TrialRecord
 from sweeper.running.batches import Settled
-from sweeper.running.enough import enough_of
+from sweeper.running.decisions import Decisions
 from sweeper.running.run import SweepRun
-from sweeper.running.trial import Curves, TrialRun
+from sweeper.running.trial import TrialRun
 from sweeper.scheduling.events import LegOutcome, RunLeg, Shape, Suggestion, Verdict
 from sweeper.search.objective_study import ObjectiveStudy
-from sweeper.search.pruning import Judged, Objective, OrderedCosts, Pruner, make_pruner
+from sweeper.search.pruning import Judged, Objective, make_pruner
 from sweeper.spec.goals import VALUE
 from sweeper.spec.objective_file import ResourcesSpec
 from sweeper.states import Cause, TrialState
@@ -55,15 +55,17 @@ class ObjectiveRun(SweepRun):
     _complete: set[int] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
-        self.requested, self.enough = self.record.requested, enough_of(self.spec)
-        self.reserve = None
+        super().__post_init__()
+        self.leaders.reserve = None
+
+    def _make_decisions(self) -> Decisions:
         goal, name = self.spec.objective, self.spec.search.pruner
         epochs = 1 if name in _WHOLE else goal.reports or ENDLESS
         pruner = make_pruner(name, objective=Objective(goal.metric, goal.direction, epochs))
         assert not hasattr(pruner, "decide_batch")
-        self.pruner: Pruner | None = None if name == "none" else pruner
-        self.decision_epochs = () if self.pruner is None else (1,)  # others are compared with: curves are kept
-        self._ordered = OrderedCosts(Curves(self.trials))
+        if name == "none":
+            return Decisions(self.spec, self.trials, None, ())
+        return Decisions(self.spec, self.trials, pruner, (1,))  # others are compared with: curves are kept
 
     @property
     def resources(self) -> ResourcesSpec:
@@ -120,7 +122,7 @@ class ObjectiveRun(SweepRun):
             drop=leg.drop,
             answers=answers,
             seconds=LEG_SECONDS,
-            prunes=self.pruner is not None,
+            prunes=self.decisions.pruner is not None,
             time_limit=self.spec.objective.time_limit,
             cpus=self.resources.cpus,
             gpus=self.resources.gpus,
@@ -201,14 +203,15 @@ class ObjectiveRun(SweepRun):
 
     def _stops(self, number: int, under: _Under, mine: TrialRun) -> bool:
         """The pruner's word on a trial that asks, for each report since it asked last."""
-        if self.pruner is None:
+        pruner = self.decisions.pruner
+        if pruner is None:
             return False
-        peers: Mapping[int, list[float]] = self._peers(number)
+        peers: Mapping[int, list[float]] = self.decisions.peers(number, self.requested)
         if self.spec.search.pruner in _WHOLE:
             peers = {n: peers[n] for n in peers if n in self._complete}
         for epochs in range(under.judged + 1, len(mine.curve) + 1):
             under.judged = epochs
-            decision = self.pruner.decide(Judged(number, mine.curve[:epochs], peers, None, mine.params or {}))
+            decision = pruner.decide(Judged(number, mine.curve[:epochs], peers, None, mine.params or {}))
             if decision.stop:
                 under.why = decision.reason
                 return True

@@ -13,8 +13,8 @@ from sweeper.data.loading import load_same
 from sweeper.errors import SpecError, SweeperError
 from sweeper.insight.data_notes import SUMMARY as DATA
 from sweeper.insight.data_notes import notes_of
-from sweeper.insight.finals import test_metric
 from sweeper.insight.fused import how_trained
+from sweeper.insight.judging import test_metric
 from sweeper.insight.noise import SUMMARY as NOISE
 from sweeper.insight.noise import noise_of, noise_on
 from sweeper.insight.winner_again import SUMMARY as AGAIN
@@ -25,7 +25,7 @@ from sweeper.records import SweepChanged, SweepRecord, TrialRecord
 from sweeper.running.baselines import begin_baselines, conclude_baselines
 from sweeper.running.checkpoints import Checkpoints
 from sweeper.running.finals import are_halted, choose_finals_winner, conclude, finals_are_due, finals_of, open_finals
-from sweeper.running.kept import Kept, kept_model
+from sweeper.running.kept import Kept, final_weights, kept_model, winner_weights
 from sweeper.running.leases import Hold
 from sweeper.running.members import MemberPool
 from sweeper.running.notices import Notices
@@ -33,7 +33,7 @@ from sweeper.running.objective_run import ObjectiveRun
 from sweeper.running.outputs import measure_winner
 from sweeper.running.parts import make_study
 from sweeper.running.population import PopulationRun
-from sweeper.running.run import SweepRun, final_weights, winner_weights
+from sweeper.running.run import SweepRun
 from sweeper.settings import Settings
 from sweeper.spec.phases import schedule_in
 from sweeper.spec.population import PBT
@@ -97,10 +97,10 @@ class OpenSweep:
     def _trainings_in_time(self) -> int | None:
         """How many trainings of each finalist the timeout leaves time for (None: all)."""
         run, elapsed = self.run, time.monotonic() - self.began
-        if run.reserve is None or run.spec.search.timeout is None:
+        if run.leaders.reserve is None or run.spec.search.timeout is None:
             return None
         left = run.spec.search.timeout - run.record.seconds - elapsed
-        return run.reserve.trainings(max(0.0, left), run.speed(elapsed))
+        return run.leaders.reserve.trainings(max(0.0, left), run.pace.speed(elapsed))
 
     def conclude(self, finals: SweepRun) -> None:
         """Judge the finals, which are complete, and write the outcome into the sweep's summary."""
@@ -144,8 +144,8 @@ class OpenSweep:
             tracker.log_winner(ledger.trial(self.id, run.best.number), kept.model)
         tracker.sweep_ended()
         tracker.flush(patience)
-        if run.members is not None:
-            run.members.clear()
+        if run.leaders.members is not None:
+            run.leaders.members.clear()
         self.emit("sweep.finished", {"sweep": self.id})
 
     def _kept(self) -> Kept:
@@ -153,11 +153,11 @@ class OpenSweep:
         try:
             return kept_model(self.run, self.ledger)
         except Exception as error:  # of statistics, or of a function of the user's own: the trials are safe
-            if self.run.members is None or isinstance(error, SweeperError):
+            if self.run.leaders.members is None or isinstance(error, SweeperError):
                 raise
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             self.emit("winner.ensemble_failed", {"sweep": self.id, "reason": reason})
-            self.run.members = None
+            self.run.leaders.members = None
             return kept_model(self.run, self.ledger)
 
     def _compare_again(self) -> None:
@@ -224,7 +224,7 @@ def open_sweep(settings: Settings, hold: Hold, run: SweepRun, show: Emit | None 
         if isinstance(run, ObjectiveRun):
             run.files = TrialFiles(log.folder / "trials")
         if run.spec.winner == "ensemble":
-            run.members = MemberPool(log.folder / "members")
+            run.leaders.members = MemberPool(log.folder / "members")
         tracker = Tracker(settings, run.record, run.spec, run.dataset, ledger, emit, hold.confirm)
         trials = ledger.trials(sweep)
         run.restore(trials, ledger.reports(sweep) if any(t.params for t in trials) else {})

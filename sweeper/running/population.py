@@ -18,13 +18,14 @@ from dataclasses import dataclass, field, replace
 from sweeper.records import EpochReport, Found, Noted, Reported, TrialRecord
 from sweeper.running.batches import Settled
 from sweeper.running.checkpoints import States
+from sweeper.running.decisions import Decisions
 from sweeper.running.run import SweepRun
 from sweeper.scheduling.events import LegOutcome, RunLeg, Suggestion, Verdict
 from sweeper.search.population import Copy, Population
 from sweeper.search.pruning import Objective
 from sweeper.spec.phases import Phase, Schedule, attributes_of, history_in
 from sweeper.states import Cause, TrialState
-from sweeper.training.legs import LegOrder, LegResult, TrialLeg, TrialStart, epochs_in
+from sweeper.training.legs import LegOrder, LegResult, TrialStart, epochs_in
 
 WAITS = "it waits for the others of its population"
 SAVE_SECONDS = 20.0  # of legs since its row was saved, after which a member that waits is worth a checkpoint
@@ -55,11 +56,15 @@ class PopulationRun(SweepRun):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        goal, epochs, ready = self.spec.objective, self.spec.training.epochs, self.spec.search.ready
-        assert ready is not None
-        self.decision_epochs = tuple(range(ready, epochs, ready))
+        goal, epochs = self.spec.objective, self.spec.training.epochs
         objective = Objective(goal.metric, goal.direction, epochs)
         self._population = Population(self.spec.space, self.spec.search.seed, objective)
+
+    def _make_decisions(self) -> Decisions:
+        """No member is stopped."""
+        ready = self.spec.search.ready
+        assert ready is not None
+        return Decisions(self.spec, self.trials, None, tuple(range(ready, self.spec.training.epochs, ready)))
 
     @property
     def waits(self) -> bool:
@@ -88,10 +93,10 @@ class PopulationRun(SweepRun):
             if not trial.state.terminal:
                 self._member(trial.number).states = self._of_its_donor(trial.number)
             self._decided |= {phase.epoch for phase in history if phase.epoch > 0}
-            self._decided |= {epochs for epochs in self.decision_epochs if epochs < trial.epochs}
+            self._decided |= {epochs for epochs in self.decisions.epochs if epochs < trial.epochs}
         for trial in trials:
             there = trial.number in self._members and trial.state is TrialState.WAITING and trial.epochs
-            if there and trial.epochs in self.decision_epochs and trial.epochs not in self._decided:
+            if there and trial.epochs in self.decisions.epochs and trial.epochs not in self._decided:
                 self._waiting[trial.number] = trial.epochs
 
     def schedule(self, number: int) -> Schedule:
@@ -109,7 +114,7 @@ class PopulationRun(SweepRun):
                 params = dict(self.params(admit.number))
                 self.notes.append(Found(admit.number, admit.attempt, params, {}))  # of before it started over
         starts = tuple(map(self._from_its_row, order.admit))
-        return replace(order, admit=starts, pauses=self.decision_epochs)
+        return replace(order, admit=starts, pauses=self.decisions.epochs)
 
     def _from_its_row(self, start: TrialStart) -> TrialStart:
         """With the row of its own or its donor's that it goes on from, else with the epochs to train again."""
@@ -135,7 +140,7 @@ class PopulationRun(SweepRun):
 
     def kept(self, number: int) -> int:
         """As ``SweepRun``: the epochs of its checkpoint, or those after which it last waited."""
-        waited = max((epochs for epochs in self.decision_epochs if epochs <= self._epochs(number)), default=0)
+        waited = max((epochs for epochs in self.decisions.epochs if epochs <= self._epochs(number)), default=0)
         return max(super().kept(number), waited)
 
     def _saved(self, number: int) -> States | None:
@@ -161,9 +166,6 @@ class PopulationRun(SweepRun):
         super().end(number, state, value, cause)
         self._member(number).states = None
 
-    def _pruned(self, trial: TrialLeg) -> None:
-        """No member is stopped."""
-
     def outcomes(self, result: LegResult) -> Settled:
         """As ``SweepRun``."""
         states = {trial.number: trial.states for trial in result.trials}
@@ -174,11 +176,11 @@ class PopulationRun(SweepRun):
         found = []
         for outcome in settled.outcomes:
             number, epochs, reason = outcome.number, outcome.epochs, WAITS
-            until = min((at for at in self.decision_epochs if at > firsts[number]), default=None)
+            until = min((at for at in self.decisions.epochs if at > firsts[number]), default=None)
             if outcome.cause is Cause.DIVERGED and until is not None and until not in self._decided:
                 self._miss(outcome, until, settled)
                 epochs, reason = until, f"{outcome.reason}; it waits to copy another"
-            elif outcome.verdict is not Verdict.CONTINUE or epochs not in self.decision_epochs:
+            elif outcome.verdict is not Verdict.CONTINUE or epochs not in self.decisions.epochs:
                 found.append(outcome)
                 continue
             self._member(number).states = states[number]

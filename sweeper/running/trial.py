@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sweeper.search.pruning import Costs, Group, Objective, OrderedCosts
+from sweeper.spec.goals import excesses_of, values_of
+from sweeper.spec.parse import SweepSpec
 from sweeper.spec.phases import Schedule
+from sweeper.states import Cause, TrialState
+from sweeper.training.legs import Arrays
+
+if TYPE_CHECKING:
+    from sweeper.search.study import Outcome
+
+
+class Examine(Protocol):
+    """What finals want to know of a trial that has trained to its end, besides what its epochs have reported."""
+
+    def __call__(self, number: int, params: Mapping[str, Any], weights: Arrays) -> Mapping[str, float]:
+        """More metrics for the trial's last epoch."""
+        ...
 
 
 @dataclass(slots=True)
@@ -36,6 +52,17 @@ class TrialRun:
     def start_over(self) -> None:
         """It waits again: what it has done does not count, but for the time it took."""
         self.curve, self.metrics, self.folds, self.ended, self.kept = [], {}, (), False, None
+
+    def outcome(
+        self, spec: SweepSpec, state: TrialState, value: float | None, cause: Cause | None, noise: float
+    ) -> Outcome:
+        """How it has ended, for the study."""
+        from sweeper.search.study import Outcome
+
+        finite = [(epoch, v) for epoch, v in enumerate(self.curve) if math.isfinite(v)]
+        values = values_of(self.metrics, spec.objectives) if len(spec.objectives) > 1 else ()
+        excesses = excesses_of(self.metrics, spec.constraints) if state is TrialState.COMPLETE else ()
+        return Outcome(state, value, finite[-1] if finite else None, cause is Cause.DIVERGED, values, excesses, noise)
 
 
 class Curves(Mapping[int, list[float]]):

@@ -141,7 +141,7 @@ def test_weights_that_an_interrupted_sweep_has_lost_are_trained_again_to_the_sam
 ) -> None:
     ledger, spec = open_ledger(None, ran.home), load_spec(ran.source)
     run = SweepRun(ledger.sweep(ran.result.sweep), spec, load(spec), make_study(spec, load(spec)))
-    run.members = MemberPool(tmp_path / "members")
+    run.leaders.members = MemberPool(tmp_path / "members")
     run.restore(ledger.trials(run.id), ledger.reports(run.id))
     kept_model(run, ledger)
     again = ledger.sweep(run.id).summary["ensemble"]

@@ -15,9 +15,10 @@ from sweeper.insight.results import best_row, best_trials, stopped_warnings
 from sweeper.ledger.memory import MemoryLedger
 from sweeper.running.controller import Controller
 from sweeper.running.finals import NoSink
+from sweeper.running.kept import winner_weights
 from sweeper.running.leases import Holds
 from sweeper.running.parts import make_study
-from sweeper.running.run import SweepRun, winner_weights
+from sweeper.running.run import SweepRun
 from sweeper.scheduling.events import StopSweep
 from sweeper.spec.parse import load_spec
 from sweeper.states import SweepState, TrialState
