@@ -16,8 +16,9 @@ from typing import Any
 from sweeper.ledger.memory import MemoryLedger
 from sweeper.records import Change, EpochReport, Reported, Requeued, Suggested, SweepChanged, SweepRecord, Tracked
 from sweeper.scheduling import events as ev
+from sweeper.scheduling.assignment import MAX_LOST
 from sweeper.scheduling.events import changes_of
-from sweeper.scheduling.scheduler import MAX_LOST, Scheduler
+from sweeper.scheduling.scheduler import Scheduler
 from sweeper.states import SweepState, TrialState
 
 SHAPES = (ev.Shape((8,), 4, 3), ev.Shape((16,), 4, 3), ev.Shape((8,), "full", 2))

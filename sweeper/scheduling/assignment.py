@@ -144,7 +144,15 @@ def _spread(sweep: Sweep, workers: int) -> int:
 
 
 def why_waiting(board: Board, me: Sweep) -> str:
-    """What keeps the ready trials of a sweep from starting, in one phrase."""
+    """What keeps the trials of a sweep from starting, in one phrase (empty: all are suggested, and none waits)."""
+    if not board.workers:
+        return "waiting: no worker has joined yet"
+    if not me.n_ready():
+        if me.asking:
+            return "waiting: the sampler is suggesting the next trials"
+        if me.asked < me.plan.requested and not me.exhausted:
+            return f"waiting: the next suggestion needs the result of trial {me.needs() - 1}"
+        return ""
     if board.allowed(me) <= 0:
         who = me.plan.owner or "this user"
         return f"waiting: {who} already runs {board.user_limit} trials, the most that one user may run at once"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from sweeper.scheduling.events import ChangeSweep, Shape, SweepPlan, arithmetic_in
+from sweeper.scheduling.window import told_before
 from sweeper.states import SweepState, TrialState
 
 NO_LIMIT = 1_000_000
@@ -94,6 +95,23 @@ class Sweep:
         """A suggested trial waits for a worker."""
         assert trial.shape is not None
         self.waiting.push(trial.number, trial.shape)
+
+    def move(self, trial: Trial, state: TrialState) -> None:
+        """A trial is in another state."""
+        self.counts[trial.state] -= 1
+        self.counts[state] += 1
+        trial.state = state
+
+    def needs(self, number: int | None = None) -> int:
+        """How many of the first trials must have ended before trial ``number`` (None: the next) can be suggested."""
+        return told_before(self.asked if number is None else number, self.plan.window, self.plan.batch)
+
+    def may_ask(self) -> bool:
+        """Whether enough trials have ended for the next to be suggested."""
+        if self.plan.deterministic:
+            return self.prefix >= self.needs()
+        ended = sum(n for state, n in self.counts.items() if state.terminal)
+        return self.asked - ended <= self.plan.window - self.plan.batch
 
     def takes(self, worker: Worker) -> bool:
         """Whether the worker computes in this sweep's arithmetic, or the sweep has none yet."""

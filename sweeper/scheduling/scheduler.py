@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
+from sweeper.scheduling import trials
 from sweeper.scheduling.assignment import (
-    MAX_LOST,
     choose,
     free_slots,
     is_due,
@@ -23,15 +23,12 @@ from sweeper.scheduling.events import (
     Ask,
     BudgetChanged,
     ChangeSweep,
-    EndTrial,
     Event,
     FixArithmetic,
     LegDone,
     LegFailed,
-    LegOutcome,
     PauseSweep,
     ReopenTrial,
-    RequeueTrial,
     ResizeSweep,
     ResumeSweep,
     RetryTrials,
@@ -39,26 +36,16 @@ from sweeper.scheduling.events import (
     SaveCheckpoints,
     Shape,
     StopSweep,
-    Suggestion,
     SweepForgotten,
     SweepOpened,
     TrialsDecided,
     TrialsSuggested,
-    Verdict,
     WorkerDraining,
     WorkerJoined,
     WorkerLost,
     WorkerYields,
 )
-from sweeper.scheduling.window import told_before
 from sweeper.states import Cause, SweepState, TrialState
-
-_ENDS = {
-    Verdict.COMPLETE: TrialState.COMPLETE,
-    Verdict.PRUNED: TrialState.PRUNED,
-    Verdict.FAILED: TrialState.FAILED,
-    Verdict.ABANDONED: TrialState.FAILED,
-}
 
 
 class Scheduler:
@@ -95,8 +82,8 @@ class Scheduler:
                 save = self._leg_done(event, actions)
             case TrialsDecided():
                 if event.sweep in self._sweeps:
-                    self._decided(self._sweeps[event.sweep], event.outcomes, actions)
-                    self._go_on(self._sweeps[event.sweep], event.going_on)
+                    trials.decide(self.board, self._sweeps[event.sweep], event.outcomes, actions)
+                    trials.go_on(self._sweeps[event.sweep], event.going_on)
             case LegFailed():
                 self._leg_failed(event, actions)
             case StopSweep():
@@ -115,7 +102,9 @@ class Scheduler:
         for sweep in list(self._sweeps.values()):
             self._settle(sweep, actions)
         self._dispatch(actions)
-        return actions if save is None else [*actions, *self._still_to_save(save)]  # last: no worker waits for a disk
+        return (
+            actions if save is None else [*actions, *trials.still_to_save(self._sweeps[save.sweep], save)]
+        )  # last: no worker waits for a disk
 
     def forget(self, sweep: str, in_flight: Collection[str] = ()) -> None:
         """Let go of a sweep that has ended or was given up. Workers of ``in_flight`` still have to answer a leg."""
@@ -153,18 +142,7 @@ class Scheduler:
         me = self._sweeps.get(sweep)
         if me is None or me.state is not SweepState.RUNNING:
             return ""
-        return "; ".join(part for part in (self._why_waiting(me), why_left_out(self.board, me)) if part)
-
-    def _why_waiting(self, me: Sweep) -> str:
-        if not self._workers:
-            return "waiting: no worker has joined yet"
-        if me.asking and not me.n_ready():
-            return "waiting: the sampler is suggesting the next trials"
-        if not me.n_ready():
-            if me.asked < me.plan.requested and not me.exhausted:
-                return f"waiting: the next suggestion needs the result of trial {self._needs(me) - 1}"
-            return ""
-        return why_waiting(self.board, me)
+        return "; ".join(part for part in (why_waiting(self.board, me), why_left_out(self.board, me)) if part)
 
     def left_out(self) -> list[tuple[str, str, str, str]]:
         """Workers that compute a sweep in another arithmetic: worker, its arithmetic, the sweep, the sweep's one."""
@@ -209,7 +187,7 @@ class Scheduler:
             sweep.enough = why if event.enough else ""
             cause = Cause.ENOUGH if event.enough else Cause.EXHAUSTED
             for number in range(answered, sweep.plan.requested):
-                self._finish(sweep, sweep.trials[number], TrialState.STOPPED, why, actions, cause=cause)
+                trials.finish(sweep, sweep.trials[number], TrialState.STOPPED, why, actions, cause=cause)
 
     def _first_unsuggested(self, sweep: Sweep) -> int:
         return next((n for n in range(sweep.asked) if sweep.trials[n].shape is None), sweep.asked)
@@ -244,7 +222,7 @@ class Scheduler:
             sweep.state, sweep.ending = SweepState.RUNNING, None
             actions.append(ChangeSweep(event.sweep, SweepState.RUNNING, event.reason))
         for trial in reopened:
-            self._move(sweep, trial, TrialState.WAITING)
+            sweep.move(trial, TrialState.WAITING)
             trial.lost = trial.epochs = 0
             if trial.shape is not None:
                 sweep.push(trial)
@@ -286,37 +264,27 @@ class Scheduler:
             reason = EVERY_TRIAL if good else "no trial succeeded"
             reason = sweep.enough if good and sweep.enough else reason
             self._close(sweep, ChangeSweep(sweep.plan.sweep, state, reason), actions)
-        elif not sweep.asking and not sweep.exhausted and sweep.asked < requested and self._may_ask(sweep):
+        elif not sweep.asking and not sweep.exhausted and sweep.asked < requested and sweep.may_ask():
             numbers = tuple(range(sweep.asked, min(sweep.asked + sweep.plan.batch, requested)))
             sweep.asked, sweep.asking = numbers[-1] + 1, True
-            told = self._needs(sweep, numbers[0]) if sweep.plan.deterministic else None
+            told = sweep.needs(numbers[0]) if sweep.plan.deterministic else None
             actions.append(Ask(sweep.plan.sweep, numbers, told))
-
-    def _needs(self, sweep: Sweep, number: int | None = None) -> int:
-        """How many of the first trials must have ended before trial ``number`` can be suggested."""
-        return told_before(sweep.asked if number is None else number, sweep.plan.window, sweep.plan.batch)
-
-    def _may_ask(self, sweep: Sweep) -> bool:
-        if sweep.plan.deterministic:
-            return sweep.prefix >= self._needs(sweep)
-        ended = sum(n for state, n in sweep.counts.items() if state.terminal)
-        return sweep.asked - ended <= sweep.plan.window - sweep.plan.batch
 
     def _carry_out_ending(self, sweep: Sweep, ending: ChangeSweep, actions: list[Action]) -> None:
         if ending.state is SweepState.COMPLETE and not sweep.counts[TrialState.COMPLETE]:
             ending = replace(ending, state=SweepState.STOPPED)
         for trial in sweep.trials.values():
             if trial.state is TrialState.RUNNING:
-                self._leave(trial)
+                trials.leave(self.board, trial)
                 if ending.state is SweepState.PAUSED:
-                    self._requeue(sweep, trial, ending.reason, False, actions)
+                    trials.requeue(sweep, trial, ending.reason, False, actions)
             if ending.state.terminal and not trial.state.terminal:
                 cause, why = Cause.STOPPED, ending.reason
                 if trial.attempt == 0 and ending.state is SweepState.COMPLETE:
                     cause = Cause.ENOUGH
                 elif trial.attempt == 0:
                     why = f"never started: {why}"
-                self._finish(sweep, trial, TrialState.STOPPED, why, actions, cause=cause)
+                trials.finish(sweep, trial, TrialState.STOPPED, why, actions, cause=cause)
         if ending.state.terminal:
             sweep.waiting = Waiting()
         self._close(sweep, ending, actions)
@@ -326,63 +294,12 @@ class Scheduler:
         self.board.recount()
         actions.append(change)
 
-    # Trials
-
-    def _move(self, sweep: Sweep, trial: Trial, state: TrialState) -> None:
-        sweep.counts[trial.state] -= 1
-        sweep.counts[state] += 1
-        trial.state = state
-
-    def _leave(self, trial: Trial) -> None:
-        """The trial's row is given up; its worker drops it with the next leg."""
-        worker = self._workers.get(trial.worker or "")
-        if worker is not None and trial.number in worker.rows:
-            worker.rows.discard(trial.number)
-            worker.drop.add(trial.number)
-        trial.worker = None
-
-    def _finish(
-        self,
-        sweep: Sweep,
-        trial: Trial,
-        state: TrialState,
-        reason: str,
-        actions: list[Action],
-        *,
-        value: float | None = None,
-        cause: Cause | None = None,
-    ) -> None:
-        trial.worker = None
-        self._move(sweep, trial, state)
-        actions.append(EndTrial(sweep.plan.sweep, trial.number, trial.attempt, state, reason, value, cause))
-
-    def _requeue(self, sweep: Sweep, trial: Trial, reason: str, lost: bool, actions: list[Action]) -> None:
-        trial.worker, trial.epochs = None, 0
-        trial.lost += lost
-        if trial.lost >= MAX_LOST:
-            why = f"lost: {reason} ({trial.lost} attempts)"
-            self._finish(sweep, trial, TrialState.FAILED, why, actions, cause=Cause.LOST)
-            return
-        self._move(sweep, trial, TrialState.WAITING)
-        sweep.push(trial)
-        actions.append(RequeueTrial(sweep.plan.sweep, trial.number, trial.attempt, reason, lost))
-
     # Workers
 
     def _worker_lost(self, event: WorkerLost, actions: list[Action]) -> None:
         worker = self.board.leave(event.worker)
         if worker is not None:
-            self._give_back(worker, event.reason, True, actions)
-
-    def _give_back(self, worker: Worker, reason: str, lost: bool, actions: list[Action]) -> None:
-        """Requeue every trial whose row the worker held; afterwards it holds none."""
-        if worker.sweep is not None:
-            sweep = self._sweeps[worker.sweep]
-            for number in sorted(worker.rows):
-                self._requeue(sweep, sweep.trials[number], reason, lost, actions)
-        worker.rows, worker.drop, worker.yielding = set(), set(), False
-        self.board.serve(worker, None)
-        self.board.rest(worker)
+            trials.give_back(self.board, worker, event.reason, True, actions)
 
     def _leg_done(self, event: LegDone, actions: list[Action]) -> SaveCheckpoints | None:
         worker = self._workers.get(event.worker)
@@ -393,55 +310,14 @@ class Scheduler:
             return None  # its sweep was forgotten meanwhile
         sweep = self._sweeps[worker.sweep]
         sweep.used += event.seconds
-        self._decided(sweep, event.outcomes, actions)
-        self._go_on(sweep, event.going_on)
+        trials.decide(self.board, sweep, event.outcomes, actions)
+        trials.go_on(sweep, event.going_on)
         save = SaveCheckpoints(sweep.plan.sweep, frozenset(worker.rows), worker.draining or worker.yielding)
         if worker.draining:
-            self._give_back(worker, "the worker's node is leaving", False, actions)
+            trials.give_back(self.board, worker, "the worker's node is leaving", False, actions)
         elif worker.yielding:
-            self._give_back(worker, "its worker was due to another sweep", False, actions)
+            trials.give_back(self.board, worker, "its worker was due to another sweep", False, actions)
         return save
-
-    def _still_to_save(self, save: SaveCheckpoints) -> list[Action]:
-        """Without the trials that the same event has stopped or put back."""
-        if not save.before_commit:
-            sweep = self._sweeps[save.sweep]
-            going = (n for n in save.numbers if sweep.trials[n].state is TrialState.RUNNING)
-            save = replace(save, numbers=frozenset(going))
-        return [save] if save.numbers else []
-
-    def _decided(self, sweep: Sweep, outcomes: Iterable[LegOutcome], actions: list[Action]) -> None:
-        for outcome in outcomes:
-            trial = sweep.trials.get(outcome.number)
-            if trial is None or trial.attempt != outcome.attempt:
-                continue
-            wanted = TrialState.WAITING if outcome.verdict is Verdict.ABANDONED else TrialState.RUNNING
-            if trial.state is not wanted:
-                continue
-            trial.epochs = outcome.epochs
-            if outcome.verdict is Verdict.CONTINUE:
-                continue
-            if outcome.verdict in (Verdict.PRUNED, Verdict.FAILED, Verdict.PAUSED):
-                self._leave(trial)  # its row may still train
-            elif (worker := self._workers.get(trial.worker or "")) is not None:
-                worker.rows.discard(trial.number)  # it has left its slot by itself
-            trial.worker = None
-            if outcome.verdict is Verdict.PAUSED:
-                trial.epochs = 0
-                self._move(sweep, trial, TrialState.WAITING)
-                why = (trial.number, trial.attempt, outcome.reason, False)
-                actions.append(RequeueTrial(sweep.plan.sweep, *why))
-            elif outcome.verdict is not Verdict.HELD:
-                state, value, cause = _ENDS[outcome.verdict], outcome.value, outcome.cause
-                self._finish(sweep, trial, state, outcome.reason, actions, value=value, cause=cause)
-
-    def _go_on(self, sweep: Sweep, paused: Iterable[Suggestion]) -> None:
-        """Let paused trials wait for a worker, each in the shape that it has now."""
-        for one in paused:
-            trial = sweep.trials[one.number]
-            trial.shape = one.shape
-            if trial.state is TrialState.WAITING:
-                sweep.push(trial)
 
     def _leg_failed(self, event: LegFailed, actions: list[Action]) -> None:
         worker = self._workers.get(event.worker)
@@ -454,15 +330,15 @@ class Scheduler:
         key = (worker.name, worker.sweep, worker.shape)
         if event.kind == "oom" and rows > 1:
             self.board.widths[key] = max(1, rows // 2)
-            self._give_back(worker, f"out of memory with {rows} rows: trying {rows // 2}", False, actions)
+            trials.give_back(self.board, worker, f"out of memory with {rows} rows: trying {rows // 2}", False, actions)
         elif event.kind == "oom":
+            why, cause = f"out of memory even when trained alone: {event.detail}", Cause.OUT_OF_MEMORY
             for number in worker.rows:
-                reason = f"out of memory even when trained alone: {event.detail}"
-                self._finish(sweep, sweep.trials[number], TrialState.FAILED, reason, actions, cause=Cause.OUT_OF_MEMORY)
+                trials.finish(sweep, sweep.trials[number], TrialState.FAILED, why, actions, cause=cause)
             worker.rows = set()
-            self._give_back(worker, "", False, actions)
+            trials.give_back(self.board, worker, "", False, actions)
         else:
-            self._give_back(worker, event.detail, True, actions)
+            trials.give_back(self.board, worker, event.detail, True, actions)
 
     # Assignment
 
@@ -518,5 +394,5 @@ class Scheduler:
         trial.epochs = 0
         trial.worker = worker.name
         worker.rows.add(trial.number)
-        self._move(sweep, trial, TrialState.RUNNING)
+        sweep.move(trial, TrialState.RUNNING)
         return Admit(trial.number, trial.attempt, trial.shape)

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from sweeper.scheduling import trials
 from sweeper.scheduling.events import LegDone, RequeueTrial, SaveCheckpoints
 from sweeper.scheduling.scheduler import Scheduler
 from sweeper.states import TrialState
@@ -54,7 +55,7 @@ def test_reports_of_a_leg_that_is_over_are_noticed_when_they_count(monkeypatch: 
         for outcome in event.outcomes:
             trial = sweep.trials.get(outcome.number)
             if trial is not None and not trial.state.terminal and outcome.verdict == "complete":
-                self._finish(sweep, trial, TrialState.COMPLETE, "again", actions, value=outcome.value)
+                trials.finish(sweep, trial, TrialState.COMPLETE, "again", actions, value=outcome.value)
         return save
 
     monkeypatch.setattr(Scheduler, "_leg_done", wrong)
@@ -74,7 +75,7 @@ def test_a_trial_given_to_two_workers_is_noticed(monkeypatch: pytest.MonkeyPatch
 
 
 def test_attempts_without_a_limit_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweeper.scheduling.scheduler.MAX_LOST", 1000)
+    monkeypatch.setattr("sweeper.scheduling.trials.MAX_LOST", 1000)
     assert caught_within(400) is not None
 
 
