@@ -58,7 +58,7 @@ def instrument(meter: Meter) -> tuple[list[float], dict[str, Any]]:
     from sweeper.scheduling.scheduler import Scheduler
     from sweeper.search.study import Study
     from sweeper.tracking.tracker import Tracker
-    from sweeper.training.legs import LegRunner
+    from sweeper.training.leg_runner import LegRunner
 
     for method in [name for name, value in vars(SqlLedger).items() if callable(value) and not name.startswith("_")]:
         meter.wrap(SqlLedger, method, "ledger")

@@ -19,7 +19,8 @@ from statistics import median
 from benchmarks.workloads import R1, arrays
 from sweeper.data.source import Source
 from sweeper.scheduling.events import Shape
-from sweeper.training.legs import LegOrder, LegRunner, RowStart, TrialStart
+from sweeper.training.leg_runner import LegRunner
+from sweeper.training.legs import LegOrder, RowStart, TrialStart
 
 RATE = 1e-3  # rows that diverge would train for nothing
 

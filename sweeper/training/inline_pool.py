@@ -9,7 +9,7 @@ from typing import Literal
 
 from sweeper.data.source import Source
 from sweeper.scheduling.events import WorkerJoined
-from sweeper.training.legs import LegRunner
+from sweeper.training.leg_runner import LegRunner
 from sweeper.training.objective_legs import ObjectiveOrder, ObjectiveRunner
 from sweeper.training.pool import (
     Device,

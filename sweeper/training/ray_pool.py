@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from sweeper.data.source import Source
 from sweeper.errors import SweeperError
 from sweeper.scheduling.events import WorkerDraining, WorkerJoined, WorkerLost
-from sweeper.training.legs import LegOrder, LegResult, LegRunner
+from sweeper.training.leg_runner import LegRunner
+from sweeper.training.legs import LegOrder, LegResult
 from sweeper.training.pool import (
     Device,
     LegRaised,

@@ -18,7 +18,8 @@ from sweeper.scheduling.events import Shape
 from sweeper.spec.dataset import DatasetSpec, SplitSpec
 from sweeper.spec.inputs import Inputs
 from sweeper.spec.parse import load_spec
-from sweeper.training.legs import LegOrder, LegRunner, RowStart, TrialStart
+from sweeper.training.leg_runner import LegRunner
+from sweeper.training.legs import LegOrder, RowStart, TrialStart
 
 RANDOM = np.random.default_rng(0)
 DIABETES = DatasetSpec(name="diabetes")

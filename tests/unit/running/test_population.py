@@ -27,7 +27,8 @@ from sweeper.spec.stored import spec_of
 from sweeper.states import Cause, SweepState, TrialState
 from sweeper.training.again import train_again, value_again
 from sweeper.training.inline_pool import InlinePool
-from sweeper.training.legs import LegRunner, TrialStart
+from sweeper.training.leg_runner import LegRunner
+from sweeper.training.legs import TrialStart
 
 SPEC = load_spec(
     {

@@ -11,7 +11,8 @@ from sweeper.data.folds import by_fold
 from sweeper.data.source import Source
 from sweeper.models import Data, TrainConfig, TrialConfig, train_solo
 from sweeper.scheduling.events import Shape
-from sweeper.training.legs import LegOrder, LegRunner, RowStart, TrialLeg, TrialStart, curve_in, epochs_in
+from sweeper.training.leg_runner import LegRunner
+from sweeper.training.legs import LegOrder, RowStart, TrialLeg, TrialStart, curve_in, epochs_in
 from sweeper.training.scoring import Scoring
 from tests.tiny import tiny_data
 

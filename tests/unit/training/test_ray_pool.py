@@ -12,7 +12,8 @@ import sweeper.training.ray_pool
 from sweeper.data.source import Source
 from sweeper.models import TrainConfig, TrialConfig
 from sweeper.scheduling.events import Shape
-from sweeper.training.legs import LegOrder, LegRunner, RowStart, TrialStart
+from sweeper.training.leg_runner import LegRunner
+from sweeper.training.legs import LegOrder, RowStart, TrialStart
 
 x, y = np.zeros((40, 4), np.float32), np.arange(40) % 3
 runner = LegRunner("cpu", threads=1)
