@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
@@ -21,45 +20,13 @@ from sweeper.ledger.common import (
     no_sweep,
     sort_trials,
 )
+from sweeper.ledger.held import HeldSweep
 from sweeper.ledger.protocol import AttemptRecord, Direction, Lease, Ledger, Request, Settled, SettledTrials
 from sweeper.ledger.rules import TERMINAL, Commit, SweepRow, TrialRow, clean, plain
 from sweeper.records import Change, EpochReport, FlowReport, SweepChanged, SweepRecord, TokenRecord, TrialRecord
 from sweeper.states import SweepState, TrialState
 
 _FIELDS = TrialRow.__slots__
-
-
-@dataclass
-class _Sweep:
-    """Everything the twin holds of one sweep."""
-
-    sweep: str
-    name: str
-    spec: Mapping[str, Any]
-    owner: str
-    parent: str | None
-    created_at: float
-    row: SweepRow
-    trials: dict[int, TrialRow]
-    reports: dict[int, list[EpochReport]] = field(default_factory=lambda: defaultdict(list))
-    attempts: dict[int, list[AttemptRecord]] = field(default_factory=lambda: defaultdict(list))
-    requests: list[Request] = field(default_factory=list)
-    lease: Lease | None = None
-    number: int = 0  # of its last lease
-
-    def record(self) -> SweepRecord:
-        """The frozen record, with the trials counted by state."""
-        counts = Counter(trial.state for trial in self.trials.values())
-        return SweepRecord(
-            sweep=self.sweep,
-            name=self.name,
-            spec=self.spec,
-            owner=self.owner,
-            parent=self.parent,
-            created_at=self.created_at,
-            counts={state.value: counts[state] for state in TrialState},
-            **{name: getattr(self.row, name) for name in self.row.__slots__},
-        )
 
 
 class MemoryLedger:
@@ -70,7 +37,7 @@ class MemoryLedger:
 
     def __init__(self, clock: Callable[[], float] = time.time, new_id: Callable[[float], str] = new_sweep_id) -> None:
         self._clock, self._new_id = clock, new_id
-        self._sweeps: dict[str, _Sweep] = {}
+        self._sweeps: dict[str, HeldSweep] = {}
         self._keys: dict[tuple[str, str], str] = {}
         self._tokens: dict[str, TokenRecord] = {}
         self._lock = threading.RLock()
@@ -98,7 +65,7 @@ class MemoryLedger:
                 pass
             row = SweepRow(SweepState.QUEUED, "", requested, priority, None, None, 0.0, None, None, {}, "")
             trials = {number: TrialRow(number) for number in range(requested)}
-            self._sweeps[sweep] = _Sweep(sweep, clean(name), plain(spec), owner, parent, now, row, trials)
+            self._sweeps[sweep] = HeldSweep(sweep, clean(name), plain(spec), owner, parent, now, row, trials)
             if key is not None:
                 self._keys[owner, key] = sweep
             return self._sweeps[sweep].record()
@@ -257,7 +224,7 @@ class MemoryLedger:
                 now=self._clock(),
             )
             refused = commit.apply(changes)
-            _store(held, commit)
+            held.take(commit)
             return [changes[position] for position in refused]
 
     def holding(self, sweep: str, number: int) -> Ledger:
@@ -337,12 +304,12 @@ class MemoryLedger:
     def close(self) -> None:
         """Nothing to close."""
 
-    def _held(self, sweep: str) -> _Sweep:
+    def _held(self, sweep: str) -> HeldSweep:
         if sweep not in self._sweeps:
             raise no_sweep(sweep, self._names())
         return self._sweeps[sweep]
 
-    def _check_lease(self, held: _Sweep) -> None:
+    def _check_lease(self, held: HeldSweep) -> None:
         mine = self._holds[1] if self._holds is not None and self._holds[0] == held.sweep else None
         check_holder(held.sweep, mine, held.number, held.lease.owner if held.lease else None)
 
@@ -350,36 +317,8 @@ class MemoryLedger:
         known = [held for held in self._newest_first() if held.parent is None and owner in (None, held.owner)]
         return [(held.sweep, held.name) for held in known]
 
-    def _newest_first(self) -> list[_Sweep]:
+    def _newest_first(self) -> list[HeldSweep]:
         return sorted(self._sweeps.values(), key=lambda held: (held.created_at, held.sweep), reverse=True)
-
-
-def _store(held: _Sweep, commit: Commit) -> None:
-    """Carry out what the commit found. Nothing in here can fail half way."""
-    before, requested = held.row.requested, commit.sweep.requested
-    held.row = commit.sweep
-    for number in range(before, requested):
-        held.trials[number] = TrialRow(number)
-    for number in commit.changed:
-        held.trials[number] = commit.rows[number]
-    for number, edit in commit.edits.items():
-        kept = [report for report in held.reports[number] if edit.keep is None or report.epoch < edit.keep]
-        held.reports[number] = kept + edit.new
-    for number, opened in commit.opened:
-        held.attempts[number].append(opened)
-    for closed in commit.closed:
-        held.attempts[closed.number] = [
-            replace(known, ended_at=closed.at, outcome=closed.outcome) if known.attempt == closed.attempt else known
-            for known in held.attempts[closed.number]
-        ]
-    for number in commit.changed:
-        if held.trials[number].metrics is None:
-            held.trials[number].metrics = held.reports[number][-1].metrics if held.reports[number] else {}
-    for row in held.trials.values() if commit.all_tracked else ():
-        row.tracked_state = row.state if row.state in TERMINAL else row.tracked_state
-    for number in [number for number in held.trials if number >= requested]:
-        for table in (held.trials, held.reports, held.attempts):
-            table.pop(number, None)
 
 
 def _bare(report: EpochReport) -> EpochReport:
