@@ -11,7 +11,8 @@ import numpy as np
 
 from sweeper.insight.certainty import Finalist, judge
 from sweeper.insight.evidence import evidence_of_means
-from sweeper.insight.finals import Spread, outcome_from, standing_row
+from sweeper.insight.finals import Spread
+from sweeper.insight.judging import outcome_from, standing_row
 
 ROWS = 400
 

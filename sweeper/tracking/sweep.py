@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SweeperError
-from sweeper.insight.finals import test_metric
+from sweeper.insight.judging import test_metric
 from sweeper.insight.pareto import pareto_front
 from sweeper.models.metric_names import OF_TASK
 from sweeper.records import SweepRecord, TrialRecord
