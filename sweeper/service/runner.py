@@ -11,21 +11,20 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
 
-from sweeper.errors import LedgerError, SpecError, SweepBusy, SweeperError, SweepNotFound, TakenOver
+from sweeper.errors import SpecError, SweepBusy, SweeperError, SweepNotFound, TakenOver
 from sweeper.ledger.protocol import Ledger
 from sweeper.records import SweepRecord
 from sweeper.running.arithmetic import check_compiled
 from sweeper.running.controller import Controller
-from sweeper.running.custody import end_unheld
 from sweeper.running.finals import NoSink, are_halted
 from sweeper.running.leases import Holds, Watch
 from sweeper.running.open_sweep import SETTLE_SECONDS, OpenSweep, prepare
 from sweeper.running.parts import make_pool, parse_workers
 from sweeper.running.run import SweepRun
+from sweeper.service.attempts import Attempts
 from sweeper.service.intake import SHOW_AGAIN_SECONDS, Intake
 from sweeper.service.link import Status
 from sweeper.service.own_process import OwnProcesses
-from sweeper.service.submission import hide_data_folder
 from sweeper.settings import Settings
 from sweeper.spec.own_code import code_of
 from sweeper.states import SweepState
@@ -38,7 +37,6 @@ LOOK_SECONDS = 1.0  # how often the ledger is asked for sweeps to take up
 MAX_OPEN = 64  # sweeps that are run at once; more wait in the ledger
 STOP_SECONDS = 30.0  # how long a stopping service waits for legs in flight
 FLUSH_SECONDS = 5.0  # and then for MLflow
-MAX_ERRORS = 5  # of one sweep, before it is given up for good
 POOL_RETRY_SECONDS = 3.0
 
 
@@ -70,7 +68,7 @@ class Runner:
         self._open: dict[str, OpenSweep] = {}  # in the controller; changed by its thread only
         self._finals: dict[str, tuple[OpenSweep, SweepRun]] = {}  # by the finals' own id; the same
         self._busy: set[str] = set()  # being loaded or finished
-        self._errors: dict[str, tuple[int, float]] = {}  # sweep: how often it failed, and when it may be tried again
+        self._attempts = Attempts(self._holds)
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -179,22 +177,12 @@ class Runner:
     def _after_own_processes(self) -> None:
         """Let go of sweeps whose process has ended; one that died is started again, later and later."""
         for ending in self._own.ended():
-            sweep = ending.sweep
-            try:
-                record = self.ledger.sweep(sweep)
-            except SweepNotFound:
-                continue
-            if ending.code == 0:
-                wait = 0.0 if record.summary.get(SHOWN) else SHOW_AGAIN_SECONDS
-                self._errors[sweep] = (0, time.monotonic() + wait)
-            elif ending.code == SpecError.exit_code:
-                self._holds.take(sweep)
-                self._fail(record, ending.last)
-            else:
-                self._failed(sweep, SweeperError(f"its process ended with exit code {ending.code}: {ending.last}"))
+            with contextlib.suppress(SweepNotFound):
+                self._attempts.after(ending, self.ledger.sweep(ending.sweep))
+                self._release(ending.sweep)
 
     def _may_try(self, sweep: str) -> bool:
-        return not self.holds(sweep) and time.monotonic() >= self._errors.get(sweep, (0, 0.0))[1]
+        return not self.holds(sweep) and self._attempts.due(sweep)
 
     def _submit(self, record: SweepRecord) -> None:
         if self._allow_code and code_of(record.spec):
@@ -220,7 +208,8 @@ class Runner:
                 return
             opened = prepare(self.settings, hold, record)
         except SpecError as error:
-            self._fail(record, str(error))
+            self._attempts.refuse(record, str(error))
+            self._release(sweep)
         except SweepNotFound:
             self._release(sweep)
         except SweepBusy:  # another service was faster
@@ -236,38 +225,13 @@ class Runner:
             else:
                 self._queue.put(lambda: self._enter(opened))
 
-    def _fail(self, record: SweepRecord, reason: str) -> None:
-        """The sweep can never run: its data is gone, or its spec cannot be used."""
-        log.warning("sweep %s: %s", record.sweep, reason)
-        reason = hide_data_folder(record, reason)
-        try:
-            ledger = self._holds[record.sweep].ledger
-            end_unheld(ledger, ledger.sweep(record.sweep), SweepState.FAILED, reason)
-        except SweeperError as error:
-            log.warning("sweep %s: %s", record.sweep, error)
-        self._release(record.sweep)
-
     def _release(self, sweep: str) -> None:
         self._holds.release(sweep)
         with self._lock:
             self._busy.discard(sweep)
 
     def _failed(self, sweep: str, error: Exception) -> None:
-        """Try again later; what keeps failing ends as failed, unless it is the ledger that fails."""
-        if isinstance(error, SweepBusy | TakenOver | LedgerError):
-            log.warning("sweep %s: %s", sweep, error)
-        else:
-            log.error("sweep %s failed", sweep, exc_info=error)
-        count = self._errors.get(sweep, (0, 0.0))[0] + 1
-        self._errors[sweep] = (count, time.monotonic() + min(60.0, 2.0**count))
-        passing = isinstance(error, SweepBusy | TakenOver | LedgerError | SweepNotFound)
-        if count >= MAX_ERRORS and not passing:
-            with contextlib.suppress(SweeperError):
-                reason = f"internal error: {type(error).__name__}: {str(error)[:200]}"
-                ledger = self._holds.take(sweep).ledger
-                record = ledger.sweep(sweep)
-                if not record.state.terminal:
-                    end_unheld(ledger, record, SweepState.FAILED, reason)
+        self._attempts.failed(sweep, error)
         self._release(sweep)
 
     # In the controller's thread
@@ -396,16 +360,16 @@ class Runner:
                 opened.conclude(finals)
             opened.finish(FLUSH_SECONDS if self._stopping.is_set() else SETTLE_SECONDS)
             if not self.ledger.sweep(opened.id).summary.get(SHOWN):
-                self._errors[opened.id] = (0, time.monotonic() + SHOW_AGAIN_SECONDS)
+                self._attempts.later(opened.id, SHOW_AGAIN_SECONDS)
             else:
-                self._errors.pop(opened.id, None)
+                self._attempts.forget(opened.id)
         except SweepNotFound:
             pass
         except TakenOver as error:
             log.warning("%s", error)
         except Exception as error:
             log.error("sweep %s could not be finished", opened.id, exc_info=error)
-            self._errors[opened.id] = (0, time.monotonic() + SHOW_AGAIN_SECONDS)
+            self._attempts.later(opened.id, SHOW_AGAIN_SECONDS)
         finally:
             opened.close()
             self._release(opened.id)
