@@ -20,8 +20,8 @@ from pathlib import Path
 
 import httpx
 
-from sweeper.tracking.ui import _free_port
 from tests.faults import INLINE, Site, wait_until
+from tests.ports import own_port
 from tests.served import SMALL
 
 READS = ("/sweeps?limit=20", "/sweeps/{}", "/sweeps/{}/trials?limit=100", "/sweeps/{}/best", "/info")
@@ -109,7 +109,7 @@ def main() -> None:
     if url is None:
         site = Site(Path(tempfile.mkdtemp(prefix="sweeper-load-")))
         token = site.answer("token", "create", "load")["token"]
-        port = _free_port("127.0.0.1", 0)
+        port = own_port()
         url = f"http://127.0.0.1:{port}"
         process = site.start("serve", "--port", str(port), *INLINE)
     try:

@@ -66,6 +66,8 @@ class Teller:
 
     def _tell(self) -> None:
         told, at = None, 0.0
+        poller = select.poll()  # a long-lived runner may have more than the 1,024 open files of select.select
+        poller.register(self._end, select.POLLIN)
         while True:
             over = self._over.is_set()
             status = self._status()
@@ -75,7 +77,7 @@ class Teller:
                 told, at = status, time.monotonic()
             if over:
                 return
-            if select.select([self._end], [], [], LOOK_SECONDS)[0]:
+            if poller.poll(1000 * LOOK_SECONDS):
                 with contextlib.suppress(OSError):
                     self._end.recv(_BYTES)
                 self._wake()

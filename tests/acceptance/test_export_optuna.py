@@ -23,9 +23,9 @@ from sweeper.ledger.memory import MemoryLedger
 from sweeper.ledger.protocol import Ledger
 from sweeper.records import SweepRecord
 from sweeper.states import TrialState
-from sweeper.tracking.ui import _free_port
 from tests.ended_sweeps import end_trials, new_sweep, spec_of
 from tests.faults import wait_until
+from tests.ports import own_port
 from tests.postgres import PostgresServer
 
 pytestmark = [pytest.mark.slow]
@@ -45,21 +45,17 @@ def dashboard(url: str, log: Path) -> Iterator[str]:
         process.wait()
 
 
-def started(url: str, log: Path, tries: int = 3) -> tuple[subprocess.Popen[bytes], str]:
-    """An optuna-dashboard that answers; another process may take a free port before it does, then it tries the next."""
-    port = _free_port("127.0.0.1", 0)
+def started(url: str, log: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """An optuna-dashboard that answers."""
+    port = own_port()
     command = [sys.executable, "-c", "from optuna_dashboard._cli import main; main()"]
     command += [url, "--host", "127.0.0.1", "--port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
     address = f"http://127.0.0.1:{port}"
     wait_until(lambda: process.poll() is not None or answers(f"{address}/api/studies"), 90)
-    if process.poll() is None:
-        return process, address
-    said = log.read_text()
-    assert tries > 1, said[-2000:]
-    assert "in use" in said, said[-2000:]
-    return started(url, log, tries - 1)
+    assert process.poll() is None, log.read_text()[-2000:]
+    return process, address
 
 
 def answers(url: str) -> bool:

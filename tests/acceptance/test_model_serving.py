@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sweeper.tracking.ui import _free_port
 from tests.faults import INLINE, Site, wait_until
+from tests.ports import own_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 STARTS_WITHIN = 120.0
@@ -78,7 +78,7 @@ def wanted(site: Site) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def url(site: Site) -> Iterator[str]:
     """The champion, served."""
-    port = _free_port("127.0.0.1", 0)
+    port = own_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", "models:/flowers@champion"]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # it starts uvicorn by name

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from sweeper.tracking.ui import _free_port
 from tests.faults import ENVIRONMENT, INLINE, TRIALS, Site, check_promise, wait_until
+from tests.ports import own_port
 from tests.postgres import PostgresServer, find_binaries
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -29,7 +29,7 @@ class MlflowServer:
     """One tracking server with its store in a folder; it can be killed and started again."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._port = folder, _free_port("127.0.0.1", 0)
+        self._folder, self._port = folder, own_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self.start()
 

@@ -18,8 +18,8 @@ import pytest
 from sweeper.ledger.opening import open_ledger
 from sweeper.ledger.protocol import Ledger
 from sweeper.tracking.tracker import SHOWN
-from sweeper.tracking.ui import _free_port
 from tests.faults import INLINE, SWEEP, TRIALS, Site, check_promise, wait_until
+from tests.ports import own_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 OFTEN = (
@@ -33,7 +33,7 @@ class Service:
     """``sweeper serve`` on a site; ``submit`` waits for a service that is just coming up, as the client does."""
 
     def __init__(self, site: Site) -> None:
-        self.site, self.port = site, _free_port("127.0.0.1", 0)
+        self.site, self.port = site, own_port()
         self.tokens = {user: site.answer("token", "create", user)["token"] for user in ("bob", "cat")}
         self.ledger: Ledger = open_ledger(None, site.home)
         self.process = self.start()
@@ -167,7 +167,7 @@ def test_without_a_token_only_this_machine_is_listened_to(tmp_path: Path, host: 
 
 
 def test_on_loopback_a_service_without_tokens_says_how_to_make_one_and_lets_nobody_in(site: Site) -> None:
-    port = _free_port("127.0.0.1", 0)
+    port = own_port()
     process = site.start("serve", "--port", str(port), *INLINE)
 
     def answers() -> bool:

@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
-from sweeper.tracking.ui import _free_port
 from tests.acceptance.test_service_killed import OFTEN, Service, events
 from tests.faults import ENVIRONMENT, SWEEP, TRIALS, Site, check_promise
+from tests.ports import own_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(900)]
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef0123456789abcdef"}
@@ -28,7 +28,7 @@ class Cluster:
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="ray-"))  # a short path: Ray's sockets are in it
-        self.port = _free_port("127.0.0.1", 0)
+        self.port = own_port()
         self.address = f"127.0.0.1:{self.port}"
         self.nodes: list[subprocess.Popen[bytes]] = []
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import Any
 import httpx
 
 from tests.faults import Site, wait_until
+from tests.ports import own_port
 
 ROOT = Path(__file__).parents[2]
 WHEELS = ROOT / "deploy" / "wheels"
@@ -25,11 +25,6 @@ def example_environment() -> str:
     """deploy/env.example with random secrets, as `make up` makes it."""
     command = ["sh", str(ROOT / "deploy" / "make-env.sh"), str(ROOT / "deploy" / "env.example")]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as there:
-        return int(there.getsockname()[1])
 
 
 def torch_build() -> str:
@@ -51,7 +46,7 @@ class Stack:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.url, self.mlflow_url = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+        self.url, self.mlflow_url = (f"http://127.0.0.1:{own_port()}" for _ in range(2))
         self._file = folder / "env"
         ports = {"SWEEPER_PORT": self.url, "MLFLOW_PORT": self.mlflow_url}
         lines = [f"{name}={url.rpartition(':')[2]}" for name, url in ports.items()]

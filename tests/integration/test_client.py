@@ -6,7 +6,6 @@ import csv
 import json
 import random
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -21,6 +20,7 @@ from sweeper.cli import app
 from sweeper.ledger.opening import open_ledger
 from sweeper.spec.parse import load_spec
 from tests.faults import CLEARED, INLINE, Site, check_promise, outcomes, wait_until
+from tests.ports import own_port
 from tests.served import LONG, SMALL, Served, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -418,9 +418,7 @@ def test_a_table_is_sent_once_and_a_service_that_is_killed_goes_on(table: Path, 
     spec.write_text(json.dumps(TABLE_SWEEP | {"dataset": {"path": str(table), "target": "kind"}}))
     here, there, client = (Site(tmp_path / name) for name in ("undisturbed", "server", "client"))
     undisturbed = outcomes(here.trials(here.answer("run", str(spec), *INLINE)["sweep"]))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
+    url = f"http://127.0.0.1:{own_port()}"
     token = there.answer("token", "create", "ann")["token"]
     client.env = {"SWEEPER_SERVER": url, "SWEEPER_TOKEN": token}
     service = _serve(there, url)

@@ -24,9 +24,10 @@ from sweeper.tracking.database import RunRows, dump_schema, make_database
 from sweeper.tracking.entries import ATTEMPTS, NUMBER, PARENT, STATE, trial_entry
 from sweeper.tracking.store import Location, Store, resolve_uri
 from sweeper.tracking.tracker import Tracker, delete_runs
-from sweeper.tracking.ui import UiServer, _free_port, serve_ui
+from sweeper.tracking.ui import UiServer, serve_ui
 from tests.ended_sweeps import BEGAN, EPOCHS, REASONS, TableStub, end_trials, new_sweep, spec_of
 from tests.faults import wait_until
+from tests.ports import own_port
 
 PATIENCE = 120.0
 STATES = {1: TrialState.PRUNED, 2: TrialState.FAILED, 3: TrialState.STOPPED}
@@ -465,7 +466,7 @@ def server_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def port() -> int:
-    return _free_port("127.0.0.1", 0)
+    return own_port()
 
 
 @pytest.fixture(scope="module")
