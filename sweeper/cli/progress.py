@@ -68,7 +68,7 @@ class Tally:
             case "trial.ended":
                 self.running.discard(fields["trial"])
                 self.ended[fields["state"]] += 1
-                self.fresh += 1
+                self.fresh += fields["state"] != TrialState.STOPPED
                 if fields["improved"]:
                     self.best = (fields["trial"], fields["value"], fields["params"])
             case "worker.joined":
@@ -82,8 +82,18 @@ class Tally:
 
     @property
     def done(self) -> int:
-        """Trials in a terminal state."""
-        return sum(self.ended.values())
+        """Trials that have come to their own end."""
+        return sum(self.ended.values()) - self.stopped
+
+    @property
+    def stopped(self) -> int:
+        """Trials that the end of the search, or a user, has stopped: most of them never started."""
+        return self.ended[TrialState.STOPPED]
+
+    @property
+    def left(self) -> int:
+        """Trials that are still to end."""
+        return self.requested - self.done - self.stopped
 
     @property
     def per_minute(self) -> float:
@@ -95,14 +105,15 @@ class Tally:
         """Time to the end at the present rate."""
         if not self.fresh:
             return "-"
-        left = 60 * (self.requested - self.done) / self.per_minute
+        left = 60 * self.left / self.per_minute
         return f"{int(left // 60)}:{int(left % 60):02d}"
 
     def line(self) -> str:
         """Everything in one line."""
-        waiting = self.requested - self.done - len(self.running)
+        waiting = self.left - len(self.running)
         failed = self.ended["failed"]
         text = f"{self.done}/{self.requested} done, {len(self.running)} running, {waiting} waiting, {failed} failed"
+        text += f", {self.stopped} stopped" if self.stopped else ""
         return f"{text}, {self.per_minute:.0f} trials/min, ETA {self.eta}"
 
 
@@ -255,7 +266,7 @@ class LiveProgress:
         from rich.text import Text
 
         tally = self._tally
-        bar = ProgressBar(total=max(1, tally.requested), completed=tally.done, width=60)
+        bar = ProgressBar(total=max(1, tally.requested - tally.stopped), completed=tally.done, width=60)
         rows: list[Any] = [bar, Text(tally.line())]
         if tally.best is not None:
             number, value, params = tally.best

@@ -91,7 +91,7 @@ class Sweep(_Answer):
     reason: str
     waiting: str = Field(description="Why trials wait; empty when none does.")
     controller: str | None
-    spec: dict[str, Any]
+    spec: dict[str, Any] | None = Field(description="null: it was not asked for.")
     created_at: float
     started_at: float | None
     ended_at: float | None
@@ -263,6 +263,7 @@ def exact(value: Any) -> Any:
 def sweep_object(
     record: SweepRecord,
     *,
+    spec: bool,
     best: TrialRecord | None,
     waiting: str,
     controller: str | None,
@@ -276,7 +277,7 @@ def sweep_object(
         "reason": record.reason,
         "waiting": waiting,
         "controller": controller,
-        "spec": shown_spec(record.spec),
+        "spec": shown_spec(record.spec) if spec else None,
         "created_at": record.created_at,
         "started_at": record.started_at,
         "ended_at": record.ended_at,

@@ -71,10 +71,11 @@ class Desk:
             raise Forbidden(f"sweep {record.sweep} belongs to sweep {record.parent}: change that one")
         return record
 
-    def show(self, record: SweepRecord) -> dict[str, Any]:
-        """The sweep object."""
+    def show(self, record: SweepRecord, spec: bool = True) -> dict[str, Any]:
+        """The sweep object, with its sweep file or without."""
         return sweep_object(
             record,
+            spec=spec,
             best=self._best(record),
             waiting=self._waiting(record),
             controller=self._controller(record),
@@ -91,11 +92,18 @@ class Desk:
         count = (complete, 0 if complete else record.counts.get("stopped", 0))
         known, best = self._bests.get(record.sweep, ((0, 0), None))
         if known != count:
-            best = next(iter(best_trials(self.ledger, record, 1)), None)
+            best = self._best_now(record)
             if len(self._bests) >= REMEMBERED:
                 self._bests.clear()
             self._bests[record.sweep] = (count, best)
         return best
+
+    def _best_now(self, record: SweepRecord) -> TrialRecord | None:
+        """The same, looked for: constraints are judged by metrics, of which only those of new trials are read."""
+        number = self.live.best(record) if record.spec.get("constraints") else None
+        if number is not None:
+            return self.ledger.trial(record.sweep, number)
+        return next(iter(best_trials(self.ledger, record, 1)), None)
 
     def _controller(self, record: SweepRecord) -> str | None:
         return None if record.state.terminal else self._watch.controller(record.sweep)

@@ -1,4 +1,4 @@
-"""The pictures of the sweeps that somebody looks at, kept up to date by what has been added since the last look."""
+"""Pictures and best trials of the sweeps that somebody looks at, kept up to date by what is new since the last look."""
 
 from __future__ import annotations
 
@@ -76,6 +76,14 @@ class Live:
         objective = spec_of(record).objective
         waits = "There are no finals yet."
         return Standings(captions.STANDINGS, waits, waits, objective.metric, objective.direction, "", ())
+
+    def best(self, record: SweepRecord) -> int | None:
+        """The number of the best complete trial; None: none is complete, with a finite objective."""
+        seen = self._of(record)
+        with seen.lock:
+            self._look(record, seen)
+            ranked = seen.course.best_first()
+            return int(seen.course.numbers[ranked[0]]) if len(ranked) else None
 
     def _longest(self, record: SweepRecord, course: Course) -> tuple[list[int], list[EpochReport]]:
         """Trials under way while none is complete, and the reports of the best trial, or of the one with the most."""

@@ -161,12 +161,13 @@ def list_sweeps(
     name: Annotated[str | None, Query(max_length=100)] = None,
     limit: Limit = 100,
     offset: Offset = 0,
+    spec: Annotated[bool, Query(description="Whether each comes with its sweep file.")] = True,
 ) -> Response:
     """The sweeps that you may see, newest first."""
     if who.sees is not None and owner not in (None, who.sees):
         return JSONResponse({"sweeps": [], "total": 0})
     wanted: dict[str, Any] = {"owner": who.sees or owner, "state": state, "name": name}
-    rows = [desk.show(record) for record in desk.ledger.sweeps(**wanted, limit=limit, offset=offset)]
+    rows = [desk.show(record, spec) for record in desk.ledger.sweeps(**wanted, limit=limit, offset=offset)]
     return JSONResponse({"sweeps": rows, "total": desk.ledger.count_sweeps(**wanted)})
 
 

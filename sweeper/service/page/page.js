@@ -119,11 +119,15 @@ function functions(spec) {
   return found.filter(([, one]) => one && one.text);
 }
 
-function code(sweep) {
+/* Show them; lists of sweeps come without their files. */
+async function code(sweep) {
   const at = byId("code");
   if (at.dataset.sweep === sweep.sweep) return; // it never changes, and may be open
+  at.replaceChildren();
+  const spec = sweep.spec || (await get(`/sweeps/${sweep.sweep}`)).spec;
+  if (chosen !== sweep.sweep) return;
   at.dataset.sweep = sweep.sweep;
-  at.replaceChildren(...functions(sweep.spec).map(([what, one]) => {
+  at.replaceChildren(...functions(spec).map(([what, one]) => {
     const made = element("details");
     made.append(element("summary", `${what}: ${one.function} in ${one.file.split("/").pop()}`), element("pre", one.text));
     return made;
@@ -131,7 +135,6 @@ function code(sweep) {
 }
 
 function detail(sweep, trials) {
-  code(sweep);
   byId("detail").hidden = false;
   byId("detail-title").textContent = `${sweep.name} (${sweep.sweep})`;
   byId("detail-state").textContent = sweep.state + (sweep.reason && !sweep.waiting ? `: ${sweep.reason}` : "");
@@ -229,7 +232,7 @@ async function look() {
   const mine = ++turn;
   clearTimeout(timer);
   try {
-    const list = await get(`/sweeps?limit=${shown}`);
+    const list = await get(`/sweeps?limit=${shown}&spec=false`);
     if (chosen === null && list.sweeps.length) chosen = list.sweeps[0].sweep;
     const find = async id => list.sweeps.find(s => s.sweep === id) || get(`/sweeps/${id}`);
     const sweep = chosen === null ? null : await find(chosen);
@@ -242,7 +245,7 @@ async function look() {
     byId("more").hidden = list.total <= list.sweeps.length || shown >= 1000;
     if (sweep) {
       detail(sweep, trials);
-      await Promise.all([summarise(sweep, Object.keys(PICTURES)), ...others.map(s => summarise(s, ABOVE))]);
+      await Promise.all([code(sweep), summarise(sweep, Object.keys(PICTURES)), ...others.map(s => summarise(s, ABOVE))]);
       if (mine !== turn) return;
       pictures(sweep, others);
     }

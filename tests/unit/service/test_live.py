@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sweeper.insight.results import best_trials
 from sweeper.ledger.memory import MemoryLedger
 from sweeper.records import Change, Ended, EpochReport, Reopened, Reported, Started, Suggested
 from sweeper.service.live import Live
@@ -39,3 +40,17 @@ def test_each_look_takes_up_what_has_ended_since_also_a_trial_that_ran_once_more
     assert [line.trial for line in live.parallel(record).lines] == [2, 0, 3, 1]
     assert live.slices(record).slices[0].name == "learning_rate"
     assert live.finals(record).finalists == ()
+
+
+def test_the_best_trial_within_constraints_is_found_from_what_is_new() -> None:
+    ledger = MemoryLedger()
+    sweep, live = ledger.create_sweep("s", SPEC | {"constraints": ["parameters <= 100"]}, 5).sweep, Live(ledger)
+    assert live.best(ledger.sweep(sweep)) is None
+    found = []
+    for number, (value, size) in enumerate(((0.5, 200.0), (0.9, 90.0), (0.8, 50.0), (0.1, 101.0))):
+        whole = Reported(number, 1, (), metrics={"val_loss": value, "parameters": size})
+        ledger.commit(sweep, [*run(number), whole, Ended(number, 1, TrialState.COMPLETE, "", value, at=2.0)])
+        record = ledger.sweep(sweep)
+        found.append(live.best(record))
+        assert found[-1] == best_trials(ledger, record, 1)[0].number
+    assert found == [0, 1, 2, 2]
