@@ -39,22 +39,24 @@ def suggest(trial: Any, name: str, domain: Domain) -> Any:
 
 def random_trials(n: int) -> Iterator[optuna.Trial]:
     """``n`` trials of a throw-away study in memory whose suggestions are random, the same ones every time."""
-    study = _random_study()
+    study = quiet_study()
     for _ in range(n):
         yield study.ask()
 
 
 def enqueued_trial(params: Mapping[str, Any]) -> optuna.Trial:
     """A trial of a throw-away study that suggests the given values, and random ones for everything else."""
-    study = _random_study()
+    study = quiet_study()
     study.enqueue_trial(dict(params))
     return study.ask()
 
 
-def _random_study() -> optuna.Study:
+def quiet_study(sampler: optuna.samplers.BaseSampler | None = None) -> optuna.Study:
+    """A study in memory that minimises and never prunes, by default a random one; creating it prints nothing."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        sampler = sampler or optuna.samplers.RandomSampler(seed=0)
+        return optuna.create_study(sampler=sampler, pruner=optuna.pruners.NopPruner())
     finally:
         optuna.logging.set_verbosity(verbosity)

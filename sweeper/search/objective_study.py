@@ -23,6 +23,7 @@ from sweeper.search.ranking import Outcome, ranks
 from sweeper.search.samplers import Known, PointBatch, open_sobol, open_tpe, trial_rng
 from sweeper.search.standings import Standings
 from sweeper.search.suggestions import Params, SearchTrial
+from sweeper.search_spaces.optuna_bridge import quiet_study
 from sweeper.spec.goals import Direction
 from sweeper.states import TrialState
 
@@ -169,7 +170,7 @@ class _Optuna:
     def pick(self, number: int) -> Params:
         """The values for a trial of all parameters that the visible trials have shown."""
         sampler = self._make(int(trial_rng(self._seed, number).integers(2**31 - 1)))
-        study = _quiet_study(sampler)
+        study = quiet_study(sampler)
         for trial in self._seen:
             study.add_trial(self._frozen(trial))
         asked = study.ask()
@@ -194,12 +195,3 @@ class _Optuna:
 
 
 _Suggests = _Nothing | _Points | _Optuna
-
-
-def _quiet_study(sampler: Sampler) -> optuna.Study:
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        return optuna.create_study(sampler=sampler, pruner=optuna.pruners.NopPruner())
-    finally:
-        optuna.logging.set_verbosity(verbosity)

@@ -20,6 +20,7 @@ from sweeper.search.ranking import Outcome, fractions, ranks
 from sweeper.search.samplers import trial_rng
 from sweeper.search.suggestions import Batch, Params, Reader, SearchTrial, Setting, View
 from sweeper.search_spaces import Space, SpaceError
+from sweeper.search_spaces.optuna_bridge import quiet_study
 
 
 class GaussianProcess:
@@ -33,12 +34,12 @@ class GaussianProcess:
     def __init__(self, space: Space, setting: Setting, make: Callable[[int], BaseSampler] | None = None) -> None:
         self._space, self._setting, self._make = space, setting, make or gaussian_process
         self._distributions = {} if space.is_function else space.distributions()
-        self._study = _quiet_study(None)
+        self._study = quiet_study()
         self._placed = 0
 
     def open(self, view: View) -> Batch:
         """The batch that begins at ``view.start``."""
-        self._study, self._placed = _quiet_study(None), view.start
+        self._study, self._placed = quiet_study(), view.start
         prior, own = self._setting.prior, view.outcomes
         earlier, shift = prior.outcomes, len(prior.earlier)
         outcomes = {**earlier, **{shift + number: outcome for number, outcome in own.items()}}
@@ -110,7 +111,7 @@ class CmaEs:
 
     def __init__(self, space: Space, setting: Setting, horizon: Callable[[int], int]) -> None:
         self._space, self._setting, self._horizon = space, setting, horizon
-        self._study = _quiet_study(None)
+        self._study = quiet_study()
         self._source = self._source_trials()
         self._placed = 0
         self._reader = Reader()
@@ -197,7 +198,7 @@ def guided(
     space: Space, keys: Params, distributions: Mapping[str, Any], rng: np.random.Generator, fixed: Params
 ) -> SearchTrial:
     """A trial of a function space that suggests ``fixed``, then the values of a point, and random ones beyond."""
-    trial = _quiet_study(_Guide(keys, distributions, rng, fixed)).ask()
+    trial = quiet_study(_Guide(keys, distributions, rng, fixed)).ask()
     params = space.suggest(trial)
     return SearchTrial(params, dict(trial.params), dict(trial.distributions))
 
@@ -257,14 +258,3 @@ def _cap(values: Array) -> float:
         return 0.0
     median = float(np.median(values))
     return min(float(values.max()), median + 2 * (median - float(values.min())))
-
-
-def _quiet_study(sampler: optuna.samplers.BaseSampler | None) -> optuna.Study:
-    """A study in memory that minimises; creating it prints nothing."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        sampler = sampler or optuna.samplers.RandomSampler(seed=0)
-        return optuna.create_study(sampler=sampler, pruner=optuna.pruners.NopPruner())
-    finally:
-        optuna.logging.set_verbosity(verbosity)

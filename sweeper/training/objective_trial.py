@@ -11,6 +11,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json
 
+from sweeper.search_spaces.optuna_bridge import quiet_study
 from sweeper.training.objective_words import Answer, Artifact, Attribute, MayIGoOn, ObjectiveStart, Reported, Said
 from sweeper.training.objective_words import Suggested as Found
 
@@ -43,7 +44,7 @@ class ObjectiveTrial(optuna.trial.Trial):
     def __init__(
         self, start: ObjectiveStart, prunes: bool, say: Callable[[Said], None], hear: Callable[[], Answer]
     ) -> None:
-        study = _study(_Given(start))
+        study = quiet_study(_Given(start))
         super().__init__(study, study.ask()._trial_id)
         self._start, self._prunes, self._say, self._hear = start, prunes, say, hear
         self._told: set[str] = set()
@@ -110,12 +111,3 @@ class ObjectiveTrial(optuna.trial.Trial):
             self._told.add(name)
             self._say(Found(name, value, distribution_to_json(self.distributions[name])))
         return value
-
-
-def _study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        return optuna.create_study(sampler=sampler, pruner=optuna.pruners.NopPruner())
-    finally:
-        optuna.logging.set_verbosity(verbosity)
