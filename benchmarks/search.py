@@ -3,30 +3,28 @@
     python -m benchmarks --only search [--seeds 20]
     python -m benchmarks.search --file search.jsonl [--seeds 20] [--first-seed 0] [--workers 1 2 8 64] [--trials 200]
                                 [--methods ours optuna random] [--tasks 3945 ...] [--conditional]
+    python -m benchmarks.search --file search.jsonl --seeds 0          # only shows what the file has
 
 With w workers the suggestion of trial n sees the results of the trials before n - w + 1; the others are pending.
 Ours takes w as its window and asks in batches of a quarter of it; Optuna is asked one by one and pretends that what is
 pending is bad ("constant liar", its default). Every sweep is a line of the file; those that it has are not run again.
-The tasks need the files of YAHPO Gym's surrogate, see ``surrogate.py``.
+Seeds that a method has not had on all problems yet are not shown. The tasks need the files of YAHPO Gym's
+surrogate, see ``surrogate.py``.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import math
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import optuna
 
-from benchmarks import surrogate
-from benchmarks.problems import Params, Problem, Scale, conditional, scale
-from benchmarks.problems import tables as surrogate_tables
+from benchmarks.problems import Params, Problem, conditional
+from benchmarks.problems import tables as lcbench
+from benchmarks.regret import Results, Row, arguments, described, paired, regrets, section
 from benchmarks.results import Table, show
 from benchmarks.suggest import Search
 from sweeper.scheduling.window import told_before
@@ -36,8 +34,6 @@ from sweeper.states import TrialState
 
 MARKS = (20, 50, 100, 200)
 WORKERS = (1, 2, 8, 64)
-QUICK_TASKS = ("3945", "7593")
-Row = dict[str, Any]
 
 
 class Searcher(Protocol):
@@ -110,37 +106,17 @@ def best_so_far(problem: Problem, searcher: Searcher, trials: int, workers: int)
     return np.minimum.accumulate(values).tolist()
 
 
-class Results:
-    """Lines of a file, one for each sweep, and what regret is measured against."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        kept = path.read_text(encoding="utf-8").splitlines() if path and path.exists() else []
-        self.rows: list[Row] = [json.loads(line) for line in kept]
-
-    def has(self, **known: Any) -> bool:
-        """Whether there is such a row."""
-        return any(known.items() <= row.items() for row in self.rows)
-
-    def add(self, row: Row) -> None:
-        """One more."""
-        self.rows.append(row)
-        if self._path:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-
-
 def run(
     results: Results,
     problems: Sequence[Problem],
-    methods: Iterable[str],
+    methods: Sequence[str],
     seeds: Iterable[int],
-    workers: Iterable[int],
+    workers: Sequence[int],
     trials: int,
 ) -> None:
-    """Every sweep that the results lack. Random trials do not depend on the number of workers."""
+    """Every sweep that the results lack, seed by seed. Random trials do not depend on the number of workers."""
     done = {tuple(row.get(key) for key in ("problem", "method", "workers", "seed")) for row in results.rows}
-    for seed, several, method, problem in product(seeds, workers, list(methods), problems):
+    for seed, several, method, problem in product(seeds, workers, methods, problems):
         count = 1 if method == "random" else several
         if (problem.name, method, count, seed) in done:
             continue
@@ -151,105 +127,53 @@ def run(
         results.add({"kind": "sweep"} | row)
 
 
-def add_scales(results: Results, problems: Sequence[Problem]) -> None:
-    """What the regret on these problems is measured against."""
-    for problem in problems:
-        if not results.has(problem=problem.name, kind="scale"):
-            found = scale(problem)
-            known = {"problem": problem.name, "family": problem.family, "best": found.best, "typical": found.typical}
-            results.add({"kind": "scale"} | known)
-
-
-Regrets = dict[tuple[str, int], dict[str, list[float]]]
-
-
-def regrets(rows: Sequence[Row], family: str) -> Regrets:
-    """By method and workers: by problem the mean regret over the seeds at each mark."""
-    scales = {
-        r["problem"]: Scale(r["best"], r["typical"]) for r in rows if r["kind"] == "scale" and r["family"] == family
-    }
-    sweeps = [row for row in rows if row["kind"] == "sweep" and row["problem"] in scales]
-    for row in sweeps:
-        scales[row["problem"]] = scales[row["problem"]].improved(min(row["found"]))
-    found: dict[tuple[str, int], dict[str, list[list[float]]]] = defaultdict(lambda: defaultdict(list))
-    for row in sweeps:
-        own = [scales[row["problem"]].regret(value) for value in row["found"]]
-        found[row["method"], row["workers"]][row["problem"]].append(own)
-    return {key: {p: np.mean(r, axis=0).tolist() for p, r in by.items()} for key, by in found.items()}
-
-
 def regret_table(rows: Sequence[Row], family: str, peer: str = "optuna") -> Table | None:
     """Mean regret over the problems; at 100 trials the difference to the peer with as many workers, and with one."""
     found = regrets(rows, family)
     if not found:
         return None
-    seeds = len({row["seed"] for row in rows if row["kind"] == "sweep"})
-    marks = MARKS[: min(len(r) for by in found.values() for r in by.values())]
+    marks = MARKS[: min(own.shape[-1] for own in found.values())]
     at = min(len(marks) - 1, MARKS.index(100))
     lines = []
-    for (method, workers), by in sorted(found.items(), key=lambda item: (item[0][1], item[0][0])):
-        means = [f"{100 * np.mean([r[m] for r in by.values()]):.2f}" for m in range(len(marks))]
+    for (method, workers), own in sorted(found.items(), key=lambda item: (item[0][1], item[0][0])):
+        means = [f"{100 * own[:, :, m].mean():.2f}" for m in range(len(marks))]
         others = [] if method in (peer, "random") else [found.get((peer, workers)), found.get((peer, 1))]
-        lines.append((method, str(workers), *means, *([paired(by, other, at) for other in others] or ["", ""])))
+        lines.append((method, str(workers), *means, *([paired(own, other, at) for other in others] or ["", ""])))
     header = ("method", "workers", *(f"{mark} trials" for mark in marks))
     header += (f"- {peer}, at {marks[at]}", f"- {peer} one by one")
-    note = (
-        f"Regret in percent (0: the best known, 100: a random point), mean over {len(next(iter(found.values())))} "
-        f"problems of up to {seeds} seeds each. Differences are paired by problem, with standard error and wins."
-    )
-    return Table(f"Regret, {family}", header, tuple(lines), note)
-
-
-def paired(own: Mapping[str, Sequence[float]], other: Mapping[str, Sequence[float]] | None, mark: int) -> str:
-    """The mean difference over common problems, its standard error, and on how many of them the own is better."""
-    common = sorted(set(own) & set(other or {}))
-    if not other or len(common) < 2:
-        return ""
-    gaps = 100 * np.array([own[name][mark] - other[name][mark] for name in common])
-    error = gaps.std(ddof=1) / math.sqrt(len(gaps))
-    return f"{gaps.mean():+.2f} +- {error:.2f} ({int((gaps < 0).sum())} of {len(gaps)})"
+    return Table(f"Regret, {family}", header, tuple(lines), described(found))
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any] | None:
     """All of it, of some seeds; None, and a sentence, where the surrogate's files are missing."""
-    try:
-        tasks = surrogate_tables(QUICK_TASKS if options.quick else None)
-    except surrogate.Missing as error:
-        print(error)
-        return None
-    results, seeds = Results(None), range(1 if options.quick else options.seeds)
-    workers, trials = ((1, 8), 20) if options.quick else (WORKERS, MARKS[-1])
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    for problems, methods in ((tasks, PLAIN), (conditional(), METHODS)):
-        run(results, problems, methods, seeds, workers, trials)
-        add_scales(results, problems)
-    return {"rows": results.rows}
+    functions, (workers, trials) = conditional(), ((1, 8), 20) if options.quick else (WORKERS, MARKS[-1])
+
+    def both(results: Results, tasks: list[Problem], seeds: range) -> None:
+        run(results, tasks, PLAIN, seeds, workers, trials)
+        run(results, functions, tuple(METHODS), seeds, workers, trials)
+        results.add_scales(functions)
+
+    return section(options, both)
 
 
-def tables(section: Mapping[str, Any]) -> list[Table]:
+def tables(measured: Mapping[str, Any]) -> list[Table]:
     """One table for each family of problems."""
-    found = [regret_table(section["rows"], family) for family in ("lcbench", "conditional")]
+    found = [regret_table(measured["rows"], family) for family in ("lcbench", "conditional")]
     return [table for table in found if table]
 
 
 def main() -> None:
     """Run what is missing in the file, and show all that it has."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--file", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--first-seed", type=int, default=0)
+    parser = arguments(__doc__, METHODS, PLAIN, WORKERS, 20)
     parser.add_argument("--trials", type=int, default=MARKS[-1])
-    parser.add_argument("--workers", type=int, nargs="+", default=WORKERS)
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=PLAIN)
-    parser.add_argument("--tasks", nargs="+", help="default: all of them")
     parser.add_argument("--conditional", action="store_true", help="the conditional functions instead of the tasks")
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     results = Results(options.file)
-    problems = conditional() if options.conditional else surrogate_tables(options.tasks)
+    problems = conditional() if options.conditional else lcbench(options.tasks)
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     run(results, problems, options.methods, seeds, options.workers, options.trials)
-    add_scales(results, problems)
+    results.add_scales(problems)
     show(tables({"rows": results.rows}))
 
 

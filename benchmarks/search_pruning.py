@@ -20,7 +20,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import product
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -29,9 +28,20 @@ import optuna
 
 from benchmarks import surrogate
 from benchmarks.problems import Params, Problem
-from benchmarks.problems import tables as surrogate_tables
+from benchmarks.problems import tables as lcbench
+from benchmarks.regret import (
+    Regrets,
+    Results,
+    Row,
+    arguments,
+    contenders,
+    described,
+    paired,
+    regrets,
+    section,
+    whole_seeds,
+)
 from benchmarks.results import Table, show
-from benchmarks.search import QUICK_TASKS, Regrets, Results, Row, add_scales, paired, regrets
 from benchmarks.suggest import Search
 from sweeper.running.trial import Curves, EndedBefore, TrialRun
 from sweeper.running.windows import LEAST, PER_CORE
@@ -253,14 +263,14 @@ def spend(problem: Problem, contender: Contender, workers: int, epochs: int, bud
 def run(
     results: Results,
     problems: Sequence[Problem],
-    methods: Iterable[str],
+    methods: Sequence[str],
     seeds: Iterable[int],
-    workers: Iterable[int],
+    workers: Sequence[int],
     budget: int,
     epochs: int = surrogate.EPOCHS,
 ) -> None:
-    """Every search that the results lack; ``budget`` is in whole trials."""
-    for seed, problem, several, method in product(seeds, problems, workers, list(methods)):
+    """Every search that the results lack, seed by seed; ``budget`` is in whole trials."""
+    for seed, problem, several, method in product(seeds, problems, workers, methods):
         known = {"problem": problem.name, "method": method, "workers": several, "seed": seed, "budget": budget}
         if results.has(**known):
             continue
@@ -271,27 +281,23 @@ def run(
         results.add({"kind": "sweep", **known, "found": found, "trials": spent.trials, "busy": busy})
 
 
-def tables(section: Mapping[str, Any]) -> list[Table]:
+def tables(measured: Mapping[str, Any]) -> list[Table]:
     """Mean regret over the tasks, each method paired with others of as many workers."""
-    rows: Sequence[Row] = section["rows"]
-    sweeps = [row for row in rows if row["kind"] == "sweep"]
+    rows: Sequence[Row] = measured["rows"]
     found = regrets(rows, "lcbench")
     if not found:
         return []
-    lines = []
+    sweeps, lines = contenders(whole_seeds(rows, "lcbench")), []
     for (method, workers), by in sorted(found.items(), key=lambda item: (item[0][1], list(METHODS).index(item[0][0]))):
-        own = [row for row in sweeps if (row["method"], row["workers"]) == (method, workers)]
-        means = [f"{100 * np.mean([r[at] for r in by.values()]):.1f}" for at in range(len(SHARES))]
-        trials, busy = (float(np.mean([row[key] for row in own])) for key in ("trials", "busy"))
+        means = [f"{100 * by[:, :, at].mean():.1f}" for at in range(len(SHARES))]
+        trials, busy = (float(np.mean([row[key] for row in sweeps[method, workers]])) for key in ("trials", "busy"))
         pairs = [_paired(found, method, other, workers) for other in ("ours", "Optuna", _peer(method))]
         lines.append((method, str(workers), *means, f"{trials:.0f}", f"{100 * busy:.0f}%", *pairs))
-    budget, seeds = sweeps[0]["budget"], len({row["seed"] for row in sweeps})
     header = ("method", "workers", *(f"at {share:.0%}" for share in SHARES), "trials", "busy")
     header += ("minus ours whole", "minus Optuna whole", "minus Optuna's same pruner")
     note = (
-        f"Regret in percent (0: the best known, 100: a random point), mean over {len(next(iter(found.values())))} "
-        f"tasks of up to {seeds} seeds, by share of a budget of {budget} whole trials' epochs. Differences at the end, "
-        "paired by task, with standard error and wins. Busy: how much of the workers' time is training."
+        f"{described(found)} By share of a budget of {next(iter(sweeps.values()))[0]['budget']} whole trials' epochs, "
+        "differences at the end. Busy: how much of the workers' time is training."
     )
     return [Table("Regret with pruning at equal epochs", header, tuple(lines), note)]
 
@@ -306,34 +312,20 @@ def _paired(found: Regrets, method: str, other: str, workers: int) -> str:
 
 def measure(options: argparse.Namespace) -> dict[str, Any] | None:
     """All of it, of some seeds; None, and a sentence, where the surrogate's files are missing."""
-    try:
-        tasks = surrogate_tables(QUICK_TASKS if options.quick else None)
-    except surrogate.Missing as error:
-        print(error)
-        return None
-    results, seeds = Results(None), range(1 if options.quick else options.seeds)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    run(results, tasks, METHODS, seeds, WORKERS, 4 if options.quick else BUDGET)
-    add_scales(results, tasks)
-    return {"rows": results.rows}
+    budget = 4 if options.quick else BUDGET
+    return section(options, lambda results, tasks, seeds: run(results, tasks, tuple(METHODS), seeds, WORKERS, budget))
 
 
 def main() -> None:
     """Run what is missing in the file, and show all that it has."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--file", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--first-seed", type=int, default=0)
+    parser = arguments(__doc__, METHODS, tuple(METHODS), WORKERS, 2)
     parser.add_argument("--budget", type=int, default=BUDGET, help="in whole trials")
-    parser.add_argument("--workers", type=int, nargs="+", default=WORKERS)
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=tuple(METHODS))
-    parser.add_argument("--tasks", nargs="+", help="default: all of them")
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    results, problems = Results(options.file), surrogate_tables(options.tasks)
+    results, problems = Results(options.file), lcbench(options.tasks)
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     run(results, problems, options.methods, seeds, options.workers, options.budget)
-    add_scales(results, problems)
+    results.add_scales(problems)
     show(tables({"rows": results.rows}))
 
 

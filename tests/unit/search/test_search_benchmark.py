@@ -10,7 +10,8 @@ import pytest
 
 from benchmarks import search_pruning
 from benchmarks.problems import Problem, Scale, conditional, scale
-from benchmarks.search import Results, best_so_far, paired, regret_table, run
+from benchmarks.regret import Results, paired, regrets
+from benchmarks.search import best_so_far, regret_table, run
 from benchmarks.surrogate import VARIABLE, Missing, Surrogate, folder
 
 
@@ -53,7 +54,26 @@ def test_sweeps_of_the_file_are_not_run_again_and_the_table_compares_pairs(tmp_p
     table = regret_table(results.rows, "conditional", peer="random")
     assert table is not None
     assert [row[0] for row in table.rows] == ["optuna", "random"]
-    assert paired({"a": [0.25], "b": [0.75]}, {"a": [0.5], "b": [0.25], "c": [0.0]}, 0) == "+12.50 +- 37.50 (1 of 2)"
+
+
+def test_only_seeds_that_every_method_had_on_every_problem_are_compared() -> None:
+    results = Results(None)
+    for problem in ("a", "b"):
+        results.add({"kind": "scale", "problem": problem, "family": "lcbench", "best": 0.0, "typical": 1.0})
+    values = {"a": (0.25, 0.5), "b": (0.75, 0.25)}
+    for seed in range(3):
+        for problem in ("a", "b"):
+            for method, value in zip(("ours", "optuna"), values[problem], strict=True):
+                if (seed, problem, method) != (2, "b", "optuna"):  # cut off there
+                    found = [value + 0.5 * seed * (method == "ours")]
+                    known = {"problem": problem, "method": method, "workers": 1, "seed": seed}
+                    results.add({"kind": "sweep", **known, "found": found})
+    found = regrets(results.rows, "lcbench")
+    assert found["ours", 1].shape == (2, 2, 1)
+    assert paired(found["ours", 1], found["optuna", 1], 0) == "+37.50 +- 37.50 (0 of 2), seeds +- 25.00"
+    assert paired(found["ours", 1][:, :1], found["optuna", 1][:, :1], 0) == "+12.50 +- 37.50 (1 of 2)"
+    assert regrets(results.rows[:3], "lcbench")["ours", 1].shape == (1, 1, 1)
+    assert not regrets(results.rows, "conditional")
 
 
 def test_the_best_known_value_is_near_the_true_one(monkeypatch: pytest.MonkeyPatch) -> None:
