@@ -60,6 +60,13 @@ class Mlp(nn.Sequential):
         return x
 
 
+class _Undrawn(nn.Linear):
+    """A Linear whose weights hold anything: torch's own initialization would draw from the global generator."""
+
+    def reset_parameters(self) -> None:
+        """Leave them to ``initialize``."""
+
+
 class NtkLinear(nn.Linear):
     """A Linear with ``W x / sqrt(n_in) + b``."""
 
@@ -86,11 +93,9 @@ def build_mlp(
     activation, ntk = ACTIVATION_MODULES[config.activation], config.parametrization == "ntk"
     normalization = NORMALIZATION_MODULES.get(config.normalization)
     for n_in, n_out in pairwise(widths):
-        # on meta, because nn.Linear's own initialization would draw from the global generator; torch's skip_init does
-        # the same and imports sympy, half a second of a worker's first leg
-        linear = (NtkLinear if ntk else nn.Linear)(n_in, n_out, device="meta")
-        linear.weight = nn.Parameter(torch.empty(n_out, n_in, dtype=torch.float32))
-        linear.bias = nn.Parameter(torch.empty(n_out, dtype=torch.float32))
+        # on the device meta, where nothing is drawn, torch takes 0.1 ms; its skip_init imports sympy, half a second
+        linear: nn.Linear = _Undrawn(n_in, n_out, device="cpu", dtype=torch.float32)
+        linear.__class__ = NtkLinear if ntk else nn.Linear
         initialize(linear, config.initialization, generator)
         if ntk:
             linear.weight.data.mul_(n_in**0.5)

@@ -40,16 +40,19 @@ class Plateau:
             if cooldown > 0: cooldown -= 1, bad = 0
             if bad > patience: lr = max(lr * factor, min_lr), cooldown = config.cooldown, bad = 0
         """
-        config, best = self.config, self.best[active]
-        better = val_loss < best * (1.0 - config.threshold)
-        self.best[active] = torch.where(better, val_loss, best)
-
-        cooldown = self.cooldown[active]
-        bad = torch.where(better | (cooldown > 0), 0, self.bad_epochs[active] + 1)
-        cooldown = (cooldown - 1).clamp(min=0)
-
-        reduce = bad > config.patience
-        self.bad_epochs[active] = torch.where(reduce, 0, bad)
-        self.cooldown[active] = torch.where(reduce, config.cooldown, cooldown)
-        reduced = (lr * config.factor).clamp(min=config.min_lr)
-        return torch.where(reduce & (lr - reduced > MIN_CHANGE), reduced, lr)
+        config = self.config
+        floor = 1.0 - config.threshold
+        state = [getattr(self, name)[active].tolist() for name in ("best", "bad_epochs", "cooldown")]
+        found = []
+        for loss, rate, best, bad, cooldown in zip(val_loss.tolist(), lr.tolist(), *state, strict=True):
+            better = loss < best * floor
+            bad = 0 if better or cooldown > 0 else bad + 1  # noqa: PLW2901
+            rest, reduced = max(cooldown - 1, 0), rate
+            if bad > config.patience:
+                bad, rest, reduced = 0, config.cooldown, max(rate * config.factor, config.min_lr)  # noqa: PLW2901
+            after = reduced if rate - reduced > MIN_CHANGE else rate
+            found.append((loss if better else best, bad, rest, after))
+        columns = list(zip(*found, strict=True))
+        self.best[active] = torch.tensor(columns[0], dtype=torch.float64)
+        self.bad_epochs[active], self.cooldown[active] = torch.tensor(columns[1]), torch.tensor(columns[2])
+        return torch.tensor(columns[3], dtype=torch.float64)
