@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from sweeper.flow import first_to_last
@@ -164,6 +165,7 @@ class RunCurves:
         return points if improved or step % self._stride == 0 else []
 
 
+@lru_cache(1000)
 def clean_key(key: str) -> str:
     """A name that MLflow accepts for a metric or parameter: other characters become ``_``, long names get a digest."""
     name = re.sub(r"[^\w\-./ ]", "_", key, flags=re.ASCII).strip("./ ") or "_"
