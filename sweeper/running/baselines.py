@@ -10,6 +10,7 @@ from sweeper.insight.baselines import SUMMARY, BaselineOutcome, compare_with_bas
 from sweeper.ledger.protocol import Ledger
 from sweeper.logs import Emit
 from sweeper.records import SweepChanged
+from sweeper.running.beside import Beside
 from sweeper.running.kept import Kept
 from sweeper.running.run import SweepRun
 from sweeper.training.baselines import BaselineWork
@@ -19,12 +20,14 @@ from sweeper.training.scoring import scoring_of
 PATIENCE = 60.0  # seconds that the end of a sweep waits for a baseline
 
 
-def begin_baselines(run: SweepRun, folder: Path) -> None:
+def begin_baselines(run: SweepRun, folder: Path, process: Beside | None = None) -> None:
     """Train them beside the trials. Those that the sweep's ``folder`` keeps are not trained again."""
     if run.spec.objective.function is not None:
         return
     if run.baselines is None:
-        run.baselines = BaselineWork(run.dataset, folder, partial(features_of, run.spec))
+        features = partial(features_of, run.spec)
+        elsewhere = {} if process is None else {"elsewhere": process.baselines}
+        run.baselines = BaselineWork(run.dataset, folder, features, **elsewhere)
     run.baselines.start()
 
 

@@ -18,6 +18,7 @@ from sweeper.logs import Emit
 from sweeper.records import SweepRecord
 from sweeper.running.arithmetic import check_compiled, check_same_arithmetic
 from sweeper.running.baselines import begin_baselines
+from sweeper.running.beside import beside
 from sweeper.running.controller import Controller
 from sweeper.running.custody import void_halts
 from sweeper.running.finals import NoSink, are_halted, finals_are_due, finals_of
@@ -159,7 +160,7 @@ def _run(start: _Start, settings: Settings, holds: Holds, run: SweepRun, progres
         opened = open_sweep(settings, holds[run.id], run, show)
         controller = Controller(start.queue, start.pool, opened.emit)
         try:
-            interrupted = _drive(start, holds, opened, controller, training, show)
+            interrupted = _drive(start, settings, holds, opened, controller, training, show)
         finally:
             controller.close(run.id)
             opened.close()
@@ -169,7 +170,13 @@ def _run(start: _Start, settings: Settings, holds: Holds, run: SweepRun, progres
 
 
 def _drive(
-    start: _Start, holds: Holds, opened: OpenSweep, controller: Controller, training: threading.Event, show: Emit
+    start: _Start,
+    settings: Settings,
+    holds: Holds,
+    opened: OpenSweep,
+    controller: Controller,
+    training: threading.Event,
+    show: Emit,
 ) -> bool:
     """Run the sweep and its finals until they have ended or are paused; whether the user interrupted them.
 
@@ -183,7 +190,7 @@ def _drive(
     with _signals(start.queue, [sweep]) as (interrupted, running):
         controller.run(until=lambda: training.is_set() or controller.state(sweep) is not SweepState.RUNNING)
         opened.tracker.start()  # MLflow, and what the end needs, are imported while trials train
-        start.threads.submit(_prepare_end, opened)
+        start.threads.submit(_prepare_end, opened, settings)
         controller.run(until=lambda: controller.state(sweep) is not SweepState.RUNNING)
         done = controller.state(sweep).terminal
         if (finals := opened.finals()) is not None:
@@ -201,10 +208,12 @@ def _drive(
     return interrupted.is_set()
 
 
-def _prepare_end(opened: OpenSweep) -> None:
+def _prepare_end(opened: OpenSweep, settings: Settings) -> None:
     """Train the baselines, and load what the report and the winner's model need."""
-    begin_baselines(opened.run, opened.log.folder)
-    import sweeper.report.page  # noqa: F401
+    opened.beside = beside(settings, opened.run.requested)
+    begin_baselines(opened.run, opened.log.folder, opened.beside)
+    if opened.beside is None:
+        import sweeper.report.page  # noqa: F401
     from sweeper.tracking.model import warm_up
 
     warm_up()

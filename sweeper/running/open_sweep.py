@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from sweeper.data.loading import load_same
@@ -23,6 +24,7 @@ from sweeper.ledger.protocol import Ledger, LedgerReader
 from sweeper.logs import Emit, EventLog
 from sweeper.records import SweepChanged, SweepRecord, TrialRecord
 from sweeper.running.baselines import begin_baselines, conclude_baselines
+from sweeper.running.beside import Beside, NotDrawn
 from sweeper.running.checkpoints import Checkpoints
 from sweeper.running.finals import are_halted, choose_finals_winner, conclude, finals_are_due, finals_of, open_finals
 from sweeper.running.kept import Kept, final_weights, kept_model, winner_weights
@@ -68,6 +70,7 @@ class OpenSweep:
     trials: list[TrialRecord]
     emit: Emit
     notices: Notices | None = None
+    beside: Beside | None = None
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -138,10 +141,15 @@ class OpenSweep:
             conclude_baselines(run, kept, ledger, self.log.folder, self.emit)
             measure_winner(run, kept.model, ledger, test_metric(run.spec, run.dataset.task))
         self._compare_again()
-        # before the model: beside each other both take twice as long
-        report_at_end(run, kept, ledger, tracker, self.log.folder, self.emit)
+        report = Thread(
+            target=report_at_end, args=(run, kept, ledger, tracker, self.log.folder, self.emit, self.beside)
+        )
+        report.start()
+        if self.beside is None:
+            report.join()  # before the model: beside each other in one process both take twice as long
         if run.best is not None and kept is not None:
             tracker.log_winner(ledger.trial(self.id, run.best.number), kept.model)
+        report.join()
         tracker.sweep_ended()
         tracker.flush(patience)
         if run.leaders.members is not None:
@@ -195,6 +203,8 @@ class OpenSweep:
     def close(self) -> None:
         """Let go of everything."""
         self.tracker.close()
+        if self.beside is not None:
+            self.beside.close()
         if self.notices is not None:
             self.notices.close()
         self.log.close()
@@ -283,9 +293,15 @@ def _tell_of_beginning(run: SweepRun, emit: Emit) -> None:
 
 
 def report_at_end(
-    run: SweepRun, kept: Kept | None, ledger: LedgerReader, tracker: Tracker, folder: Path, emit: Emit
+    run: SweepRun,
+    kept: Kept | None,
+    ledger: LedgerReader,
+    tracker: Tracker,
+    folder: Path,
+    emit: Emit,
+    process: Beside | None = None,
 ) -> None:
-    """Write the report of a sweep that has just ended, and show it in MLflow.
+    """Write the report of a sweep that has just ended, in ``process`` if there is one, and show it in MLflow.
 
     It never fails the sweep: ``emit`` is told of ``report.written`` with the file, or of ``report.failed``.
     """
@@ -294,7 +310,11 @@ def report_at_end(
 
         if kept is not None:
             _keep_check(run, kept, ledger, folder)
-        file, verdict = make_report(ledger, folder, run.id)
+        made = None if process is None else process.report(folder, run.id)
+        if isinstance(made, NotDrawn):
+            emit("report.failed", {"sweep": run.id, "kind": made.kind, "reason": made.reason})
+            return
+        file, verdict = made or make_report(ledger, folder, run.id)
         tracker.log_report(file.read_text(encoding="utf-8"))
     except Exception as error:  # drawing and statistics raise whatever they raise, and the results are safe already
         reason = " ".join(str(error).split())[:300] or type(error).__name__

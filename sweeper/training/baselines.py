@@ -32,6 +32,9 @@ PROBED_TREES, PROBED_CELLS = 4, 1_000_000  # what their time is estimated from
 Features = Callable[[], "pd.DataFrame"]
 """Reads the table's feature columns, all rows: numbers (NaN is missing), booleans, texts as pandas categories."""
 
+Elsewhere = Callable[["Dataset", Features], "tuple[Baseline, ...] | None"]
+"""Trains them in another process (None: it did not)."""
+
 _ONE_AT_A_TIME = threading.Lock()  # of several sweeps in one process
 
 
@@ -52,8 +55,10 @@ class Baseline:
 class BaselineWork:
     """The baselines of one sweep while they are trained. Nothing here ever raises."""
 
-    def __init__(self, dataset: Dataset, folder: Path, features: Features) -> None:
-        self._dataset, self._file, self._features = dataset, folder / FILE, features
+    def __init__(
+        self, dataset: Dataset, folder: Path, features: Features, elsewhere: Elsewhere = lambda dataset, features: None
+    ) -> None:
+        self._dataset, self._file, self._features, self._elsewhere = dataset, folder / FILE, features, elsewhere
         self._thread: threading.Thread | None = None
         self._found: tuple[Baseline, ...] = ()
 
@@ -78,7 +83,8 @@ class BaselineWork:
             self._found = kept
             return
         with _ONE_AT_A_TIME:
-            for method in METHODS:
+            self._found = self._elsewhere(self._dataset, self._features) or ()
+            for method in METHODS[len(self._found) :]:
                 self._found = (*self._found, train(method, self._dataset, self._features))
         write(self._file, self._dataset.fingerprint, self._found)
 

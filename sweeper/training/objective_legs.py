@@ -14,8 +14,8 @@ from typing import Any
 
 from sweeper.spec.goals import VALUE
 from sweeper.spec.user_code import UserFunction
+from sweeper.training.child import Child
 from sweeper.training.legs import LegResult, TrialLeg
-from sweeper.training.objective_child import Child
 from sweeper.training.objective_words import (
     Answer,
     Artifact,
@@ -30,6 +30,7 @@ from sweeper.training.objective_words import (
 
 LOG_BYTES = 1 << 22  # of what a trial prints
 _PART = 1 << 18  # of it in one leg
+PROCESS = "sweeper.training.objective_process"
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class ObjectiveRunner:
     def _begin(self, start: ObjectiveStart, order: ObjectiveOrder) -> None:
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="sweeper-objective-"))
-        child = self._idle.pop() if self._idle else Child(self._folder, order.cpus, order.gpus)
+        child = self._idle.pop() if self._idle else Child(PROCESS, self._folder, order.cpus, order.gpus)
         log = self._folder / f"{start.number}-{start.attempt}.log"
         now = time.perf_counter()
         self._trials[start.number] = _Trial(start, child, log, now, told_at=now)

@@ -6,22 +6,20 @@ import faulthandler
 import math
 import os
 import sys
-import threading
-import time
 import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
 from sweeper.spec.user_code import UserFunction
+from sweeper.training.child import end_with_parent
 from sweeper.training.objective_words import Answer, Ended, Run, Said
 
 TRACE_LINES = 12
-ORPHAN_SECONDS = 1.0  # between two looks whether the worker still lives
 
 
 def main(fd: int) -> None:
     """Run the trials that come in over the socket ``fd`` until it is closed."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    end_with_parent()
     connection: Connection[Any, Any] = Connection(fd)
     while True:
         try:
@@ -95,10 +93,3 @@ def _in_words(function: UserFunction, error: BaseException) -> str:
 def _last_lines(error: BaseException) -> str:
     lines = "".join(traceback.format_exception(error)).rstrip().splitlines()
     return "\n".join(lines[-TRACE_LINES:])[-4000:]
-
-
-def _end_with(parent: int) -> None:
-    """End this process when the worker that started it is gone."""
-    while os.getppid() == parent:
-        time.sleep(ORPHAN_SECONDS)
-    os._exit(1)

@@ -1,4 +1,4 @@
-"""A worker's side of the process that runs the trials of an objective: started, spoken to, ended."""
+"""A process that works for another one: started, spoken to, ended."""
 
 from __future__ import annotations
 
@@ -8,20 +8,24 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from sweeper.training.objective_words import Answer, Run, Said
-
-_PROGRAM = "import sys; from sweeper.training.objective_process import main; main(int(sys.argv[1]))"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+ORPHAN_SECONDS = 1.0  # between two looks whether the parent still lives
 
 
 class Child:
-    """One process. ``cpus`` bounds the threads of its libraries; without ``gpus`` it sees none."""
+    """One process, in which ``main(fd)`` of a module runs, ``fd`` being the socket over which it is spoken to.
 
-    def __init__(self, folder: Path, cpus: float, gpus: float) -> None:
+    ``cpus`` bounds the threads of its libraries; without ``gpus`` it sees none. What it prints before it is told where
+    to goes to a file in ``folder``.
+    """
+
+    def __init__(self, module: str, folder: Path, cpus: float, gpus: float) -> None:
         mine, theirs = socket.socketpair()
         threads = dict.fromkeys(THREADS, str(max(1, int(cpus))))
         env = {**os.environ, **threads, "PYTHONUNBUFFERED": "1"}
@@ -31,7 +35,7 @@ class Child:
         self._beginnings = folder / f"process-{theirs.fileno()}-{os.getpid()}.log"
         with theirs, self._beginnings.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, str(theirs.fileno())],
+                [sys.executable, "-c", f"from {module} import main; main({theirs.fileno()})"],
                 env=env,
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
@@ -41,18 +45,17 @@ class Child:
             )
         self.connection: Connection[Any, Any] = Connection(mine.detach())
 
-    def send(self, word: Run | Answer) -> None:
+    def send(self, word: Any) -> None:
         """Say something; a process that has just died is found by the next ``said``."""
         with contextlib.suppress(OSError):
             self.connection.send(word)
 
-    def said(self) -> Said | None:
+    def said(self) -> Any:
         """What it says next, waiting for it; None: the process is gone."""
         try:
-            word: Said = self.connection.recv()
+            return self.connection.recv()
         except (EOFError, OSError):
             return None
-        return word
 
     def how_it_died(self) -> str:
         """How a process ended that is gone, in words."""
@@ -75,3 +78,14 @@ class Child:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=10)
         self.connection.close()
+
+
+def end_with_parent() -> None:
+    """From now on this process, a child, ends when the one that started it is gone."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(ORPHAN_SECONDS)
+    os._exit(1)
