@@ -15,12 +15,12 @@ def arithmetic_of(device: torch.device | str) -> str:
     ``native-1``: the compiled path on any x86-64 processor with AVX2 and FMA, whatever its registers. On others its
     name says what differs: products that are not fused with sums, in it or in torch, which draws the initial weights,
     or another family of processors. ``eager-...`` is torch's own arithmetic by the instruction set it chose, and
-    ``cuda-...`` by the compute capability of the card. A change to the native path that changes its numbers has to
-    give it another number.
+    ``cuda-2-...`` by the compute capability of the card. A change that alters the numbers of the native path, or those
+    of a card, has to give them another number.
     """
     if torch.device(device).type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
-        return f"cuda-sm{major}{minor}"
+        return f"cuda-2-sm{major}{minor}"  # 2: networks are padded to buckets
     if not NativePath.available(device):
         return eager_arithmetic()
     capability = torch.backends.cpu.get_cpu_capability().lower()

@@ -23,7 +23,7 @@ from sweeper.models.paths import choose
 from sweeper.models.plateau import Plateau
 from sweeper.models.rows import EpochSums, Rows, TrainingPath
 from sweeper.models.schedules import schedule_of
-from sweeper.models.sizes import has_lone_row, n_parameters
+from sweeper.models.sizes import bucket_of, has_lone_row, n_parameters
 from sweeper.models.solo import resolve_batch_size, resolve_clip_norm
 from sweeper.models.update import rates
 
@@ -84,6 +84,9 @@ class Occupant:
 class Cohort:
     """Up to ``width`` trials of one shape. A trial's numbers do not depend on what else is in the cohort.
 
+    A ``padded`` cohort has a bucket (``bucket_of``) for its ``hidden_layers``: it takes all trials of that bucket and
+    trains them on the eager path.
+
     ``train`` holds for all rows, except that a trial's ``clip_norm`` overrides the cohort's; a trial's
     ``hidden_layers``, ``batch_size``, ``normalization`` and ``embedding`` have to agree with it. Everything is on the
     device of ``data``.
@@ -108,10 +111,11 @@ class Cohort:
         *,
         normalization: str = "none",
         embedding: Embedding | None = None,
+        padded: bool = False,
     ) -> None:
         self.folds = (data,) if isinstance(data, Data) else tuple(data)
         self.train, self.width, self.hidden_layers = train, width, tuple(hidden_layers)
-        self.scorers, self.path = dict(scorers or {}), path
+        self.scorers, self.path, self.padded = dict(scorers or {}), "eager" if padded else path, padded
         first = self.folds[0].x_train
         if any(fold.x_train.shape[1] != first.shape[1] or fold.x_train.dtype != first.dtype for fold in self.folds):
             raise ValueError("the folds must have the same number of columns and the same dtype")
@@ -128,10 +132,9 @@ class Cohort:
         self.kept = torch.zeros_like(self.rows.theta) if train.keep == "best" else None  # (K, P) at the best epoch
         self.occupants: dict[int, Occupant] = {}
 
-    @property
-    def parameters(self) -> int:
-        """Weights and biases of each trial's network."""
-        return n_parameters(self.rows.sizes, self.normalization, self.rows.layout)
+    def parameters(self, key: Key) -> int:
+        """Weights and biases of a trial's network."""
+        return n_parameters(self.rows.sizes_of(self._slot(key)), self.normalization, self.rows.layout)
 
     @property
     def free(self) -> int:
@@ -211,11 +214,11 @@ class Cohort:
         return self._export(self._slot(key))
 
     def _export(self, slot: int) -> dict[str, Tensor]:
-        state = {name: tensor[slot].cpu().clone() for name, tensor in self._row_state(slot).items()}
+        state = {name: self.rows.cut(slot, tensor) for name, tensor in self._row_state(slot).items()}
         if self.plateau is not None:
             state |= {name: getattr(self.plateau, name)[slot].clone() for name in PLATEAU_STATE}
         if self.kept is not None:
-            state["kept"] = self.kept[slot].cpu().clone()
+            state["kept"] = self.rows.cut(slot, self.kept)
         history = self.occupants[slot].history
         for name in self.metric_names:
             state[f"history.{name}"] = torch.tensor(history.series(name), dtype=torch.float64)
@@ -234,10 +237,10 @@ class Cohort:
         if self.kept is not None:
             tensors["kept"] = self.kept
         for name, tensor in tensors.items():
-            if name not in state or state[name].shape != tensor[slot].shape:
+            if name not in state or state[name].shape != self.rows.cut(slot, tensor).shape:
                 raise ValueError(f"the exported state does not fit this cohort: {name} is missing or of another shape")
         for name, tensor in tensors.items():
-            tensor[slot] = state[name].to(tensor)
+            self.rows.paste(slot, tensor, state[name])
         metrics = {name: state[f"history.{name}"].tolist() for name in self.metric_names}
         history.extend(metrics, self.scorers)
         history.best_epoch = best_epoch(history.series(self.train.monitor), self.train.minimize)
@@ -349,7 +352,8 @@ class Cohort:
         return metric_names(self.train.task, self.scorers)
 
     def _check_shape(self, config: TrialConfig, fold: int) -> None:
-        if config.hidden_layers != self.hidden_layers:
+        hidden = bucket_of(config.hidden_layers) if self.padded else config.hidden_layers
+        if hidden != self.hidden_layers:
             raise ValueError(f"hidden_layers {config.hidden_layers} is not this cohort's {self.hidden_layers}")
         if config.normalized != self.normalization:
             raise ValueError(f"normalization {config.normalized} is not this cohort's {self.normalization}")
@@ -383,19 +387,23 @@ def train_cohort(
     scorers: Mapping[str, Scorer] | None = None,
     until: int | None = None,
     changes: Sequence[Changes] | None = None,
+    padded: bool | None = None,
 ) -> list[History]:
     """Train each trial as ``train_solo`` would, side by side; histories in the order of ``configs``.
 
     Trials are grouped by shape; a group wider than ``width`` (default ``WIDTH``) has its slots refilled as
     trials end. ``until`` ends each after so many of its epochs, as if it had been stopped there.
-    ``changes`` are those of each trial's hyperparameters (None: none).
+    ``changes`` are those of each trial's hyperparameters (None: none). ``padded``: trials of one bucket train together
+    (None: on a GPU).
 
     Raises:
         ValueError: a module of the user's own cannot be built or trained.
     """
     groups: dict[tuple[Any, ...], list[int]] = {}
+    padded = data.x_train.device.type == "cuda" if padded is None else padded
     for number, (config, _) in enumerate(zip(configs, seeds, strict=True)):
-        key = (config.hidden_layers, config.batch_size, config.normalization, config.embedding)
+        hidden = bucket_of(config.hidden_layers) if padded else config.hidden_layers
+        key = (hidden, config.batch_size, config.normalization, config.embedding)
         groups.setdefault(key, []).append(number)
     histories = [History() for _ in configs]
     for (hidden_layers, batch_size, normalization, embedding), numbers in groups.items():
@@ -405,7 +413,15 @@ def train_cohort(
             cohort = _own_cohort(shared, data, rows, scorers)
         else:
             cohort = Cohort(
-                shared, hidden_layers, data, rows, path, scorers, normalization=normalization, embedding=embedding
+                shared,
+                hidden_layers,
+                data,
+                rows,
+                path,
+                scorers,
+                normalization=normalization,
+                embedding=embedding,
+                padded=padded,
             )
         waiting = deque(numbers)
         while waiting or cohort.occupants:

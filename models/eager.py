@@ -27,7 +27,7 @@ from sweeper.models.data import Data
 from sweeper.models.eager_flow import ChunkFlow
 from sweeper.models.gradient_flow import Flow, measured_step
 from sweeper.models.graphs import Recordings, record_on_cuda
-from sweeper.models.network import Chunk, Dropped, Network, segments
+from sweeper.models.network import Chunk, Dropped, Network, Structure, segments, structure_of
 from sweeper.models.rows import EpochSums, Rows
 from sweeper.models.sizes import preferred_rows
 from sweeper.models.update import Coefficients, coefficients
@@ -85,11 +85,13 @@ class EagerPath:
         return EpochSums(*sums)
 
     def _splits(self, rows: Rows, active: Tensor, order: Tensor) -> Iterator[Tensor]:
-        """``order``, indices of ``active``, in chunks of rows that are all residual and all ntk, or none of them."""
-        kinds = (rows.residual + 2 * rows.ntk).cpu()[active[order]]
-        for kind in range(4):
-            if len(alike := order[kinds == kind]):
-                yield from alike.split(self.net.rows)
+        """``order``, indices of ``active``, in chunks of rows of one structure."""
+        kinds = torch.stack([rows.residual, rows.ntk]).cpu()[:, active[order]].T.tolist()
+        alike: dict[Structure, list[int]] = {}
+        for i, slot, (residual, ntk) in zip(order.tolist(), active[order].tolist(), kinds, strict=True):
+            alike.setdefault(structure_of(rows.sizes_of(slot), residual > 0, ntk > 0), []).append(i)
+        for numbers in alike.values():
+            yield from torch.tensor(numbers).split(self.net.rows)
 
     def _chunk(
         self, rows: Rows, active: Tensor, orders: Tensor, codes: Tensor, watched: bool, outputs: Tensor | None

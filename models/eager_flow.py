@@ -82,22 +82,33 @@ def output_statistics(chunk: Chunk, forward: Forward) -> Tensor:
     found = []
     for layer, h in enumerate(forward.outputs):  # (A, H, B)
         spare = forward.at.dz[layer][: chunk.count]
-        away = torch.sub(h, h[:, :1, :1], out=spare).flatten(1)
-        mean = away.mean(dim=1, dtype=torch.float64)
-        std = (wide_norms(away).square() / away.shape[1] - mean.square()).clamp(min=0.0).sqrt()
+        away, hidden = torch.sub(h, h[:, :1, :1], out=spare), layer < len(chunk.layers) - 1
+        mask = chunk.masks[layer] if hidden and chunk.padded else None
+        units = chunk.units[layer].view(-1).double() if hidden else torch.tensor(float(h.shape[1]), device=h.device)
+        if mask is not None:
+            away.mul_(mask)
+        away = away.flatten(1)
+        mean = away.sum(dim=1, dtype=torch.float64) / (units * h.shape[2])
+        std = (wide_norms(away).square() / (units * h.shape[2]) - mean.square()).clamp(min=0.0).sqrt()
         shares = torch.full((2, len(h)), math.nan, dtype=torch.float64, device=h.device)
-        if layer < len(chunk.layers) - 1:
+        if hidden:
             for rows, _, name in chunk.parts:
+                own = None if mask is None else mask[rows]
                 if name in CENTRED:
-                    shares[0, rows] = saturated_share(h[rows], name, spare[rows])
+                    shares[0, rows] = saturated(h[rows], name, spare[rows], own) / (units[rows] * h.shape[2])
                 elif name == "relu":
-                    shares[1, rows] = (h[rows].amax(dim=2) <= 0).double().mean(dim=1)
+                    dead = (h[rows].amax(dim=2) <= 0).double()
+                    shares[1, rows] = (dead if own is None else dead.mul_(own[:, :, 0])).sum(dim=1) / units[rows]
         found.append(torch.stack([h[:, 0, 0] + mean, std, *shares], dim=1))
     return torch.stack(found, dim=1)
 
 
-def saturated_share(h: Tensor, name: str, spare: Tensor) -> Tensor:
-    """The share ``(A,)`` of the activations ``h (A, H, B)``, of a kind in ``CENTRED``; overwrites ``spare``."""
+def saturated(h: Tensor, name: str, spare: Tensor, mask: Tensor | None) -> Tensor:
+    """How many ``(A,)`` of the activations ``h (A, H, B)`` are, of a kind in ``CENTRED``; overwrites ``spare``.
+
+    Those that are not in the ``mask (A, H, 1)`` do not count.
+    """
     factor, shift = CENTRED[name]
     place = torch.mul(h, factor, out=spare).sub_(shift) if shift else h
-    return torch.mul(place, place, out=spare).gt_(SATURATED).mean(dim=(1, 2), dtype=torch.float64)
+    found = torch.mul(place, place, out=spare).gt_(SATURATED)
+    return (found if mask is None else found.mul_(mask)).sum(dim=(1, 2), dtype=torch.float64)

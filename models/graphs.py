@@ -31,7 +31,7 @@ def record_on_cuda(work: Work) -> Work:
 
 
 class Recording:
-    """A step for one composition of a chunk: A rows, B examples, the order of activations, the rule's branches.
+    """A step for one composition of a chunk: A rows, B examples, the order of activations, the branches that it takes.
 
     The first call runs the step as it is, records it, and replays the recording from the same state. Where the two
     differ in a single bit, or the recording fails, ``usable`` is false and the step is run as it is from then on.
@@ -104,7 +104,7 @@ class Recordings:
     def step(self, chunk: Chunk, step: Step, indices: Tensor, c: Coefficients, number: int) -> tuple[Tensor, Tensor]:
         """Step ``number`` of ``chunk``."""
         parts = tuple((part.rows.start, part.rows.stop, part.name) for part in chunk.parts)
-        key = (chunk.count, len(indices), parts, c.branches)
+        key = (chunk.count, len(indices), parts, c.branches, chunk.structure, chunk.padded)
         if key not in self._kept:
             self._kept[key] = Recording(chunk, step, indices, c, self._record)
             if len(self._kept) > KEPT:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import lru_cache, partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sweeper.models.activations import KERNELS, Activation
+from sweeper.models.buffers import Activations, aligned
 from sweeper.models.config import ACTIVATIONS
 from sweeper.models.dropout import words
 from sweeper.models.eager_embeddings import Embedded, EmbeddingRows
@@ -24,6 +26,7 @@ from sweeper.models.sizes import ROW_ALIGN, n_parameters, row_length
 from sweeper.models.update import Coefficients, update_
 
 EPSILON, MOMENTUM = 1e-5, 0.1  # torch's own, of normalisations
+SHIFTED = ("sigmoid",)  # activations of which act(0) is not 0
 
 
 class Segment(NamedTuple):
@@ -79,8 +82,29 @@ class Gradients(NamedTuple):
     layers: list[list[Tensor]]
 
 
+class Structure(NamedTuple):
+    """What the rows of a chunk have in common: per hidden layer whether its input is added to its output, per Linear
+    what its products are multiplied by.
+    """
+
+    skips: tuple[bool, ...]
+    factors: tuple[float, ...]
+
+
+@lru_cache(maxsize=4096)
+def structure_of(sizes: tuple[int, ...], residual: bool, ntk: bool) -> Structure:
+    """The structure of a network of its own ``sizes``, which padding does not change."""
+    pairs = list(pairwise(sizes))
+    skips = tuple(residual and layer > 0 and n_in == n_out for layer, (n_in, n_out) in enumerate(pairs[:-1]))
+    return Structure(skips, tuple(n_in**-0.5 if ntk else 1.0 for n_in, _ in pairs))
+
+
 class Network:
-    """Buffers for up to ``rows`` networks of one shape: parameters, gradients and activations."""
+    """Buffers for up to ``rows`` networks of one shape, or padded to it: parameters, gradients and activations.
+
+    ``units (rows, 1, 1)`` and ``masks (rows, H, 1)`` of each hidden layer say which of its H units a row has: so many,
+    and 1 for these and 0 for the padded ones behind them.
+    """
 
     def __init__(
         self,
@@ -100,6 +124,8 @@ class Network:
         self.dw = [aligned(rows, p.n_out, p.n_in, dtype, device) for p in self.layers]
         self._buffers: dict[int, Activations] = {}
         make = partial(aligned, dtype=dtype, device=device)
+        self.units = [torch.empty(rows, 1, 1, dtype=dtype, device=device) for _ in sizes[1:-1]]
+        self.masks = [make(rows, width, 1) for width in sizes[1:-1]]
         self.embedding = None if layout is None else EmbeddingRows(layout, rows, make, device)
 
     def load(self, rows: Rows, active: Tensor, parts: list[Segment]) -> Chunk:
@@ -117,8 +143,11 @@ class Network:
 
 
 class Chunk:
-    """A rows in the workspace of ``net``, sorted by activation; all of them are ``residual`` and ``ntk``, or none.
+    """A rows in the workspace of ``net``, sorted by activation; all of them have one ``structure``.
 
+    A row may have fewer units than the workspace in a layer: ``padded`` is true where any has. Parameters of units that
+    it lacks are zeros, and so are the gradients: an input of zero gives zero in every layer, but for a sigmoid and what
+    a layer normalisation shifts, which are masked.
     theta, m, v, the gradient d, a scratch, theta ``before`` a measured step and the ``average`` of theta, where any row
     has one, are ``(A, P)`` as in ``Rows``.
     """
@@ -135,10 +164,23 @@ class Chunk:
         running = [(p.running, p.n_out) for p in self.layers if p.running is not None]
         self.mean = [self.theta[:, at : at + width, None] for at, width in running]
         self.variance = [self.theta[:, at + width : at + 2 * width, None] for at, width in running]
-        self.residual, ntk = (bool(getattr(rows, name)[active[0]] > 0) for name in ("residual", "ntk"))
-        self.factors = [p.n_in**-0.5 if ntk else 1.0 for p in self.layers]
+        slots = active.tolist()
+        residual, ntk = (bool(getattr(rows, name)[slots[0]] > 0) for name in ("residual", "ntk"))
+        self.structure = structure_of(rows.sizes_of(slots[0]), residual, ntk)
+        self.skips, self.factors = self.structure
+        self._set_widths([rows.hidden[slot] for slot in slots])
         self.scale = [self.theta[:, at : at + width, None] for at, width in norms]
         self.shift = [self.theta[:, at + width : at + 2 * width, None] for at, width in norms]
+
+    def _set_widths(self, hidden: list[tuple[int, ...]]) -> None:
+        """Fill in how many units each row has, and where any lacks some, which ones."""
+        net = self.net
+        self.padded = any(widths != net.sizes[1:-1] for widths in hidden)
+        self.units, self.masks = ([each[: self.count] for each in kind] for kind in (net.units, net.masks))
+        for layer, (units, mask) in enumerate(zip(self.units, self.masks, strict=True)):
+            units.copy_(torch.tensor([widths[layer] for widths in hidden]).view(-1, 1, 1))
+            if self.padded:
+                mask.copy_(torch.arange(mask.shape[1], device=net.device)[None, :, None] < units)
 
     def store(self, rows: Rows, active: Tensor) -> None:
         """Copy the chunk back to the rows ``active (A,)``."""
@@ -188,21 +230,19 @@ class Chunk:
                 if self.scale:
                     norms.append(self._normed(at, layer, z, training))
                     before = norms[-1].result
-                for rows, kernel, _ in self.parts:
+                for rows, kernel, name in self.parts:
                     kernel.forward(before[rows], h[rows])
+                    if self.padded and name in SHIFTED:
+                        h[rows].mul_(self.masks[layer][rows])
                 hidden.append(h)
                 if dropped is not None:
                     mask, out = (kind[layer][: self.count] for kind in at.dropout)
                     masks.append(dropped.mask(layer, mask))
                     h = torch.mul(h, mask, out=out)
-                if self.skips(layer):
+                if self.skips[layer]:
                     h = torch.add(h, inputs[-1], out=at.sums[layer][: self.count])
                 inputs.append(h)
         return Forward(at, inputs, hidden, z, masks, norms, embedded)
-
-    def skips(self, layer: int) -> bool:
-        """Whether the input of a hidden layer (from 0) is added to its output."""
-        return self.residual and layer > 0 and self.layers[layer].n_in == self.layers[layer].n_out
 
     def _normed(self, at: Activations, layer: int, z: Tensor, training: bool) -> Normed:
         """scale (z - mean) / sqrt(var + eps) + shift.
@@ -215,9 +255,10 @@ class Chunk:
             torch.sub(z, self.mean[layer], out=centred)
             inverse = self.variance[layer].add(EPSILON).rsqrt_()
         else:
-            mean = z.mean(dim=self.along, keepdim=True)
+            mean = self._mean(z, layer)
             torch.sub(z, mean, out=centred)
-            variance = torch.mul(centred, centred, out=result).mean(dim=self.along, keepdim=True)
+            self._mask(centred, layer)
+            variance = self._mean(torch.mul(centred, centred, out=result), layer)
             if self.mean:
                 self.mean[layer].lerp_(mean, MOMENTUM)
                 self.variance[layer].lerp_(variance * (z.shape[2] / (z.shape[2] - 1)), MOMENTUM)
@@ -226,10 +267,16 @@ class Chunk:
         torch.addcmul(self.shift[layer], centred, self.scale[layer], out=result)
         return Normed(centred, inverse, result)
 
-    @property
-    def along(self) -> int:
-        """The dimension of ``(A, H, B)`` that normalisations average over."""
-        return 2 if self.mean else 1
+    def _mean(self, values: Tensor, layer: int) -> Tensor:
+        """The mean of ``(A, H, B)`` that a normalisation takes: over the batch, or over the units that a row has."""
+        return (
+            values.mean(dim=2, keepdim=True) if self.mean else values.sum(dim=1, keepdim=True).div_(self.units[layer])
+        )
+
+    def _mask(self, values: Tensor, layer: int) -> None:
+        """Have zeros for padded units in ``(A, H, B)``, from which a layer normalisation has taken a mean."""
+        if self.padded and not self.mean:
+            values.mul_(self.masks[layer])
 
     def _norm_backward(self, layer: int, normed: Normed, dy: Tensor) -> list[Tensor]:
         """The gradients of scale and shift ``(A, H)`` from that of the result, which becomes that of z in place.
@@ -239,8 +286,9 @@ class Chunk:
         spare = normed.result
         found = [torch.mul(dy, normed.centred, out=spare).sum(dim=2), dy.sum(dim=2)]
         dy.mul_(self.scale[layer])
-        parallel = torch.mul(dy, normed.centred, out=spare).mean(dim=self.along, keepdim=True)
-        dy.sub_(dy.mean(dim=self.along, keepdim=True)).sub_(torch.mul(normed.centred, parallel, out=spare))
+        parallel = self._mean(torch.mul(dy, normed.centred, out=spare), layer)
+        dy.sub_(self._mean(dy, layer)).sub_(torch.mul(normed.centred, parallel, out=spare))
+        self._mask(dy, layer)
         dy.mul_(normed.inverse)
         return found
 
@@ -269,7 +317,7 @@ class Chunk:
                 torch.bmm(self.w[layer].transpose(1, 2), dz, out=dh)
                 if self.factors[layer] != 1.0:
                     dh.mul_(self.factors[layer])
-                if layer < len(self.w) - 1 and self.skips(layer):
+                if layer < len(self.w) - 1 and self.skips[layer]:
                     dh.add_(at.dh[layer][: self.count])
                 g = torch.mul(dh, mask, out=mask) if (mask := masks.get(layer - 1)) is not None else dh
                 for rows, kernel, _ in self.parts:
@@ -305,50 +353,6 @@ class Dropped(NamedTuple):
         """Write the mask behind a hidden layer to ``out (A, H, B)`` and return it: 0, or 1 / (1 - p)."""
         drawn = words(self.seeds, self.number, layer, *out.shape[1:])
         return torch.mul(drawn >= self.kept_from.view(-1, 1, 1), self.kept_scale[:, None], out=out)
-
-
-class Activations:
-    """The buffers of one minibatch size: x, then z and dz per layer, h and dh per hidden layer.
-
-    ``dropout``, ``norms`` and ``sums`` are for hidden layers that have them, made when they are first asked for.
-    """
-
-    def __init__(self, sizes: tuple[int, ...], rows: int, batch: int, dtype: torch.dtype, device: torch.device) -> None:
-        self._make = partial(aligned, rows, width=batch, dtype=dtype, device=device)
-        self._hidden = sizes[1:-1]
-        self.x = aligned(rows, batch, sizes[0], dtype, device)
-        self.z, self.dz = self._each(sizes[1:]), self._each(sizes[1:])
-        self.h, self.dh = self._each(self._hidden), self._each(self._hidden)
-
-    @cached_property
-    def dropout(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Masks, and activations after them."""
-        return self._each(self._hidden), self._each(self._hidden)
-
-    @cached_property
-    def norms(self) -> tuple[list[Tensor], list[Tensor]]:
-        """What normalisations make of z before and after scale and shift."""
-        return self._each(self._hidden), self._each(self._hidden)
-
-    @cached_property
-    def sums(self) -> list[Tensor]:
-        """Outputs of layers with their inputs."""
-        return self._each(self._hidden)
-
-    def _each(self, heights: tuple[int, ...]) -> list[Tensor]:
-        return [self._make(height) for height in heights]
-
-
-def aligned(rows: int, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A buffer ``(rows, height, width)`` with a gap between rows, so that each begins on a 64 byte boundary.
-
-    The last bits of a matrix product depend on where its operands begin, and those of an element-wise kernel on which
-    elements fall into its scalar tail. With every row at the same boundary and walked by itself, neither depends on a
-    row's position.
-    """
-    length = -(-height * width // ROW_ALIGN) * ROW_ALIGN + ROW_ALIGN
-    flat = torch.empty(rows, length, dtype=dtype, device=device)
-    return flat[:, : height * width].unflatten(1, (height, width))
 
 
 def segments(codes: Tensor) -> list[Segment]:

@@ -6,6 +6,7 @@ Dimensions: K rows (slots), A active rows, P parameters per row (padded), n trai
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from math import prod
 from typing import NamedTuple, Protocol
@@ -18,7 +19,7 @@ from sweeper.models.data import Data
 from sweeper.models.embedding import EmbeddingLayout
 from sweeper.models.gradient_flow import Flow
 from sweeper.models.schedules import CONSTANT, Schedule
-from sweeper.models.sizes import n_parameters, row_length
+from sweeper.models.sizes import n_parameters, n_statistics, row_length
 
 COLUMNS = (
     *("lr", "wd_coupled", "wd_decoupled", "b1", "cg", "b2", "s", "eps", "nesterov", "clip", "corrected"),
@@ -110,6 +111,8 @@ class Rows:
     into the tuples of ``sweeper.models.config``.
     ``average`` ``(K, P)`` are the averaged weights, None until a row has some. All tensors are on one device.
     A free slot holds zeros. With the ``layout`` of an embedding, its outputs are what the first Linear is given.
+    A row of narrower ``hidden`` layers than those of ``sizes`` is padded: every plane has zeros in the places of the
+    units that it lacks.
     """
 
     sizes: tuple[int, ...]
@@ -143,9 +146,11 @@ class Rows:
     normalization: str = "none"
     layout: EmbeddingLayout | None = None
     layers: tuple[LinearSlice, ...] = field(init=False)
+    hidden: list[tuple[int, ...]] = field(init=False)  # widths by slot
 
     def __post_init__(self) -> None:
         self.layers = linear_slices(self.sizes, self.normalization, self.layout)
+        self.hidden = [self.sizes[1:-1]] * self.width
 
     @classmethod
     def empty(
@@ -186,9 +191,10 @@ class Rows:
     ) -> None:
         """Put a fresh trial into ``slot``: ``model``'s weights, zero optimizer state, ``config``'s columns."""
         self.set_columns(slot, config, clip_norm, seed, schedule)
+        self.hidden[slot] = config.hidden_layers
         running = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
         flat = torch.cat([p.detach().reshape(-1) for p in (*model.parameters(), *running)])
-        self.theta[slot, : flat.numel()] = flat.to(self.theta)
+        self.paste(slot, self.theta, flat)
         if config.ema_decay > 0.0 and self.average is None:
             self.average = torch.zeros_like(self.theta)
 
@@ -214,6 +220,38 @@ class Rows:
             getattr(self, name)[slot] = 0
         if self.average is not None:
             self.average[slot] = 0
+        self.hidden[slot] = self.sizes[1:-1]
+
+    def sizes_of(self, slot: int) -> tuple[int, ...]:
+        """The sizes of the row's own network."""
+        return (self.sizes[0], *self.hidden[slot], self.sizes[-1])
+
+    def cut(self, slot: int, tensor: Tensor) -> Tensor:
+        """A copy of what a plane ``(K, P)`` or column ``(K,)`` has of the row, on the CPU, without padded units.
+
+        Of a plane it is what a cohort of the row's own sizes would have.
+        """
+        mine = tensor[slot].cpu()
+        if tensor.ndim == 1 or (places := self._places(slot)) is None:
+            return mine.clone()
+        found = mine.new_zeros(row_length(self.sizes_of(slot), self.normalization, self.layout))
+        found[: len(places)] = mine[places]
+        return found
+
+    def paste(self, slot: int, tensor: Tensor, values: Tensor) -> None:
+        """Write to ``tensor`` what ``cut`` gives; of a plane at least the row's parameters."""
+        values = values.to(tensor)
+        if tensor.ndim == 1:
+            tensor[slot] = values
+        elif (places := self._places(slot)) is None:
+            tensor[slot, : len(values)] = values
+        else:
+            tensor[slot, places.to(tensor.device)] = values[: len(places)]
+
+    def _places(self, slot: int) -> Tensor | None:
+        """See ``places``; None: the row is not padded."""
+        sizes = self.sizes_of(slot)
+        return None if sizes == self.sizes else places(sizes, self.sizes, self.normalization, self.layout)
 
     def averages(self, slot: int) -> bool:
         """Whether the row's averaged weights are the ones that count."""
@@ -221,14 +259,18 @@ class Rows:
 
     def weights(self, slot: int) -> Tensor:
         """The row's weights that count ``(P,)``: theta, or their average."""
-        return self.average[slot] if self.average is not None and self.averages(slot) else self.theta[slot]
+        return self._counting(slot)[slot]
+
+    def _counting(self, slot: int) -> Tensor:
+        return self.average if self.average is not None and self.averages(slot) else self.theta
 
     def state_dict(self, slot: int, plane: Tensor | None = None) -> dict[str, Tensor]:
         """The row's weights in ``plane (K, P)`` (None: those that count) under ``build_mlp``'s names, on the CPU."""
-        row, state = (self.weights(slot) if plane is None else plane[slot]).cpu(), {}
+        row, state = self.cut(slot, self._counting(slot) if plane is None else plane), {}
+        layers = linear_slices(self.sizes_of(slot), self.normalization, self.layout)
         for name, (start, shape) in embedding_slices(self.layout).items():
             state[f"embedding.{name}"] = row[start : start + prod(shape)].reshape(shape).clone()
-        for number, part in enumerate(self.layers):
+        for number, part in enumerate(layers):
             # build_mlp is Sequential(Linear, [normalisation,] activation, Linear, ..)
             place = number * (2 if self.normalization == "none" else 3)
             state[f"{place}.weight"] = row[part.weight : part.bias].reshape(part.n_out, part.n_in).clone()
@@ -295,4 +337,25 @@ def embedding_slices(layout: EmbeddingLayout | None) -> dict[str, tuple[int, tup
     for name, shape in (layout.shapes if layout else {}).items():
         found[name] = start, shape
         start += prod(shape)
+    return found
+
+
+@lru_cache(maxsize=4096)
+def places(
+    sizes: tuple[int, ...], padded: tuple[int, ...], normalization: str, layout: EmbeddingLayout | None
+) -> Tensor:
+    """Where each number of a network of ``sizes`` lies in a row of ``padded`` sizes: parameters, running statistics.
+
+    A layer's first units are the network's, those behind them padding.
+    """
+    found = torch.arange(n_parameters(sizes, normalization, layout) + n_statistics(sizes, normalization))
+    layers = [linear_slices(each, normalization, layout) for each in (sizes, padded)]
+    for own, wide in zip(*layers, strict=True):
+        units = torch.arange(own.n_out)
+        found[own.weight : own.bias] = (wide.weight + units[:, None] * wide.n_in + torch.arange(own.n_in)).flatten()
+        found[own.bias : own.bias + own.n_out] = wide.bias + units
+        pairs = [(own.norm, wide.norm), (own.running, wide.running)]
+        for start, there in ((start, there) for start, there in pairs if start is not None and there is not None):
+            found[start : start + own.n_out] = there + units
+            found[start + own.n_out : start + 2 * own.n_out] = there + wide.n_out + units
     return found

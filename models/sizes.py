@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from sweeper.models.embedding import EmbeddingLayout
 
+NARROWEST = 32  # units of a layer's bucket; with fewer a card takes no less time
 ROW_ALIGN = 16  # P is a multiple of this, so that every row starts on a 64 byte boundary in either dtype
 
 
@@ -27,6 +28,19 @@ def row_length(sizes: tuple[int, ...], normalization: str = "none", layout: Embe
 def n_statistics(sizes: tuple[int, ...], normalization: str) -> int:
     """The running means and variances of a batch normalisation."""
     return 2 * sum(sizes[1:-1]) if normalization == "batch" else 0
+
+
+def bucket_of(hidden_layers: tuple[int, ...]) -> tuple[int, ...]:
+    """The hidden widths that a network is padded to where networks of several widths are multiplied together.
+
+    Each is rounded up to 32, 48, 64, 96, 128, ..: a power of two, or what lies halfway to the next one.
+    """
+    return tuple(max(NARROWEST, _rounded_up(width)) for width in hidden_layers)
+
+
+def _rounded_up(width: int) -> int:
+    power = 1 << (width - 1).bit_length()
+    return power * 3 // 4 if width <= power * 3 // 4 else power
 
 
 def preferred_rows(sizes: tuple[int, ...]) -> int:

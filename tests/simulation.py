@@ -158,7 +158,8 @@ class World:
     def _join(self) -> None:
         name = f"w{next(self.names)}"
         self.workers[name] = SimWorker(name, self.rng.choice((0.5, 1.0, 1.0, 5.0)))
-        self.take(ev.WorkerJoined(name, mixes=self.rng.random() < 0.5))
+        kind = self.rng.choice(({}, {"mixes": True}, {"pads": True}))
+        self.take(ev.WorkerJoined(name, **kind))
 
     # The driver
 
@@ -369,7 +370,8 @@ class World:
         for name in self.workers:
             worker = self.scheduler.board.workers[name]
             sweep = worker.sweep
-            shapes = {shape_of(self.index[sweep], number) for number in worker.rows} if sweep is not None else set()
+            numbers = worker.rows if sweep is not None else ()
+            shapes = {worker.key(shape_of(self.index[sweep], number)) for number in numbers}
             if len(shapes) > 1 and not (sweep is not None and worker.mixes and self.sweeps[sweep].mixed):
                 raise Violation(f"{name} has rows of {shapes}")
             for number in worker.rows:

@@ -76,6 +76,9 @@ def estimate(
     plan = SweepPlan("plan", requested, window, batch, spec.search.deterministic, rows_per_trial=per_trial)
     plan = replace(plan, mixed=spec.is_compiled)
 
+    if device.pads:
+        trials = [(shape.bucket, config) for shape, config in trials]
+
     def played(shapes: Sequence[Shape], costs: Mapping[Shape, ShapeCost]) -> Rehearsal:
         fit = partial(rows_on, device, dataset)
         return rehearse(plan, shapes, costs, workers, fit, LEG_SECONDS, device.mixes)

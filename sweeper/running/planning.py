@@ -63,7 +63,7 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader], cluster: bool
     trials = [_shaped(spec, dataset.task, params) for params in drawn]
     shapes = Counter(shape for shape, _ in trials)
     common = shapes.most_common(1)[0][0]
-    sizes, layout = network_of(dataset, common)
+    sizes, layout = network_of(dataset, common.bucket if device.pads else common)
     size = dataset.n_train if common.batch_size == "full" else common.batch_size
     finals = 0 if spec.finals is None else min(spec.finals.top, requested) * spec.finals.trainings
     duration = estimate(spec, dataset, trials, requested, finals, workers, device, waiting)

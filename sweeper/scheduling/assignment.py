@@ -36,7 +36,7 @@ def choose(board: Board, worker: Worker) -> None:
     best.served = worker.cohort = board.turn
     worker.drop, worker.yielding = set(), False
     board.serve(worker, best.plan.sweep)
-    shape = best.waiting.shape(best.waiting.first())
+    shape = worker.key(best.waiting.shape(best.waiting.first()))
     worker.shape = None if worker.mixes and best.plan.mixed else shape
     worker.width = min(_most(board, worker, best, shape), max(1, _spread(best, 1)))
 
@@ -120,8 +120,9 @@ def may_join(board: Board, worker: Worker, sweep: Sweep, number: int) -> bool:
         return True
     if any(sweep.trials[n].lost == MAX_LOST - 1 for n in (*worker.rows, number)):
         return False
-    shapes = Counter(sweep.trials[n].shape for n in (*worker.rows, number))
-    return sum(n / _fits(board, worker, sweep, shape) for shape, n in shapes.items() if shape is not None) <= 1 + 1e-9
+    known = (sweep.trials[n].shape for n in (*worker.rows, number))
+    shapes = Counter(worker.key(shape) for shape in known if shape is not None)
+    return sum(n / _fits(board, worker, sweep, shape) for shape, n in shapes.items()) <= 1 + 1e-9
 
 
 def _most(board: Board, worker: Worker, sweep: Sweep, shape: Shape) -> int:

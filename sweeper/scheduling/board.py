@@ -29,9 +29,9 @@ class Trial:
 
 @dataclass
 class Waiting:
-    """Suggested trials that wait for a worker, lowest number first: all of them, and those of each shape.
+    """Suggested trials that wait for a worker, lowest number first: all, those of each shape, and of each bucket.
 
-    A number is taken out of one heap only; in the other it stays until it comes to the top, and counts no more.
+    A number is taken out of one heap only; in the others it stays until it comes to the top, and counts no more.
     """
 
     _shapes: dict[int, Shape] = field(default_factory=dict)  # of those that wait
@@ -46,16 +46,17 @@ class Waiting:
         """One more waits."""
         if number not in self._shapes:
             self._shapes[number] = shape
-            self._counts[shape] += 1
             heapq.heappush(self._all, number)
-            heapq.heappush(self._of.setdefault(shape, []), number)
+            for key in {shape, shape.bucket}:
+                self._counts[key] += 1
+                heapq.heappush(self._of.setdefault(key, []), number)
 
     def count(self, shape: Shape | None) -> int:
-        """How many wait, of one shape or of any (None)."""
+        """How many wait, of one shape or bucket or of any (None)."""
         return len(self) if shape is None else self._counts[shape]
 
     def first(self, shape: Shape | None = None) -> int:
-        """The lowest number, of one shape or of any; there has to be one."""
+        """The lowest number, of one shape or bucket or of any; there has to be one."""
         heap = self._all if shape is None else self._of[shape]
         while heap[0] not in self._shapes:
             heapq.heappop(heap)
@@ -68,9 +69,10 @@ class Waiting:
     def take(self, number: int) -> None:
         """One waits no more."""
         shape = self._shapes.pop(number)
-        self._counts[shape] -= 1
-        if not self._counts[shape]:
-            del self._counts[shape], self._of[shape]
+        for key in {shape, shape.bucket}:
+            self._counts[key] -= 1
+            if not self._counts[key]:
+                del self._counts[key], self._of[key]
 
 
 @dataclass
@@ -139,6 +141,7 @@ class Worker:
     arithmetic: str = ""
     eager: str = ""
     mixes: bool = False
+    pads: bool = False
     leg: int | None = None  # the leg in flight
     sweep: str | None = None
     shape: Shape | None = None
@@ -148,6 +151,10 @@ class Worker:
     drop: set[int] = field(default_factory=set)
     draining: bool = False
     yielding: bool = False
+
+    def key(self, shape: Shape) -> Shape:
+        """The shape key here: trials of one key train together."""
+        return shape.bucket if self.pads else shape
 
 
 @dataclass
@@ -174,10 +181,11 @@ class Board:
     _kinds: Counter[tuple[str, str]] = field(default_factory=Counter)  # workers by arithmetic and eager one
     _held: Counter[str] = field(default_factory=Counter)  # workers by sweep
 
-    def join(self, name: str, arithmetic: str, eager: str, mixes: bool) -> None:
+    def join(self, name: str, arithmetic: str, eager: str, mixes: bool, pads: bool) -> None:
         """A worker that rests."""
         if name not in self.workers:
-            worker = self.workers[name] = self.resting[name] = Worker(name, self._joined, arithmetic, eager, mixes)
+            worker = Worker(name, self._joined, arithmetic, eager, mixes, pads)
+            self.workers[name] = self.resting[name] = worker
             self._joined += 1
             self._kinds[worker.arithmetic, worker.eager] += 1
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
 from sweeper.models.embedding import Embedding
+from sweeper.models.sizes import bucket_of
 from sweeper.records import Change, Ended, Reopened, Requeued, Started, SweepChanged, TrialRecord
 from sweeper.spec.inputs import PLAIN, Inputs
 from sweeper.states import Cause, SweepState, TrialState
@@ -14,7 +15,10 @@ from sweeper.states import Cause, SweepState, TrialState
 
 @dataclass(frozen=True)
 class Shape:
-    """The shape key: trials of the same key of the same sweep can share a cohort."""
+    """The shape key: trials of the same key of the same sweep can share a cohort.
+
+    A ``padded`` one stands for all shapes with this ``bucket``.
+    """
 
     hidden_layers: tuple[int, ...]
     batch_size: int | Literal["full"]
@@ -23,6 +27,12 @@ class Shape:
     normalization: str = "none"
     embedding: Embedding | None = None
     own: bool = False  # modules of the user's own, of any structures
+    padded: bool = False
+
+    @property
+    def bucket(self) -> Shape:
+        """The shape key on a worker that pads networks (``WorkerJoined``)."""
+        return replace(self, hidden_layers=bucket_of(self.hidden_layers), padded=True)
 
 
 def arithmetic_in(arithmetic: str, eager: str, compiled: bool) -> str:
@@ -125,12 +135,14 @@ class WorkerJoined:
     """A worker can be given legs, of sweeps of its ``arithmetic``; what is not compiled it trains in ``eager``.
 
     ``mixes``: it trains row after row, so that rows of several shapes take no longer together than apart.
+    ``pads``: it trains the rows of one bucket together.
     """
 
     worker: str
     arithmetic: str = ""
     eager: str = ""
     mixes: bool = False
+    pads: bool = False
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class Scheduler:
             case TrialsSuggested():
                 self._suggested(event, actions)
             case WorkerJoined():
-                self.board.join(event.worker, event.arithmetic, event.eager, event.mixes)
+                self.board.join(event.worker, event.arithmetic, event.eager, event.mixes, event.pads)
             case WorkerLost():
                 self._worker_lost(event, actions)
             case WorkerDraining():
@@ -395,4 +395,4 @@ class Scheduler:
         trial.worker = worker.name
         worker.rows.add(trial.number)
         sweep.move(trial, TrialState.RUNNING)
-        return Admit(trial.number, trial.attempt, trial.shape)
+        return Admit(trial.number, trial.attempt, worker.key(trial.shape))

@@ -126,6 +126,7 @@ def cohort_of(
         scorers=scorers,
         normalization=shape.normalization,
         embedding=shape.embedding,
+        padded=shape.padded,
     )
 
 

@@ -8,7 +8,6 @@ from queue import SimpleQueue
 from typing import Literal
 
 from sweeper.data.source import Source
-from sweeper.scheduling.events import WorkerJoined
 from sweeper.training.leg_runner import LegRunner
 from sweeper.training.objective_legs import ObjectiveOrder, ObjectiveRunner
 from sweeper.training.pool import (
@@ -87,7 +86,7 @@ class InlinePool:
     def _loop(self) -> None:
         self._device = local_device()
         runner = LegRunner(self._device.kind)
-        self._post(WorkerJoined(self.NAME, self._device.arithmetic, self._device.eager, self._device.mixes))
+        self._post(self._device.joined(self.NAME))
         while (job := self._jobs.get()) is not None:
             job(runner)
         self._objectives.close()

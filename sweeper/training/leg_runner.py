@@ -142,7 +142,7 @@ class LegRunner:
                 state = start.states[i] if start.states is not None else None
                 self._cohort.admit(start.shape, keys[i], start.config, row.seed, state, row.fold, start.changes)
             epoch = epochs_in(start.states) if start.states is not None else 0
-            self._running[start.number] = _Running(start, keys, self._cohort.of(keys[0]).parameters, epoch)
+            self._running[start.number] = _Running(start, keys, self._cohort.of(keys[0]).parameters(keys[0]), epoch)
 
     def _with_replays(self, order: LegOrder) -> list[TrialStart]:
         """The trials to admit, those that have epochs without a state with the state that these lead to."""

@@ -45,7 +45,7 @@ class Device:
 
     ``arithmetic`` names what its numbers are computed in (``sweeper.models.arithmetic``), and ``eager`` what those of
     trials are that its compiled path does not train (empty: the same). ``cores`` are what it may keep busy. For
-    ``mixes`` see ``WorkerJoined``.
+    ``mixes`` and ``pads`` see ``WorkerJoined``.
     """
 
     kind: str
@@ -59,6 +59,15 @@ class Device:
     def mixes(self) -> bool:
         """Whether its rows train one after another."""
         return self.kind == "cpu"
+
+    @property
+    def pads(self) -> bool:
+        """Whether rows of several widths train as one tensor program."""
+        return self.kind == "cuda"
+
+    def joined(self, worker: str) -> WorkerJoined:
+        """What the scheduler is told of a worker with this device."""
+        return WorkerJoined(worker, self.arithmetic, self.eager, self.mixes, self.pads)
 
 
 class Pool(Protocol):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sweeper.data.source import Source
 from sweeper.errors import SweeperError
-from sweeper.scheduling.events import WorkerDraining, WorkerJoined, WorkerLost
+from sweeper.scheduling.events import WorkerDraining, WorkerLost
 from sweeper.training.leg_runner import LegRunner
 from sweeper.training.legs import LegOrder, LegResult
 from sweeper.training.pool import (
@@ -340,7 +340,7 @@ class RayPool:
             self._lose(slot, actor, describe(error))
             return
         slot.info = done.result()
-        self._post(WorkerJoined(slot.name, slot.info.arithmetic, slot.info.eager, slot.info.mixes))
+        self._post(slot.info.joined(slot.name))
 
     def _leg_ended(self, slot: _Slot, actor: Any, leg: int, done: Future[LegResult]) -> None:
         from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
