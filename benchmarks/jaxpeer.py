@@ -48,17 +48,17 @@ class Peer:
         n = len(data.y_train)
         self.orders = jnp.asarray(np.stack([batch_order(n, seed, e).numpy() for e in range(train.epochs)]), jnp.int32)
         program = jax.jit(jax.vmap(self._train_row, in_axes=(0, 0, None)))
-        example = self._start([config] * rows)
+        example = self.start([config] * rows)
         begin = time.perf_counter()
         self.program = program.lower(*example, self.orders).compile()
         self.compile_seconds = time.perf_counter() - begin
 
     def run(self, configs: Sequence[TrialConfig]) -> dict[str, np.ndarray]:
         """Train K trials; each metric as ``(K, E)``."""
-        numbers = self.program(*self._start(configs), self.orders)
+        numbers = self.program(*self.start(configs), self.orders)
         return {name: np.asarray(values) for name, values in zip(METRICS, numbers, strict=True)}
 
-    def _start(self, configs: Sequence[TrialConfig]) -> tuple[Row, dict[str, jax.Array]]:
+    def start(self, configs: Sequence[TrialConfig]) -> tuple[Row, dict[str, jax.Array]]:
         """Initial rows and their coefficient columns."""
         models = [weights_of(build_mlp(config, self.n_inputs, self.n_outputs, self.seed)) for config in configs]
         theta = jax.tree.map(lambda *rows: jnp.stack(rows), *models)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -86,6 +87,20 @@ def history_error(got: History, wanted: History) -> float:
     errors = [relative_error(torch.tensor(left[n]).double(), torch.tensor(right[n]).double()) for n in right]
     errors += [relative_error(got.state_dict[n], wanted.state_dict[n]) for n in wanted.state_dict]
     return max(errors)
+
+
+def flow_error(got: History, wanted: History) -> float:
+    """The largest difference relative to the wanted number, or to 1e-6 where that is smaller; NaN equals NaN."""
+    if got.flow.keys() != wanted.flow.keys():
+        return math.inf
+    worst = 0.0
+    for epoch, flow in wanted.flow.items():
+        assert flow.clip_rate == got.flow[epoch].clip_rate
+        left, right = got.flow[epoch].layers, flow.layers
+        assert torch.equal(left.isnan(), right.isnan())
+        error = (left - right).abs() / right.abs().clamp(min=1e-6)
+        worst = max(worst, float(error.nan_to_num(0.0).max()))
+    return worst
 
 
 def same_bits(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-import math
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -27,7 +26,7 @@ from sweeper.models import (
 )
 from sweeper.models.config import FLOW_STATISTICS, Task
 from sweeper.models.paths import PATHS
-from tests.tiny import BLOCKS, EXTRAS, identical, tiny_data, tolerance
+from tests.tiny import BLOCKS, EXTRAS, flow_error, identical, tiny_data, tolerance
 
 TASKS: list[Task] = ["classification", "regression"]
 CPU_PATHS = [name for name, path in PATHS.items() if path.available(torch.device("cpu"))]
@@ -48,20 +47,6 @@ MIXED = EVERY_KIND[::3]
 
 def train_config(task: Task = "classification", epochs: int = 3, interval: int | None = 1, **rest: Any) -> TrainConfig:
     return TrainConfig(epochs=epochs, task=task, gradient_flow=interval, **({"batch_size": 8, "clip_norm": 0.5} | rest))
-
-
-def flow_error(got: History, wanted: History) -> float:
-    """The largest difference relative to the wanted number, or to 1e-6 where that is smaller; NaN equals NaN."""
-    if got.flow.keys() != wanted.flow.keys():
-        return math.inf
-    worst = 0.0
-    for epoch, flow in wanted.flow.items():
-        assert flow.clip_rate == got.flow[epoch].clip_rate
-        left, right = got.flow[epoch].layers, flow.layers
-        assert torch.equal(left.isnan(), right.isnan())
-        error = (left - right).abs() / right.abs().clamp(min=1e-6)
-        worst = max(worst, float(error.nan_to_num(0.0).max()))
-    return worst
 
 
 def same_flow(got: History, wanted: History) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sweeper.records import TrialRecord
@@ -100,6 +102,26 @@ def test_a_worker_that_mixes_takes_trials_as_they_come_while_their_memory_adds_u
     actions = scheduler.handle(ev.LegFailed("w", leg.leg, "oom", "no memory"))
     [leg] = legs(actions)
     assert [a.number for a in leg.admit] == [0], "half of the trials that it ran out of memory with"
+
+
+def test_a_worker_that_pads_takes_trials_of_one_bucket_in_the_order_of_their_numbers() -> None:
+    seen = []
+    scheduler = Scheduler(lambda _worker, _sweep, shape: seen.append(shape) or 4)
+    scheduler.handle(ev.WorkerJoined("card", pads=True))
+    open_sweep(scheduler, requested=12, window=64, batch=12)
+    shapes = [SHAPE, replace(SHAPE, hidden_layers=(40,)), OTHER, replace(SHAPE, batch_size=8)]
+    suggested = tuple(ev.Suggestion(n, shapes[n % 4]) for n in range(12))
+    [leg] = legs(scheduler.handle(ev.TrialsSuggested("a", suggested)))
+    assert [(a.number, a.shape) for a in leg.admit] == [(n, SHAPE.bucket) for n in (0, 2, 4, 6)]
+    assert SHAPE.bucket == OTHER.bucket == replace(SHAPE, hidden_layers=(32,), padded=True)
+    [leg] = legs(complete(scheduler, leg, [2, 6]))
+    assert [a.number for a in leg.admit] == [8, 10]
+    [leg] = legs(complete(scheduler, leg, [0, 4, 8, 10]))
+    assert [(a.number, a.shape.hidden_layers) for a in leg.admit] == [(n, (48,)) for n in (1, 5, 9)]
+    scheduler.handle(ev.WorkerJoined("plain"))
+    assert set(seen) == {SHAPE.bucket, shapes[1].bucket}
+    [leg] = legs(complete(scheduler, leg, [1, 5, 9]))
+    assert {a.shape.batch_size for a in leg.admit} == {8}
 
 
 def test_a_lost_workers_trials_wait_again_and_get_a_new_attempt() -> None:

@@ -109,16 +109,16 @@ def test_folds_replicates_patience_and_a_metric_that_training_does_not_measure_g
         assert all(np.array_equal(second.weights[name], whole.weights[name]) for name in whole.weights)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_trials_of_several_shapes_in_one_cohort_are_each_their_own_run(threads: int) -> None:
+@pytest.mark.parametrize(("threads", "padded"), [(1, False), (2, False), (1, True)])
+def test_trials_of_several_shapes_in_one_cohort_are_each_their_own_run(threads: int, padded: bool) -> None:
     import torch
 
-    shapes = [Shape(hidden, size, 14) for hidden in ((9, 6), (5,), ()) for size in (8, 16)]
+    shapes = [Shape(hidden, size, 14) for hidden in ((9, 6), (5, 8), ()) for size in (8, 16)]
     starts = tuple(
         TrialStart(
             n,
             1,
-            shapes[n % 6],
+            shapes[n % 6].bucket if padded else shapes[n % 6],
             TrialConfig(hidden_layers=shapes[n % 6].hidden_layers, learning_rate=0.03),
             (RowStart(n),),
         )
