@@ -338,13 +338,12 @@ class Cohort:
     def _rates_after(self, active: Tensor, val_loss: Tensor) -> Tensor:
         """The learning rates ``(A,)`` of the next steps, on the CPU, after the plateau step of rows that have one."""
         rows = self.rows
-        on_plateau = rows.schedule.cpu()[active] == SCHEDULES.index("plateau")
-        on_plateau &= rows.t.cpu()[active] >= rows.warmup.cpu()[active]
+        on_plateau = rows.schedule[active] == SCHEDULES.index("plateau")
+        on_plateau &= rows.t[active] >= rows.warmup[active]
         if self.plateau is not None and on_plateau.any():
             mine = active[on_plateau]
-            reduced = self.plateau.step(mine, val_loss[on_plateau], rows.lr.cpu()[mine])
-            rows.lr[mine.to(rows.lr.device)] = reduced.to(rows.lr)
-        return rates(rows, active.to(rows.lr.device), steps=1)[0]
+            rows.lr[mine] = self.plateau.step(mine, val_loss[on_plateau], rows.lr[mine]).to(rows.lr)
+        return rates(rows, active, steps=1)[0]
 
     @property
     def metric_names(self) -> list[str]:

@@ -65,9 +65,9 @@ class EagerPath:
         if (rows.normalization, rows.layout) != (self.net.normalization, self.net.layout):
             room = self.net.rows, self.net.dtype, self.net.device
             self.net = Network(rows.sizes, *room, rows.normalization, rows.layout)
-        codes = rows.activation.cpu()[active]
+        codes = rows.activation[active]
         # rows without dropout stand together, so that few of them go through masks of ones
-        by_activation = torch.argsort(codes + len(ACTIVATIONS) * (rows.dropout.cpu()[active] > 0), stable=True)
+        by_activation = torch.argsort(codes + len(ACTIVATIONS) * (rows.dropout[active] > 0), stable=True)
         sums = torch.empty(len(EpochSums._fields), len(active), dtype=torch.float64, device=rows.theta.device)
         with one_thread():
             for split in self._splits(rows, active, by_activation):
@@ -80,16 +80,17 @@ class EagerPath:
                 if outputs is not None and made is not None:
                     outputs[part.to(outputs.device)] = made
                 if flow is not None and watch is not None:
-                    clip = rows.clip[active[part].to(rows.clip.device)]
+                    clip = rows.clip[active[part]].to(sums.device)
                     flow.layers[part], flow.clip_rate[part] = watch.layers.cpu(), watch.clip_rate(clip).cpu()
         return EpochSums(*sums)
 
     def _splits(self, rows: Rows, active: Tensor, order: Tensor) -> Iterator[Tensor]:
         """``order``, indices of ``active``, in chunks of rows of one structure."""
-        kinds = torch.stack([rows.residual, rows.ntk]).cpu()[:, active[order]].T.tolist()
+        mine = active[order]
+        columns = (order, mine, rows.residual[mine] > 0, rows.ntk[mine] > 0)
         alike: dict[Structure, list[int]] = {}
-        for i, slot, (residual, ntk) in zip(order.tolist(), active[order].tolist(), kinds, strict=True):
-            alike.setdefault(structure_of(rows.sizes_of(slot), residual > 0, ntk > 0), []).append(i)
+        for i, slot, residual, ntk in zip(*(column.tolist() for column in columns), strict=True):
+            alike.setdefault(structure_of(rows.sizes_of(slot), residual, ntk), []).append(i)
         for numbers in alike.values():
             yield from torch.tensor(numbers).split(self.net.rows)
 
@@ -98,7 +99,7 @@ class EagerPath:
     ) -> tuple[Tensor, ChunkFlow | None]:
         """One epoch of a chunk: loads the rows into the workspace, trains and evaluates them, stores them back."""
         device = rows.theta.device
-        active, orders = active.to(device), orders.to(device)
+        orders = orders.to(device)
         data, (count, n) = self.data, orders.shape
         chunk = self.net.load(rows, active, segments(codes))
         plain = partial(self._step, chunk)
@@ -121,9 +122,9 @@ class EagerPath:
             else:
                 sums[0].addcmul_(loss, data.w_train[batch].view(count, -1).sum(dim=1) / data.w_train.sum())
             sums[1].add_(norm, alpha=1 / steps)
-        with chunk.averaged(rows.ema[active, None] > 0 if c.averages else None):
+        with chunk.averaged((rows.ema[active, None] > 0).to(device) if c.averages else None):
             self._evaluate(chunk, sums, outputs)
-        chunk.store(rows, active)
+        chunk.store(rows)
         rows.t[active] += steps
         return sums, watch
 

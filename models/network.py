@@ -129,7 +129,7 @@ class Network:
         self.embedding = None if layout is None else EmbeddingRows(layout, rows, make, device)
 
     def load(self, rows: Rows, active: Tensor, parts: list[Segment]) -> Chunk:
-        """Copy the rows ``active (A,)`` in; the chunk that was loaded before is overwritten."""
+        """Copy the rows ``active (A,)``, on the CPU, in; the chunk that was loaded before is overwritten."""
         return Chunk(self, rows, active, parts)
 
     def buffers(self, batch: int) -> Activations:
@@ -156,15 +156,15 @@ class Chunk:
         self.net, self.layers, self.parts, self.count = net, net.layers, parts, len(active)
         planes = [plane[: self.count] for plane in net.planes]
         self.theta, self.m, self.v, self.d, self.scratch, self.before, self.average = planes
+        slots, self._active = active.tolist(), active.to(net.device)
         for plane, source in self._pairs(rows):
-            torch.index_select(source, 0, active, out=plane)
+            torch.index_select(source, 0, self._active, out=plane)
         self.w = [self.theta[:, p.weight : p.bias].unflatten(1, (p.n_out, p.n_in)) for p in self.layers]
         self.b = [self.theta[:, p.bias : p.bias + p.n_out, None] for p in self.layers]
         norms = [(p.norm, p.n_out) for p in self.layers if p.norm is not None]
         running = [(p.running, p.n_out) for p in self.layers if p.running is not None]
         self.mean = [self.theta[:, at : at + width, None] for at, width in running]
         self.variance = [self.theta[:, at + width : at + 2 * width, None] for at, width in running]
-        slots = active.tolist()
         residual, ntk = (bool(getattr(rows, name)[slots[0]] > 0) for name in ("residual", "ntk"))
         self.structure = structure_of(rows.sizes_of(slots[0]), residual, ntk)
         self.skips, self.factors = self.structure
@@ -182,10 +182,10 @@ class Chunk:
             if self.padded:
                 mask.copy_(torch.arange(mask.shape[1], device=net.device)[None, :, None] < units)
 
-    def store(self, rows: Rows, active: Tensor) -> None:
-        """Copy the chunk back to the rows ``active (A,)``."""
+    def store(self, rows: Rows) -> None:
+        """Copy the chunk back to where its rows came from."""
         for plane, target in self._pairs(rows):
-            target.index_copy_(0, active, plane)
+            target.index_copy_(0, self._active, plane)
 
     def _pairs(self, rows: Rows) -> list[tuple[Tensor, Tensor]]:
         average = [] if rows.average is None else [(self.average, rows.average)]

@@ -109,7 +109,8 @@ class Rows:
     schedule, the decay ``ema`` of averaged weights, and ``residual`` and ``ntk`` 0 or 1. ``(K,)`` int64 are ``t``,
     which counts optimizer steps, ``seed``, the trial's, and ``activation``, ``optimizer`` and ``schedule``, indices
     into the tuples of ``sweeper.models.config``.
-    ``average`` ``(K, P)`` are the averaged weights, None until a row has some. All tensors are on one device.
+    ``average`` ``(K, P)`` are the averaged weights, None until a row has some. The planes are on one device, all that is
+    ``(K,)`` is on the CPU: on a card each number that is set would be a launch.
     A free slot holds zeros. With the ``layout`` of an embedding, its outputs are what the first Linear is given.
     A row of narrower ``hidden`` layers than those of ``sizes`` is padded: every plane has zeros in the places of the
     units that it lacks.
@@ -165,8 +166,8 @@ class Rows:
         """``width`` free slots for networks of ``sizes = (D, H1, .., C)``, D being the width of ``layout`` if any."""
         length = row_length(sizes, normalization, layout)
         planes = [torch.zeros(width, length, dtype=dtype, device=device) for _ in range(3)]
-        columns = [torch.zeros(width, dtype=torch.float64, device=device) for _ in COLUMNS]
-        counters = [torch.zeros(width, dtype=torch.int64, device=device) for _ in COUNTERS]
+        columns = [torch.zeros(width, dtype=torch.float64) for _ in COLUMNS]
+        counters = [torch.zeros(width, dtype=torch.int64) for _ in COUNTERS]
         tensors = dict(zip(("theta", "m", "v", *COLUMNS, *COUNTERS), (*planes, *columns, *counters), strict=True))
         return cls(sizes, **tensors, normalization=normalization, layout=layout)
 

@@ -88,8 +88,8 @@ PER_STEP = ("decay", "w2", "share_d", "share_m", "root", "floor", "fresh", "numb
 
 
 def coefficients(rows: Rows, active: Tensor, steps: int) -> Coefficients:
-    """The coefficients of the rows ``active (A,)`` for their next ``steps`` steps, on the rows' device."""
-    table = {name: getattr(rows, name)[active].double().cpu() for name in (*COLUMNS, "t", "optimizer")}
+    """The coefficients of the rows ``active (A,)``, on the CPU, for their next ``steps`` steps, on theta's device."""
+    table = {name: getattr(rows, name)[active].double() for name in (*COLUMNS, "t", "optimizer")}
     b1, b2, s, eps, corrected, t = (table[name] for name in ("b1", "b2", "s", "eps", "corrected", "t"))
     kinds = table["optimizer"]
     nadam, adagrad = kinds == OPTIMIZERS.index("nadam"), kinds == OPTIMIZERS.index("adagrad")
@@ -125,7 +125,7 @@ def coefficients(rows: Rows, active: Tensor, steps: int) -> Coefficients:
     device = rows.theta.device
     return Coefficients(
         **{name: column.to(rows.theta).unsqueeze(-1) for name, column in columns.items()},
-        seeds=rows.seed[active],
+        seeds=rows.seed[active].to(device),
         kept_from=threshold(table["dropout"]).to(device),
         number=number.to(device, torch.int64),
         signed=lion[:, None].to(device),
@@ -139,12 +139,12 @@ def coefficients(rows: Rows, active: Tensor, steps: int) -> Coefficients:
 
 
 def rates(rows: Rows, active: Tensor, steps: int) -> Tensor:
-    """The learning rates ``(S, A)`` of the rows ``active (A,)`` in their next ``steps`` steps, on the CPU in float64.
+    """The learning rates ``(S, A)`` of the rows ``active (A,)`` in their next ``steps`` steps, in float64.
 
     Beyond a schedule's end it is that of its last step.
     """
     columns = [getattr(rows, name)[active].tolist() for name in ("schedule", "t", "total", "warmup")]
-    lr, known = rows.lr[active].cpu(), dict[tuple[float, ...], list[float]]()
+    lr, known = rows.lr[active], dict[tuple[float, ...], list[float]]()
     for key in zip(*columns, strict=True):
         if key not in known:
             kind, t, total, warmup = key
