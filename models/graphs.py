@@ -1,7 +1,7 @@
 """One training step of a chunk recorded once and replayed: on a GPU a small network's step is nothing but launches.
 
-A recording reads and writes fixed buffers. What changes from step to step is copied into them first: the indices of
-the minibatch and the coefficients of the step.
+A recording reads and writes fixed buffers. What changes is copied into them first: before each step the indices of the
+minibatch and the coefficients of the step in one piece, as each copy is a launch, and before the first step the others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sweeper.models.network import Chunk
-from sweeper.models.update import Coefficients
+from sweeper.models.update import CHANGING, CONSTANT, Coefficients
 
 Work = Callable[[], None]
 Step = Callable[[Tensor, Coefficients, int], tuple[Tensor, Tensor]]  # indices, coefficients, step -> loss, norm
@@ -40,8 +40,12 @@ class Recording:
     def __init__(self, chunk: Chunk, step: Step, indices: Tensor, c: Coefficients, record: Callable[[Work], Work]):
         self._chunk, self._step = chunk, step
         self._indices = indices.clone()
-        columns: dict[str, Any] = {name: value.clone() for name, value in c.at(0).items()}
+        steps = steps_of(c)
+        self._now = steps[0].clone()  # (E, 1, A, 1)
+        columns: dict[str, Any] = {name: getattr(c, name).clone() for name in CONSTANT}
+        columns |= dict(zip(CHANGING, self._now, strict=True)) | {"number": c.number[:1].clone()}
         self._c = c._replace(**columns)
+        self._steps, self._of = steps, c
         self._loss: Tensor | None = None
         self._norm: Tensor | None = None
         self.usable = False
@@ -49,9 +53,13 @@ class Recording:
 
     def __call__(self, indices: Tensor, c: Coefficients, step: int) -> tuple[Tensor, Tensor]:
         """Do the step; loss and norm ``(A,)`` are valid until the next call."""
+        if self._of is not c:
+            self._steps, self._of = steps_of(c), c
+            for name in CONSTANT:
+                getattr(self._c, name).copy_(getattr(c, name))
         self._indices.copy_(indices)
-        for name, value in c.at(step).items():
-            getattr(self._c, name).copy_(value)
+        self._now.copy_(self._steps[step])
+        self._c.number.copy_(c.number[step : step + 1])
         self._replay()
         assert self._loss is not None
         assert self._norm is not None
@@ -92,6 +100,11 @@ class Recording:
         assert self._loss is not None
         assert self._norm is not None
         return [tensor.nan_to_num(nan=1.25e30).clone() for tensor in (*planes, self._loss, self._norm)]
+
+
+def steps_of(c: Coefficients) -> Tensor:
+    """The E coefficients that change from step to step, as ``(S, E, 1, A, 1)``."""
+    return torch.stack([getattr(c, name) for name in CHANGING], dim=1)[:, :, None]
 
 
 class Recordings:

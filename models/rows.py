@@ -109,7 +109,7 @@ class Rows:
     schedule, the decay ``ema`` of averaged weights, and ``residual`` and ``ntk`` 0 or 1. ``(K,)`` int64 are ``t``,
     which counts optimizer steps, ``seed``, the trial's, and ``activation``, ``optimizer`` and ``schedule``, indices
     into the tuples of ``sweeper.models.config``.
-    ``average`` ``(K, P)`` are the averaged weights, None until a row has some. The planes are on one device, all that is
+    ``average`` ``(K, P)`` are the averaged weights, None until a row has some. Planes are on one device, and what is
     ``(K,)`` is on the CPU: on a card each number that is set would be a launch.
     A free slot holds zeros. With the ``layout`` of an embedding, its outputs are what the first Linear is given.
     A row of narrower ``hidden`` layers than those of ``sizes`` is padded: every plane has zeros in the places of the

@@ -72,11 +72,6 @@ class Coefficients(NamedTuple):
     averages: bool
     signs: bool
 
-    def at(self, step: int) -> dict[str, Tensor]:
-        """The tensors of one step; those that change from step to step keep a leading dimension of 1."""
-        found = {name: value for name, value in self._asdict().items() if isinstance(value, Tensor)}
-        return found | {name: found[name][step : step + 1] for name in PER_STEP}
-
     @property
     def branches(self) -> tuple[bool, ...]:
         """Which branches of a step are taken."""
@@ -84,7 +79,8 @@ class Coefficients(NamedTuple):
 
 
 TINY = 1e-30  # instead of a learning rate of 0, by which the rule would divide
-PER_STEP = ("decay", "w2", "share_d", "share_m", "root", "floor", "fresh", "number")
+CHANGING = ("decay", "w2", "share_d", "share_m", "root", "floor", "fresh")  # from step to step, and so does number
+CONSTANT = ("wd", "b1", "cg", "clip", "kept_scale", "smoothing", "seeds", "kept_from", "signed")
 
 
 def coefficients(rows: Rows, active: Tensor, steps: int) -> Coefficients:
