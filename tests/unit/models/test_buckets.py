@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -48,6 +48,15 @@ KINDS: list[dict[str, Any]] = [
     *BLOCKS[::3],
 ]
 CONFIGS = [TrialConfig(**(USUAL | {"hidden_layers": WIDTHS[n % 5]} | kind)) for n, kind in enumerate(KINDS)]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small only wait for several."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def train_config(task: Task = "classification", **rest: Any) -> TrainConfig:

@@ -22,7 +22,7 @@ CONFIGS = [
 CONFIGS += [TrialConfig(**({"learning_rate": 0.03, "hidden_layers": (7, 5)} | extra)) for extra in EXTRAS]
 CONFIGS += [replace(CONFIGS[i], normalization="layer") for i in (0, -1)]
 CONFIGS += [TrialConfig(**({"learning_rate": 0.03, "hidden_layers": (7, 7)} | block)) for block in BLOCKS[2:6]]
-CONFIGS += [replace(c, hidden_layers=hidden) for c in CONFIGS[-8:] for hidden in ((7, 5), (5, 5))]
+CONFIGS += [replace(c, hidden_layers=hidden) for c in CONFIGS[-4:] for hidden in ((7, 5), (5, 5))]
 CONFIGS[3] = TrialConfig(optimizer="sgd", learning_rate=1e30, clip_norm=1e30, hidden_layers=(7, 5))  # leaves early
 
 

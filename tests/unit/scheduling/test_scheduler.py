@@ -118,10 +118,9 @@ def test_a_worker_that_pads_takes_trials_of_one_bucket_in_the_order_of_their_num
     assert [a.number for a in leg.admit] == [8, 10]
     [leg] = legs(complete(scheduler, leg, [0, 4, 8, 10]))
     assert [(a.number, a.shape.hidden_layers) for a in leg.admit] == [(n, (48,)) for n in (1, 5, 9)]
-    scheduler.handle(ev.WorkerJoined("plain"))
-    assert set(seen) == {SHAPE.bucket, shapes[1].bucket}
-    [leg] = legs(complete(scheduler, leg, [1, 5, 9]))
-    assert {a.shape.batch_size for a in leg.admit} == {8}
+    assert set(seen) == {SHAPE.bucket, shapes[1].bucket}, "memory is that of the padded networks"
+    [leg] = legs(scheduler.handle(ev.WorkerJoined("plain")))
+    assert [(a.number, a.shape) for a in leg.admit] == [(n, shapes[3]) for n in (3, 7, 11)]
 
 
 def test_a_lost_workers_trials_wait_again_and_get_a_new_attempt() -> None:
