@@ -93,7 +93,7 @@ def cohort(
 ) -> Contender:
     """``train_cohort`` on one path, ``rows`` trials side by side (default: its own)."""
     from sweeper.models import train_cohort
-    from sweeper.models.cohort import WIDTH
+    from sweeper.models.train import WIDTH
 
     def train() -> list[float]:
         histories = train_cohort(configs, workload.train, arrays, [SEED] * len(configs), path, width=rows)

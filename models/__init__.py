@@ -9,22 +9,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweeper.models.cohort import Cohort, RowReport, train_cohort
+    from sweeper.models.cohort import Cohort, RowReport
     from sweeper.models.config import ACTIVATIONS, INITIALIZATIONS, OPTIMIZERS, PlateauConfig, TrainConfig, TrialConfig
     from sweeper.models.data import Data, batch_order
     from sweeper.models.history import History
     from sweeper.models.mlp import build_mlp, count_outputs, predict_probabilities
     from sweeper.models.sizes import n_parameters, preferred_rows, rows_that_fit
     from sweeper.models.solo import train_solo
+    from sweeper.models.train import train_cohort
 
 _HOMES = {
-    "cohort": ("Cohort", "RowReport", "train_cohort"),
+    "cohort": ("Cohort", "RowReport"),
     "config": ("ACTIVATIONS", "INITIALIZATIONS", "OPTIMIZERS", "PlateauConfig", "TrainConfig", "TrialConfig"),
     "data": ("Data", "batch_order"),
     "history": ("History",),
     "mlp": ("build_mlp", "count_outputs", "predict_probabilities"),
     "sizes": ("n_parameters", "preferred_rows", "rows_that_fit"),
     "solo": ("train_solo",),
+    "train": ("train_cohort",),
 }
 
 __all__ = [

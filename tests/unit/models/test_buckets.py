@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -68,12 +67,6 @@ def together(configs: Sequence[TrialConfig], train: TrainConfig, data: Any, seed
     return train_cohort(configs, train, data, seeds, path="eager", padded=True)
 
 
-@cache
-def of_all(dtype: torch.dtype) -> list[History]:
-    train = train_config(gradient_flow=1)
-    return together(CONFIGS, train, tiny_data(dtype=dtype), range(len(CONFIGS)))
-
-
 def test_a_bucket_costs_at_most_nine_fourths_of_a_networks_own_products() -> None:
     assert bucket_of((1, 33, 64, 65, 96, 97, 384, 1025)) == (32, 48, 64, 96, 96, 128, 384, 1536)
     assert bucket_of(()) == ()
@@ -87,9 +80,10 @@ def test_a_bucket_costs_at_most_nine_fourths_of_a_networks_own_products() -> Non
 def test_every_row_of_a_bucket_is_its_plain_run(task: Task) -> None:
     assert {bucket_of(config.hidden_layers) for config in CONFIGS} == {(32, 32)}
     train, data = train_config(task, gradient_flow=1), tiny_data(task)
-    histories = of_all(torch.float64) if task == "classification" else None
-    histories = histories or together(CONFIGS, train, data, range(len(CONFIGS)))
-    for number, (config, got) in enumerate(zip(CONFIGS, histories, strict=True)):
+    numbers = range(0, len(CONFIGS), 1 if task == "classification" else 2)
+    histories = together([CONFIGS[number] for number in numbers], train, data, numbers)
+    for number, got in zip(numbers, histories, strict=True):
+        config = CONFIGS[number]
         wanted = train_solo(config, train, data, number)
         assert history_error(got, wanted) < tolerance(config), config
         assert flow_error(got, wanted) < tolerance(config), config
@@ -115,7 +109,8 @@ def test_deep_rows_with_embeddings_and_weights_of_their_examples() -> None:
 
 
 def test_a_rows_bits_do_not_depend_on_its_neighbours_nor_on_whether_they_are_padded() -> None:
-    wanted, train, data = of_all(torch.float32), train_config(gradient_flow=1), tiny_data(dtype=torch.float32)
+    train, data = train_config(gradient_flow=1, epochs=2), tiny_data(dtype=torch.float32)
+    wanted = together(CONFIGS, train, data, range(len(CONFIGS)))
     backwards = range(len(CONFIGS) - 1, -1, -1)
     for numbers in (list(backwards), [3, 8], [12, 13, 14], *([n] for n in (0, 1, 2, 3, 9, 20, 24))):
         got = together([CONFIGS[n] for n in numbers], train, data, numbers)
