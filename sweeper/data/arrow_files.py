@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweeper.data.checks import check_names, check_same_columns, pick_target
-from sweeper.data.csv_files import read_csv, zero_padded
+from sweeper.data.csv_files import BLOCK_BYTES, read_csv, zero_padded
 from sweeper.data.csv_head import read_head
 from sweeper.data.files import FileTable, Kind, Roles
 from sweeper.data.number_texts import FEW_TEXTS, Reading, find_all, find_writing, numbers_of, refusal, told
@@ -43,8 +43,9 @@ def arrow_size(path: Path) -> tuple[int, int, int]:
         SpecError: the head cannot be read.
     """
     if is_csv(path):
-        head = read_head(path)
-        return head.records, len(head.names), unpacked_size(path)
+        head, size = read_head(path), unpacked_size(path)
+        ahead = 2 * min(size, BLOCK_BYTES)  # blocks that wait while others are taken apart, on busy cores
+        return head.records, len(head.names), size + ahead
     file = TypedFile(path)
     return file.rows, len(file.schema.names), stored_bytes(path)
 
