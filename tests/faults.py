@@ -28,6 +28,7 @@ SWEEP: dict[str, Any] = {
     "search": {"trials": TRIALS, "seed": 5, "window": 10},  # else that of a server is not that of this machine
 }
 INLINE = ("--workers", "inline")
+SMALL_BASELINES = {"TREES": 2, "LINEAR_STEPS": 5}  # of sweeps that are about something else: a tenth of a second
 CLEARED = (
     "SWEEPER_HOME", "SWEEPER_DATABASE_URL", "SWEEPER_SERVER", "SWEEPER_TOKEN", "MLFLOW_TRACKING_URI", "RAY_ADDRESS",
 )  # fmt: skip
@@ -47,9 +48,12 @@ class Site:
 
     def start(self, *words: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
         """The command line in a process and process group of its own."""
-        modules = sorted({patch.split(" = ")[0].rpartition(".")[0] for patch in self.patches})
+        patches = self.patches
+        if words[:1] in (("run",), ("resume",), ("retry",), ("serve",)):
+            patches += tuple(f"sweeper.training.baselines.{name} = {value}" for name, value in SMALL_BASELINES.items())
+        modules = sorted({patch.split(" = ")[0].rpartition(".")[0] for patch in patches})
         imports = [f"import {module}" for module in modules]
-        program = "; ".join([*imports, *self.patches, "from sweeper.cli.app import main", "main()"])
+        program = "; ".join([*imports, *patches, "from sweeper.cli.app import main", "main()"])
         process = subprocess.Popen(
             [*prefix, sys.executable, "-c", program, *words],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from sweeper.training import baselines
+from tests.faults import SMALL_BASELINES
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_baselines() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in SMALL_BASELINES.items():
+            patch.setattr(baselines, name, value)
+        yield
 
 
 @pytest.fixture
