@@ -1,6 +1,9 @@
 """Ray Tune's PopulationBasedTraining on the benchmark of ``population.py``, with the plain PyTorch loop.
 
 python -m benchmarks.raytune_population FOLDER SEED MEMBERS
+
+A member that copies another goes on at that one's epoch. It ends after as many epochs of its own as all others, however
+many those are of the network that it then has: each member counts its epochs in a file.
 """
 
 from __future__ import annotations
@@ -32,21 +35,30 @@ class Member(tune.Trainable):  # type: ignore[misc]
         """A fresh network."""
         import torch
 
-        from sweeper.models import Data, TrialConfig, build_mlp
+        from sweeper.models import Data
 
         torch.set_num_threads(1)
-        self.rows, self.seed, self.epoch = Data.of_arrays(data["arrays"]), data["seed"], 0
-        config_of = TrialConfig(hidden_layers=R1.hidden_layers)
-        self.model = build_mlp(config_of, self.rows.x_train.shape[1], 10, self.seed)
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1, momentum=0.9)
+        self.rows, self.seed, self.counts = Data.of_arrays(data["arrays"]), data["seed"], data["counts"]
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Other hyperparameters, within the ranges."""
+        """Another member in this process: a fresh network, before a checkpoint is loaded where there is one."""
+        import torch
+
+        from sweeper.models import TrialConfig, build_mlp
+
+        self.epoch = 0
+        config_of = TrialConfig(hidden_layers=R1.hidden_layers)
+        self.model = build_mlp(config_of, self.rows.x_train.shape[1], 10, self.seed)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1, momentum=0.9)
+        self._set(new_config)
+        return True
+
+    def _set(self, config: dict[str, Any]) -> None:
+        """The hyperparameters, within the ranges."""
         for group in self.optimizer.param_groups:
             for name, (low, high) in LIMITS.items():
-                group[name] = min(max(new_config[name], low), high)
-        return True
+                group[name] = min(max(config[name], low), high)
 
     def step(self) -> dict[str, Any]:
         """One epoch."""
@@ -63,7 +75,10 @@ class Member(tune.Trainable):  # type: ignore[misc]
             nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
         self.epoch += 1
-        return {"val_loss": evaluate(self.model, rows, "classification")[0], "done": self.epoch >= EPOCHS}
+        count = Path(self.counts) / self.trial_id
+        trained = int(count.read_text()) + 1 if count.exists() else 1
+        count.write_text(str(trained))
+        return {"val_loss": evaluate(self.model, rows, "classification")[0], "trained": trained}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Weights, moments and the epoch."""
@@ -80,7 +95,7 @@ class Member(tune.Trainable):  # type: ignore[misc]
         self.model.load_state_dict(states["model"])
         self.optimizer.load_state_dict(states["optimizer"])
         self.epoch = states["epoch"]
-        self.reset_config(self.config)
+        self._set(self.config)
 
 
 def main() -> None:
@@ -101,7 +116,9 @@ def main() -> None:
     scheduler = PopulationBasedTraining(
         time_attr="training_iteration", perturbation_interval=READY, hyperparam_mutations=space
     )
-    data = {"arrays": dataset.arrays(), "seed": seed}
+    counts = folder / "counts"
+    counts.mkdir()
+    data = {"arrays": dataset.arrays(), "seed": seed, "counts": str(counts)}
     trainable = tune.with_resources(tune.with_parameters(Member, data=data), {"cpu": 1})
     tuner = tune.Tuner(
         trainable,
@@ -109,7 +126,7 @@ def main() -> None:
         tune_config=tune.TuneConfig(
             scheduler=scheduler, metric="val_loss", mode="min", num_samples=members, reuse_actors=True
         ),
-        run_config=tune.RunConfig(name="pbt", storage_path=str(folder), verbose=0, stop={"training_iteration": EPOCHS}),
+        run_config=tune.RunConfig(name="pbt", storage_path=str(folder), verbose=0, stop={"trained": EPOCHS}),
     )
     lines = [json.loads(line) for file in _ended(tuner, folder) for line in file.read_text().splitlines()]
     print(json.dumps({"best": min(line["val_loss"] for line in lines), "epochs": len(lines)}))

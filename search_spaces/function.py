@@ -10,7 +10,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
@@ -23,13 +23,15 @@ from sweeper.search_spaces.names import nearest
 class FunctionSource:
     """``function`` in the file at the absolute ``path``, whose bytes hashed to ``sha256`` when the sweep was made.
 
-    One that lies in no file, of a notebook say, is ``pickled`` (base64 of what cloudpickle makes of it).
+    One that lies in no file, of a notebook say, is ``pickled`` (base64 of what cloudpickle makes of it). One that was
+    sent to a server has its file's ``text``: that is what runs, and only where a trial is suggested.
     """
 
     path: str
     function: str
     sha256: str
     pickled: str = ""
+    text: str = ""
 
     @property
     def reference(self) -> str:
@@ -37,12 +39,12 @@ class FunctionSource:
         return f"{self.path}:{self.function}"
 
     @classmethod
-    def from_reference(cls, reference: Any, sha256: Any, pickled: Any = "") -> FunctionSource:
-        """The source that was stored as ``reference``, ``sha256`` and ``pickled``; nothing is opened."""
-        if not all(isinstance(text, str) for text in (reference, sha256, pickled)) or ":" not in reference:
+    def from_reference(cls, reference: Any, sha256: Any, pickled: Any = "", text: Any = "") -> FunctionSource:
+        """The source that was stored as ``reference`` and the rest; nothing is opened."""
+        if not all(isinstance(one, str) for one in (reference, sha256, pickled, text)) or ":" not in reference:
             raise SpaceError(f"{shown(reference)} is not a stored function", key="function")
         path, _, function = reference.rpartition(":")
-        return cls(path, function, sha256, pickled)
+        return cls(path, function, sha256, pickled, text)
 
     @classmethod
     def read(cls, path: str, function: str) -> FunctionSource:
@@ -74,6 +76,17 @@ class FunctionSource:
             raise SpaceError("there is no such function", key=function[:100], remedy=remedy, file=path)
         return cls(path, function, hashlib.sha256(source).hexdigest())
 
+    def with_text(self) -> FunctionSource:
+        """The same with its file's text.
+
+        Raises:
+            SpaceError: the file changed or went away, or is not UTF-8.
+        """
+        try:
+            return replace(self, text=_unchanged(self).decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise SpaceError("it is not UTF-8 text", file=self.path) from error
+
     def call(self, trial: Any) -> Any:
         """What the function returns for a trial.
 
@@ -96,6 +109,14 @@ def _source(path: str) -> bytes:
         raise SpaceError(f"it cannot be read ({reason})", file=path) from error
 
 
+def _unchanged(source: FunctionSource) -> bytes:
+    text = _source(source.path)
+    if hashlib.sha256(text).hexdigest() != source.sha256:
+        remedy = "Restore the file, or start a new sweep"
+        raise SpaceError("it changed since the sweep was made", file=source.path, remedy=remedy)
+    return text
+
+
 @lru_cache(maxsize=16)
 def _load(source: FunctionSource) -> Callable[[Any], Any]:
     if source.pickled:
@@ -103,10 +124,7 @@ def _load(source: FunctionSource) -> Callable[[Any], Any]:
 
         found: Callable[[Any], Any] = cloudpickle.loads(base64.b64decode(source.pickled))
         return found
-    text = _source(source.path)
-    if hashlib.sha256(text).hexdigest() != source.sha256:
-        remedy = "Restore the file, or start a new sweep"
-        raise SpaceError("it changed since the sweep was made", file=source.path, remedy=remedy)
+    text = source.text.encode("utf-8") or _unchanged(source)
     module = ModuleType(f"search_space_{source.sha256[:12]}")
     module.__file__ = source.path
     sys.modules[module.__name__] = module  # dataclasses and pickle look a class's module up by name

@@ -44,6 +44,11 @@ class Row(NamedTuple):
         return f"{self.name:15} {self.values}{f' (when {self.condition})' if self.condition else ''}"
 
 
+def is_stored_function(data: Mapping[str, Any]) -> bool:
+    """Whether this is what ``Space.to_json`` makes of a function."""
+    return set(data) - {"pickled", "text"} == {"name", "function", "sha256"}
+
+
 class Build(Protocol):
     """What suggests the hyperparameters of the user's own model, once those of the space are known."""
 
@@ -100,7 +105,8 @@ class Space:
         """Plain JSON data from which ``from_json`` makes an equal space; a list keeps the order of the parameters."""
         if self.function is not None:
             own = {"function": self.function.reference, "sha256": self.function.sha256}
-            return {"name": self.name, **own, **({"pickled": p} if (p := self.function.pickled) else {})}
+            rest = {"pickled": self.function.pickled, "text": self.function.text}
+            return {"name": self.name, **own, **{key: value for key, value in rest.items() if value}}
         first = {ENQUEUE: [dict(point) for point in self.enqueue]} if self.enqueue else {}
         return {"name": self.name, "parameters": [{"name": p.name, **_definition(p)} for p in self.parameters], **first}
 
@@ -114,9 +120,9 @@ class Space:
         name = data.get("name") if isinstance(data, Mapping) else data
         if not isinstance(data, Mapping) or not isinstance(name, str):
             raise SpaceError(f"{shown(name)} is not the name of a space", key="name")
-        if set(data) - {"pickled"} == {"name", "function", "sha256"}:
-            own = FunctionSource.from_reference(data["function"], data["sha256"], data.get("pickled", ""))
-            return cls(name, function=own)
+        if is_stored_function(data):
+            rest = (data.get("pickled", ""), data.get("text", ""))
+            return cls(name, function=FunctionSource.from_reference(data["function"], data["sha256"], *rest))
         entries = data.get("parameters")
         if set(data) - {ENQUEUE} != {"name", "parameters"} or not isinstance(entries, list | tuple):
             raise SpaceError("it is not the JSON form of a space", remedy="It has name and parameters")
@@ -261,10 +267,12 @@ class Space:
     def check(self) -> None:
         """Run a function space on a few random trials, so that a wrong one is refused before a sweep starts.
 
+        One that was sent is not run: its sender has done that.
+
         Raises:
             SpaceError: as ``suggest``.
         """
-        if self.function is not None:
+        if self.function is not None and not self.function.text:
             from sweeper.search_spaces.optuna_bridge import random_trials
 
             for trial in random_trials(5):
@@ -283,13 +291,16 @@ class Space:
     def points(self, given: Any, key: str = ENQUEUE) -> tuple[dict[str, Any], ...]:
         """Whole or partial points in canonical types; a function space is run on each to see that it takes them.
 
+        One that was sent is not, see ``check``.
+
         Raises:
             SpaceError: with every problem found; ``key`` is where the points stand.
         """
         if not self.is_function:
             return check_points(self.parameters, given, key)
-        if self.build is not None and not self.build.ready:
-            return tuple(dict(point) for point in given)  # they are looked at when the data is known
+        sent = self.function is not None and self.function.text
+        if sent or (self.build is not None and not self.build.ready):
+            return tuple(dict(point) for point in given)  # those of a model are looked at when the data is known
         from sweeper.search_spaces.optuna_bridge import enqueued_trial
 
         for i, point in enumerate(given):

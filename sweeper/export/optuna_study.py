@@ -255,9 +255,14 @@ def _shown(trials: Sequence[TrialRecord]) -> dict[int, _Point]:
 
 
 def _function_points(space: Space, keys: dict[int, dict[str, Any]]) -> dict[int, _Point]:
-    """A function space shows its distributions as it runs; where it does not lead back, the values seen make them."""
+    """A function space shows its distributions as it runs; where it does not lead back, the values seen make them.
+
+    So they do where the function was sent to a server: this may be another user's machine.
+    """
     points, known = {}, dict[str, BaseDistribution]()
     try:
+        if space.function is not None and space.function.text:
+            raise SpaceError("it was sent by somebody, and runs where their trials are suggested alone")
         for number, point in keys.items():
             trial = optuna.trial.FixedTrial(point, number=number)
             if point and set(space.encode(space.suggest(trial))) != set(trial.params):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from sweeper.errors import SpecError
+from sweeper.search_spaces import SpaceError
 from sweeper.spec.own_code import code_of
 from sweeper.spec.parse import SweepSpec
 
@@ -20,13 +22,13 @@ def checked_for_server(spec: SweepSpec, takes_code: Callable[[], bool]) -> Sweep
         SpecError: the server does not, the data cannot be used, or a function cannot.
     """
     code = code_of(spec.to_json())
-    if "space" in code:
-        problem = "a space that is a Python function cannot be sent to a server: it runs no code of its users"
-        raise SpecError(problem, key="space", remedy=f"Write the space as YAML, or {_HERE}")
     if code and not takes_code():
         key = next(iter(code))
         problem = "this function cannot be sent to the server, which runs no code of its users"
-        raise SpecError(problem, key=key, remedy=f"Ask its administrator for --allow-code, or {_HERE}")
+        yaml = "Write the space as YAML, ask" if key == "space" else "Ask"
+        raise SpecError(problem, key=key, remedy=f"{yaml} its administrator for --allow-code, or {_HERE}")
+    if "space" in code:
+        spec = _with_text(spec)
     if not code and spec.dataset.path is None:
         return spec
     from sweeper.data.loading import load
@@ -41,3 +43,16 @@ def checked_for_server(spec: SweepSpec, takes_code: Callable[[], bool]) -> Sweep
 
         return examined(spec, dataset)
     return spec
+
+
+def _with_text(spec: SweepSpec) -> SweepSpec:
+    """With the text of the file in which the space's function lies."""
+    function = spec.space.function
+    assert function is not None
+    if function.pickled:
+        remedy = "Put the function into a file and name it file.py:function"
+        raise SpecError("a pickled function has no text that others could read", key="space", remedy=remedy)
+    try:
+        return spec.model_copy(update={"space": replace(spec.space, function=function.with_text())})
+    except SpaceError as error:
+        raise SpecError(error.problem, file=error.file, key="space", remedy=error.remedy) from error

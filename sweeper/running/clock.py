@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints of the trials of one worker
 SLICE_SECONDS = 30.0  # how long a cohort keeps its worker while another sweep is due
-HANG_SECONDS = 120.0  # a leg that is this late, or 20 times its usual time, has hung
+HANG_SECONDS = 120.0  # a leg that is this late, or 20 times the time to be expected, has hung
 
 
 @dataclass
@@ -18,6 +18,7 @@ class _Times:
     sweep: str | None = None  # that of the leg in flight
     started: float = 0.0
     usual: float = 0.0  # what its last leg took
+    replay: float = 0.0  # what epochs that the leg in flight trains again, before its own, took before
     idle_since: float | None = None
     cohort: int = -1
     held_since: float = 0.0  # when it got its cohort
@@ -44,10 +45,10 @@ class WorkerClock:
         """A worker went, and its leg with it."""
         self._of(worker).sweep = None
 
-    def leg_started(self, worker: str, sweep: str) -> None:
-        """A leg was sent."""
+    def leg_started(self, worker: str, sweep: str, replay: float = 0.0) -> None:
+        """A leg was sent, with epochs to train again that took ``replay`` seconds when they were trained."""
         times, now = self._of(worker), self._now()
-        times.sweep, times.started = sweep, now
+        times.sweep, times.started, times.replay = sweep, now, replay
         if times.idle_since is not None:
             self.idle_seconds[worker] = self.idle_seconds.get(worker, 0.0) + now - times.idle_since
             times.idle_since = None
@@ -98,8 +99,8 @@ class WorkerClock:
     def hung(self) -> list[tuple[str, float]]:
         """The workers whose leg is overdue, with the seconds it has taken."""
         now = self._now()
-        flying = [(worker, now - t.started, t.usual) for worker, t in self._times.items() if t.sweep is not None]
-        return [(worker, late) for worker, late, usual in flying if late > max(HANG_SECONDS, 20 * usual)]
+        flying = [(worker, now - t.started, t) for worker, t in self._times.items() if t.sweep is not None]
+        return [(worker, late) for worker, late, t in flying if late > max(HANG_SECONDS, 20 * (t.usual + t.replay))]
 
     def _of(self, worker: str) -> _Times:
         return self._times.setdefault(worker, _Times())

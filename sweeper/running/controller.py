@@ -22,6 +22,7 @@ from sweeper.running.clock import WorkerClock
 from sweeper.running.fitting import rows_on
 from sweeper.running.leases import Hold
 from sweeper.running.objective_run import ObjectiveRun
+from sweeper.running.population import seconds_again
 from sweeper.running.run import SweepRun
 from sweeper.running.under_way import NOTHING, Brought, TrialSink, UnderWay
 from sweeper.scheduling.events import (
@@ -38,6 +39,7 @@ from sweeper.scheduling.events import (
     RunLeg,
     SaveCheckpoints,
     Shape,
+    SharesChanged,
     StopSweep,
     SweepForgotten,
     SweepOpened,
@@ -49,6 +51,7 @@ from sweeper.scheduling.events import (
     changes_of,
 )
 from sweeper.scheduling.scheduler import Scheduler
+from sweeper.scheduling.shares import Claim
 from sweeper.states import SweepState, TrialState
 from sweeper.training.pool import LegRaised, LegReturned, Pool
 
@@ -121,6 +124,15 @@ class Controller:
     def state(self, sweep: str) -> SweepState:
         """The state of a sweep that this controller has opened."""
         return self._open[sweep].state
+
+    def claims(self) -> list[Claim]:
+        """What the sweeps here want of the workers. In the thread that calls ``run`` only."""
+        return self._scheduler.claims()
+
+    def share(self, shares: SharesChanged) -> None:
+        """Take no more than this from now on. In the thread that calls ``run`` only."""
+        if shares != self._scheduler.board.shares:
+            self._handle(shares)
 
     def explain(self, sweep: str) -> str:
         """Why the sweep's waiting trials wait."""
@@ -330,8 +342,9 @@ class Controller:
             self._queue.put(_Unfinished(action.sweep))
 
     def _send(self, action: RunLeg) -> None:
-        order = self._open[action.sweep].run.order(action, export=self._clock.save_is_due(action.worker, action.cohort))
-        self._clock.leg_started(action.worker, action.sweep)
+        run = self._open[action.sweep].run
+        order = run.order(action, export=self._clock.save_is_due(action.worker, action.cohort))
+        self._clock.leg_started(action.worker, action.sweep, seconds_again(run, order))
         self._pool.run(action.worker, order)
 
     def _width(self, worker: str, sweep: str, shape: Shape) -> int:

@@ -26,7 +26,7 @@ from sweeper.running.growth import check_growth, grow
 from sweeper.running.leases import Holds
 from sweeper.running.notices import check_notify
 from sweeper.running.open_sweep import SETTLE_SECONDS, OpenSweep, open_sweep, run_of
-from sweeper.running.parts import ProgressSink, make_pool, make_study, parse_workers
+from sweeper.running.parts import Beside, ProgressSink, make_pool, make_study, parse_workers
 from sweeper.running.run import SweepRun
 from sweeper.running.windows import choose_window, settled
 from sweeper.scheduling.events import PauseSweep
@@ -51,6 +51,7 @@ class _Start:
     pool: Pool
     threads: ThreadPoolExecutor
     started: Future[None]
+    user_limit: int | None
 
 
 def run_new(
@@ -87,12 +88,11 @@ def run_again(
     workers: str | int = "auto",
     progress: Progress | None = None,
     trials: int | None = None,
-    beside: bool = False,
+    beside: Beside | None = None,
 ) -> SweepRecord:
     """Go on with an interrupted, paused, stopped or failed sweep to its total; a complete one is returned as it is.
 
-    With ``trials`` the total becomes that number, also for a complete sweep (see ``growth.grow``). ``beside`` as in
-    ``parts.make_pool``.
+    With ``trials`` the total becomes that number, also for a complete sweep (see ``growth.grow``).
 
     Raises:
         SweepNotFound: there is no such sweep.
@@ -133,12 +133,14 @@ def run_again(
 
 
 @contextlib.contextmanager
-def _starting(workers: str | int, settings: Settings, beside: bool = False) -> Iterator[_Start]:
+def _starting(workers: str | int, settings: Settings, beside: Beside | None = None) -> Iterator[_Start]:
     """Workers that come up in the background while data and ledger are opened in this thread."""
     queue: SimpleQueue[Any] = SimpleQueue()
-    pool = make_pool(workers, settings.ray_address, queue.put, beside)
+    pool = make_pool(workers, settings.ray_address, queue.put, beside is not None)
+    if beside is not None:
+        beside.listen(queue.put)
     with ThreadPoolExecutor(2, thread_name_prefix="sweeper-start") as executor:
-        start = _Start(queue, pool, executor, executor.submit(pool.start))
+        start = _Start(queue, pool, executor, executor.submit(pool.start), beside.user_limit if beside else None)
         try:
             yield start
         finally:
@@ -158,7 +160,7 @@ def _run(start: _Start, settings: Settings, holds: Holds, run: SweepRun, progres
             sink(action, fields)
 
         opened = open_sweep(settings, holds[run.id], run, show)
-        controller = Controller(start.queue, start.pool, opened.emit)
+        controller = Controller(start.queue, start.pool, opened.emit, start.user_limit)
         try:
             interrupted = _drive(start, settings, holds, opened, controller, training, show)
         finally:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SpecError
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
     from sweeper.search.study import Study
 
 ADAPTIVE = ("tpe", "gp", "cmaes", "own")  # samplers whose suggestions depend on results
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A process that runs one sweep beside those of a service, with workers on the same machines.
+
+    ``listen`` posts each ``SharesChanged`` that the service tells, the first before it returns. ``user_limit`` bounds
+    the trials that one user runs at once (None: no bound).
+    """
+
+    listen: Callable[[Post], None]
+    user_limit: int | None = None
 
 
 class ProgressSink:

@@ -26,6 +26,7 @@ from sweeper.search.pruning import Objective
 from sweeper.spec.phases import Phase, Schedule, attributes_of, history_in
 from sweeper.states import Cause, TrialState
 from sweeper.training.legs import LegOrder, LegResult, TrialStart, epochs_in
+from sweeper.training.pool import Order
 
 WAITS = "it waits for the others of its population"
 SAVE_SECONDS = 20.0  # of legs since its row was saved, after which a member that waits is worth a checkpoint
@@ -264,6 +265,12 @@ class PopulationRun(SweepRun):
 
     def _member(self, number: int) -> _Member:
         return self._members.setdefault(number, _Member())
+
+
+def seconds_again(run: SweepRun, order: Order) -> float:
+    """What the epochs took that a leg trains again, when they were trained first."""
+    starts = order.admit if isinstance(order, LegOrder) else ()
+    return sum(run.trials[start.number].seconds for start in starts if start.replay and start.states is None)
 
 
 def _as_it_began(trial: TrialRecord) -> TrialRecord:

@@ -42,7 +42,12 @@ def choose(board: Board, worker: Worker) -> None:
 
 
 def is_due(board: Board, worker: Worker) -> bool:
-    """Whether another sweep has a better claim to the worker than its own: by priority, or by the workers held."""
+    """Whether another sweep has a better claim to the worker than its own: by priority, or by the workers held.
+
+    So has one of another process, when more workers are held here than this process may.
+    """
+    if board.room < 0:
+        return True
     sweep = board.sweeps[worker.sweep or ""]
     for other in board.candidates(worker):
         if other is sweep or other.plan.priority < sweep.plan.priority:
@@ -106,6 +111,7 @@ def free_slots(board: Board, worker: Worker, sweep: Sweep) -> int:
     if not waiting:
         return 0
     idle = sum(not w.rows and sweep.takes(w) for w in board.resting.values())
+    idle = min(idle, 1 + max(0, board.room))  # this worker has been chosen already
     share = -(-waiting // max(1, idle))
     width = min(worker.width, max(1, _spread(sweep, board.n_workers(sweep))))
     return max(0, min(width - len(worker.rows), share, waiting, board.allowed(sweep)))
@@ -157,11 +163,20 @@ def why_waiting(board: Board, me: Sweep) -> str:
     if board.allowed(me) <= 0:
         who = me.plan.owner or "this user"
         return f"waiting: {who} already runs {board.user_limit} trials, the most that one user may run at once"
+    if board.room <= 0:
+        most = board.shares.workers
+        return f"waiting: {most} workers are its share beside sweeps that run in other processes of the service"
     free, workers = sum(me.takes(w) for w in board.resting.values()), board.n_workers(me)
     others = [s for s in board.sweeps.values() if s is not me and s.state is SweepState.RUNNING]
     ahead = [s for s in others if s.n_ready() + s.counts[TrialState.RUNNING] > 0]
     trials = sum(s.n_ready() + s.counts[TrialState.RUNNING] for s in ahead)
     return f"waiting: {trials} trials of {len(ahead)} sweeps ahead, {free} of {workers} workers free"
+
+
+def counts(sweep: Sweep) -> tuple[int, int]:
+    """The sweep's trials that are not over, and how many of these run."""
+    over = sum(n for state, n in sweep.counts.items() if state.terminal)
+    return sweep.plan.requested - over, sweep.counts[TrialState.RUNNING]
 
 
 def why_left_out(board: Board, me: Sweep) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from sweeper.scheduling.events import ChangeSweep, Shape, SweepPlan, arithmetic_in
+from sweeper.scheduling.shares import SharesChanged
 from sweeper.scheduling.window import told_before
 from sweeper.states import SweepState, TrialState
 
@@ -163,13 +164,15 @@ class Board:
 
     ``width_of(worker, sweep, shape)`` is the number of the sweep's rows that fit the worker's device; ``widths`` keeps
     by the same key, with None for a cohort of several shapes, what a worker has room for since it ran out of memory.
-    ``user_limit`` bounds the running trials of one owner (None: no bound). ``turn`` counts the cohorts begun.
+    ``user_limit`` bounds the running trials of one owner (None: no bound); ``shares`` says what of that, and of the
+    workers, other processes have. ``turn`` counts the cohorts begun.
     A thousand workers answer a thousand times a second: what is asked of all of them is kept up to date by the methods
     below, through which alone a worker's sweep and leg change.
     """
 
     width_of: Callable[[str, str, Shape], int]
     user_limit: int | None = None
+    shares: SharesChanged = field(default_factory=SharesChanged)
     sweeps: dict[str, Sweep] = field(default_factory=dict)
     workers: dict[str, Worker] = field(default_factory=dict)
     widths: dict[tuple[str, str, Shape | None], int] = field(default_factory=dict)
@@ -237,14 +240,23 @@ class Board:
     def n_workers(self, sweep: Sweep) -> int:
         """How many workers compute in the sweep's arithmetic."""
         kinds = self._kinds.items()
-        return sum(n for (arithmetic, eager), n in kinds if sweep.computes(arithmetic, eager))
+        found = sum(n for (arithmetic, eager), n in kinds if sweep.computes(arithmetic, eager))
+        return found if self.shares.workers is None else min(found, self.shares.workers)
 
     def allowed(self, sweep: Sweep) -> int:
         """How many more trials the sweep's owner may run."""
         if self.user_limit is None:
             return NO_LIMIT
         mine = (s for s in self.sweeps.values() if s.plan.owner == sweep.plan.owner)
-        return self.user_limit - sum(s.counts[TrialState.RUNNING] for s in mine)
+        elsewhere = self.shares.running.get(sweep.plan.owner, 0)
+        return self.user_limit - elsewhere - sum(s.counts[TrialState.RUNNING] for s in mine)
+
+    @property
+    def room(self) -> int:
+        """How many more workers may begin with a sweep; below 0 as many should stop."""
+        if self.shares.workers is None:
+            return NO_LIMIT
+        return self.shares.workers - sum(n for sweep, n in self._held.items() if sweep)
 
     def recount(self) -> None:
         """A sweep has begun or ended: who has had how much is counted from now on."""
@@ -259,8 +271,8 @@ class Board:
         return found
 
     def held(self) -> tuple[Counter[str], Counter[str]]:
-        """Workers held, by sweep and by owner."""
-        by_owner: Counter[str] = Counter()
+        """Workers held, by sweep and by owner; an owner's elsewhere count, too."""
+        by_owner: Counter[str] = Counter(self.shares.held)
         for name, sweep in self.sweeps.items():
             by_owner[sweep.plan.owner] += self._held[name]
         return self._held, by_owner

@@ -9,6 +9,7 @@ from typing import Literal
 from sweeper.models.embedding import Embedding
 from sweeper.models.sizes import bucket_of
 from sweeper.records import Change, Ended, Reopened, Requeued, Started, SweepChanged, TrialRecord
+from sweeper.scheduling.shares import SharesChanged
 from sweeper.spec.inputs import PLAIN, Inputs
 from sweeper.states import Cause, SweepState, TrialState
 
@@ -271,6 +272,7 @@ Event = (
     | SweepForgotten
     | RetryTrials
     | BudgetChanged
+    | SharesChanged
 )
 
 # Actions

@@ -8,6 +8,7 @@ from dataclasses import replace
 from sweeper.scheduling import trials
 from sweeper.scheduling.assignment import (
     choose,
+    counts,
     free_slots,
     is_due,
     may_join,
@@ -35,6 +36,7 @@ from sweeper.scheduling.events import (
     RunLeg,
     SaveCheckpoints,
     Shape,
+    SharesChanged,
     StopSweep,
     SweepForgotten,
     SweepOpened,
@@ -45,6 +47,7 @@ from sweeper.scheduling.events import (
     WorkerLost,
     WorkerYields,
 )
+from sweeper.scheduling.shares import Claim
 from sweeper.states import Cause, SweepState, TrialState
 
 
@@ -97,6 +100,8 @@ class Scheduler:
                 self._retry(event, actions)
             case BudgetChanged():
                 self._budget(event, actions)
+            case SharesChanged():
+                self.board.shares = event
             case SweepForgotten():
                 pass  # its workers are dispatched below
         for sweep in list(self._sweeps.values()):
@@ -129,6 +134,11 @@ class Scheduler:
         """Whether a stop or a pause waits for the sweep's legs in flight."""
         found = self._sweeps.get(sweep)
         return found is not None and found.ending is not None
+
+    def claims(self) -> list[Claim]:
+        """What the sweeps here want, for ``shares.divide``."""
+        running = [s for s in self._sweeps.values() if s.state is SweepState.RUNNING]
+        return [Claim(s.plan.sweep, s.plan.owner, s.plan.priority, *counts(s), apart=False) for s in running]
 
     def due_elsewhere(self, worker: str) -> bool:
         """Whether another sweep has a better claim to the worker than the one whose rows it holds."""
@@ -346,7 +356,7 @@ class Scheduler:
         for worker in sorted(self.board.resting.values(), key=lambda worker: worker.number):
             if worker.sweep is not None and not worker.rows:
                 self.board.serve(worker, None)
-            if worker.sweep is None:
+            if worker.sweep is None and self.board.room > 0:
                 choose(self.board, worker)
             if worker.sweep is not None:
                 self._start_leg(worker, self._sweeps[worker.sweep], actions)

@@ -21,11 +21,13 @@ from sweeper.service.auth import Forbidden, Identity, Role
 from sweeper.service.demands import check_can_run
 from sweeper.service.link import ServiceView
 from sweeper.service.live import Live
+from sweeper.service.own_process import MAX_OF_ONE, MAX_PROCESSES
 from sweeper.service.problems import UploadNotFound
 from sweeper.service.submission import UPLOAD_NAME, check_upload, read_submission
 from sweeper.service.uploads import folder_of
 from sweeper.settings import Settings
 from sweeper.spec.dataset import data_files, upload_key
+from sweeper.spec.own_code import code_of
 from sweeper.states import SweepState
 
 WAIT_SECONDS = 5.0  # how long a stop or pause waits for the controller, so that the answer shows it done
@@ -109,7 +111,11 @@ class Desk:
         return None if record.state.terminal else self._watch.controller(record.sweep)
 
     def _waiting(self, record: SweepRecord) -> str:
-        return "waiting: the service will start it shortly" if record.state is SweepState.QUEUED else record.waiting
+        if record.state is not SweepState.QUEUED:
+            return record.waiting
+        if code_of(record.spec):
+            return f"waiting: it has code, and {MAX_PROCESSES} such sweeps run at a time, {MAX_OF_ONE} of one user"
+        return "waiting: the service will start it shortly"
 
     def _view(self, record: SweepRecord) -> str | None:
         from sweeper.tracking.ui import sweep_link

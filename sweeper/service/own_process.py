@@ -8,16 +8,24 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from io import FileIO
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from sweeper.errors import SpecError, SweeperError
+from sweeper.scheduling.shares import SharesChanged
 from sweeper.settings import Settings
 
+if TYPE_CHECKING:
+    from sweeper.training.pool import Post
+
 MAX_PROCESSES = 4  # sweeps with code that run at once; more wait in the ledger
+MAX_OF_ONE = 3  # of one user: one place is kept for somebody who has none
 LOG = "process.log"  # in the sweep's folder: what its process printed
 USAGE = 2
 ANSWER_SECONDS = 900.0  # how long an export or a comparison may take
@@ -35,52 +43,80 @@ class Ending:
     last: str
 
 
+@dataclass
+class _Own:
+    """One process, whose user it works for, the pipe that leads to it, and what it was told last."""
+
+    process: subprocess.Popen[bytes]
+    owner: str
+    pipe: FileIO
+    told: SharesChanged | None = None
+
+
 class OwnProcesses:
     """The processes that run now. Each holds its sweep's lease itself, and takes requests from the ledger.
 
-    They come and go in one thread, which has to live as long as they do.
+    They come and go in one thread, which has to live as long as they do. ``user_limit`` bounds the trials that one
+    user runs at once in all processes together, by what they are told (None: no bound).
     """
 
-    def __init__(self, settings: Settings, workers: str | int) -> None:
-        self._settings, self._workers = settings, workers
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+    def __init__(self, settings: Settings, workers: str | int, user_limit: int | None = None) -> None:
+        self._settings, self._workers, self._limit = settings, workers, user_limit
+        self._running: dict[str, _Own] = {}
 
     @property
     def sweeps(self) -> tuple[str, ...]:
         """The sweeps that have a process."""
         return tuple(self._running)
 
-    @property
-    def full(self) -> bool:
-        """Whether no more may be started for now."""
-        return len(self._running) >= MAX_PROCESSES
+    def full(self, owner: str) -> bool:
+        """Whether no more of this user's may be started for now."""
+        owners = [own.owner for own in self._running.values()]
+        return len(owners) >= MAX_PROCESSES or owners.count(owner) >= MAX_OF_ONE
 
-    def start(self, sweep: str) -> None:
-        """Let a sweep run in a process of its own."""
-        with self._log(sweep, "ab") as log:
-            self._running[sweep] = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, sweep, str(self._workers), str(os.getpid())],
-                env=environment(self._settings),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+    def start(self, sweep: str, owner: str, ray: str | None) -> None:
+        """Let a sweep run in a process of its own, on the cluster at ``ray``. It begins when it is told its part."""
+        end, pipe = os.pipe()
+        os.set_blocking(pipe, False)
+        limit = "" if self._limit is None else str(self._limit)
+        try:
+            with self._log(sweep, "ab") as log:
+                process = subprocess.Popen(
+                    [sys.executable, "-c", _PROGRAM, sweep, str(self._workers), limit, str(end), str(os.getpid())],
+                    env=environment(replace(self._settings, ray_address=ray)),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    pass_fds=(end,),
+                )
+        finally:
+            os.close(end)
+        self._running[sweep] = _Own(process, owner, FileIO(pipe, "wb"))
+
+    def tell(self, sweep: str, shares: SharesChanged) -> None:
+        """What the sweep may take from now on; may be called in any thread. One that has ended is told nothing."""
+        own = self._running.get(sweep)
+        if own is None or own.told == shares:
+            return
+        with contextlib.suppress(OSError, ValueError):  # it has ended, or does not listen: it is told again
+            if own.pipe.write(json.dumps(asdict(shares)).encode() + b"\n"):
+                own.told = shares
 
     def ended(self) -> list[Ending]:
         """The processes that have ended since the last call."""
         found = []
-        for sweep, process in list(self._running.items()):
-            if (code := process.poll()) is not None:
-                _end(process)  # and what it has started
+        for sweep, own in list(self._running.items()):
+            if (code := own.process.poll()) is not None:
+                _end(own)  # and what it has started
                 self._running = {one: p for one, p in self._running.items() if one != sweep}
                 found.append(Ending(sweep, code, self._last_line(sweep)))
         return found
 
     def close(self) -> None:
         """Kill them: the ledger knows all that the next service needs to go on with their sweeps."""
-        for process in self._running.values():
-            _end(process)
+        for own in self._running.values():
+            _end(own)
         self._running = {}
 
     def _log(self, sweep: str, mode: str) -> IO[bytes]:
@@ -137,22 +173,43 @@ def model_of(settings: Settings, sweep: str, folder: Path) -> dict[str, object]:
     return found
 
 
-def main(sweep: str, workers: str, parent: str) -> None:
+def main(sweep: str, workers: str, user_limit: str, pipe: str, parent: str) -> None:
     """Run one sweep until it has ended or is paused; the program of such a process."""
     from sweeper.running.local import run_again
+    from sweeper.running.parts import Beside
     from sweeper.service.processes import NICE, die_with
 
     die_with(int(parent))
     with contextlib.suppress(OSError):
         os.nice(NICE)
     try:
-        run_again(sweep, Settings.from_env(), workers, beside=True)
+        beside = Beside(partial(_listen, int(pipe)), int(user_limit) if user_limit else None)
+        run_again(sweep, Settings.from_env(), workers, beside=beside)
     except SweeperError as error:
         print(error, flush=True)
         sys.exit(error.exit_code)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _listen(end: int, post: Post) -> None:
+    """Post what the service tells, until it has gone."""
+    heard = threading.Event()
+
+    def follow() -> None:
+        with open(end, "rb") as lines:
+            for line in lines:
+                post(SharesChanged(**json.loads(line)))
+                heard.set()
+        heard.set()
+
+    os.set_inheritable(end, False)
+    threading.Thread(target=follow, name="sweeper-shares", daemon=True).start()
+    heard.wait()
+
+
+def _end(own: _Own) -> None:
+    process = own.process
+    with contextlib.suppress(OSError):
+        own.pipe.close()
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
     began = time.monotonic()

@@ -25,6 +25,7 @@ from sweeper.service.attempts import Attempts
 from sweeper.service.intake import SHOW_AGAIN_SECONDS, Intake
 from sweeper.service.link import Status
 from sweeper.service.own_process import OwnProcesses
+from sweeper.service.sharing import Sharing, claim_of
 from sweeper.settings import Settings
 from sweeper.spec.own_code import code_of
 from sweeper.states import SweepState
@@ -74,7 +75,8 @@ class Runner:
         self._stopping = threading.Event()
         self._deadline = 0.0
         self._intake = Intake(ledger, watch, self._holds.owner, self._may_try)
-        self._own = OwnProcesses(settings, chosen)  # sweeps with code of their users; in the look's thread only
+        self._own = OwnProcesses(settings, chosen, user_limit)  # sweeps with code; started in the look's thread only
+        self._sharing = Sharing(self._controller, self._own, user_limit)
         self._allow_code = allow_code
         self._workers: dict[str, float] = {}
         self._pool_problem: str | None = "the workers are starting"
@@ -162,6 +164,7 @@ class Runner:
         while not self._stopping.is_set():
             try:
                 self._after_own_processes()
+                self._share()
                 with self._lock:
                     room = MAX_OPEN - len(self._open) - len(self._busy)
                 for record in [*self._intake.to_run(room), *self._intake.with_finals(), *self._intake.to_finish()]:
@@ -181,13 +184,21 @@ class Runner:
                 self._attempts.after(ending, self.ledger.sweep(ending.sweep))
                 self._release(ending.sweep)
 
+    def _share(self) -> None:
+        """Let all processes have their part of the workers; the controller's thread knows what its own want."""
+        claims = [claim_of(self.ledger, sweep) for sweep in self._own.sweeps]
+        if claims or self._sharing.divided:
+            self._queue.put(lambda: self._sharing.divide([c for c in claims if c], len(self._workers)))
+
     def _may_try(self, sweep: str) -> bool:
         return not self.holds(sweep) and self._attempts.due(sweep)
 
     def _submit(self, record: SweepRecord) -> None:
         if self._allow_code and code_of(record.spec):
-            if not self._own.full and not self._stopping.is_set() and not self.holds(record.sweep):
-                self._own.start(record.sweep)
+            free = self._pool_problem is None and not self._own.full(record.owner or "")
+            if free and not self._stopping.is_set() and not self.holds(record.sweep):
+                self._own.start(record.sweep, record.owner or "", self._pool.address)
+                self._wake.set()  # it begins when it is told its part
             return
         with self._lock:
             if record.sweep in self._busy or self._stopping.is_set():

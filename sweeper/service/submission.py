@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -47,7 +48,7 @@ def read_submission(data: Any, uploads: Path, allow_code: bool = False) -> Sweep
     if not isinstance(data, Mapping):
         raise SpecError("a sweep file is a mapping", remedy="Start with dataset: {name: digits}")
     spec = sweep_file_of(data)
-    _check_space(spec.get("space", "mlp"))
+    _check_space(spec.get("space", "mlp"), allow_code)
     if any(isinstance(address, str) and address.startswith("$") for address in spec.get("notify") or ()):
         remedy = "Write the address itself"
         raise SpecError("a variable of the server is not yours to name", key="notify", remedy=remedy)
@@ -55,7 +56,7 @@ def read_submission(data: Any, uploads: Path, allow_code: bool = False) -> Sweep
     if code and not allow_code:
         raise _no_code(*next(iter(code.items())))
     for key, function in code.items():
-        _place(spec, key, _sent(key, function))
+        _place(spec, key, _sent_space(function) if key == "space" else _sent(key, function))
     if isinstance(spec.get("dataset"), Mapping):
         spec["dataset"] = _dataset(spec["dataset"], uploads)
     try:
@@ -65,15 +66,13 @@ def read_submission(data: Any, uploads: Path, allow_code: bool = False) -> Sweep
         raise SpecError(text, key=error.key, remedy=(error.remedy or "").replace(f"{uploads}/", "") or None) from error
 
 
-def _check_space(space: Any) -> None:
-    if isinstance(space, Mapping):
-        if "function" in space:
+def _check_space(space: Any, allow_code: bool) -> None:
+    if "space" in code_of({"space": space}):
+        if not allow_code:
             raise _no_space_function()
         return
     if not isinstance(space, str):
-        return  # the parser says what is wrong with it
-    if ".py" in space.lower():
-        raise _no_space_function()
+        return  # the parser says what is wrong with anything but a mapping
     if space not in ready_made():
         names = nearest(space, ready_made())
         problem = f"{space[:60]!r} is not a ready-made space, and a sweep cannot use files of the server"
@@ -84,7 +83,8 @@ def _no_space_function() -> SpecError:
     return SpecError(
         "this space is a Python function, and the server runs no code of its users",
         key="space",
-        remedy="Write the space as parameters, or run the sweep on your own machine without --server",
+        remedy="Write the space as parameters, run the sweep on your own machine without --server, "
+        "or ask for `sweeper serve --allow-code`",
     )
 
 
@@ -116,10 +116,21 @@ def _sent(key: str, function: Any) -> dict[str, str]:
     return {**function, "file": f"{FOLDER}/{name}"}
 
 
+def _sent_space(space: Any) -> dict[str, str]:
+    """The same of a function that is a space, in the form in which spaces are stored."""
+    if isinstance(space, Mapping) and "file" not in space and isinstance(space.get("function"), str):
+        file, _, function = space["function"].rpartition(":")
+        space = {**space, "file": file, "function": function}
+    sent = _sent("space", space)
+    file, function, text = sent["file"], sent["function"], sent["text"]
+    digest = hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return {"name": function, "function": f"{file}:{function}", "sha256": digest, "text": text}
+
+
 def _place(spec: dict[str, Any], key: str, function: Mapping[str, Any]) -> None:
     """Put a function where ``code_of`` found it."""
     section, _, rest = key.partition(".")
-    if key == "model":
+    if key in ("model", "space"):
         spec[key] = function
     elif key == "objective.function":
         spec["objective"] = {**spec["objective"], "function": function}

@@ -27,6 +27,7 @@ class InlinePool:
     """The same code as in a Ray worker, for tests and small sweeps."""
 
     NAME = "inline"
+    address: str | None = None
 
     def __init__(self, post: Post) -> None:
         self._post = post

@@ -71,7 +71,12 @@ class Device:
 
 
 class Pool(Protocol):
-    """Workers that come, run legs and may go; everything they have to say is posted as a ``PoolEvent``."""
+    """Workers that come, run legs and may go; everything they have to say is posted as a ``PoolEvent``.
+
+    ``address`` is that of their Ray cluster, for other processes (None: there is none, or it is not known yet).
+    """
+
+    address: str | None
 
     def start(self) -> None:
         """Begin to bring workers up; returns at once."""

@@ -130,7 +130,7 @@ class RayPool:
         self, post: Post, address: str | None = None, workers: int | None = None, beside: bool = False
     ) -> None:
         self._post, self._beside = post, beside
-        self._address = address or "local"
+        self._address, self.address = address or "local", address
         self._limit = workers
         self._slots: dict[str, _Slot] = {}
         self._data: dict[str, Any] = {}
@@ -187,6 +187,7 @@ class RayPool:
                 raise SweeperError(f"{problem}, or use --workers inline") from error
             self._mine = True
             protect_token()
+        self.address = ray.get_runtime_context().gcs_address
 
     def load(self, sweep: str, source: Source) -> None:
         """Put the data once into the object store."""

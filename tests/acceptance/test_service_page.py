@@ -157,12 +157,14 @@ def test_code_of_a_user_is_shown_as_text_and_does_not_run_where_nobody_allowed_i
     text = "def build(trial, data):\n    return '<img src=x onerror=alert(1)>'\n"
     model = {"file": "<sent>/mine.py", "function": "build", "text": text}
     stored = load_spec(SMALL | {"space": {"learning_rate": {"float": [1e-3, 1e-1], "log": True}}}).to_json()
-    sweep = served.ledger.create_sweep("coded", stored | {"model": model}, 1, owner="cat").sweep
+    space = {"name": "space", "function": "<sent>/my_space.py:space", "sha256": "0", "text": text}
+    sweep = served.ledger.create_sweep("coded", stored | {"model": model, "space": space}, 1, owner="cat").sweep
     assert "runs no code of its users" in served.wait(sweep, "failed")["reason"]
     log_in(page, served, "cat")
     page.wait_for_selector("#code summary:has-text('Model: build in mine.py')")
-    page.click("#code summary")
-    assert page.inner_text("#code pre") == text
+    assert page.locator("#code summary:has-text('Space: space in my_space.py')").count() == 1
+    page.click("#code summary >> nth=0")
+    assert page.inner_text("#code pre >> nth=0") == text
     assert page.locator("img").count() == 0
     assert page.complaints == []
 

@@ -38,6 +38,10 @@ def build(trial, data):
     told("build")
     return torch.nn.Linear(data.n_inputs, data.n_outputs)
 
+def space(trial):
+    told("space")
+    return {{"learning_rate": trial.suggest_float("learning_rate", 1e-3, 1e-1)}}
+
 def share(y_true, y_pred):
     told("share")
     return float((y_true == y_pred).mean())
@@ -61,18 +65,17 @@ def code(told: Path, function: str) -> dict[str, str]:
 
 def test_code_of_a_user_runs_in_processes_of_its_own_and_is_shown_and_exported(served: Served, told: Path) -> None:
     search = {"trials": 2, "sampler": "own", "own_sampler": code(told, "make")}
-    space = {"learning_rate": {"float": [1e-3, 1e-1]}}
-    own = {"model": code(told, "build"), "metrics": [code(told, "share")], "space": space, "search": search}
-    sweep = served.submit("bob", SMALL | own)
+    own = {"model": code(told, "build"), "metrics": [code(told, "share")], "space": code(told, "space")}
+    sweep = served.submit("bob", SMALL | own | {"search": search})
     found = served.wait(sweep, "complete", "failed")
     log = served.settings.home / "sweeps" / sweep / LOG
     assert found["state"] == "complete", (found["reason"], log.read_text())
-    assert found["spec"]["model"]["text"] == CODE.format(told=str(told))
+    assert found["spec"]["model"]["text"] == found["spec"]["space"]["text"] == CODE.format(told=str(told))
     answer = served.client("bob").get(f"/sweeps/{sweep}/model.zip")
     assert answer.status_code == 200, answer.text
     assert b"own_model.py" in answer.content
     ran = [line.split() for line in told.read_text().splitlines()]
-    assert {what for what, _ in ran} == {"import", "make", "build", "share"}
+    assert {what for what, _ in ran} == {"import", "make", "build", "space", "share"}
     assert str(os.getpid()) not in {pid for _, pid in ran}
 
 
@@ -89,6 +92,8 @@ def test_code_that_no_server_should_take_is_refused_with_file_and_line(served: S
     served.app.state.desk._allow_code = "admin"
     try:
         assert "the server runs no code of its users" in refused("bob")
+        answer = served.client("bob").post("/sweeps", json=SMALL | {"space": code(told, "space")})
+        assert "this space is a Python function" in problem(answer, 422)["detail"]
     finally:
         served.app.state.desk._allow_code = "user"
     assert json.loads(served.client("bob").get("/info").text)["takes_code"] is True

@@ -116,6 +116,8 @@ function functions(spec) {
   const found = [["Model", spec.model], ["Objective", (spec.objective || {}).function]];
   found.push(["Sampler", (spec.search || {}).own_sampler]);
   for (const metric of spec.metrics || []) found.push(["Metric", metric]);
+  const space = spec.space || {};
+  if (space.text) found.push(["Space", { function: space.name, file: space.function.replace(/:[^:]*$/, ""), text: space.text }]);
   return found.filter(([, one]) => one && one.text);
 }
 

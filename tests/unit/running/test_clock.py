@@ -75,6 +75,20 @@ def test_a_leg_has_hung_when_it_is_late_and_takes_twenty_times_as_long_as_the_la
     assert [worker for worker, _ in clock.hung()] == ["w"]
 
 
+def test_epochs_that_are_trained_again_count_as_they_took_when_they_were_trained(clock: WorkerClock, now: Now) -> None:
+    leg(clock, now, 1)
+    clock.leg_started("w", "s", replay=99)
+    now.seconds += 20 * 100
+    assert clock.hung() == []
+    now.seconds += 1
+    assert [worker for worker, _ in clock.hung()] == ["w"]
+    clock.leg_ended("w")
+    leg(clock, now, 1)
+    clock.leg_started("w", "s")  # with nothing to train again
+    now.seconds += HANG_SECONDS + 1
+    assert [worker for worker, _ in clock.hung()] == ["w"]
+
+
 def test_a_cohort_with_its_slice_behind_it_saves_at_once_when_it_is_to_yield(clock: WorkerClock, now: Now) -> None:
     clock.save_is_due("w", 1)
     clock.leg_started("w", "s")

@@ -14,6 +14,7 @@ from sweeper.ledger.memory import MemoryLedger
 from sweeper.models import train_solo
 from sweeper.records import SweepChanged, SweepRecord, TrialRecord
 from sweeper.running.checkpoints import Checkpoints
+from sweeper.running.clock import WorkerClock
 from sweeper.running.controller import Controller
 from sweeper.running.custody import NoService, Steering
 from sweeper.running.finals import NoSink
@@ -110,6 +111,13 @@ def test_a_population_has_one_result_and_each_member_is_the_run_of_its_schedule(
     assert drive(ledger, record)
     assert outcomes(ledger, record) == wanted
 
+    again, started = list[float](), WorkerClock.leg_started
+
+    def leg_started(clock: WorkerClock, worker: str, sweep: str, replay: float = 0.0) -> None:
+        again.append(replay)
+        started(clock, worker, sweep, replay)
+
+    monkeypatch.setattr(WorkerClock, "leg_started", leg_started)
     ledger, record = new_sweep()  # a process that is killed over and over, with and without checkpoints
     monkeypatch.setattr("sweeper.running.clock.CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr("sweeper.running.run.LEG_SECONDS", 0.0)  # legs of one epoch
@@ -117,6 +125,7 @@ def test_a_population_has_one_result_and_each_member_is_the_run_of_its_schedule(
         if drive(ledger, record, legs=5 + turn % 3, folder=tmp_path if turn % 2 else None):
             break
     assert turn > 1
+    assert any(again)  # a long replay is no worker that hangs
     assert outcomes(ledger, record) == wanted
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from random import Random
 
 import pytest
 
 from sweeper.records import TrialRecord
 from sweeper.scheduling import events as ev
 from sweeper.scheduling.scheduler import Scheduler
+from sweeper.scheduling.shares import Claim, Division, deal, divide
 from sweeper.states import SweepState, TrialState
 
 SHAPE = ev.Shape((8,), 4, 3)
@@ -266,3 +268,69 @@ def test_a_worker_that_nobody_else_wants_does_not_yield() -> None:
     cluster.handle(ev.WorkerYields("w0"))
     going(cluster, cluster.legs[0])
     assert {cluster.attempts["a", n] for n in (0, 1)} == {1}
+
+
+def claim(sweep: str, owner: str, apart: bool = True, trials: int = 100, running: int = 0, priority: int = 0) -> Claim:
+    return Claim(sweep, owner, priority, trials, running, apart)
+
+
+def test_workers_are_dealt_to_priorities_then_users_then_their_sweeps() -> None:
+    assert deal([claim("a", "ada"), claim("b", "ada"), claim("c", "bob")], 8) == {"a": 2, "b": 2, "c": 4}
+    assert deal([claim("a", "ada", trials=1), claim("c", "bob")], 8) == {"a": 1, "c": 7}
+    assert deal([claim("a", "ada", priority=1, trials=3), claim("c", "bob")], 4) == {"a": 3, "c": 1}
+
+
+def test_a_sweep_apart_has_its_share_of_the_workers_and_at_least_one() -> None:
+    division = divide([claim("a", "ada"), claim("b", "bob", apart=False)], 4, None, Division())
+    assert (division.workers, division.rest, division.trials, division.kept) == ({"a": 2}, 2, {}, {})
+    alone = divide([claim("a", "ada"), claim("b", "bob")], 4, None, Division())
+    assert (alone.workers, alone.rest) == ({"a": 2, "b": 2}, 0)
+    crowd = divide([claim(name, name, apart=name != "e") for name in "abcde"], 2, None, Division())
+    assert (crowd.workers, crowd.rest) == (dict.fromkeys("abcd", 1), 1)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_user_runs_more_trials_than_the_limit_in_all_processes_together(seed: int) -> None:
+    random, limit, before = Random(seed), 5, Division()
+    running, starved, open_sweeps = Counter[str](), Counter[str](), set("abcx")
+    for _ in range(400):
+        for name in "abcx":  # sweeps come and go
+            if random.random() < 0.03:
+                open_sweeps ^= {name}
+                running[name] = 0
+        claims = [claim(name, "ada", name != "x", 9, running[name]) for name in sorted(open_sweeps)]
+        division = divide(claims, 4, limit, before)
+        told, before = before, division
+        for one in claims:
+            name = one.sweep
+            running[name] -= running[name] > 0 and random.random() < 0.5
+            most = division.trials[name] if one.apart else limit - division.kept.get("ada", 0)
+            if one.apart and random.random() < 0.3:  # it has not heard of it yet
+                most = max(most, told.trials.get(name, 0))
+            while running[name] < most and random.random() < 0.9:
+                running[name] += 1
+            starved[name] = 0 if running[name] else starved[name] + 1
+        assert sum(running.values()) <= limit, (running, division)
+        assert max(starved.values()) < 60
+
+
+def test_other_processes_take_workers_and_trials_away_and_give_them_back() -> None:
+    cluster = Cluster(4, user_limit=6)
+    cluster.open("a", "ada")
+    cluster.open("b", "bob")
+    cluster.handle(ev.SharesChanged(2, {"ada": 2}, {"ada": 5}))
+    cluster.turns(20)
+    assert set(cluster.turns(20)) == {"b"}  # ada has two workers elsewhere
+    assert len(cluster.legs) == 2
+    cluster.handle(ev.SharesChanged(2, {"ada": 1}, {"ada": 5}))
+    cluster.most = Counter()
+    got = cluster.turns(100)
+    assert 20 <= got["a"] <= 80
+    assert cluster.most["ada"] <= 2  # of one before the change, one after it
+    cluster.handle(ev.SharesChanged())
+    cluster.turns(40)
+    assert len(cluster.legs) == 4
+    cluster.handle(ev.SharesChanged(0))
+    while cluster.legs:
+        cluster.turn()
+    assert "waiting: 0 workers are its share" in cluster.scheduler.explain("a")

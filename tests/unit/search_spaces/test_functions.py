@@ -1,5 +1,6 @@
 """Define-by-run spaces: a user's function on an Optuna trial."""
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -120,3 +121,17 @@ def test_a_function_space_has_neither_distributions_nor_a_grid(functions):
         space.distributions()
     with pytest.raises(SpaceError):
         space.grid()
+
+
+def test_a_function_that_was_sent_is_its_text_and_runs_only_where_a_trial_is_suggested(functions):
+    space = load_space(f"{functions}:broken")
+    sent = dataclasses.replace(space, function=space.function.with_text())
+    functions.unlink()
+    again = Space.from_json(sent.to_json())
+    assert again == sent == load_space(sent.to_json())
+    again.check()  # its sender has done that
+    assert again.points([{"x": 1}]) == ({"x": 1},)
+    with pytest.raises(SpaceError, match="ZeroDivisionError"):
+        again.suggest(trials(1)[0])
+    with pytest.raises(SpaceError, match="cannot be read"):
+        space.function.with_text()
