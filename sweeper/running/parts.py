@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SpecError
+from sweeper.scheduling.shares import SharesChanged
 from sweeper.search.warm_start import earlier_of
 from sweeper.spec.parse import SweepSpec
 from sweeper.training.inline_pool import InlinePool
@@ -30,7 +31,7 @@ class Beside:
     the trials that one user runs at once (None: no bound).
     """
 
-    listen: Callable[[Post], None]
+    listen: Callable[[Callable[[SharesChanged], None]], None]
     user_limit: int | None = None
 
 

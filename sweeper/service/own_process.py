@@ -10,19 +10,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from io import FileIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from sweeper.errors import SpecError, SweeperError
 from sweeper.scheduling.shares import SharesChanged
 from sweeper.settings import Settings
-
-if TYPE_CHECKING:
-    from sweeper.training.pool import Post
 
 MAX_PROCESSES = 4  # sweeps with code that run at once; more wait in the ledger
 MAX_OF_ONE = 3  # of one user: one place is kept for somebody who has none
@@ -190,7 +187,7 @@ def main(sweep: str, workers: str, user_limit: str, pipe: str, parent: str) -> N
         sys.exit(error.exit_code)
 
 
-def _listen(end: int, post: Post) -> None:
+def _listen(end: int, post: Callable[[SharesChanged], None]) -> None:
     """Post what the service tells, until it has gone."""
     heard = threading.Event()
 
