@@ -25,7 +25,7 @@ SPACE = {
     "weight_decay": {"float": [1e-6, 1e-2], "log": True},
     "hidden_layers": list(R1.hidden_layers),
 }
-EPOCHS, READY, MEMBERS = 40, 4, 32
+EPOCHS, READY, MEMBERS = 40, 4, 16
 SEEDS = 10
 OURS: dict[str, tuple[str, Any]] = {
     "random": ("random", None),
