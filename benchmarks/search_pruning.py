@@ -46,7 +46,8 @@ from benchmarks.suggest import Search
 from sweeper.running.trial import Curves, EndedBefore, TrialRun
 from sweeper.running.windows import LEAST, PER_CORE
 from sweeper.scheduling.window import told_before
-from sweeper.search.pruning import Judged, Objective, OrderedCosts, make_pruner
+from sweeper.search.ordered_costs import OrderedCosts
+from sweeper.search.pruning import Judged, Objective, make_pruner
 from sweeper.search.study import Outcome, Study
 from sweeper.search_spaces import load_space
 from sweeper.states import TrialState

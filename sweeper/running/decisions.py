@@ -13,7 +13,8 @@ from sweeper.running.parts import window_and_batch
 from sweeper.running.trial import Curves, EndedBefore, TrialRun
 from sweeper.scheduling.events import LegOutcome, Verdict
 from sweeper.scheduling.window import told_before
-from sweeper.search.pruning import BatchPruner, Judged, Objective, OrderedCosts, Pruner, make_pruner
+from sweeper.search.ordered_costs import OrderedCosts
+from sweeper.search.pruning import BatchPruner, Judged, Objective, Pruner, make_pruner
 from sweeper.spec.parse import SweepSpec
 from sweeper.states import Cause
 from sweeper.training.legs import LegResult, TrialLeg

@@ -14,7 +14,7 @@ from sweeper.running.run import SweepRun
 from sweeper.running.trial import TrialRun
 from sweeper.scheduling.events import LegOutcome, RunLeg, Shape, Suggestion, Verdict
 from sweeper.search.objective_study import ObjectiveStudy
-from sweeper.search.pruning import Judged, Objective, make_pruner
+from sweeper.search.pruning import Judged, Objective, beginning, make_pruner
 from sweeper.spec.goals import VALUE
 from sweeper.spec.objective_file import ResourcesSpec
 from sweeper.states import Cause, TrialState
@@ -61,7 +61,9 @@ class ObjectiveRun(SweepRun):
     def _make_decisions(self) -> Decisions:
         goal, name = self.spec.objective, self.spec.search.pruner
         epochs = 1 if name in _WHOLE else goal.reports or ENDLESS
-        pruner = make_pruner(name, objective=Objective(goal.metric, goal.direction, epochs))
+        pruner = make_pruner(
+            name, _options(name, goal.reports), objective=Objective(goal.metric, goal.direction, epochs)
+        )
         assert not hasattr(pruner, "decide_batch")
         if name == "none":
             return Decisions(self.spec, self.trials, None, ())
@@ -232,3 +234,11 @@ class ObjectiveRun(SweepRun):
         else:
             cause = Cause.CODE
         return LegOutcome(leg.number, leg.attempt, epochs, _VERDICTS[end.state], reason, value, cause)
+
+
+def _options(pruner: str, reports: int | None) -> dict[str, float]:
+    """When the pruner judges first; a trial of which nobody knows how often it reports, from its first report on."""
+    first = beginning(reports) if reports else 1
+    if pruner in _WHOLE:
+        return {"warmup": first - 1}
+    return {"first": first} if pruner == "asha" else {}

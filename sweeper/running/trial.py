@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sweeper.search.pruning import Costs, Group, Objective, OrderedCosts
+from sweeper.search.ordered_costs import OrderedCosts
+from sweeper.search.pruning import Costs, Group, Objective
 from sweeper.spec.goals import excesses_of, values_of
 from sweeper.spec.parse import SweepSpec
 from sweeper.spec.phases import Schedule

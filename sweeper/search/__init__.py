@@ -1,5 +1,5 @@
 """Suggests the next points and stops the hopeless trials.
 
-Doors, the modules that other rooms may import: study, pruning, ending, warm_start, ranking (``Outcome``), dominance,
-objective_study, own_sampler, optuna_samplers, population.
+Doors, the modules that other rooms may import: study, pruning, ordered_costs, ending, warm_start, dominance,
+ranking (``Outcome``), objective_study, own_sampler, optuna_samplers, population.
 """

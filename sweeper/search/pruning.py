@@ -105,33 +105,6 @@ class OrderedPeers(Protocol):
         ...
 
 
-class OrderedCosts:
-    """The costs of trials that have ended, in order, by epoch and group of trials; ``curves`` has those of each."""
-
-    def __init__(self, curves: Peers) -> None:
-        self._curves = curves
-        self._known: dict[tuple[int, int, int], tuple[int, Costs]] = {}
-
-    def before(self, end: int, goal: Objective, epochs: int, least: int, group: int, within: Group | None) -> Costs:
-        """(N,) those of the trials 0..end-1, all of which have ended; only what came or went since is looked at."""
-        key = (epochs, least, group)
-        start, known = self._known.get(key, (0, np.empty(0)))
-        numbers = range(min(start, end), max(start, end))
-        changed = [self._curves[n] for n in numbers if n in self._curves and (within is None or within(n))]
-        fresh = goal.costs(changed, epochs, least)
-        places = np.searchsorted(known, fresh)
-        if end < start:  # of equal costs each has a place of its own
-            known = np.delete(known, places + np.arange(len(fresh)) - np.searchsorted(fresh, fresh))
-        else:
-            known = np.insert(known, places, fresh)
-        self._known[key] = (end, known)
-        return known
-
-    def forget(self, number: int) -> None:
-        """The trial waits again: what it had does not count."""
-        self._known = {key: (end, known) for key, (end, known) in self._known.items() if end <= number}
-
-
 class Pruner(Protocol):
     """A policy that decides trial by trial."""
 
@@ -161,23 +134,24 @@ class BatchPruner(Protocol):
 class Percentile:
     """Stop a trial whose best value so far is worse than the given percentile of complete trials at that epoch.
 
-    ``startup`` complete trials are needed first; ``warmup`` epochs are never judged; then every ``interval`` epochs.
+    ``startup`` complete trials are needed first; ``warmup`` epochs are never judged (None: those before ``beginning``);
+    then every ``interval`` epochs.
     """
 
     objective: Objective
     percentile: float = 25.0
     startup: int = 5
-    warmup: int = 0
+    warmup: int | None = None
     interval: int = 1
 
     def legs(self, epochs: int) -> list[int]:
         """As ``Pruner``."""
-        return list(range(self.warmup + 1, epochs, self.interval))
+        return list(range(self._first(epochs), epochs, self.interval))
 
     def decide(self, judged: Judged) -> Decision:
         """As ``Pruner``."""
         epochs, goal = len(judged.curve), self.objective
-        if epochs <= self.warmup:
+        if epochs < self._first(goal.epochs):
             return KEEP
         complete = goal.costs_of(judged, least=goal.epochs)
         known = complete[: np.searchsorted(complete, math.inf)]
@@ -191,19 +165,25 @@ class Percentile:
         compared = f"worse than the {name} {goal.shown(bar)} of {len(complete)} earlier trials"
         return Decision(True, f"{goal.at(best, epochs)} is {compared}")
 
+    def _first(self, epochs: int) -> int:
+        return beginning(epochs) if self.warmup is None else self.warmup + 1
+
 
 @dataclass(frozen=True)
 class SuccessiveHalving:
     """Asynchronous successive halving (Li et al. 2020, arXiv:1810.05934): at rungs ``first * eta^i`` the best 1/eta of
-    all that reached the rung so far go on; while they are fewer than eta, only the best does."""
+    all that reached the rung so far go on; while they are fewer than eta, only the best does.
+
+    ``first`` of None is ``beginning``.
+    """
 
     objective: Objective
     eta: int = 3
-    first: int = 1
+    first: int | None = None
 
     def legs(self, epochs: int) -> list[int]:
         """As ``Pruner``."""
-        return rungs(self.first, self.eta, epochs)
+        return rungs(self.first or beginning(epochs), self.eta, epochs)
 
     def decide(self, judged: Judged) -> Decision:
         """As ``Pruner``."""
@@ -257,17 +237,17 @@ class Hyperband:
     """Several brackets of asynchronous halving that begin at different rungs (Li et al. 2018, arXiv:1603.06560).
 
     Trials are dealt to brackets by their numbers, in proportion to the trials that each bracket has for an equal share
-    of the epochs; they are compared within their bracket.
+    of the epochs; they are compared within their bracket. ``first`` of None is ``beginning``.
     """
 
     objective: Objective
     eta: int = 3
-    first: int = 1
+    first: int | None = None
     _brackets: tuple[SuccessiveHalving, ...] = field(init=False)
     _deal: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        starts = rungs(self.first, self.eta, self.objective.epochs) or [self.objective.epochs]
+        starts = self.legs(self.objective.epochs) or [self.objective.epochs]
         brackets = tuple(SuccessiveHalving(self.objective, self.eta, start) for start in starts)
         highest = len(starts)
         shares = [math.ceil(highest / (s + 1) * self.eta**s) for s in reversed(range(highest))]
@@ -280,7 +260,7 @@ class Hyperband:
 
     def legs(self, epochs: int) -> list[int]:
         """As ``Pruner``."""
-        return rungs(self.first, self.eta, epochs)
+        return rungs(self.first or beginning(epochs), self.eta, epochs)
 
     def decide(self, judged: Judged) -> Decision:
         """As ``Pruner``."""
@@ -398,6 +378,11 @@ def percentile_of(ordered: Costs, percentile: float) -> float:
     at = percentile / 100 * (len(ordered) - 1)
     low = math.floor(at)
     return float(np.percentile(ordered[low : low + 2], 100 * (at - low)))
+
+
+def beginning(epochs: int) -> int:
+    """The epoch of the first decision on trials of so many epochs: a ninth of them, see decisions.md."""
+    return -(-epochs // 9)
 
 
 def rungs(first: int, eta: int, epochs: int) -> list[int]:

@@ -13,7 +13,8 @@ from optuna.trial import TrialState as OptunaState
 from sweeper.errors import SpecError
 from sweeper.records import FlowReport
 from sweeper.running.trial import Curves, EndedBefore, TrialRun
-from sweeper.search.pruning import Judged, Objective, OrderedCosts, make_pruner
+from sweeper.search.ordered_costs import OrderedCosts
+from sweeper.search.pruning import Judged, Objective, make_pruner
 
 EPOCHS = 20
 LOSS = Objective("val_loss", "minimize", EPOCHS)
@@ -67,7 +68,7 @@ def test_asynchronous_halving_decides_as_optuna_while_trials_arrive_one_by_one(d
     study = optuna.create_study(
         direction=direction, pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
     )
-    pruner = make_pruner("asha", objective=Objective("val_loss", direction, EPOCHS))
+    pruner = make_pruner("asha", {"first": 1}, objective=Objective("val_loss", direction, EPOCHS))
     known, stops = {}, 0
     for number, curve in enumerate(curves(np.random.default_rng(1), 40, sign)):
         trial = study.ask()
@@ -137,10 +138,21 @@ def test_median_does_not_compare_with_trials_that_were_themselves_stopped_or_sti
 
 def test_legs_end_where_something_is_decided():
     legs = {name: make_pruner(name, objective=LOSS).legs(EPOCHS) for name in ("none", "asha", "halving", "hyperband")}
-    assert legs == {"none": [], "asha": [1, 3, 9], "halving": [1, 2, 4, 8, 16], "hyperband": [1, 3, 9]}
+    assert legs == {"none": [], "asha": [3, 9], "halving": [1, 2, 4, 8, 16], "hyperband": [3, 9]}
     assert make_pruner("median", {"warmup": 4, "interval": 5}, objective=LOSS).legs(EPOCHS) == [5, 10, 15]
     assert make_pruner("plateau", {"patience": 16}, objective=LOSS).legs(EPOCHS) == [17, 18, 19]
     assert make_pruner("asha", {"first": 2, "eta": 2}, objective=LOSS).legs(EPOCHS) == [2, 4, 8, 16]
+
+
+@pytest.mark.parametrize(("epochs", "first"), [(1, 1), (9, 1), (10, 2), (20, 3), (52, 6), (100, 12)])
+def test_nobody_is_judged_by_the_first_ninth_of_the_epochs(epochs: int, first: int) -> None:
+    goal = replace(LOSS, epochs=epochs)
+    for name in ("median", "percentile", "asha", "hyperband"):
+        pruner = make_pruner(name, objective=goal)
+        assert pruner.legs(epochs)[:1] == ([first] if first < epochs else [])
+    peers = {n: [0.1] * epochs for n in range(9)}
+    decisions = [make_pruner("median", objective=goal).decide(Judged(9, [1.0] * n, peers)) for n in (first - 1, first)]
+    assert [decision.stop for decision in decisions] == [False, True]
 
 
 def test_synchronous_halving_keeps_the_best_half_of_a_batch_whatever_the_order_of_arrival():
@@ -159,7 +171,7 @@ def test_synchronous_halving_stops_a_diverged_batch_but_breaks_ties_by_number():
 
 
 def test_hyperband_deals_trials_to_brackets_and_compares_within_them_only():
-    pruner = make_pruner("hyperband", objective=LOSS)
+    pruner = make_pruner("hyperband", {"first": 1}, objective=LOSS)
     brackets = [pruner.bracket(n) for n in range(170)]
     counts = np.bincount(brackets)
     assert len(counts) == 3
