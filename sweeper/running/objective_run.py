@@ -62,7 +62,7 @@ class ObjectiveRun(SweepRun):
         goal, name = self.spec.objective, self.spec.search.pruner
         epochs = 1 if name in _WHOLE else goal.reports or ENDLESS
         pruner = make_pruner(
-            name, _options(name, goal.reports), objective=Objective(goal.metric, goal.direction, epochs)
+            name, options_of(name, goal.reports), objective=Objective(goal.metric, goal.direction, epochs)
         )
         assert not hasattr(pruner, "decide_batch")
         if name == "none":
@@ -236,7 +236,7 @@ class ObjectiveRun(SweepRun):
         return LegOutcome(leg.number, leg.attempt, epochs, _VERDICTS[end.state], reason, value, cause)
 
 
-def _options(pruner: str, reports: int | None) -> dict[str, float]:
+def options_of(pruner: str, reports: int | None) -> dict[str, float]:
     """When the pruner judges first; a trial of which nobody knows how often it reports, from its first report on."""
     first = beginning(reports) if reports else 1
     if pruner in _WHOLE:

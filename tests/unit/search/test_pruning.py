@@ -12,6 +12,7 @@ from optuna.trial import TrialState as OptunaState
 
 from sweeper.errors import SpecError
 from sweeper.records import FlowReport
+from sweeper.running.objective_run import ENDLESS, options_of
 from sweeper.running.trial import Curves, EndedBefore, TrialRun
 from sweeper.search.ordered_costs import OrderedCosts
 from sweeper.search.pruning import Judged, Objective, make_pruner
@@ -153,6 +154,13 @@ def test_nobody_is_judged_by_the_first_ninth_of_the_epochs(epochs: int, first: i
     peers = {n: [0.1] * epochs for n in range(9)}
     decisions = [make_pruner("median", objective=goal).decide(Judged(9, [1.0] * n, peers)) for n in (first - 1, first)]
     assert [decision.stop for decision in decisions] == [False, True]
+
+
+def test_trials_of_an_objective_are_judged_from_their_first_report_on_where_nobody_says_how_many_there_are() -> None:
+    for reports, first in ((None, 1), (52, 6)):
+        for name, epochs in (("median", 1), ("asha", reports or ENDLESS)):
+            pruner = make_pruner(name, options_of(name, reports), objective=replace(LOSS, epochs=epochs))
+            assert pruner.legs(60)[0] == first
 
 
 def test_synchronous_halving_keeps_the_best_half_of_a_batch_whatever_the_order_of_arrival():
