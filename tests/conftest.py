@@ -9,6 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+# before torch is loaded: the threads of several test processes wait for each other on the same cores, and do so busily
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from tests.postgres import start_postgres
 
 postgres = pytest.fixture(scope="session", name="postgres")(start_postgres)
