@@ -285,14 +285,19 @@ class Cohort:
         after = self._rates_after(active, numbers[EpochSums._fields.index("val_loss")])
 
         flows = [None] * len(slots) if flow is None else flow.rows()
+        improved, ended = list[int](), list[int]()
         per_row = zip(slots, occupants, numbers.T.tolist(), after.tolist(), flows, scores, strict=True)
         for slot, occupant, row, rate, measured, scored in per_row:
             history, named = occupant.history, dict(zip(EpochSums._fields, row, strict=True))
             going_on = history.record(self.train, **named, learning_rate=rate, flow=measured, scores=scored)
-            if self.kept is not None and going_on and history.improved:
-                self.kept[slot] = self.rows.weights(slot)
+            if going_on and history.improved:
+                improved.append(slot)
             if not going_on or history.has_finished(self.train):
-                self._finish(slot)
+                ended.append(slot)
+        if self.kept is not None and improved:
+            self.kept[improved] = self.rows.weights(improved)
+        for slot in ended:
+            self._finish(slot)
 
     def _finish(self, slot: int) -> None:
         """Take a trial that has ended out of its slot, with its weights."""

@@ -117,6 +117,8 @@ class Rows:
     """
 
     sizes: tuple[int, ...]
+    columns: Tensor  # all of them as (columns, K), of which each is a view; and so the counters
+    counters: Tensor
     theta: Tensor
     m: Tensor
     v: Tensor
@@ -166,10 +168,11 @@ class Rows:
         """``width`` free slots for networks of ``sizes = (D, H1, .., C)``, D being the width of ``layout`` if any."""
         length = row_length(sizes, normalization, layout)
         planes = [torch.zeros(width, length, dtype=dtype, device=device) for _ in range(3)]
-        columns = [torch.zeros(width, dtype=torch.float64) for _ in COLUMNS]
-        counters = [torch.zeros(width, dtype=torch.int64) for _ in COUNTERS]
-        tensors = dict(zip(("theta", "m", "v", *COLUMNS, *COUNTERS), (*planes, *columns, *counters), strict=True))
-        return cls(sizes, **tensors, normalization=normalization, layout=layout)
+        columns = torch.zeros(len(COLUMNS), width, dtype=torch.float64)
+        counters = torch.zeros(len(COUNTERS), width, dtype=torch.int64)
+        names = ("theta", "m", "v", *COLUMNS, *COUNTERS)
+        tensors = dict(zip(names, (*planes, *columns.unbind(), *counters.unbind()), strict=True))
+        return cls(sizes, columns, counters, **tensors, normalization=normalization, layout=layout)
 
     @property
     def width(self) -> int:
@@ -204,10 +207,11 @@ class Rows:
     ) -> None:
         """Give ``slot`` the columns and counters of ``config``, and zeros everywhere else."""
         self.clear(slot)
-        columns = columns_of(config, clip_norm) | {"total": schedule.total, "warmup": schedule.warmup, "seed": seed}
-        columns |= {"activation": ACTIVATIONS.index(config.activation), "optimizer": OPTIMIZERS.index(config.optimizer)}
-        for name, value in (columns | {"schedule": SCHEDULES.index(schedule.kind)}).items():
-            getattr(self, name)[slot] = value
+        columns = columns_of(config, clip_norm) | {"total": schedule.total, "warmup": schedule.warmup}
+        codes = ACTIVATIONS.index(config.activation), OPTIMIZERS.index(config.optimizer), SCHEDULES.index(schedule.kind)
+        counters = dict(zip(("activation", "optimizer", "schedule"), codes, strict=True)) | {"t": 0, "seed": seed}
+        self.columns[:, slot] = torch.tensor([columns[name] for name in COLUMNS], dtype=torch.float64)
+        self.counters[:, slot] = torch.tensor([counters[name] for name in COUNTERS])
 
     def change(self, slot: int, before: TrialConfig, after: TrialConfig, clip_norm: float | None) -> None:
         """Let the trial in ``slot`` go on with other hyperparameters: its rate as it is now, times after / before."""
@@ -217,10 +221,10 @@ class Rows:
 
     def clear(self, slot: int) -> None:
         """Free ``slot``: zeros everywhere."""
-        for name in ("theta", "m", "v", *COLUMNS, *COUNTERS):
-            getattr(self, name)[slot] = 0
-        if self.average is not None:
-            self.average[slot] = 0
+        for plane in (self.theta, self.m, self.v, *([] if self.average is None else [self.average])):
+            plane[slot] = 0
+        self.columns[:, slot] = 0
+        self.counters[:, slot] = 0
         self.hidden[slot] = self.sizes[1:-1]
 
     def sizes_of(self, slot: int) -> tuple[int, ...]:
@@ -258,9 +262,12 @@ class Rows:
         """Whether the row's averaged weights are the ones that count."""
         return bool(self.ema[slot] > 0)
 
-    def weights(self, slot: int) -> Tensor:
-        """The row's weights that count ``(P,)``: theta, or their average."""
-        return self._counting(slot)[slot]
+    def weights(self, slots: list[int]) -> Tensor:
+        """The rows' weights that count ``(A, P)``: theta, or their average."""
+        if self.average is None:
+            return self.theta[slots]
+        averaged = (self.ema[slots] > 0)[:, None].to(self.theta.device)
+        return torch.where(averaged, self.average[slots], self.theta[slots])
 
     def _counting(self, slot: int) -> Tensor:
         return self.average if self.average is not None and self.averages(slot) else self.theta

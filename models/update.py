@@ -85,7 +85,8 @@ CONSTANT = ("wd", "b1", "cg", "clip", "kept_scale", "smoothing", "seeds", "kept_
 
 def coefficients(rows: Rows, active: Tensor, steps: int) -> Coefficients:
     """The coefficients of the rows ``active (A,)``, on the CPU, for their next ``steps`` steps, on theta's device."""
-    table = {name: getattr(rows, name)[active].double() for name in (*COLUMNS, "t", "optimizer")}
+    table = dict(zip(COLUMNS, rows.columns[:, active], strict=True))
+    table |= {name: getattr(rows, name)[active].double() for name in ("t", "optimizer")}
     b1, b2, s, eps, corrected, t = (table[name] for name in ("b1", "b2", "s", "eps", "corrected", "t"))
     kinds = table["optimizer"]
     nadam, adagrad = kinds == OPTIMIZERS.index("nadam"), kinds == OPTIMIZERS.index("adagrad")
