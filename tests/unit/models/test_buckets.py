@@ -60,7 +60,7 @@ def one_thread() -> Iterator[None]:
 
 def train_config(task: Task = "classification", **rest: Any) -> TrainConfig:
     plateau = PlateauConfig(patience=0, threshold=0.2)
-    return TrainConfig(**({"epochs": 3, "batch_size": 8, "clip_norm": 0.5, "plateau": plateau, "task": task} | rest))
+    return TrainConfig(**({"epochs": 2, "batch_size": 8, "clip_norm": 0.5, "plateau": plateau, "task": task} | rest))
 
 
 def together(configs: Sequence[TrialConfig], train: TrainConfig, data: Any, seeds: Sequence[int]) -> list[History]:
