@@ -129,7 +129,7 @@ def test_padded_units_stay_at_exactly_zero(normalization: str) -> None:
         more = {"dropout": 0.3, "ema_decay": 0.9, "optimizer": ("adamw", "lion", "rmsprop")[number % 3]}
         config = TrialConfig(activation=name, hidden_layers=(17, 5), normalization=normalization, **(USUAL | more))
         cohort.admit(name, config, seed=number)
-    cohort.leg(2)
+    cohort.leg(1)
     rows = cohort.rows
     padding = torch.ones(rows.theta.shape[1], dtype=torch.bool)
     padding[places((5, 17, 5, 3), rows.sizes, normalization, None)] = False
