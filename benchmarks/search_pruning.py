@@ -205,6 +205,7 @@ METHODS: dict[str, Made] = {
     "random": _ours("random", "none"),
     "ours": _ours("tpe", "none"),
     "ours, median": _ours("tpe", "median"),
+    "ours, percentile": _ours("tpe", "percentile"),
     "ours, asha": _ours("tpe", "asha"),
     "ours, hyperband": _ours("tpe", "hyperband"),
     "ours, narrow": _ours("tpe", "none", narrow=True),
