@@ -20,12 +20,13 @@ from sweeper.models.mlp import build_mlp, count_outputs
 from sweeper.models.paths import choose
 from sweeper.models.plateau import Plateau
 from sweeper.models.rows import EpochSums, Rows, TrainingPath
-from sweeper.models.schedules import schedule_of
+from sweeper.models.schedules import STEADY, schedule_of
 from sweeper.models.sizes import bucket_of, has_lone_row, n_parameters
 from sweeper.models.solo import resolve_batch_size, resolve_clip_norm
 from sweeper.models.update import rates
 
 Key = Any  # hashable; a trial's number, say
+_PLATEAU = SCHEDULES.index("plateau")
 
 ROW_STATE = ("theta", "m", "v", "t", "lr")
 PLATEAU_STATE = ("best", "bad_epochs", "cooldown")
@@ -340,11 +341,14 @@ class Cohort:
     def _rates_after(self, active: Tensor, val_loss: Tensor) -> Tensor:
         """The learning rates ``(A,)`` of the next steps, on the CPU, after the plateau step of rows that have one."""
         rows = self.rows
-        on_plateau = rows.schedule[active] == SCHEDULES.index("plateau")
-        on_plateau &= rows.t[active] >= rows.warmup[active]
-        if self.plateau is not None and on_plateau.any():
-            mine = active[on_plateau]
-            rows.lr[mine] = self.plateau.step(mine, val_loss[on_plateau], rows.lr[mine]).to(rows.lr)
+        kinds, t, warmup = (getattr(rows, name)[active].tolist() for name in ("schedule", "t", "warmup"))
+        settled = [step >= first for step, first in zip(t, warmup, strict=True)]
+        mine = [i for i, kind in enumerate(kinds) if kind == _PLATEAU and settled[i]]
+        if self.plateau is not None and mine:
+            slots, losses = (active, val_loss) if len(mine) == len(kinds) else (active[mine], val_loss[mine])
+            rows.lr[slots] = self.plateau.step(slots, losses, rows.lr[slots]).to(rows.lr)
+        if all(settled) and STEADY.issuperset(kinds):
+            return rows.lr[active]
         return rates(rows, active, steps=1)[0]
 
     @property

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sweeper.models.compiled import REBUILD, libraries, trains
-from sweeper.models.config import NORMALIZATIONS, OPTIMIZERS, SCHEDULES, Task, TrialConfig
+from sweeper.models.config import NORMALIZATIONS, OPTIMIZERS, Task, TrialConfig
 from sweeper.models.data import Data
 from sweeper.models.embedding import KINDS, EmbeddingLayout
 from sweeper.models.gradient_flow import Flow
@@ -146,17 +146,17 @@ def _embedding(layout: EmbeddingLayout | None) -> tuple[dict[str, int], dict[str
 def _per_step(rows: Rows, slots: Tensor, steps: int) -> dict[str, Tensor]:
     """What changes from step to step in these rows, ``(A, S)`` float64 each; nothing where the rate is ``rows.lr``."""
     found = dict[str, Tensor]()
-    steady = torch.isin(rows.schedule[slots], _STEADY) & (rows.t[slots] >= rows.warmup[slots])
-    if not steady.all():
+    kinds, t, warmup = (getattr(rows, name)[slots].tolist() for name in ("schedule", "t", "warmup"))
+    if not STEADY.issuperset(kinds) or any(step < first for step, first in zip(t, warmup, strict=True)):
         found["rates"] = rates(rows, slots, steps).T.contiguous()
-    nadam = rows.optimizer[slots] == OPTIMIZERS.index("nadam")
+    nadam = rows.optimizer[slots] == _NADAM
     if nadam.any():
         shares = nadam_shares(rows.b1[slots], rows.t[slots], steps, nadam)
         found |= {name: share.T.contiguous() for name, share in zip(("share_d", "share_m"), shares, strict=True)}
     return found
 
 
-_STEADY = torch.tensor([SCHEDULES.index(kind) for kind in STEADY])
+_NADAM = OPTIMIZERS.index("nadam")
 
 
 def variants() -> dict[str, ctypes.CDLL]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from sweeper.models.config import TrainConfig, TrialConfig
+from sweeper.models.config import SCHEDULES, TrainConfig, TrialConfig
 
 
 class Schedule(NamedTuple):
@@ -28,7 +28,8 @@ class Schedule(NamedTuple):
     warmup: int
 
 
-STEADY = ("constant", "plateau")  # after a warm-up the rate does not change from step to step
+# indices of schedules: after a warm-up the rate does not change from step to step
+STEADY = frozenset(SCHEDULES.index(kind) for kind in ("constant", "plateau"))
 RISING = ("one_cycle", "coslog4")  # they begin low by themselves
 CONSTANT = Schedule("constant", 1, 0)
 
