@@ -73,6 +73,7 @@ class Runner:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
+        self._closed = threading.Event()
         self._deadline = 0.0
         self._intake = Intake(ledger, watch, self._holds.owner, self._may_try)
         self._own = OwnProcesses(settings, chosen, user_limit)  # sweeps with code; started in the look's thread only
@@ -111,10 +112,13 @@ class Runner:
         for thread in self._threads[1:]:
             thread.join(timeout=STOP_SECONDS + 10)
         self._jobs.shutdown(wait=True, cancel_futures=True)
-        self._threads[0].join(timeout=5)
+        if self._pool_problem is not None:  # the workers may be coming up
+            self._threads[0].join(timeout=5)
         self._holds.close()
         with contextlib.suppress(Exception):
             self._pool.close()
+        self._closed.set()
+        self._threads[0].join(timeout=5)
 
     def status(self) -> Status:
         """The service as it is now."""
@@ -144,7 +148,10 @@ class Runner:
     # The workers
 
     def _start_pool(self) -> None:
-        """Bring the workers up, again until it succeeds: a Ray head may come up later than we do."""
+        """Bring the workers up, again until it succeeds: a Ray head may come up later than we do.
+
+        Linux ends what a thread has started when the thread ends, which a Ray of our own asks for: it lives as long.
+        """
         while not self._stopping.is_set():
             try:
                 check_compiled()
@@ -156,7 +163,7 @@ class Runner:
                 self._stopping.wait(POOL_RETRY_SECONDS)
             else:
                 self._pool_problem = None
-                return
+                self._closed.wait()
 
     # Looking for work
 
