@@ -3,7 +3,7 @@
 python -m benchmarks.raytune_population FOLDER SEED MEMBERS
 
 A member that copies another goes on at that one's epoch. It ends after as many epochs of its own as all others, however
-many those are of the network that it then has: each member counts its epochs in a file.
+many those are of the network that it then has: each member writes its epochs into a file, which are also what counts.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Member(tune.Trainable):  # type: ignore[misc]
         from sweeper.models import Data
 
         torch.set_num_threads(1)
-        self.rows, self.seed, self.counts = Data.of_arrays(data["arrays"]), data["seed"], data["counts"]
+        self.rows, self.seed, self.epochs = Data.of_arrays(data["arrays"]), data["seed"], data["epochs"]
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -75,10 +75,11 @@ class Member(tune.Trainable):  # type: ignore[misc]
             nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
         self.epoch += 1
-        count = Path(self.counts) / self.trial_id
-        trained = int(count.read_text()) + 1 if count.exists() else 1
-        count.write_text(str(trained))
-        return {"val_loss": evaluate(self.model, rows, "classification")[0], "trained": trained}
+        loss = evaluate(self.model, rows, "classification")[0]
+        with (Path(self.epochs) / self.trial_id).open("a+") as file:
+            file.write(f"{loss}\n")
+            file.seek(0)
+            return {"val_loss": loss, "trained": len(file.readlines())}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Weights, moments and the epoch."""
@@ -107,7 +108,7 @@ def main() -> None:
     random.seed(seed)
     np.random.seed(seed)
     dataset = load(load_spec({"dataset": {"name": "digits"}}))
-    ray.init(address="local", num_cpus=2, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+    ray.init(address="local", num_cpus=members, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     space = {
         "lr": tune.loguniform(*LIMITS["lr"]),
         "momentum": tune.uniform(*LIMITS["momentum"]),
@@ -116,9 +117,9 @@ def main() -> None:
     scheduler = PopulationBasedTraining(
         time_attr="training_iteration", perturbation_interval=READY, hyperparam_mutations=space
     )
-    counts = folder / "counts"
-    counts.mkdir()
-    data = {"arrays": dataset.arrays(), "seed": seed, "counts": str(counts)}
+    epochs = folder / "epochs"
+    epochs.mkdir()
+    data = {"arrays": dataset.arrays(), "seed": seed, "epochs": str(epochs)}
     trainable = tune.with_resources(tune.with_parameters(Member, data=data), {"cpu": 1})
     tuner = tune.Tuner(
         trainable,
@@ -128,14 +129,9 @@ def main() -> None:
         ),
         run_config=tune.RunConfig(name="pbt", storage_path=str(folder), verbose=0, stop={"trained": EPOCHS}),
     )
-    lines = [json.loads(line) for file in _ended(tuner, folder) for line in file.read_text().splitlines()]
-    print(json.dumps({"best": min(line["val_loss"] for line in lines), "epochs": len(lines)}))
-
-
-def _ended(tuner: Any, folder: Path) -> list[Path]:
-    """What each trial has reported, once all have ended."""
     tuner.fit()
-    return list(folder.glob("pbt/*/result.json"))
+    losses = [float(line) for file in epochs.iterdir() for line in file.read_text().splitlines()]
+    print(json.dumps({"best": min(losses), "epochs": len(losses)}))
 
 
 if __name__ == "__main__":

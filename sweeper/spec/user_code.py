@@ -103,7 +103,8 @@ class UserFunction:
             signature.bind(*names)
         except TypeError as error:
             wanted = f"def {self.function}({', '.join(names)})"
-            problem = f"{self.function}{signature} does not take {len(names)} arguments"
+            wants = f"{len(names)} arguments" if len(names) != 1 else "one argument"
+            problem = f"{self.function}{signature} does not take {wants}"
             raise SpecError(problem, file=self.file, remedy=f"Write {wanted}") from error
 
 
