@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # its own files cost more than the training
 
 import numpy as np
 import ray
@@ -108,7 +109,7 @@ def main() -> None:
     random.seed(seed)
     np.random.seed(seed)
     dataset = load(load_spec({"dataset": {"name": "digits"}}))
-    ray.init(address="local", num_cpus=members, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+    ray.init(address="local", num_cpus=2, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     space = {
         "lr": tune.loguniform(*LIMITS["lr"]),
         "momentum": tune.uniform(*LIMITS["momentum"]),

@@ -76,7 +76,7 @@ def _judged(function: UserFunction, value: Any) -> Ended:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        return Ended("failed", reason=f"{where} returned {str(value)[:60]!r}, which is no number")
+        return Ended("failed", reason=f"{where} returned {repr(value)[:60]}, which is no number")
     if math.isnan(number):
         return Ended("failed", reason=f"{where} returned NaN")
     return Ended("complete", number)

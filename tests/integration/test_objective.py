@@ -113,7 +113,7 @@ def test_a_python_function_and_a_sampler_of_ones_own(home: Path, monkeypatch: py
         ({"objective": {"function": "{code}:objective"}, "dataset": {"name": "digits"}}, "dataset: an objective of"),
         ({"objective": {"function": "{code}:objective"}, "search": {"sampler": "grid"}}, "search.sampler: grid has to"),
         ({"objective": {"function": "{code}:objective"}, "search": {"pruner": "hyperband"}}, "objective.reports"),
-        ({"objective": {"function": "{code}:two"}}, "takes? .*2 arguments|does not take 1 arguments"),
+        ({"objective": {"function": "{code}:two"}}, "takes? .*2 arguments|does not take one argument"),
         ({"objective": {"function": "{code}:broken"}}, "line 2: NameError"),
         ({"dataset": {"name": "iris"}, "resources": {"cpus": 1}}, "resources: only the trials"),
     ],

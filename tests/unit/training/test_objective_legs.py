@@ -97,7 +97,7 @@ def test_a_trial_says_what_it_does(runner: ObjectiveRunner, function: UserFuncti
         ("exit", "mine.py, line 12: the function ended its process with exit code 7"),
         ("die", "its process was killed by SIGSEGV"),
         ("text", "mine.py: objective returned 'much', which is no number"),
-        ("none", "mine.py: objective returned 'None', which is no number"),
+        ("none", "mine.py: objective returned None, which is no number"),
     ],
 )
 def test_a_trial_that_goes_wrong_is_lost_alone(
