@@ -23,6 +23,7 @@ from benchmarks.results import Table, number
 from sweeper.ledger.protocol import Ledger
 from sweeper.records import Change, EpochReport, Reported, Suggested, TrialRecord
 from sweeper.scheduling import events as ev
+from sweeper.scheduling.changes import changes_of
 from sweeper.scheduling.scheduler import Scheduler
 
 SHORTEST, LONGEST = 3, 7  # legs of a trial, one epoch each
@@ -155,7 +156,7 @@ class Crowd:
         if self.ledger is not None:
             by_sweep: dict[str, list[Change]] = {sweep: list(brought)} if brought else {}
             for action in actions:
-                for name, change in ev.changes_of(action, self.now):
+                for name, change in changes_of(action, self.now):
                     by_sweep.setdefault(name, []).append(change)
             for name, changes in by_sweep.items():
                 self.ledger.commit(name, changes)

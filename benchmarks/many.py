@@ -25,6 +25,7 @@ from sweeper.records import Change, Suggested, SweepChanged
 from sweeper.running.parts import make_study
 from sweeper.running.run import SweepRun
 from sweeper.scheduling import events as ev
+from sweeper.scheduling.changes import changes_of
 from sweeper.scheduling.scheduler import Scheduler
 from sweeper.spec.parse import SweepSpec, load_spec
 from sweeper.states import SweepState
@@ -71,7 +72,7 @@ class Many:
             began = time.process_time()
             actions = self._scheduler.handle(event)
             self._count("scheduler", began)
-            changes += [change for action in actions for _, change in ev.changes_of(action, time.time())]
+            changes += [change for action in actions for _, change in changes_of(action, time.time())]
             began = time.process_time()
             if changes:
                 self._ledger.commit(self._sweep, changes)

@@ -17,7 +17,7 @@ from sweeper.ledger.memory import MemoryLedger
 from sweeper.records import Change, EpochReport, Reported, Requeued, Suggested, SweepChanged, SweepRecord, Tracked
 from sweeper.scheduling import events as ev
 from sweeper.scheduling.assignment import MAX_LOST
-from sweeper.scheduling.events import changes_of
+from sweeper.scheduling.changes import changes_of
 from sweeper.scheduling.scheduler import Scheduler
 from sweeper.states import SweepState, TrialState
 

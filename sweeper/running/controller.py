@@ -25,6 +25,7 @@ from sweeper.running.objective_run import ObjectiveRun
 from sweeper.running.population import seconds_again
 from sweeper.running.run import SweepRun
 from sweeper.running.under_way import NOTHING, Brought, TrialSink, UnderWay
+from sweeper.scheduling.changes import changes_of
 from sweeper.scheduling.events import (
     Action,
     Ask,
@@ -48,7 +49,6 @@ from sweeper.scheduling.events import (
     WorkerJoined,
     WorkerLost,
     WorkerYields,
-    changes_of,
 )
 from sweeper.scheduling.scheduler import Scheduler
 from sweeper.scheduling.shares import Claim

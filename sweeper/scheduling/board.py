@@ -105,6 +105,13 @@ class Sweep:
         self.counts[state] += 1
         trial.state = state
 
+    def epochs_ahead(self, number: int) -> int:
+        """How many epochs a trial has to its next decision, or to its end."""
+        trial = self.trials[number]
+        assert trial.shape is not None
+        end = trial.shape.epochs
+        return min((d for d in (*self.plan.decision_epochs, end) if d > trial.epochs), default=end) - trial.epochs
+
     def needs(self, number: int | None = None) -> int:
         """How many of the first trials must have ended before trial ``number`` (None: the next) can be suggested."""
         return told_before(self.asked if number is None else number, self.plan.window, self.plan.batch)

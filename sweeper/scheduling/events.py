@@ -8,7 +8,7 @@ from typing import Literal
 
 from sweeper.models.embedding import Embedding
 from sweeper.models.sizes import bucket_of
-from sweeper.records import Change, Ended, Reopened, Requeued, Started, SweepChanged, TrialRecord
+from sweeper.records import TrialRecord
 from sweeper.scheduling.shares import SharesChanged
 from sweeper.spec.inputs import PLAIN, Inputs
 from sweeper.states import Cause, SweepState, TrialState
@@ -388,27 +388,3 @@ class ResizeSweep:
 Action = (
     Ask | RunLeg | EndTrial | RequeueTrial | SaveCheckpoints | ReopenTrial | ChangeSweep | FixArithmetic | ResizeSweep
 )
-
-
-def changes_of(action: Action, now: float) -> list[tuple[str, Change]]:
-    """The changes of an action, each with its sweep. ``now`` in Unix seconds."""
-    match action:
-        case RunLeg():
-            return [(action.sweep, Started(a.number, a.attempt, action.worker, now)) for a in action.admit]
-        case EndTrial():
-            how = (action.state, action.reason, action.value, now, action.cause)
-            return [(action.sweep, Ended(action.number, action.attempt, *how))]
-        case RequeueTrial():
-            return [(action.sweep, Requeued(action.number, action.attempt, action.reason, action.lost))]
-        case ReopenTrial():
-            return [(action.sweep, Reopened(action.number, action.reason))]
-        case ChangeSweep():
-            # while a sweep runs, its reason says why trials wait, and nothing else
-            reason = "" if action.state is SweepState.RUNNING else action.reason
-            return [(action.sweep, SweepChanged(state=action.state, reason=reason, at=now))]
-        case FixArithmetic():
-            return [(action.sweep, SweepChanged(arithmetic=action.arithmetic, at=now))]
-        case ResizeSweep():
-            return [(action.sweep, SweepChanged(requested=action.requested, at=now))]
-        case _:
-            return []

@@ -374,28 +374,11 @@ class Scheduler:
         if not sweep.plan.arithmetic and worker.arithmetic:
             sweep.plan = replace(sweep.plan, arithmetic=sweep.arithmetic_in(worker))
             actions.append(FixArithmetic(sweep.plan.sweep, sweep.plan.arithmetic))
-        decisions = sweep.plan.decision_epochs
-        ahead = []
-        for trial in (sweep.trials[number] for number in worker.rows):
-            assert trial.shape is not None
-            end = trial.shape.epochs
-            ahead.append(min((d for d in (*decisions, end) if d > trial.epochs), default=end) - trial.epochs)
         leg = self.board.begin(worker)
         drop = tuple(sorted(worker.drop))
         worker.drop = set()
-        epochs = max(1, min(ahead))
-        actions.append(
-            RunLeg(
-                worker.name,
-                leg,
-                sweep.plan.sweep,
-                worker.cohort,
-                tuple(admit),
-                drop,
-                epochs,
-                1 if worker.shape is None else worker.width,
-            )
-        )
+        how_far = max(1, min(map(sweep.epochs_ahead, worker.rows))), 1 if worker.shape is None else worker.width
+        actions.append(RunLeg(worker.name, leg, sweep.plan.sweep, worker.cohort, tuple(admit), drop, *how_far))
 
     def _admit(self, worker: Worker, sweep: Sweep, trial: Trial) -> Admit:
         assert trial.shape is not None
