@@ -35,8 +35,9 @@ down:
 .env:
 	umask 077 && sh deploy/make-env.sh deploy/env.example >$@.new && mv $@.new $@
 
+# Three processes on two cores: tests wait for other processes much of the time.
 test: dev
-	$(BIN)/python -m pytest -m 'not docker' --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m 'not docker' --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # Builds, starts and breaks the stack; installs a Docker Engine on Debian as root, or says loudly that it was skipped.
 test-deploy: dev
