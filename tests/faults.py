@@ -29,6 +29,10 @@ SWEEP: dict[str, Any] = {
 }
 INLINE = ("--workers", "inline")
 SMALL_BASELINES = {"TREES": 2, "LINEAR_STEPS": 5}  # of sweeps that are about something else: a tenth of a second
+QUICKLY = (
+    *(f"sweeper.training.baselines.{name} = {value}" for name, value in SMALL_BASELINES.items()),
+    "sweeper.running.beside.TRIALS = 10**9",  # no process beside the sweep, which takes seconds to load what it needs
+)
 CLEARED = (
     "SWEEPER_HOME", "SWEEPER_DATABASE_URL", "SWEEPER_SERVER", "SWEEPER_TOKEN", "MLFLOW_TRACKING_URI", "RAY_ADDRESS",
 )  # fmt: skip
@@ -50,7 +54,7 @@ class Site:
         """The command line in a process and process group of its own."""
         patches = self.patches
         if words[:1] in (("run",), ("resume",), ("retry",), ("serve",)):
-            patches += tuple(f"sweeper.training.baselines.{name} = {value}" for name, value in SMALL_BASELINES.items())
+            patches = (*QUICKLY, *patches)
         modules = sorted({patch.split(" = ")[0].rpartition(".")[0] for patch in patches})
         imports = [f"import {module}" for module in modules]
         program = "; ".join([*imports, *patches, "from sweeper.cli.app import main", "main()"])

@@ -70,10 +70,10 @@ def test_a_killed_trial_goes_on_from_its_checkpoint(spec: str, site: Site, undis
 def test_a_driver_killed_between_a_checkpoint_and_the_ledger_changes_nothing(
     spec: str, site: Site, undisturbed: dict[int, Any]
 ) -> None:
-    words = ["run", spec]
+    words, beside = ["run", spec], "sweeper.running.beside.TRIALS = 32"  # the process beside a sweep is there, too
     for saves in (1, 9):
         deadly = f"sweeper.running.controller.armed = __import__('tests.killing', fromlist=['arm']).arm({saves})"
-        site.patches = (*OFTEN, deadly)
+        site.patches = (*OFTEN, beside, deadly)
         process = site.start(*words, *INLINE)
         assert process.wait(timeout=120) == -signal.SIGKILL
         words = ["resume", "faulty"]
