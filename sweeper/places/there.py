@@ -86,12 +86,15 @@ class There:
         return self.ledger.label(record.sweep, labels)
 
     def printed(self, record: SweepRecord, number: int, begin: int = 0) -> bytes:
-        """What trials print stays on the server.
-
-        Raises:
-            SweeperError: always.
-        """
-        raise SweeperError("what trials print is kept in the server's folder: run `sweeper logs` there")
+        """See ``Place``: it is kept on the server, and comes in parts."""
+        found = b""
+        while True:
+            path = f"{sweep_path(record.sweep)}/trials/{number}/log?begin={begin + len(found)}"
+            with self.ledger.server.stream(path) as response:
+                part = response.read()
+            if not part:
+                return found
+            found += part
 
     def delete(self, record: SweepRecord) -> None:
         """See ``Place``."""

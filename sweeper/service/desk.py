@@ -29,6 +29,7 @@ from sweeper.settings import Settings
 from sweeper.spec.dataset import data_files, upload_key
 from sweeper.spec.own_code import code_of
 from sweeper.states import SweepState
+from sweeper.tracking.trial_files import TrialFiles
 
 WAIT_SECONDS = 5.0  # how long a stop or pause waits for the controller, so that the answer shows it done
 REMEMBERED = 5000  # sweeps whose best trial is kept in memory
@@ -194,6 +195,10 @@ class Desk:
             if str(file) in data_files(record.spec.get("dataset") or {}).values():
                 sweep = record.parent or record.sweep
                 raise SweepBusy(f"sweep {sweep} is not over and uses this file. Stop it first: sweeper stop {sweep}")
+
+    def printed(self, record: SweepRecord, number: int, begin: int) -> bytes:
+        """What a trial of an objective of the user's own has printed, from byte ``begin`` on."""
+        return TrialFiles(self.settings.home / "sweeps" / record.sweep / "trials").printed(number, begin)
 
     def over(self, sweep: str) -> bool:
         """Whether no event of the sweep is to come: it has ended and MLflow was told, or it is paused."""

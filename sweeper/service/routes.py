@@ -47,6 +47,7 @@ from sweeper.states import SweepState, TrialState
 
 BODY_BYTES = 1 << 20  # of a sweep file
 PAGE = 1000  # rows of one answer at most
+LOG_BYTES = 1 << 20  # of what a trial has printed, in one answer
 _bearer = HTTPBearer(auto_error=False, description="A token made with `sweeper token create`.")
 
 
@@ -244,6 +245,24 @@ def get_trial(ref: Ref, number: Annotated[int, InPath(ge=0, le=10**9)], who: Who
     trial = desk.ledger.trial(record.sweep, number)
     history = [attempt_object(a) for a in desk.ledger.attempts(record.sweep, number)]
     return JSONResponse({**trial_object(trial), "history": history})
+
+
+@router.get(
+    "/sweeps/{ref}/trials/{number}/log",
+    response_class=Response,
+    responses={200: {"description": "A part of it.", "content": {"application/octet-stream": {}}}},
+)
+def log(
+    ref: Ref,
+    number: Annotated[int, InPath(ge=0, le=10**9)],
+    who: Who,
+    desk: AtDesk,
+    begin: Annotated[int, Query(ge=0, le=10**12, description="The first byte wanted.")] = 0,
+) -> Response:
+    """What a trial of the user's own objective has printed, a megabyte at most."""
+    record = desk.find(who, ref)
+    desk.ledger.trial(record.sweep, number)
+    return Response(desk.printed(record, number, begin)[:LOG_BYTES], media_type="application/octet-stream")
 
 
 @router.get("/sweeps/{ref}/best", response_model=Best)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sweeper.places.there import There
 from sweeper.service.own_process import LOG
+from sweeper.service.routes import LOG_BYTES
+from sweeper.tracking.trial_files import TrialFiles
 from tests.served import SMALL, Served, problem, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -63,6 +67,19 @@ def code(told: Path, function: str) -> dict[str, str]:
     return {"file": "/home/bob/mine.py", "function": function, "text": CODE.format(told=str(told))}
 
 
+def served_log(served: Served, sweep: str) -> None:
+    """What a trial has printed is there for who sees the sweep, in parts."""
+    TrialFiles(served.settings.home / "sweeps" / sweep / "trials").append(1, b"one\ntwo\n" + b"x" * LOG_BYTES)
+    path = f"/sweeps/{sweep}/trials"
+    assert served.client("bob").get(f"{path}/0/log").content == b""
+    assert len(served.client("bob").get(f"{path}/1/log").content) == LOG_BYTES
+    assert served.client("bob").get(f"{path}/1/log?begin=4").content[:5] == b"two\nx"
+    problem(served.client("bob").get(f"{path}/7/log"), 422)
+    problem(served.client("cat").get(f"{path}/1/log"), 404)
+    there = There(replace(served.settings, server=served.url, token=served.tokens["bob"]), "")
+    assert len(there.printed(there.ledger.sweep(sweep), 1)) == LOG_BYTES + 8
+
+
 def test_code_of_a_user_runs_in_processes_of_its_own_and_is_shown_and_exported(served: Served, told: Path) -> None:
     search = {"trials": 2, "sampler": "own", "own_sampler": code(told, "make")}
     own = {"model": code(told, "build"), "metrics": [code(told, "share")], "space": code(told, "space")}
@@ -74,6 +91,7 @@ def test_code_of_a_user_runs_in_processes_of_its_own_and_is_shown_and_exported(s
     answer = served.client("bob").get(f"/sweeps/{sweep}/model.zip")
     assert answer.status_code == 200, answer.text
     assert b"own_model.py" in answer.content
+    served_log(served, sweep)
     ran = [line.split() for line in told.read_text().splitlines()]
     assert {what for what, _ in ran} == {"import", "make", "build", "space", "share"}
     assert str(os.getpid()) not in {pid for _, pid in ran}
