@@ -296,7 +296,7 @@ class Cohort:
             if not going_on or history.has_finished(self.train):
                 ended.append(slot)
         if self.kept is not None and improved:
-            self.kept[improved] = self.rows.weights(improved)
+            self.rows.keep(self.kept, improved)
         for slot in ended:
             self._finish(slot)
 

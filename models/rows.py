@@ -269,6 +269,14 @@ class Rows:
         averaged = (self.ema[slots] > 0)[:, None].to(self.theta.device)
         return torch.where(averaged, self.average[slots], self.theta[slots])
 
+    def keep(self, plane: Tensor, slots: list[int]) -> None:
+        """Put these rows' weights that count into ``plane (K, P)``; on a CPU row by row, which copies once."""
+        if plane.device.type != "cpu":
+            plane[slots] = self.weights(slots)
+            return
+        for slot in slots:
+            plane[slot] = self._counting(slot)[slot]
+
     def _counting(self, slot: int) -> Tensor:
         return self.average if self.average is not None and self.averages(slot) else self.theta
 
