@@ -14,7 +14,6 @@ from typing import Any
 from sweeper.errors import SpecError, SweepBusy, SweeperError, SweepNotFound, TakenOver
 from sweeper.ledger.protocol import Ledger
 from sweeper.records import SweepRecord
-from sweeper.running.arithmetic import check_compiled
 from sweeper.running.controller import Controller
 from sweeper.running.finals import NoSink, are_halted
 from sweeper.running.leases import Holds, Watch
@@ -26,6 +25,7 @@ from sweeper.service.intake import SHOW_AGAIN_SECONDS, Intake
 from sweeper.service.link import Status
 from sweeper.service.own_process import OwnProcesses
 from sweeper.service.sharing import Sharing, claim_of
+from sweeper.service.workers import Workers
 from sweeper.settings import Settings
 from sweeper.spec.own_code import code_of
 from sweeper.states import SweepState
@@ -38,7 +38,6 @@ LOOK_SECONDS = 1.0  # how often the ledger is asked for sweeps to take up
 MAX_OPEN = 64  # sweeps that are run at once; more wait in the ledger
 STOP_SECONDS = 30.0  # how long a stopping service waits for legs in flight
 FLUSH_SECONDS = 5.0  # and then for MLflow
-POOL_RETRY_SECONDS = 3.0
 
 
 class Runner:
@@ -79,12 +78,11 @@ class Runner:
         self._own = OwnProcesses(settings, chosen, user_limit)  # sweeps with code; started in the look's thread only
         self._sharing = Sharing(self._controller, self._own, user_limit)
         self._allow_code = allow_code
-        self._workers: dict[str, float] = {}
-        self._pool_problem: str | None = "the workers are starting"
+        self._workers = Workers(self._pool)
         self._jobs = ThreadPoolExecutor(4, thread_name_prefix="sweeper-job")
         self._threads = [
             threading.Thread(target=work, name=f"sweeper-{name}", daemon=True)
-            for name, work in (("workers", self._start_pool), ("control", self._control), ("look", self._look))
+            for name, work in (("workers", self._bring_up), ("control", self._control), ("look", self._look))
         ]
 
     # What other threads may ask
@@ -112,7 +110,7 @@ class Runner:
         for thread in self._threads[1:]:
             thread.join(timeout=STOP_SECONDS + 10)
         self._jobs.shutdown(wait=True, cancel_futures=True)
-        if self._pool_problem is not None:  # the workers may be coming up
+        if self._workers.problem is not None:  # the workers may be coming up
             self._threads[0].join(timeout=5)
         self._holds.close()
         with contextlib.suppress(Exception):
@@ -125,13 +123,12 @@ class Runner:
         apart = self._own.sweeps
         with self._lock:
             held = {*self._busy, *self._open, *apart}
-        workers = sorted(self._workers)
         return Status(
             held=tuple(sorted(held)),
             running=tuple(sorted([*self._open, *self._finals, *apart])),
-            workers=tuple(workers),
-            largest_device=max((self._pool.device(worker).free_bytes for worker in workers), default=None),
-            pool_problem=self._pool_problem,
+            workers=self._workers.names,
+            largest_device=self._workers.largest_device,
+            pool_problem=self._workers.problem,
             alive=all(thread.is_alive() for thread in self._threads[1:]),
             stopping=self._stopping.is_set(),
         )
@@ -145,25 +142,8 @@ class Runner:
         """Whether the controller has the sweep, and takes its requests."""
         return sweep in self._open or sweep in self._own.sweeps
 
-    # The workers
-
-    def _start_pool(self) -> None:
-        """Bring the workers up, again until it succeeds: a Ray head may come up later than we do.
-
-        Linux ends what a thread has started when the thread ends, which a Ray of our own asks for: it lives as long.
-        """
-        while not self._stopping.is_set():
-            try:
-                check_compiled()
-                self._pool.start()
-            except SweeperError as error:
-                if self._pool_problem != str(error):
-                    log.warning("%s", error)
-                self._pool_problem = str(error)
-                self._stopping.wait(POOL_RETRY_SECONDS)
-            else:
-                self._pool_problem = None
-                self._closed.wait()
+    def _bring_up(self) -> None:
+        self._workers.bring_up(self._stopping, self._closed)
 
     # Looking for work
 
@@ -195,14 +175,14 @@ class Runner:
         """Let all processes have their part of the workers; the controller's thread knows what its own want."""
         claims = [claim_of(self.ledger, sweep) for sweep in self._own.sweeps]
         if claims or self._sharing.divided:
-            self._queue.put(lambda: self._sharing.divide([c for c in claims if c], len(self._workers)))
+            self._queue.put(lambda: self._sharing.divide([c for c in claims if c], len(self._workers.names)))
 
     def _may_try(self, sweep: str) -> bool:
         return not self.holds(sweep) and self._attempts.due(sweep)
 
     def _submit(self, record: SweepRecord) -> None:
         if self._allow_code and code_of(record.spec):
-            free = self._pool_problem is None and not self._own.full(record.owner or "")
+            free = self._workers.problem is None and not self._own.full(record.owner or "")
             if free and not self._stopping.is_set() and not self.holds(record.sweep):
                 self._own.start(record.sweep, record.owner or "", self._pool.address)
                 self._wake.set()  # it begins when it is told its part
@@ -405,10 +385,7 @@ class Runner:
     # Events
 
     def _emit(self, action: str, fields: Mapping[str, Any]) -> None:
-        if action == "worker.joined":
-            self._workers[str(fields["worker"])] = time.time()
-        elif action == "worker.lost":
-            self._workers.pop(str(fields["worker"]), None)
+        self._workers.take(action, fields)
         if action.startswith("worker."):
             log.info("%s %s", action, dict(fields))
             for opened in list(self._open.values()):
