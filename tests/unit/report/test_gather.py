@@ -13,7 +13,7 @@ from sweeper.insight.basis import MAX_CURVES, sample
 from sweeper.insight.winner_check import from_json
 from sweeper.ledger.memory import MemoryLedger
 from sweeper.records import Ended, EpochReport, Reported, Started, Suggested, SweepChanged
-from sweeper.report import gather
+from sweeper.report import gather, page
 from sweeper.report.gather import CHECK, FILE, make_report
 from sweeper.running.open_sweep import report_at_end
 from sweeper.running.parts import make_study
@@ -91,6 +91,7 @@ def test_the_report_of_a_large_sweep_is_the_same_without_the_metrics_that_it_doe
     sweep = new_sweep(ledger, spec).sweep
     states = {3: TrialState.PRUNED, 5: TrialState.FAILED, 7: TrialState.STOPPED}
     end_trials(ledger, sweep, range(12), states)
+    monkeypatch.setattr(page, "_when", lambda seconds: "now")  # a minute may begin between the two
     whole = text_of(ledger, tmp_path, sweep, train=False)
     monkeypatch.setattr(gather, "LARGE", 10)
     monkeypatch.setattr(gather, "PAGE", 5)
