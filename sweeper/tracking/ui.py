@@ -8,9 +8,9 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 from sweeper.errors import SpecError, SweeperError
@@ -138,7 +138,7 @@ def _until_ready(server: UiServer, log: Path) -> None:
         try:
             with opener.open(f"{server.url}/health", timeout=2.0):
                 return
-        except (urllib.error.URLError, OSError):
+        except (OSError, HTTPException):  # nobody answers yet, or another program that was given the port meanwhile
             time.sleep(0.1)
     tail = " ".join(log.read_text(encoding="utf-8", errors="replace").split())[-600:]
     raise SweeperError(f"the MLflow UI did not start. The end of {log}: {tail}")

@@ -527,9 +527,9 @@ def test_the_ui_takes_the_next_port_when_one_is_taken_and_ends_with_its_children
     import socket
 
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        first = own_port()  # those above it are nobody's, either
+        taken.bind(("127.0.0.1", first))
         taken.listen()
-        first = taken.getsockname()[1]
         running = serve_ui(None, tmp_path, port=first)
         assert not running.url.endswith(f":{first}")
     assert running.process is not None
