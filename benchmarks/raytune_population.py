@@ -75,10 +75,10 @@ class Member(tune.Trainable):  # type: ignore[misc]
             loss_of(self.model(rows.x_train[batch]), rows.y_train[batch], "classification").backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
-        self.epoch += 1
+        self.epoch += 1  # of the network's, which another member may have begun
         loss = evaluate(self.model, rows, "classification")[0]
         with (Path(self.epochs) / self.trial_id).open("a+") as file:
-            file.write(f"{loss}\n")
+            file.write(f"{loss} {self.epoch}\n")
             file.seek(0)
             return {"val_loss": loss, "trained": len(file.readlines())}
 
@@ -131,8 +131,11 @@ def main() -> None:
         run_config=tune.RunConfig(name="pbt", storage_path=str(folder), verbose=0, stop={"trained": EPOCHS}),
     )
     tuner.fit()
-    losses = [float(line) for file in epochs.iterdir() for line in file.read_text().splitlines()]
-    print(json.dumps({"best": min(losses), "epochs": len(losses)}))
+    lines = [line.split() for file in epochs.iterdir() for line in file.read_text().splitlines()]
+    told = [(float(loss), int(epoch)) for loss, epoch in lines]
+    within = min(loss for loss, epoch in told if epoch <= EPOCHS)
+    longest = max(epoch for _, epoch in told)
+    print(json.dumps({"best": min(told)[0], "epochs": len(told), "longest": longest, "within": within}))
 
 
 if __name__ == "__main__":
