@@ -67,10 +67,8 @@ def measure(about: RealTable, folder: Path, seeds: int) -> None:
             train = replace(train, keep="last", patience=None)
         histories = train_cohort([spec.trial_config(point)] * seeds, train, data.tensors(), numbers)
         outputs = [outputs_on_test(data, network_of(spec, data, point, weights_of([one]))) for one in histories]
-        network = network_of(spec, data, point, weights_of(histories[:1]))
-        scores = [
-            scores_on_test(data, network, [], made)[f"test_{about.metric}"] for made in (*outputs, sum(outputs) / seeds)
-        ]
+        together = (*outputs, sum(outputs) / seeds)
+        scores = [scores_on_test(data, made)[f"test_{about.metric}"] for made in together]
         print(f"| {about.name} | {name} | {fmean(scores[:-1]):.4f} | {scores[-1]:.4f} |", flush=True)
 
 

@@ -70,6 +70,7 @@ class Finals(Answer):
     repeats: int
     standings: list[Standing]
     comparisons: list[Pair]
+    ensemble: list[Number]
 
 
 class BaselineRow(Answer):
@@ -145,6 +146,7 @@ class Ensemble(Answer):
     best: int
     test: OnTest
     finalists: list[BesideFinalist]
+    folds: int | None
     size: int
     sentence: str
 

@@ -51,7 +51,7 @@ def train_winner(spec: SweepSpec, dataset: Dataset, trial: TrialRecord) -> Winne
     Raises:
         SweeperError: it diverges here, which it did not where the sweep ran.
     """
-    from sweeper.training.again import refit, scores_on_test, weights_of
+    from sweeper.training.again import outputs_on_test, refit, scores_on_test, weights_of
     from sweeper.training.averaging import model_of
 
     params = dict(trial.params or {})
@@ -71,7 +71,7 @@ def train_winner(spec: SweepSpec, dataset: Dataset, trial: TrialRecord) -> Winne
         histories=histories,
         model=model,
         validation={"val_loss": _kept(histories, train, "val_loss"), name: _kept(histories, train, name) * scale},
-        test=scores_on_test(model.dataset, model.network()),
+        test=scores_on_test(model.dataset, outputs_on_test(model.dataset, model.network())),
         inputs=spec.inputs_of(params).in_words,
         other=(trial.number,) if _differs(spec, dataset, trial, histories) else (),
     )
@@ -87,7 +87,7 @@ def train_ensemble(
     Raises:
         SweeperError: as ``train_winner``.
     """
-    from sweeper.training.again import scores_on_test, weights_of
+    from sweeper.training.again import outputs_on_test, scores_on_test, weights_of
     from sweeper.training.averaging import model_of, validation_outputs, weighted
     from sweeper.training.scores import score
 
@@ -112,7 +112,7 @@ def train_ensemble(
         histories=(),
         model=model,
         validation={f"val_{name}": values[0] for name, values in found.items()},
-        test=scores_on_test(model.dataset, model.network()),
+        test=scores_on_test(model.dataset, outputs_on_test(model.dataset, model.network())),
         inputs="; or ".join(dict.fromkeys(spec.inputs_of(member.params or {}).in_words for member, _ in members)),
         other=tuple(other),
         members={member.number: share for member, share in members},

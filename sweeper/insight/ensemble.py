@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sweeper.insight.certainty import half_width
-from sweeper.insight.test_rows import Outputs, evidence_on_test
+from sweeper.insight.evidence import Estimate
+from sweeper.insight.test_rows import Outputs, evidence_in_folds, evidence_on_test
 from sweeper.records import SweepRecord
 from sweeper.text import from_to, number
 
 if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset
+    from sweeper.insight.finals import FinalsOutcome
+    from sweeper.models.config import Task
     from sweeper.training.scoring import Scoring
 
 SUMMARY = "ensemble"  # the record's key in a sweep's summary
@@ -47,10 +50,10 @@ class OnTest:
 
 @dataclass(frozen=True)
 class BesideFinalist:
-    """The ensemble beside a finalist on the test rows: the ``mean`` of that trial's networks over the finals' seeds.
+    """The ensemble beside a finalist: the ``mean`` of that trial's networks over the finals' seeds, or their folds.
 
-    ``difference`` is ensemble - mean, ``low`` to ``high`` its 95% interval for new rows and new seeds of the finalist
-    (None: it has no bounds).
+    ``difference`` is ensemble - mean, ``low`` to ``high`` its 95% interval (None: it has no bounds): on the test rows
+    that for new rows and new seeds of the finalist, in folds as the finals' own.
     """
 
     trial: int
@@ -66,7 +69,8 @@ class EnsembleOutcome:
 
     ``value`` is the ensemble's ``metric`` on the validation rows, ``single`` that of the best candidate alone, and
     ``gain`` by how much the ensemble is better there. ``best`` is the sweep's best trial, with which ``test`` compares.
-    ``finalists``: where the sweep had finals on test rows, the same with each of these, the first of them first.
+    ``finalists``: where the sweep had finals, the same with each of these, the first of them first: on the test rows,
+    or in ``folds``, where the members were trained anew without each part of the rows and judged on it together.
     """
 
     metric: str
@@ -78,6 +82,7 @@ class EnsembleOutcome:
     best: int
     test: OnTest
     finalists: tuple[BesideFinalist, ...] = ()
+    folds: int | None = None
 
     @property
     def size(self) -> int:
@@ -121,6 +126,11 @@ class EnsembleOutcome:
         if not self.finalists:
             return ""
         first = self.finalists[0]
+        if self.folds is not None:
+            text = " In the finals' folds its trials, trained anew with the same shares, have "
+            text += f"{number(first.mean + first.difference)} together against {number(first.mean)} of trial "
+            text += f"{first.trial}, which leads the finals"
+            return f"{text}{_on_new('rows and trainings', first.low, first.high)}"
         text = (
             f" The networks of trial {first.trial}, which leads the finals, have {number(first.mean)} in the mean over "
         )
@@ -158,9 +168,7 @@ def compare_on_test(
         evidence = evidence_on_test(metric, dataset, [[ensemble], [trial]], seed)
     (mine,), (other,) = evidence.values.tolist()
     estimate = evidence.of_pair(0, 1)
-    half = half_width(estimate)
-    low, high = (estimate.value - half, estimate.value + half) if math.isfinite(half) else (None, None)
-    return OnTest(metric, len(dataset.y_test), mine, other, low, high)
+    return OnTest(metric, len(dataset.y_test), mine, other, *_bounds(estimate))
 
 
 def beside_finalists(
@@ -179,9 +187,29 @@ def beside_finalists(
             evidence = evidence_on_test(metric, dataset, pair, seed, scoring)
         except ValueError:  # it cannot be computed on rows that are drawn again
             evidence = evidence_on_test("loss", dataset, pair, seed)
-        estimate = evidence.of_pair(0, 1)
-        half = half_width(estimate)
-        bounds = (estimate.value - half, estimate.value + half) if math.isfinite(half) else (None, None)
         means = evidence.means.tolist()
-        found.append(BesideFinalist(trial, means[1], means[0] - means[1], *bounds))
+        found.append(BesideFinalist(trial, means[1], means[0] - means[1], *_bounds(evidence.of_pair(0, 1))))
     return tuple(found)
+
+
+def beside_finalists_in_folds(finals: FinalsOutcome, task: Task) -> tuple[BesideFinalist, ...]:
+    """The same of finals in folds: what the ensemble scores on each part of the rows against what a finalist does.
+
+    Empty: the ensemble was not in these finals.
+    """
+    assert finals.folds is not None
+    found = []
+    for row in finals.standings:
+        pair = np.array([finals.ensemble, row.values])
+        if pair.ndim != 2 or not np.isfinite(pair).all():  # a finalist that diverged on some part is left out
+            continue
+        evidence = evidence_in_folds(pair, finals.metric.removeprefix("test_"), task, finals.folds)
+        means = evidence.means.tolist()
+        found.append(BesideFinalist(row.trial, means[1], means[0] - means[1], *_bounds(evidence.of_pair(0, 1))))
+    return tuple(found)
+
+
+def _bounds(estimate: Estimate) -> tuple[float, float] | tuple[None, None]:
+    """The 95% interval of a difference, if it has one."""
+    half = half_width(estimate)
+    return (estimate.value - half, estimate.value + half) if math.isfinite(half) else (None, None)

@@ -70,7 +70,8 @@ class FinalsOutcome:
 
     ``sweep`` is the finals' own id, ``metric`` begins with ``test_``, ``interval`` says what all intervals are for. Of
     finals in ``folds`` a finalist's values are those of the folds, ``repeats`` times all of them; ``rows`` are then
-    all that were cut into folds.
+    all that were cut into folds, and ``ensemble`` are the values of the ensemble that the sweep keeps, whose members
+    were trained in the same folds (empty: it keeps none, or one of them diverged).
     """
 
     sweep: str
@@ -88,6 +89,7 @@ class FinalsOutcome:
     repeats: int
     standings: tuple[FinalistRow, ...]
     comparisons: tuple[FinalistPair, ...]
+    ensemble: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The outcome as JSON data: what is no finite number is None there."""
@@ -101,6 +103,7 @@ class FinalsOutcome:
             "leaders": tuple(data["leaders"]),
             "standings": tuple(map(_row, data["standings"])),
             "comparisons": tuple(FinalistPair(**_numbers(pair)) for pair in data["comparisons"]),
+            "ensemble": tuple(map(as_number, data["ensemble"])),
         }
         return cls(**{**data, **lists})
 

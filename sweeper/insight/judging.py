@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sweeper.insight.certainty import Comparison, Direction, Finalist, Judgement, Standing, judge
-from sweeper.insight.evidence import Evidence, Scale, evidence_of_folds
+from sweeper.insight.evidence import Evidence
 from sweeper.insight.finals import FinalistPair, FinalistRow, FinalsOutcome, Spread, as_number
-from sweeper.insight.test_rows import Outputs, evidence_on_test, scale_of
+from sweeper.insight.test_rows import Outputs, evidence_in_folds, evidence_on_test
 from sweeper.models.metric_names import OF_TASK, plain
 from sweeper.records import TrialRecord
 from sweeper.spec.goals import PARAMETERS, network_size
@@ -41,7 +41,7 @@ def outcome_of(
     A value is the test split's twin of the objective: ``test_loss`` for ``val_loss``. ``outputs_of`` says what a
     trial's network makes of the test rows.
     """
-    metric, runs_of = _judging(spec, dataset, trained), _runs_of(chosen, trained)
+    metric, runs_of = _judging(spec, dataset, trained), _runs_of(chosen, trained, len(chosen))
     entrants = _entrants(spec, chosen, runs_of, dataset, metric)
     scoring = scoring_of(spec, dataset)
     stable = [[outputs_of(run) for run in runs_of[e.trial]] for e in entrants if e.stable]
@@ -50,16 +50,24 @@ def outcome_of(
 
 
 def outcome_of_folds(
-    finals: str, spec: SweepSpec, chosen: Sequence[TrialRecord], trained: Sequence[TrialRecord], dataset: Dataset
+    finals: str,
+    spec: SweepSpec,
+    chosen: Sequence[TrialRecord],
+    trained: Sequence[TrialRecord],
+    dataset: Dataset,
+    entrants_of_fold: int,
 ) -> FinalsOutcome:
-    """As ``outcome_of``, of finals in folds: ``trained`` are K trials for every fold of the ``dataset``."""
+    """As ``outcome_of``, of finals in folds: ``trained`` are so many trials for every fold of the ``dataset``.
+
+    The first K of a fold are the finalists', the others those of the ensemble's other members.
+    """
     assert spec.finals is not None
     assert spec.finals.folds is not None
-    folds, metric, runs_of = spec.finals.folds, _judging(spec, dataset, trained), _runs_of(chosen, trained)
+    folds, metric = spec.finals.folds, _judging(spec, dataset, trained)
+    runs_of = _runs_of(chosen, trained, entrants_of_fold)
     entrants = _entrants(spec, chosen, runs_of, dataset, metric)
     stable = np.array([e.values for e in entrants if e.stable])
-    scale: Scale = "positive" if metric in OF_TASK[dataset.task] and scale_of(metric) == "positive" else "plain"
-    evidence = evidence_of_folds(stable, 1 / folds, scale) if len(stable) else None
+    evidence = evidence_in_folds(stable, metric, dataset.task, folds) if len(stable) else None
     rows = sum(len(fold.y_test) for fold in dataset.folds[:folds])
     outcome = _judged(finals, spec, chosen, runs_of, entrants, evidence, metric, rows)
     return replace(outcome, folds=folds, repeats=spec.finals.repeats)
@@ -72,8 +80,7 @@ def _judging(spec: SweepSpec, dataset: Dataset, trained: Sequence[TrialRecord]) 
     return metric if all(f"test_{metric}" in run.metrics for run in ended) else "loss"
 
 
-def _runs_of(chosen: Sequence[TrialRecord], trained: Sequence[TrialRecord]) -> Runs:
-    count = len(chosen)
+def _runs_of(chosen: Sequence[TrialRecord], trained: Sequence[TrialRecord], count: int) -> Runs:
     return {trial.number: [run for run in trained if run.number % count == i] for i, trial in enumerate(chosen)}
 
 

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.insight.certainty import half_width
-from sweeper.insight.evidence import Evidence, Scale, evidence_of_means, evidence_of_metric
-from sweeper.models.metric_names import LARGER_IS_BETTER
+from sweeper.insight.evidence import Evidence, Scale, evidence_of_folds, evidence_of_means, evidence_of_metric
+from sweeper.models.metric_names import LARGER_IS_BETTER, OF_TASK
 from sweeper.records import SweepRecord
 from sweeper.spec.own_metrics import OwnMetric, OwnMetricError, call_metric
 
 if TYPE_CHECKING:
     from sweeper.data.dataset import Dataset
+    from sweeper.models.config import Task
     from sweeper.training.scoring import Scoring
 
 Array = NDArray[np.float64]
@@ -83,6 +84,12 @@ def evidence_on_test(
         return _by_drawing(metric, dataset, outputs, seed)
     scores = [np.stack([_known(row_scores(metric, dataset, one)) for one in each]) for each in outputs]
     return evidence_of_means(scores, dataset.w_test, scale_of(metric))
+
+
+def evidence_in_folds(values: Array, metric: str, task: Task, folds: int) -> Evidence:
+    """The evidence of ``values`` (K, J), a metric by plain name on the rows that each of k ``folds`` leaves out."""
+    scale: Scale = "positive" if metric in OF_TASK[task] and scale_of(metric) == "positive" else "plain"
+    return evidence_of_folds(values, 1 / folds, scale)
 
 
 def winner_test(

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from sweeper.data.loading import load_final_folds
 from sweeper.insight.finals import SUMMARY, FinalsOutcome, read_finals
@@ -17,18 +20,21 @@ from sweeper.insight.results import end_of_search
 from sweeper.insight.test_rows import Outputs
 from sweeper.ledger.protocol import Ledger, LedgerReader
 from sweeper.records import SweepChanged, SweepRecord, TrialRecord
-from sweeper.running import folds
-from sweeper.running.folds import ScoresInFolds
 from sweeper.running.leaders import Best
 from sweeper.running.outputs import OutputsOnTest
 from sweeper.running.run import SweepRun
+from sweeper.running.selection import chosen_of
 from sweeper.scheduling.events import EVERY_TRIAL
 from sweeper.spec.parse import SweepSpec
 from sweeper.spec.phases import schedule_in
 from sweeper.spec.stored import stored_form
 from sweeper.states import SweepState, TrialState
 
+if TYPE_CHECKING:
+    from sweeper.data.dataset import Dataset
+
 FRESH = 1000  # added to the sweep's seed; replicates use the 1000 seeds from it on
+FRESH_IN_FOLDS = 2000  # the same in folds: the seed of the first fold
 KEY = "finals"  # their section in a sweep file
 PAGE = 5_000  # trials read at once: a hundred thousand take 135 MB
 
@@ -99,17 +105,18 @@ def open_finals(ledger: Ledger, run: SweepRun, trainings: int | None = None) -> 
     """The finals of a sweep that has ended, new or interrupted, ready for the controller (None: none are due).
 
     Trial i trains finalist ``i % K`` on fresh seed ``i // K``, for K finalists; of finals in folds without part
-    ``i // K`` of the rows, on a seed that is as fresh. There are as many ``trainings`` of each as the sweep file says
-    (None), or as there is time for; interrupted finals keep the number that they began with.
+    ``i // K`` of the rows, on a seed that is as fresh, and the last of the K are those members of the ensemble that
+    are no finalists. There are as many ``trainings`` of each as the sweep file says (None), or as there is time for;
+    interrupted finals keep the number that they began with.
     """
     record, spec = ledger.sweep(run.id), run.spec
     if not finals_are_due(ledger, record, spec):
         return None
     assert spec.finals is not None
-    chosen = finalists(ledger, record, spec)
-    own = final_spec(spec, len(chosen) * (trainings or spec.finals.trainings))
+    entrants = _entrants(ledger, run)
+    own = final_spec(spec, len(entrants) * (trainings or spec.finals.trainings))
     stored = stored_form(own, run.dataset.fingerprint)
-    key = f"{KEY} of {record.sweep}: {[trial.number for trial in chosen]}"  # others after trials were run again
+    key = f"{KEY} of {record.sweep}: {[trial.number for trial in entrants]}"  # others after trials were run again
     child = ledger.create_sweep(
         own.name,
         stored,
@@ -119,29 +126,48 @@ def open_finals(ledger: Ledger, run: SweepRun, trainings: int | None = None) -> 
         key=key,
         parent=record.sweep,
     )
-    spec = _as_trained(spec, child.requested // len(chosen))
+    spec = _as_trained(spec, child.requested // len(entrants))
     assert spec.finals is not None
     own = final_spec(spec, child.requested)
-    start = spec.search.seed + (FRESH if spec.finals.folds is None else folds.FRESH)
+    start = spec.search.seed + (FRESH if spec.finals.folds is None else FRESH_IN_FOLDS)
     fresh = tuple(range(start, start + spec.finals.trainings))
-    study: Any = GivenPoints([dict(trial.params or {}) for _ in fresh for trial in chosen])
-    in_folds = None
-    if spec.finals.folds is not None:
-        in_folds = ScoresInFolds(own, load_final_folds(spec, run.dataset), len(chosen))
+    study: Any = GivenPoints([dict(trial.params or {}) for _ in fresh for trial in entrants])
+    dataset = run.dataset if spec.finals.folds is None else load_final_folds(spec, run.dataset)
+    outputs = outputs_of(run, own) if spec.finals.folds is None else _outputs_in_folds(run, own, dataset, len(entrants))
     finals = SweepRun(
         child,
         own,
-        run.dataset if in_folds is None else in_folds.dataset,
+        dataset,
         study,
-        seed_of=lambda number: fresh[number // len(chosen)],
-        fold_of=None if in_folds is None else in_folds.fold_of,
-        schedule_of=lambda number: schedule_in(chosen[number % len(chosen)].attributes),
-        examine=(in_folds or outputs_of(run, own)).examine,
+        seed_of=lambda number: fresh[number // len(entrants)],
+        fold_of=outputs.fold_of,
+        schedule_of=lambda number: schedule_in(entrants[number % len(entrants)].attributes),
+        examine=outputs.examine,
         keeps_best=False,
     )
     trials = ledger.trials(child.sweep)
     finals.restore(trials, ledger.reports(child.sweep) if any(trial.params for trial in trials) else {})
     return finals
+
+
+def _entrants(ledger: LedgerReader, run: SweepRun) -> list[TrialRecord]:
+    """The finalists, and in folds those members of the sweep's ensemble that are none."""
+    chosen = finalists(ledger, ledger.sweep(run.id), run.spec)
+    known = {trial.number for trial in chosen}
+    others = [number for number in _shares(run) if number not in known]
+    return [*chosen, *(ledger.trial(run.id, number) for number in others)]
+
+
+def _shares(run: SweepRun) -> dict[int, float]:
+    """The ensemble that finals in folds judge: its trials with their shares; none where it cannot be made."""
+    assert run.spec.finals is not None
+    if run.spec.finals.folds is None or run.leaders.members is None or not run.leaders.members.numbers:
+        return {}
+    try:
+        chosen = chosen_of(run)
+    except Exception:  # of a function of the user's own, say: the end of the sweep tells of it
+        return {}
+    return dict(zip(chosen.numbers, chosen.shares, strict=True))
 
 
 def _as_trained(spec: SweepSpec, trainings: int) -> SweepSpec:
@@ -159,6 +185,13 @@ def outputs_of(run: SweepRun, own: SweepSpec) -> OutputsOnTest:
     return OutputsOnTest(run.checkpoints.folder.parent / "test-outputs", own, run.dataset, metric)
 
 
+def _outputs_in_folds(run: SweepRun, own: SweepSpec, dataset: Dataset, entrants: int) -> OutputsOnTest:
+    """The same of finals in folds: what each network says of the rows that its fold leaves out."""
+    assert run.checkpoints is not None
+    metric, folder = test_metric(run.spec, dataset.task), run.checkpoints.folder.parent / "fold-outputs"
+    return OutputsOnTest(folder, own, dataset, metric, lambda number: number // entrants)
+
+
 def final_spec(spec: SweepSpec, trials: int) -> SweepSpec:
     """What the finals' trials are trained by: everything as in the sweep, without a search."""
     training = spec.training.model_copy(update={"replicates": 1})
@@ -174,11 +207,13 @@ def conclude(ledger: Ledger, run: SweepRun, finals: SweepRun) -> FinalsOutcome:
 
     The sweep's reason may still say that a user had stopped them.
     """
-    chosen = finalists(ledger, ledger.sweep(run.id), run.spec)
-    trained = ledger.trials(finals.id)
+    entrants, trained = _entrants(ledger, run), ledger.trials(finals.id)
+    assert run.spec.finals is not None
+    chosen = entrants[: run.spec.finals.top]
     if finals.fold_of is not None:
-        spec = _as_trained(run.spec, len(trained) // len(chosen))
-        outcome = outcome_of_folds(finals.id, spec, chosen, trained, finals.dataset)
+        spec = _as_trained(run.spec, len(trained) // len(entrants))
+        outcome = outcome_of_folds(finals.id, spec, chosen, trained, finals.dataset, len(entrants))
+        outcome = replace(outcome, ensemble=_ensemble_in_folds(run, finals, entrants, trained, outcome.metric))
     else:
         outputs = outputs_of(run, finals.spec).of
         outcome = outcome_of(finals.id, run.spec, chosen, trained, run.dataset, outputs)
@@ -187,6 +222,25 @@ def conclude(ledger: Ledger, run: SweepRun, finals: SweepRun) -> FinalsOutcome:
     reason = end_of_search(ledger, record) or EVERY_TRIAL
     ledger.commit(run.id, [SweepChanged(summary=summary, reason=reason)])
     return outcome
+
+
+def _ensemble_in_folds(
+    run: SweepRun, finals: SweepRun, entrants: Sequence[TrialRecord], trained: Sequence[TrialRecord], metric: str
+) -> tuple[float, ...]:
+    """What the ensemble's trials say together of the rows that each fold leaves out, by the ``metric`` of the finals.
+
+    Empty: there is no ensemble, a member has diverged, or a function of the user's own has failed.
+    """
+    shares, values = _shares(run), []
+    outputs = _outputs_in_folds(run, finals.spec, finals.dataset, len(entrants))
+    for first in range(0, len(trained) if shares else 0, len(entrants)):
+        fold = zip(entrants, trained[first : first + len(entrants)], strict=True)
+        members = [(trial, shares[entrant.number]) for entrant, trial in fold if entrant.number in shares]
+        if any(trial.state is not TrialState.COMPLETE for trial, _ in members):
+            return ()
+        mixed = np.sum([share * outputs.of(trial) for trial, share in members], axis=0)
+        values.append(outputs.scores(first, mixed).get(metric, math.nan))
+    return tuple(values) if all(map(math.isfinite, values)) else ()
 
 
 def finalists_outputs(ledger: Ledger, run: SweepRun) -> dict[int, list[Outputs]]:

@@ -9,22 +9,27 @@ import numpy as np
 
 from sweeper.insight import calibration
 from sweeper.insight.calibration import Calibration, fit_of, fit_temperature
-from sweeper.insight.ensemble import SUMMARY, EnsembleOutcome, Member, beside_finalists, compare_on_test
+from sweeper.insight.ensemble import (
+    SUMMARY,
+    EnsembleOutcome,
+    Member,
+    beside_finalists,
+    beside_finalists_in_folds,
+    compare_on_test,
+)
+from sweeper.insight.finals import read_finals
 from sweeper.insight.judging import test_metric
 from sweeper.ledger.protocol import Ledger
-from sweeper.models.metric_names import OF_TASK, plain
 from sweeper.records import SweepChanged, TrialRecord
 from sweeper.running.finals import finalists_outputs
 from sweeper.running.run import SweepRun
+from sweeper.running.selection import chosen_of, rows_of
 from sweeper.training.averaging import TrialModel, model_of, validation_outputs, weighted
-from sweeper.training.ensemble import Selection, select
 from sweeper.training.scoring import scoring_of
 
 if TYPE_CHECKING:
     import torch
 
-    from sweeper.data.dataset import Dataset
-    from sweeper.models.metrics import Scorer
     from sweeper.training.legs import Arrays
 
 
@@ -74,7 +79,7 @@ def _calibrated(run: SweepRun, ledger: Ledger, kept: Kept) -> Kept:
 def _chosen(run: SweepRun, ledger: Ledger) -> Kept:
     assert run.best is not None
     number = run.best.number
-    config, dataset = run.spec.trial_config(run.params(number)), _rows_of(run, number)
+    config, dataset = run.spec.trial_config(run.params(number)), rows_of(run, number)
     weights = winner_weights(run)
     if run.leaders.members is not None and run.best.stopped_after is None:
         return _ensemble(run, ledger, model_of(dataset, config, weights))
@@ -83,84 +88,37 @@ def _chosen(run: SweepRun, ledger: Ledger) -> Kept:
 
 
 def _ensemble(run: SweepRun, ledger: Ledger, best: TrialModel) -> Kept:
-    """Choose from the pool, and write the outcome into the sweep's summary."""
-    import torch
-
+    """The ensemble of the pool; the outcome is written into the sweep's summary."""
     from sweeper.training.again import outputs_on_test
 
-    assert run.leaders.members is not None
     assert run.best is not None
-    spec, numbers = run.spec, run.leaders.members.numbers
-    configs = [spec.trial_config(run.params(number)) for number in numbers]
-    weights = [_weights(run, number) for number in numbers]
-    outputs = torch.stack(
-        [
-            validation_outputs(_rows_of(run, number), config, own)
-            for number, config, own in zip(numbers, configs, weights, strict=True)
-        ]
-    )
-    metric, chosen = _selection(run, outputs)
-    places = sorted(chosen.shares, key=lambda place: (-chosen.shares[place], numbers[place]))
-    shares = [chosen.shares[place] for place in places]
-    models = [model_of(_rows_of(run, numbers[place]), configs[place], weights[place]) for place in places]
-    model = weighted(models, shares)
+    spec, chosen = run.spec, chosen_of(run)
+    models = [
+        model_of(rows_of(run, number), spec.trial_config(run.params(number)), weights)
+        for number, weights in zip(chosen.numbers, chosen.weights, strict=True)
+    ]
+    model = weighted(models, chosen.shares)
     seed, scoring = spec.search.seed, scoring_of(spec, run.dataset)
     tests = [outputs_on_test(one.dataset, one.network()) for one in (model, best)]
-    judge = test_metric(spec, run.dataset.task)
+    judge, finals = test_metric(spec, run.dataset.task), read_finals(ledger.sweep(run.id))
+    if finals is not None and finals.folds is not None:
+        beside = beside_finalists_in_folds(finals, run.dataset.task)
+    else:
+        beside = beside_finalists(judge, model.dataset, tests[0], finalists_outputs(ledger, run), seed, scoring)
     outcome = EnsembleOutcome(
-        metric=metric,
-        members=tuple(Member(numbers[place], share) for place, share in zip(places, shares, strict=True)),
-        candidates=len(numbers),
+        metric=chosen.metric,
+        members=tuple(Member(*pair) for pair in zip(chosen.numbers, chosen.shares, strict=True)),
+        candidates=chosen.candidates,
         value=chosen.value,
         single=chosen.single,
         gain=abs(chosen.value - chosen.single),
         best=run.best.number,
         test=compare_on_test(judge, model.dataset, tests[0], tests[1], seed, scoring),
-        finalists=beside_finalists(judge, model.dataset, tests[0], finalists_outputs(ledger, run), seed, scoring),
+        finalists=beside,
+        folds=None if finals is None or not beside else finals.folds,
     )
     ledger.commit(run.id, [SweepChanged(summary={**ledger.sweep(run.id).summary, SUMMARY: outcome.to_json()})])
-    mixed = sum(share * outputs[place] for place, share in zip(places, shares, strict=True))
-    return Kept(model, torch.as_tensor(mixed))
-
-
-def _selection(run: SweepRun, outputs: torch.Tensor) -> tuple[str, Selection]:
-    """The metric that chooses, and what it chooses: the objective, or the loss where that is not about these rows."""
-    import torch
-
-    from sweeper.models.metrics import make_scorers
-
-    dataset, goal = run.dataset.averaged(), run.spec.objective
-    scoring = scoring_of(run.spec, dataset)
-    own = None if scoring is None else scoring.own_metric(plain(goal.metric))
-    scorers: list[Scorer] = list(make_scorers(["loss"], dataset.task).values())
-    metric, maximize = "val_loss", False
-    if goal.metric.startswith("val_") and goal.metric != "val_loss":
-        metric, maximize = goal.metric, goal.direction == "maximize"
-        if scoring is not None and own is not None:
-            scorers.insert(0, scoring.scorers()[metric])
-        else:
-            assert plain(metric) in OF_TASK[dataset.task]
-            named = make_scorers([plain(metric)], dataset.task, dataset.target_mean, dataset.target_std)
-            scorers = [*named.values(), *scorers]
-    y, w = torch.tensor(dataset.y_val), None if dataset.w_val is None else torch.tensor(dataset.w_val)
-    return metric, select(outputs, y, w, scorers, maximize)
-
-
-def _rows_of(run: SweepRun, number: int) -> Dataset:
-    """The rows with a trial's inputs."""
-    return run.dataset.prepared(run.spec.inputs_of(run.params(number)))
-
-
-def _weights(run: SweepRun, number: int) -> Arrays:
-    """A member's weights, from its file or trained again."""
-    from sweeper.training.again import train_again, weights_of
-
-    assert run.leaders.members is not None
-    found = run.leaders.members.weights(number)
-    if found is None:
-        params, seed, schedule = run.params(number), run.trials[number].seed, run.schedule(number)
-        found = weights_of(train_again(run.spec, run.dataset, params, seed, schedule=schedule))
-    return found
+    return Kept(model, chosen.validation)
 
 
 def final_weights(run: SweepRun, trial: TrialRecord) -> Arrays:

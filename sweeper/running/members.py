@@ -4,14 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sweeper.training.legs import Arrays
+
+if TYPE_CHECKING:
+    import torch
 
 SIZE = 50  # trials that an ensemble is chosen from
 
 Rank = tuple[float, float, int]
 """How far a trial is beyond the constraints, its value so that smaller is better, its number."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """An ensemble: trials by number, largest share first, with their ``shares``, which add up to 1, and ``weights``.
+
+    ``value`` is its ``metric`` on the validation rows, ``single`` that of the best of so many ``candidates`` alone,
+    ``validation`` ``(v, C)`` what it says of these rows.
+    """
+
+    metric: str
+    numbers: tuple[int, ...]
+    shares: tuple[float, ...]
+    weights: tuple[Arrays, ...]
+    candidates: int
+    value: float
+    single: float
+    validation: torch.Tensor
 
 
 class MemberPool:
@@ -24,6 +47,7 @@ class MemberPool:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._ranks: list[Rank] = []
+        self.chosen: Chosen | None = None  # from those that are in, once that was asked for
 
     @property
     def worst(self) -> Rank | None:
@@ -42,6 +66,7 @@ class MemberPool:
         """
         if (self.worst is not None and rank > self.worst) or rank in self._ranks:
             return
+        self.chosen = None
         self._ranks = sorted([*self._ranks, rank])
         for _, _, number in self._ranks[SIZE:]:
             self._path(number).unlink(missing_ok=True)

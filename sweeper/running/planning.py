@@ -14,6 +14,7 @@ from sweeper.running.duration import KNOWN, Duration, estimate
 from sweeper.running.fitting import MEMORY_SHARE, network_of
 from sweeper.running.parts import ADAPTIVE, make_study, window_and_batch
 from sweeper.running.probing import Waiting
+from sweeper.running.reserve import entrants_of
 from sweeper.running.windows import choose_window, in_words, settled
 from sweeper.scheduling.events import Shape
 from sweeper.spec.parse import SweepSpec
@@ -65,7 +66,7 @@ def plan(spec: SweepSpec, open_ledger: Callable[[], LedgerReader], cluster: bool
     common = shapes.most_common(1)[0][0]
     sizes, layout = network_of(dataset, common.bucket if device.pads else common)
     size = dataset.n_train if common.batch_size == "full" else common.batch_size
-    finals = 0 if spec.finals is None else min(spec.finals.top, requested) * spec.finals.trainings
+    finals = 0 if spec.finals is None else min(entrants_of(spec), requested) * spec.finals.trainings
     duration = estimate(spec, dataset, trials, requested, finals, workers, device, waiting)
     return {
         "name": spec.name,

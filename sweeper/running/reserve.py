@@ -10,6 +10,7 @@ from sweeper.spec.parse import SweepSpec
 MOST = 0.3  # of the timeout
 MARGIN = 1.2  # finals are judged, too, and what was measured is not exact
 FEWEST_SEEDS = 2  # one says nothing of others
+MEMBERS = 8  # of an ensemble, that finals in folds train beside the finalists: more than most have
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Reserve:
         """A complete trial: its ``key`` sorts from good to bad, and each of its trainings took so many seconds."""
         assert self.spec.finals is not None
         insort(self._leaders, (key, seconds))
-        del self._leaders[self.spec.finals.top :]
+        del self._leaders[entrants_of(self.spec) :]
 
     def seconds(self, speed: float) -> float:
         """How long before the timeout the search has to end; 0 as long as no trial is complete."""
@@ -48,6 +49,13 @@ class Reserve:
     def _round(self) -> float:
         """Seconds of training that one training of every finalist takes."""
         return MARGIN * sum(seconds for _, seconds in self._leaders)
+
+
+def entrants_of(spec: SweepSpec) -> int:
+    """How many trials the finals train at most, about: in folds, the ensemble's members as well."""
+    assert spec.finals is not None
+    judged = spec.winner == "ensemble" and spec.finals.folds is not None
+    return spec.finals.top + (MEMBERS if judged else 0)
 
 
 def reserve_of(spec: SweepSpec) -> Reserve | None:

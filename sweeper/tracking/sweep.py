@@ -183,7 +183,7 @@ class SweepInMlflow:
         metric = test_metric(self._spec, self._dataset.task)
         if metric not in OF_TASK[self._dataset.task]:
             metric = "loss"  # another sweep's function of the same name may be another one
-        scores = scores_on_test(winner.dataset, network, [metric], outputs)
+        scores = scores_on_test(winner.dataset, outputs, [metric])
         self.left_out = why_left_out(winner)
         register, made = self._spec.tracking.register_model if self.left_out is None else None, None
         known = None if register is None else find_version(store.client, register, place.parent, tags)

@@ -124,13 +124,10 @@ def outputs_on_test(dataset: Dataset, network: nn.Module) -> np.ndarray:
     return torch.cat(parts).numpy()
 
 
-def scores_on_test(
-    dataset: Dataset, network: nn.Module, metrics: Iterable[str] = (), outputs: np.ndarray | None = None
-) -> dict[str, float]:
-    """``test_loss``, and ``test_accuracy`` or ``test_rmse`` in the target's unit, of a network on prepared rows.
+def scores_on_test(dataset: Dataset, outputs: np.ndarray, metrics: Iterable[str] = ()) -> dict[str, float]:
+    """``test_loss``, and ``test_accuracy`` or ``test_rmse`` in the target's unit, of ``outputs`` ``(t, C)``.
 
-    ``metrics`` are more of them, by plain name: those that the task has. ``outputs`` are what the network says, where
-    that is known.
+    ``metrics`` are more of them, by plain name: those that the task has.
     """
     import torch
 
@@ -138,7 +135,7 @@ def scores_on_test(
 
     more = (metric for metric in metrics if metric in OF_TASK[dataset.task])
     names = dict.fromkeys(["loss", "rmse" if dataset.task == "regression" else "accuracy", *more])
-    made = torch.tensor(outputs_on_test(dataset, network) if outputs is None else outputs)[None]
+    made = torch.tensor(outputs)[None]
     scorers = make_scorers(names, dataset.task, dataset.target_mean, dataset.target_std)
     y, w = torch.tensor(dataset.y_test), None if dataset.w_test is None else torch.tensor(dataset.w_test)
     return {f"test_{name}": float(scorer(made, y, w)[0]) for name, scorer in scorers.items()}

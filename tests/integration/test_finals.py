@@ -11,11 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import softmax
+from sklearn import metrics
 
 import sweeper
+from sweeper.data.loading import load, load_final_folds
 from sweeper.ledger.opening import open_ledger
 from sweeper.running.finals import FRESH
 from sweeper.spec.parse import SweepSpec
+from sweeper.spec.stored import spec_of
 from tests.faults import CLEARED, INLINE, Site, outcomes, wait_until
 
 SPEC: dict[str, Any] = {
@@ -225,27 +229,58 @@ def test_what_a_finalists_network_says_of_the_test_rows_is_kept_and_made_again_w
 
 
 def test_finals_in_folds_judge_every_row_and_go_on_from_what_is_kept(tmp_path: Path) -> None:
-    spec = SPEC | {"training": {"epochs": 3}, "search": {"trials": 3}, "finals": {"top": 2, "folds": 3, "repeats": 2}}
+    finals_spec = {"top": 2, "folds": 3, "repeats": 2}
+    search = {"trials": 4, "sampler": "random", "seed": 3}
+    spec = SPEC | {"training": {"epochs": 3}, "search": search, "finals": finals_spec, "winner": "ensemble"}
     file = tmp_path / "sweep.json"
     file.write_text(json.dumps(spec))
     site = Site(tmp_path / "home")
-    found = site.answer("run", str(file), *INLINE)["finals"]
+    answer = site.answer("run", str(file), *INLINE)
+    found = answer["finals"]
     assert (found["folds"], found["repeats"], found["rows"]) == (3, 2, 150)
     assert [len(standing["values"]) for standing in found["standings"]] == [6, 6]
     first, second = (np.array(standing["values"]) for standing in found["standings"])
     [pair] = found["comparisons"]
-    # Nadeau and Bengio (2003): variance of the mean difference = (1/J + n_test/n_train) * s^2, J - 1 degrees of freedom
-    half = stats.t.isf(0.025, 5) * np.sqrt((1 / 6 + 50 / 100) * np.var(first - second, ddof=1))
     assert pair["difference"] == pytest.approx((first - second).mean())
-    assert pair["high"] - pair["difference"] == pytest.approx(half, rel=1e-3)
+    assert pair["high"] - pair["difference"] == pytest.approx(half_of_folds(first - second), rel=1e-3)
     ledger = open_ledger(None, site.home)
     [finals] = ledger.finals()
     trained = ledger.trials(finals.sweep)  # so they are resumed as all trials are
-    assert [trial.state for trial in trained] == ["complete"] * 2 * 6
-    assert [t.seed - trained[0].seed for t in trained] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
-    assert sorted(t.metrics["test_loss"] for t in trained) == pytest.approx(sorted([*first, *second]))
+    shares = {member["trial"]: member["share"] for member in answer["ensemble"]["members"]}
+    entrants = [row["trial"] for row in sorted(found["standings"], key=lambda row: row["search_value"])]
+    entrants += [number for number in shares if number not in entrants]
+    assert [trial.state for trial in trained] == ["complete"] * len(entrants) * 6
+    assert [t.seed - trained[0].seed for t in trained] == [i for i in range(6) for _ in entrants]
+    assert {json.dumps(dict(t.params or {})) for t in trained} == {
+        json.dumps(dict(ledger.trial(answer["sweep"], number).params or {})) for number in entrants
+    }
+    losses = np.reshape([t.metrics["test_loss"] for t in trained], (6, -1))
+    assert sorted(losses[:, :2].flat) == pytest.approx(sorted([*first, *second]))
+
+    # the ensemble: the weighted logits of its members in each fold, by scikit-learn
+    plain = spec_of(ledger.sweep(answer["sweep"]))
+    data = load_final_folds(plain, load(plain))
+    made = [np.load(path) for path in sorted(site.home.glob("sweeps/*/fold-outputs/*.npy"))]
+    values = np.array(found["ensemble"])
+    for i, fold in enumerate(data.folds):
+        mixed = sum(share * made[i * len(entrants) + entrants.index(number)] for number, share in shares.items())
+        assert values[i] == pytest.approx(metrics.log_loss(fold.y_test, softmax(mixed, axis=1)), rel=1e-4)
+    assert answer["ensemble"]["folds"] == 3
+    beside = {one["trial"]: one for one in answer["ensemble"]["finalists"]}
+    for standing in found["standings"]:
+        one, gaps = beside[standing["trial"]], values - np.array(standing["values"])
+        assert [one["mean"], one["difference"]] == pytest.approx([standing["mean"], gaps.mean()])
+        if np.ptp(gaps):  # an ensemble of one trial is that trial
+            assert one["high"] - one["difference"] == pytest.approx(half_of_folds(gaps), rel=1e-3)
+    assert "In the finals' folds its trials" in answer["ensemble"]["sentence"] or len(shares) == 1
+    assert "the members were trained anew" in next(site.home.glob("sweeps/*/report.html")).read_text()
     ledger.close()
     site.close()
+
+
+def half_of_folds(gaps: np.ndarray) -> float:
+    """Nadeau and Bengio (2003): variance of the mean = (1/J + n_test/n_train) * s^2, with J - 1 degrees of freedom."""
+    return float(stats.t.isf(0.025, 5) * np.sqrt((1 / 6 + 50 / 100) * np.var(gaps, ddof=1)))
 
 
 def test_more_final_folds_than_rows_of_a_class_are_refused_before_anything_starts(tmp_path: Path) -> None:
