@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from sweeper.models.averages import average_by
 from sweeper.models.config import TrialConfig
 
 Changes = Sequence[tuple[int, TrialConfig]]
@@ -65,6 +66,4 @@ def change_optimizer(optimizer: Any, scheduler: Any, average: Any, before: Trial
     for part in getattr(scheduler, "_schedulers", [] if scheduler is None else [scheduler]):
         part.base_lrs = [rate * ratio for rate in part.base_lrs]
     if average is not None:
-        from torch.optim.swa_utils import get_ema_multi_avg_fn
-
-        average.multi_avg_fn = get_ema_multi_avg_fn(after.ema_decay)
+        average.multi_avg_fn = average_by(after.ema_decay)

@@ -113,8 +113,9 @@ class TrialConfig:
     ``momentum`` is read by ``momentum`` only; ``beta1, beta2`` by adam, adamw, nadam, lion (above 0).
     ``dropout`` is the share of hidden units left out of each training step (Srivastava et al. 2014; ``dropout.py``).
     ``label_smoothing`` e trains for 1 - e of the row's class and e of all classes alike (Szegedy et al. 2016); the
-    validation loss has none. With ``ema_decay`` d above 0 the network that is validated and kept has the exponential
-    moving average of the weights: ``average = d average + (1 - d) theta`` after each step, the first one's as they are.
+    validation loss has none. With ``ema_decay`` d above 0 the network that is validated and kept has a moving average
+    of the weights: ``average = (1 - f) average + f theta`` after step t, f being 1 - d, and more than that in the first
+    steps (``averages.py``).
     ``normalization: layer`` puts a layer normalisation (Ba et al. 2016) between each hidden Linear and its activation,
     ``batch`` a batch normalisation (Ioffe and Szegedy 2015), which counts its running statistics with a momentum of
     0.1 and is validated with them. With ``residual`` a hidden layer's input is added to its output, after dropout,

@@ -241,7 +241,8 @@ template <class T> class Row {
                                        : (momentum_ ? update<T, true, false> : update<T, false, false>);
         const auto step = job_.optimizer[slot] == kLion ? update<T, true, false, true> : update_of;
         step(rule, T(share), plan_.parameters, theta_, m_, v_, g_);
-        if (averaged_) blend(average_, theta_, t == 1 ? T(1) : T(1.0 - job_.ema[slot]), plan_.parameters);
+        // 10 / (t + 9): averages.py
+        if (averaged_) blend(average_, theta_, T(std::max(1.0 - job_.ema[slot], 10.0 / (t + 9.0))), plan_.parameters);
         if (flow_) after_step();
         return length;
     }

@@ -22,8 +22,9 @@ from torch.optim.lr_scheduler import (
     ReduceLROnPlateau,
     SequentialLR,
 )
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
+from sweeper.models.averages import average_by
 from sweeper.models.changes import Changes, change_optimizer, check_changes
 from sweeper.models.config import Task, TrainConfig, TrialConfig
 from sweeper.models.data import Data, batch_order
@@ -186,9 +187,9 @@ def make_scheduler(schedule: Schedule, optimizer: torch.optim.Optimizer) -> LRSc
 
 
 def make_average(config: TrialConfig, model: nn.Module) -> AveragedModel | None:
-    """The exponential moving average of the weights, or None."""
+    """The moving average of the weights, or None."""
     decay = config.ema_decay
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay > 0.0 else None
+    return AveragedModel(model, multi_avg_fn=average_by(decay)) if decay > 0.0 else None
 
 
 def make_plateau(train: TrainConfig, optimizer: torch.optim.Optimizer) -> ReduceLROnPlateau | None:

@@ -30,6 +30,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sweeper.models.averages import EARLY
 from sweeper.models.config import OPTIMIZERS, SCHEDULES
 from sweeper.models.dropout import threshold
 from sweeper.models.rows import COLUMNS, Rows
@@ -117,7 +118,7 @@ def coefficients(rows: Rows, active: Tensor, steps: int) -> Coefficients:
         "share_m": share_m,
         "root": s * c2.sqrt() / (lr * c1),
         "floor": (s * eps + (1.0 - s)) / (lr * c1),
-        "fresh": torch.where(number == 0, 1.0, 1.0 - table["ema"]),
+        "fresh": torch.maximum(1.0 - table["ema"], EARLY / (number + EARLY)),
     }
     device = rows.theta.device
     return Coefficients(

@@ -92,6 +92,7 @@ def plain(config: OwnConfig, train: TrainConfig, data: Data, seed: int) -> list[
         model.drop = Masked(model.drop.p, seed)
     optimizer = make_optimizer(config, model)  # type: ignore[arg-type]
     plateau, average, losses = make_plateau(train, optimizer), None, []
+    steps = 0
     clip = train.clip_norm if config.clip_norm is None else config.clip_norm
     for epoch in range(train.epochs):
         model.train()
@@ -102,8 +103,9 @@ def plain(config: OwnConfig, train: TrainConfig, data: Data, seed: int) -> list[
             nn.utils.clip_grad_norm_(model.parameters(), clip or 1e30)
             optimizer.step()
             state = {name: p.detach().clone() for name, p in model.named_parameters()}
-            d = config.ema_decay
-            average = state if average is None else {n: d * average[n] + (1 - d) * p for n, p in state.items()}
+            steps += 1
+            share = max(1 - config.ema_decay, 10 / (steps + 9))
+            average = {n: p if steps == 1 else (1 - share) * average[n] + share * p for n, p in state.items()}
         model.eval()
         if config.ema_decay > 0:
             model.load_state_dict({**model.state_dict(), **average})
