@@ -1,23 +1,26 @@
-"""How good the winner is: a sweep of a space in a given time beside untuned boosted trees, on rows that neither saw.
+"""How good the winner is: a sweep in a given time beside untuned boosted trees, on rows that neither saw.
 
     python -m benchmarks --only quality [--seconds 300] [--seeds 3] [--spaces tabular wide] [--tables phoneme ...]
                                         [--peer-python VENV/bin/python]
+    python -m benchmarks.quality --file quality.jsonl [the same, and --first-seed 0]
 
-Each sweep is the command line's own, on one worker, with MLflow. The trees are the sweep's baseline, scikit-learn's
-HistGradientBoosting without tuning, trained on the same rows. Of the rows that are no test rows a fifth validates.
-XGBoost, CatBoost and pytabkit's RealMLP-TD, untuned, on one core and on all of these rows, run in an interpreter of
-their own, since they are no dependencies; the ones that it lacks are named as missing.
+Each sweep is what `sweeper init` writes for the table, with this time for its search, on one worker, with MLflow; of
+spaces other than `tabular` only the space is exchanged. Its search chooses by rows that are no test rows. The others
+are untuned, on one core and on all rows that are no test rows. XGBoost, CatBoost and pytabkit's RealMLP-TD run in an
+interpreter of their own, since they are no dependencies; the ones that it lacks are named as missing. A score is a
+line of the file; those that it has are not measured again, so that the second command goes on where it was cut off.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -26,12 +29,14 @@ from typing import Any
 import yaml
 from scipy.stats import rankdata
 
-from benchmarks.quality_peers import METHODS
+from benchmarks.quality_peers import METHODS, SCIKIT
 from benchmarks.real_tables import TABLES, RealTable, table
-from benchmarks.results import Table
+from benchmarks.regret import Results, Row
+from benchmarks.results import Table, show
+from sweeper.cli.render import sweep_file
+from sweeper.data.loading import has_few_rows
 
 QUICK_SECONDS = 20.0
-TREES = "HistGradientBoosting"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -39,76 +44,70 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("quality")
     group.add_argument("--seconds", type=float, default=300.0, help="search time of one sweep")
     group.add_argument("--seeds", type=int, default=3, help="splits and searches of each table; searches of each task")
-    group.add_argument("--spaces", nargs="+", default=["tabular", "wide"], help="spaces to compare")
+    group.add_argument("--spaces", nargs="*", default=["tabular", "wide"], help="spaces to compare")
+    group.add_argument("--peers", nargs="*", default=METHODS, choices=METHODS, help="others to compare")
     group.add_argument("--peer-python", default=sys.executable, help="an interpreter that has the other libraries")
     group.add_argument("--tables", nargs="+", choices=[one.name for one in TABLES], help="default: all of them")
     group.add_argument("--folder", default=".tables", help="where the tables are kept")
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """The score and the seconds of every method on each table, by seed."""
-    seconds = QUICK_SECONDS if options.quick else options.seconds
-    seeds = 1 if options.quick else options.seeds
-    found: dict[str, Any] = {}
-    for about in TABLES:
-        if options.tables and about.name not in options.tables:
-            continue
-        files = table(about.name, Path(options.folder).absolute())
-        scores: dict[str, list[float]] = {}
-        spent: dict[str, list[float]] = {}
-
-        def note(method: str, one: Scored, scores: Any = scores, spent: Any = spent) -> None:
-            scores.setdefault(method, []).append(one.score)
-            spent.setdefault(method, []).append(one.seconds)
-
-        for seed in range(seeds):
-            for space in options.spaces:
-                print(f"  {about.name}, {space}, seed {seed} ...", flush=True)
-                ours, trees = swept(about, files, space, seed, seconds)
-                note(space, ours)
-                if space == options.spaces[0]:
-                    note(TREES, trees)
-            for method in METHODS:
-                one = peer(options.peer_python, method, about, files, seed)
-                if one is not None:
-                    note(method, one)
-        found[about.name] = {"metric": about.metric, "scores": scores, "spent": spent}
-    return {"seconds": seconds, "seeds": seeds, "tables": found}
-
-
 @dataclass(frozen=True)
-class Scored:
-    """A score on the test rows, and the seconds to it."""
+class Cell:
+    """One score to measure: a method on a table with a seed. ``limit``: seconds for a sweep's search (None: a peer)."""
 
-    score: float
-    seconds: float
+    about: RealTable
+    method: str
+    seed: int
+    limit: float | None
+
+    @property
+    def key(self) -> Row:
+        """What tells its line from others."""
+        return {"table": self.about.name, "method": self.method, "seed": self.seed, "limit": self.limit}
 
 
-def peer(python: str, method: str, about: RealTable, files: tuple[Path, Path], seed: int) -> Scored | None:
+def cells(options: argparse.Namespace, first_seed: int = 0) -> Iterator[Cell]:
+    """Every score that is asked for, a seed of all tables before the next seed."""
+    seconds = QUICK_SECONDS if options.quick else options.seconds
+    for seed in range(first_seed, first_seed + (1 if options.quick else options.seeds)):
+        for about in TABLES:
+            if not options.tables or about.name in options.tables:
+                yield from (Cell(about, space, seed, seconds) for space in options.spaces)
+                yield from (Cell(about, method, seed, None) for method in options.peers)
+
+
+def run(options: argparse.Namespace, results: Results, first_seed: int = 0) -> None:
+    """Measure what the results lack."""
+    for cell in cells(options, first_seed):
+        if results.has(**cell.key):
+            continue
+        print(f"  {cell.about.name}, {cell.method}, seed {cell.seed} ...", flush=True)
+        files = table(cell.about.name, Path(options.folder).absolute())
+        found = swept(cell, files) if cell.limit is not None else peer(options.peer_python, cell, files)
+        if found is not None:
+            print(f"    {found['score']:.4f} in {found['seconds']:.0f} s", flush=True)
+            results.add({**cell.key, "metric": cell.about.metric, **found})
+
+
+def peer(python: str, cell: Cell, files: tuple[Path, Path]) -> Row | None:
     """Another library with its defaults on all rows that are no test rows; None: it is not there, or fails."""
-    command = [python, "-W", "ignore", "-m", "benchmarks.quality_peers"]
-    command += [method, *map(str, files), about.task, str(seed)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable if cell.method == SCIKIT else python, "-W", "ignore", "-m", "benchmarks.quality_peers"]
+    command += [cell.method, *map(str, files), cell.about.task, str(cell.seed)]
+    one_core = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=one_core)
     if done.returncode:
-        print(f"    {method} is missing: {(done.stderr.strip() or 'no message').splitlines()[-1]}", flush=True)
+        print(f"    missing: {(done.stderr.strip() or 'no message').splitlines()[-1]}", flush=True)
         return None
-    said = json.loads(done.stdout.strip().splitlines()[-1])
-    print(f"    {method}: {said['score']:.4f} in {said['seconds']:.0f} s", flush=True)
-    return Scored(said["score"], said["seconds"])
+    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
-def swept(about: RealTable, files: tuple[Path, Path], space: str, seed: int, seconds: float) -> tuple[Scored, Scored]:
-    """The winner's and the trees' score on the test rows."""
-    goal = {"metric": "val_loss" if about.task == "classification" else f"val_{about.metric}"}
-    spec = {
-        "dataset": {"path": str(files[0]), "test": str(files[1]), "target": "target", "task": about.task},
-        "split": {"validation": 0.2, "seed": seed},
-        "space": space,
-        "training": {"epochs": 100, "batch_size": 256, "patience": 16, "gradient_flow": None},
-        "objective": goal,
-        "winner": "ensemble",
-        "search": {"trials": 10_000, "seed": seed, "timeout": seconds},
-    }
+def swept(cell: Cell, files: tuple[Path, Path]) -> Row:
+    """The kept model's score on the test rows."""
+    spec = yaml.safe_load(sweep_file({"path": str(files[0]), "target": "target"}, has_few_rows(str(files[0]))))
+    spec["dataset"] |= {"test": str(files[1]), "task": cell.about.task}
+    spec["split"] = {key: value for key, value in spec["split"].items() if key != "test"} | {"seed": cell.seed}
+    spec["space"] = cell.method
+    spec["search"] |= {"trials": 10_000, "seed": cell.seed, "timeout": cell.limit}
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, "sweep.yaml")
         file.write_text(yaml.safe_dump(spec))
@@ -119,29 +118,65 @@ def swept(about: RealTable, files: tuple[Path, Path], space: str, seed: int, sec
             raise RuntimeError(done.stderr[-2000:])
         said = json.loads(done.stdout)
         took = time.perf_counter() - began
-    trees = next(row for row in said["baselines"]["rows"] if row["method"] == "tree")
-    ours, theirs = said["test"][about.metric], trees["test"][about.metric]
-    print(f"    {said['complete']} trials in {took:.0f} s: {ours:.4f}, trees {theirs:.4f}; {said['best']['params']}")
-    return Scored(ours, took), Scored(theirs, trees["seconds"])
+    return {"score": said["test"][cell.about.metric], "seconds": took, "trials": said["complete"]}
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """All scores."""
+    results = Results(None)
+    run(options, results)
+    return {"rows": results.rows}
 
 
 def tables(data: Mapping[str, Any]) -> list[Table]:
-    """Scores and seconds by table and method, and the mean rank of each method over the tables that it was run on."""
-    methods = list(dict.fromkeys(name for found in data["tables"].values() for name in found["scores"]))
+    """Scores, their ranks and seconds by table and method; the trials that were complete in the median sweep."""
+    rows: Sequence[Row] = data["rows"]
+    limits = sorted({row["limit"] for row in rows if row["limit"] is not None})
+    title = f"Test rows: sweeps of {', '.join(f'{one:g}' for one in limits)} s and untuned peers, on one core"
+    methods = list(dict.fromkeys(row["method"] for row in rows))
     scores, spent = [], []
     ranks: dict[str, list[float]] = {name: [] for name in methods}
-    for name, found in data["tables"].items():
-        means = {method: fmean(values) for method, values in found["scores"].items()}
-        sign = 1.0 if found["metric"] == "rmse" else -1.0
-        for method, rank in zip(means, rankdata([sign * value for value in means.values()]), strict=True):
-            ranks[method].append(float(rank))
-        cells = (f"{means[method]:.4f}" if method in means else "missing" for method in methods)
-        scores.append((name, found["metric"], *cells))
-        times = found["spent"]
-        spent.append((name, *(f"{fmean(times[m]):.0f}" if m in times else "missing" for m in methods)))
-    scores.append(("mean rank", "", *(f"{fmean(ranks[method]):.2f}" for method in methods)))
-    title = f"Test rows: sweeps of {data['seconds']:g} s and untuned peers, on one core, means of {data['seeds']} seeds"
+    for name in dict.fromkeys(row["table"] for row in rows):
+        of = {method: [r for r in rows if (r["table"], r["method"]) == (name, method)] for method in methods}
+        means = {method: fmean(row["score"] for row in found) for method, found in of.items() if found}
+        metric, seeds = next(row["metric"] for row in rows if row["table"] == name), max(map(len, of.values()))
+        if len(means) == len(methods):  # a rank among fewer says another thing
+            sign = 1.0 if metric == "rmse" else -1.0
+            for method, rank in zip(means, rankdata([sign * value for value in means.values()]), strict=True):
+                ranks[method].append(float(rank))
+        cell = {m: f"{means[m]:.4f}" + ("" if len(of[m]) == seeds else f" ({len(of[m])})") for m in means}
+        scores.append((name, metric, str(seeds), *(cell.get(method, "missing") for method in methods)))
+        spent.append((name, *(_spent(of[method]) for method in methods)))
+    ranked = len(next(iter(ranks.values()), []))
+    means_of = (f"{fmean(ranks[method]):.2f}" if ranked else "" for method in methods)
+    scores.append((f"mean rank of {ranked}", "", "", *means_of))
     return [
-        Table(title, ("table", "metric", *methods), tuple(scores)),
-        Table("Seconds until the score, the end of the sweep included", ("table", *methods), tuple(spent)),
+        Table(title, ("table", "metric", "seeds", *methods), tuple(scores)),
+        Table(
+            "Seconds until the score, with the end of a sweep (its complete trials)", ("table", *methods), tuple(spent)
+        ),
     ]
+
+
+def _spent(rows: Sequence[Row]) -> str:
+    """The mean seconds, and trials where there are any."""
+    if not rows:
+        return "missing"
+    trials = [row["trials"] for row in rows if "trials" in row]
+    return f"{fmean(row['seconds'] for row in rows):.0f}" + (f" ({fmean(trials):.0f})" if trials else "")
+
+
+def main() -> None:
+    """Measure what is missing in the file, and show all that it has."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--file", type=Path, required=True)
+    parser.add_argument("--first-seed", type=int, default=0)
+    add_options(parser)
+    options = argparse.Namespace(**vars(parser.parse_args()), quick=False)
+    results = Results(options.file)
+    run(options, results, options.first_seed)
+    show(tables({"rows": results.rows}))
+
+
+if __name__ == "__main__":
+    main()
