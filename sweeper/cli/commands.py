@@ -329,6 +329,8 @@ def init(path: str, dataset: str | None, target: str | None) -> None:
     file = Path(path)
     if file.exists():
         raise SpecError("the file exists already", file=path, remedy="Choose another name")
+    from sweeper.data.loading import has_few_rows
+
     if dataset is not None and dataset not in DATASETS:
         folder = os.path.dirname(os.path.abspath(path))  # a sweep file's relative paths start at its own folder
         data = as_text(os.path.relpath(os.path.expanduser(dataset), folder))
@@ -336,7 +338,8 @@ def init(path: str, dataset: str | None, target: str | None) -> None:
     else:
         table = {"name": dataset or "digits"}
     try:
-        file.write_text(render.sweep_file(table), encoding="utf-8")
+        few = "path" in table and has_few_rows(os.path.expanduser(str(dataset)))
+        file.write_text(render.sweep_file(table, few), encoding="utf-8")
     except OSError as error:
         raise SpecError(f"it cannot be written ({error.strerror})", file=path) from error
     guess = " for the column 'label' (change dataset.target if yours has another name)"

@@ -25,7 +25,7 @@ SWEEP_FILE = """\
 # A sweep: which data, which search space, how to train, what to optimise.
 dataset: {table}
 # add task: classification or regression to dataset when the target column leaves it open
-split: {{validation: 0.2, test: 0.2, seed: 0}}
+{split}
 normalize: standard              # standard | minmax | quantile | robust | none
 # inputs: {{numeric_embedding: piecewise_linear, bins: 16}}  # numbers as shares of bins; a space may search it, too
 space: {space}  # `sweeper spaces` lists them; or your own YAML file, or my_space.py:function
@@ -47,17 +47,25 @@ TRAINING = """\
 OWN_TRAINING = """\
   epochs: 100                    # at most; the space says the batch size
   patience: 16                   # a trial ends after so many epochs without a better one"""
+SPLIT = "split: {validation: 0.2, test: 0.2, seed: 0}"
+FOLDS = """\
+# few rows: each of them that is no test row validates once, and a trial is the mean of its folds' five networks
+split: {folds: 5, test: 0.2, seed: 0}      # or {validation: 0.2, test: 0.2, seed: 0}: one network a trial"""
 OWN_WINNER = "winner: ensemble                 # several trials together; best: one of them\n"
 
 
-def sweep_file(dataset: Mapping[str, str]) -> str:
-    """A sweep file to start from, with comments. Names and paths may hold any sign: YAML's own writer quotes them."""
+def sweep_file(dataset: Mapping[str, str], few: bool = False) -> str:
+    """A sweep file to start from, with comments, of a table of one's own with ``few`` rows in folds.
+
+    Names and paths may hold any sign: YAML's own writer quotes them.
+    """
     import yaml
 
     table = yaml.safe_dump(dict(dataset), default_flow_style=True, allow_unicode=True, sort_keys=False, width=10_000)
     own = "path" in dataset  # a table of one's own
     space, training = ("tabular", OWN_TRAINING) if own else ("mlp", TRAINING)
-    made = SWEEP_FILE.format(table=table.strip(), space=f"{space:24}", training=training)
+    split = FOLDS if few else SPLIT
+    made = SWEEP_FILE.format(table=table.strip(), split=split, space=f"{space:24}", training=training)
     return f"{made}{OWN_WINNER}" if own else made
 
 

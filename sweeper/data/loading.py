@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeper.data.dataset import Dataset, load_dataset
@@ -14,6 +15,18 @@ if TYPE_CHECKING:
 
     from sweeper.records import SweepRecord
     from sweeper.spec.parse import SweepSpec
+
+FEW_ROWS = 3_000
+
+
+def has_few_rows(path: str) -> bool:
+    """Whether a table has fewer than ``FEW_ROWS`` rows, as far as that can be told quickly."""
+    from sweeper.data.arrow_files import arrow_size
+
+    try:
+        return arrow_size(Path(path))[0] < FEW_ROWS
+    except (SpecError, OSError):  # it is not there yet, say: what reads it tells more
+        return False
 
 
 def load(spec: SweepSpec) -> Dataset:
