@@ -12,7 +12,7 @@ from sweeper.models.native import NativePath, variants
 def arithmetic_of(device: torch.device | str) -> str:
     """What trials on this machine's ``device`` are computed in.
 
-    ``native-1``: the compiled path on any x86-64 processor with AVX2 and FMA, whatever its registers. On others its
+    ``native-2``: the compiled path on any x86-64 processor with AVX2 and FMA, whatever its registers. On others its
     name says what differs: products that are not fused with sums, in it or in torch, which draws the initial weights,
     or another family of processors. ``eager-...`` is torch's own arithmetic by the instruction set it chose, and
     ``cuda-2-...`` by the compute capability of the card. A change that alters the numbers of the native path, or those
@@ -25,9 +25,9 @@ def arithmetic_of(device: torch.device | str) -> str:
         return eager_arithmetic()
     capability = torch.backends.cpu.get_cpu_capability().lower()
     if platform.machine().lower() not in ("x86_64", "amd64"):
-        return f"native-1-{platform.machine().lower()}"
+        return f"native-2-{platform.machine().lower()}"
     fused = next(iter(variants().values())).cohort_fused() and capability in ("avx2", "avx512")
-    return "native-1" if fused else "native-1-unfused"
+    return "native-2" if fused else "native-2-unfused"
 
 
 def eager_arithmetic() -> str:

@@ -44,7 +44,7 @@ SWEEP_EXAMPLE: dict[str, Any] = {
     "mlflow_run_id": None,
     "mlflow_experiment_id": None,
     "summary": {},
-    "arithmetic": "native-1",
+    "arithmetic": "native-2",
     "note": "",
     "tags": ["baseline"],
     "archived": False,
