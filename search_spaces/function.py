@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import ModuleType
@@ -38,13 +38,23 @@ class FunctionSource:
         """``path:function``, as a user writes it."""
         return f"{self.path}:{self.function}"
 
+    def to_json(self) -> dict[str, str]:
+        """Plain JSON data, of which ``is_stored`` is true with a name."""
+        rest = {"pickled": self.pickled, "text": self.text}
+        return {"function": self.reference, "sha256": self.sha256, **{key: one for key, one in rest.items() if one}}
+
     @classmethod
-    def from_reference(cls, reference: Any, sha256: Any, pickled: Any = "", text: Any = "") -> FunctionSource:
-        """The source that was stored as ``reference`` and the rest; nothing is opened."""
-        if not all(isinstance(one, str) for one in (reference, sha256, pickled, text)) or ":" not in reference:
-            raise SpaceError(f"{shown(reference)} is not a stored function", key="function")
-        path, _, function = reference.rpartition(":")
-        return cls(path, function, sha256, pickled, text)
+    def from_json(cls, data: Mapping[str, Any]) -> FunctionSource:
+        """The source that ``to_json`` described; nothing is opened.
+
+        Raises:
+            SpaceError: it did not.
+        """
+        found = [data[key] for key in ("function", "sha256")] + [data.get(key, "") for key in ("pickled", "text")]
+        if not all(isinstance(one, str) for one in found) or ":" not in found[0]:
+            raise SpaceError(f"{shown(found[0])} is not a stored function", key="function")
+        path, _, function = found[0].rpartition(":")
+        return cls(path, function, *found[1:])
 
     @classmethod
     def read(cls, path: str, function: str) -> FunctionSource:
@@ -98,6 +108,11 @@ class FunctionSource:
             return function(trial)
         except (Exception, SystemExit) as error:
             raise SpaceError(_what_happened(error, self.path), key=self.function, file=self.path) from error
+
+
+def is_stored(data: Mapping[str, Any]) -> bool:
+    """Whether this is what ``Space.to_json`` makes of a function."""
+    return set(data) - {"pickled", "text"} == {"name", "function", "sha256"}
 
 
 def _source(path: str) -> bytes:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.search_spaces.errors import SpaceError, shown
-from sweeper.search_spaces.function import FunctionSource
+from sweeper.search_spaces.function import FunctionSource, is_stored
 from sweeper.search_spaces.names import nearest
-from sweeper.search_spaces.space import Space, is_stored_function
+from sweeper.search_spaces.space import Space
 from sweeper.search_spaces.yaml_file import ReadError, is_text, read_file
 
 FOLDER = Path(__file__).parent
@@ -39,7 +39,7 @@ def load_space(
         SpaceError: with everything that is wrong, the file it stands in, and what to do.
     """
     if isinstance(source, Mapping):
-        if {"name", "parameters"} <= set(source) or is_stored_function(source):
+        if {"name", "parameters"} <= set(source) or is_stored(source):
             return Space.from_json(source)
         return Space.of_mapping("inline", source)
     if not isinstance(source, str | os.PathLike):

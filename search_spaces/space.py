@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from sweeper.search_spaces.errors import SpaceError, shown
-from sweeper.search_spaces.function import FunctionSource
+from sweeper.search_spaces.function import FunctionSource, is_stored
 from sweeper.search_spaces.names import nearest
 from sweeper.search_spaces.parse import parse_parameters
 from sweeper.search_spaces.points import check_points, contains
@@ -42,11 +42,6 @@ class Row(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.name:15} {self.values}{f' (when {self.condition})' if self.condition else ''}"
-
-
-def is_stored_function(data: Mapping[str, Any]) -> bool:
-    """Whether this is what ``Space.to_json`` makes of a function."""
-    return set(data) - {"pickled", "text"} == {"name", "function", "sha256"}
 
 
 class Build(Protocol):
@@ -104,9 +99,7 @@ class Space:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data from which ``from_json`` makes an equal space; a list keeps the order of the parameters."""
         if self.function is not None:
-            own = {"function": self.function.reference, "sha256": self.function.sha256}
-            rest = {"pickled": self.function.pickled, "text": self.function.text}
-            return {"name": self.name, **own, **{key: value for key, value in rest.items() if value}}
+            return {"name": self.name, **self.function.to_json()}
         first = {ENQUEUE: [dict(point) for point in self.enqueue]} if self.enqueue else {}
         return {"name": self.name, "parameters": [{"name": p.name, **_definition(p)} for p in self.parameters], **first}
 
@@ -120,9 +113,8 @@ class Space:
         name = data.get("name") if isinstance(data, Mapping) else data
         if not isinstance(data, Mapping) or not isinstance(name, str):
             raise SpaceError(f"{shown(name)} is not the name of a space", key="name")
-        if is_stored_function(data):
-            rest = (data.get("pickled", ""), data.get("text", ""))
-            return cls(name, function=FunctionSource.from_reference(data["function"], data["sha256"], *rest))
+        if is_stored(data):
+            return cls(name, function=FunctionSource.from_json(data))
         entries = data.get("parameters")
         if set(data) - {ENQUEUE} != {"name", "parameters"} or not isinstance(entries, list | tuple):
             raise SpaceError("it is not the JSON form of a space", remedy="It has name and parameters")

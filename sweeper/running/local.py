@@ -26,7 +26,7 @@ from sweeper.running.growth import check_growth, grow
 from sweeper.running.leases import Holds
 from sweeper.running.notices import check_notify
 from sweeper.running.open_sweep import SETTLE_SECONDS, OpenSweep, open_sweep, run_of
-from sweeper.running.parts import Beside, ProgressSink, make_pool, make_study, parse_workers
+from sweeper.running.parts import Apart, ProgressSink, make_pool, make_study, parse_workers
 from sweeper.running.run import SweepRun
 from sweeper.running.windows import choose_window, settled
 from sweeper.scheduling.events import PauseSweep
@@ -88,7 +88,7 @@ def run_again(
     workers: str | int = "auto",
     progress: Progress | None = None,
     trials: int | None = None,
-    beside: Beside | None = None,
+    apart: Apart | None = None,
 ) -> SweepRecord:
     """Go on with an interrupted, paused, stopped or failed sweep to its total; a complete one is returned as it is.
 
@@ -126,21 +126,21 @@ def run_again(
         if trials is not None:
             grow(hold.ledger, record, trials)
             record = hold.ledger.sweep(record.sweep)
-        with _starting(workers, settings, beside) as start:
+        with _starting(workers, settings, apart) as start:
             dataset = dataset or load_same(record, spec)
             run = run_of(record, spec, dataset, make_study(spec, dataset))
             return _run(start, settings, holds, run, progress)
 
 
 @contextlib.contextmanager
-def _starting(workers: str | int, settings: Settings, beside: Beside | None = None) -> Iterator[_Start]:
+def _starting(workers: str | int, settings: Settings, apart: Apart | None = None) -> Iterator[_Start]:
     """Workers that come up in the background while data and ledger are opened in this thread."""
     queue: SimpleQueue[Any] = SimpleQueue()
-    pool = make_pool(workers, settings.ray_address, queue.put, beside is not None)
-    if beside is not None:
-        beside.listen(queue.put)
+    pool = make_pool(workers, settings.ray_address, queue.put, apart is not None)
+    if apart is not None:
+        apart.listen(queue.put)
     with ThreadPoolExecutor(2, thread_name_prefix="sweeper-start") as executor:
-        start = _Start(queue, pool, executor, executor.submit(pool.start), beside.user_limit if beside else None)
+        start = _Start(queue, pool, executor, executor.submit(pool.start), apart.user_limit if apart else None)
         try:
             yield start
         finally:

@@ -24,8 +24,8 @@ ADAPTIVE = ("tpe", "gp", "cmaes", "own")  # samplers whose suggestions depend on
 
 
 @dataclass(frozen=True)
-class Beside:
-    """A process that runs one sweep beside those of a service, with workers on the same machines.
+class Apart:
+    """A process that runs one sweep apart from those of a service, with workers on the same machines.
 
     ``listen`` posts each ``SharesChanged`` that the service tells, the first before it returns. ``user_limit`` bounds
     the trials that one user runs at once (None: no bound).
@@ -64,11 +64,11 @@ def parse_workers(workers: str | int) -> str | int:
     return number
 
 
-def make_pool(workers: str | int, address: str | None, post: Post, beside: bool = False) -> Pool:
-    """The pool that ``--workers`` names. ``beside``: it shares the cores and GPUs of Ray with those who hold them."""
+def make_pool(workers: str | int, address: str | None, post: Post, apart: bool = False) -> Pool:
+    """The pool that ``--workers`` names. ``apart``: it shares the cores and GPUs of Ray with those who hold them."""
     if workers == "inline":
         return InlinePool(post)
-    return RayPool(post, address, None if workers == "auto" else int(workers), beside)
+    return RayPool(post, address, None if workers == "auto" else int(workers), apart)
 
 
 def make_study(spec: SweepSpec, dataset: Dataset) -> Study | ObjectiveStudy:

@@ -107,9 +107,9 @@ class Scheduler:
         for sweep in list(self._sweeps.values()):
             self._settle(sweep, actions)
         self._dispatch(actions)
-        return (
-            actions if save is None else [*actions, *trials.still_to_save(self._sweeps[save.sweep], save)]
-        )  # last: no worker waits for a disk
+        if save is not None:  # last: no worker waits for a disk
+            actions += trials.still_to_save(self._sweeps[save.sweep], save)
+        return actions
 
     def forget(self, sweep: str, in_flight: Collection[str] = ()) -> None:
         """Let go of a sweep that has ended or was given up. Workers of ``in_flight`` still have to answer a leg."""

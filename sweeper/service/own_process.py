@@ -173,15 +173,15 @@ def model_of(settings: Settings, sweep: str, folder: Path) -> dict[str, object]:
 def main(sweep: str, workers: str, user_limit: str, pipe: str, parent: str) -> None:
     """Run one sweep until it has ended or is paused; the program of such a process."""
     from sweeper.running.local import run_again
-    from sweeper.running.parts import Beside
+    from sweeper.running.parts import Apart
     from sweeper.service.processes import NICE, die_with
 
     die_with(int(parent))
     with contextlib.suppress(OSError):
         os.nice(NICE)
     try:
-        beside = Beside(partial(_listen, int(pipe)), int(user_limit) if user_limit else None)
-        run_again(sweep, Settings.from_env(), workers, beside=beside)
+        apart = Apart(partial(_listen, int(pipe)), int(user_limit) if user_limit else None)
+        run_again(sweep, Settings.from_env(), workers, apart=apart)
     except SweeperError as error:
         print(error, flush=True)
         sys.exit(error.exit_code)

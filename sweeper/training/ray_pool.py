@@ -121,15 +121,13 @@ class RayPool:
     """One actor per GPU of the Ray cluster, or per core of a node without one; nodes may come and go.
 
     ``address`` None starts a Ray of its own on this machine; ``workers`` bounds the number of actors (None: all).
-    ``beside``: the actors ask Ray for nothing, and so find room where another pool holds every core and GPU.
+    ``apart``: the actors ask Ray for nothing, and so find room where another pool holds every core and GPU.
     Ray calls back in threads of its own, in which a call of Ray would wait for itself: they only put what there is
     to do into ``_inbox``, and the pool's thread does it.
     """
 
-    def __init__(
-        self, post: Post, address: str | None = None, workers: int | None = None, beside: bool = False
-    ) -> None:
-        self._post, self._beside = post, beside
+    def __init__(self, post: Post, address: str | None = None, workers: int | None = None, apart: bool = False) -> None:
+        self._post, self._apart = post, apart
         self._address, self.address = address or "local", address
         self._limit = workers
         self._slots: dict[str, _Slot] = {}
@@ -320,7 +318,7 @@ class RayPool:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         takes: dict[str, Any] = {"num_gpus": 1} if slot.device == "cuda" else {"num_cpus": 1}
-        if self._beside:
+        if self._apart:
             shown = {"CUDA_VISIBLE_DEVICES": slot.name.rpartition("-")[2]} if slot.device == "cuda" else {}
             takes = {"runtime_env": {"env_vars": shown}} if shown else {}
         remote: Any = ray.remote(  # type: ignore[call-overload]
