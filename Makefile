@@ -37,7 +37,7 @@ down:
 
 # Three processes on two cores: tests wait for other processes much of the time.
 test: dev
-	$(BIN)/python -m pytest -m 'not docker' --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m 'not docker' --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Builds, starts and breaks the stack; installs a Docker Engine on Debian as root, or says loudly that it was skipped.
 test-deploy: dev

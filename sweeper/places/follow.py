@@ -164,10 +164,12 @@ class Follower:
             ServerUnreachable: the server has not answered for ``FOLLOW_SECONDS``.
             SweeperError: the server refuses to tell, e.g. because the token was revoked or the sweep deleted.
         """
-        patiently(self._remember)
-        listen, heard_out = True, False
+        remembers, listen, heard_out = False, True, False
         while True:
             try:
+                if not remembers:
+                    self._remember()
+                    remembers = True
                 record = self._catch_up()
                 if self._patience.tried:
                     self._sink("server.back", {"sweep": self._sweep})

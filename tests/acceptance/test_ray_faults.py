@@ -55,7 +55,7 @@ def events(site: Site, action: str) -> list[dict[str, Any]]:
 def test_killed_and_hung_workers_are_replaced(spec: str, site: Site, undisturbed: dict[int, Any]) -> None:
     site.patches = ("sweeper.running.clock.HANG_SECONDS = 4.0", "sweeper.running.run.LEG_SECONDS = 0.05")
     process = site.start("run", spec, "--workers", "2")
-    wait_until(lambda: len({event["worker"] for event in events(site, "trial.started")}) == 2, 120)
+    wait_until(lambda: len({event["worker"] for event in events(site, "trial.started")}) == 2, 240)
     killed, hung = actors(process.pid)
     os.kill(killed, signal.SIGKILL)
     os.kill(hung, signal.SIGSTOP)

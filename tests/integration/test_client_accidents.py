@@ -145,6 +145,7 @@ def test_lost_answers_make_no_second_sweep_and_no_second_upload(served: Served, 
 def test_a_server_that_stays_away_ends_the_waiting(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "FOLLOW_SECONDS", 0.5)
     sweep = served.submit("bob", SMALL)
+    served.wait(sweep, "complete")  # so that what had ended before has to be asked for, too
     with relay(served.url) as way:
         ledger, heard = RemoteLedger(Server(way.url, served.tokens["bob"])), Heard()
         record = ledger.sweep(sweep)
@@ -153,7 +154,6 @@ def test_a_server_that_stays_away_ends_the_waiting(served: Served, monkeypatch: 
         with pytest.raises(ServerUnreachable, match="is not available"):
             follower.follow()
     assert heard.count("server.lost") == 1
-    served.wait(sweep, "complete")
 
 
 def test_a_token_that_is_revoked_meanwhile_ends_the_following(served: Served) -> None:
